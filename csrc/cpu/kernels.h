@@ -1,0 +1,23 @@
+// The CPU kernels, one table of them per instruction-set level.
+#pragma once
+
+#include <cstdint>
+
+#include "../ops/arguments.h"
+
+namespace gencore::cpu {
+
+// Every kernel handles the elements [begin, end) and may be called for disjoint ranges at once.
+struct KernelTable {
+  const char* level;
+  void (*langevin_step)(const LangevinStep&, std::int64_t begin, std::int64_t end);
+  void (*langevin_backward)(const LangevinBackward&, std::int64_t begin, std::int64_t end);
+  void (*langevin_tangent)(const LangevinTangent&, std::int64_t begin, std::int64_t end);
+  void (*philox_fill)(const PhiloxFill&, std::int64_t begin, std::int64_t end);
+};
+
+// The table of the best level that this processor runs, chosen once. The environment variable
+// GENCORE_CPU_LEVEL names a lower one.
+const KernelTable& kernels();
+
+}  // namespace gencore::cpu

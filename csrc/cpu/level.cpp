@@ -1,0 +1,62 @@
+// One instruction-set level's table of kernels. CMake compiles this file once per level, with
+// GENCORE_LEVEL naming it and the matching -march.
+#include "kernels.h"
+#include "langevin_kernel.h"
+#include "philox_kernel.h"
+
+namespace gencore {
+inline namespace GENCORE_LEVEL {
+namespace {
+
+template <template <class> class Range, class Arguments>
+void by_dtype(const Arguments& args, std::int64_t begin, std::int64_t end) {
+  switch (args.dtype) {
+    case Dtype::kFloat64:
+      return Range<double>::run(args, begin, end);
+    case Dtype::kFloat32:
+      return Range<float>::run(args, begin, end);
+    case Dtype::kBFloat16:
+      return Range<BFloat16>::run(args, begin, end);
+    case Dtype::kFloat16:
+      return Range<Float16>::run(args, begin, end);
+  }
+}
+
+template <class T>
+struct Step {
+  static constexpr auto run = langevin_step_range<T>;
+};
+template <class T>
+struct Backward {
+  static constexpr auto run = langevin_backward_range<T>;
+};
+template <class T>
+struct Tangent {
+  static constexpr auto run = langevin_tangent_range<T>;
+};
+template <class T>
+struct Normal {
+  static constexpr auto run = philox_normal_range<T>;
+};
+
+void philox_fill(const PhiloxFill& args, std::int64_t begin, std::int64_t end) {
+  if (args.words) return philox_word_range(args, begin, end);
+  by_dtype<Normal>(args, begin, end);
+}
+
+#define GENCORE_STRING_(name) #name
+#define GENCORE_STRING(name) GENCORE_STRING_(name)
+
+}  // namespace
+
+extern const cpu::KernelTable kernel_table;
+const cpu::KernelTable kernel_table = {
+    .level = GENCORE_STRING(GENCORE_LEVEL),
+    .langevin_step = by_dtype<Step, LangevinStep>,
+    .langevin_backward = by_dtype<Backward, LangevinBackward>,
+    .langevin_tangent = by_dtype<Tangent, LangevinTangent>,
+    .philox_fill = philox_fill,
+};
+
+}  // namespace GENCORE_LEVEL
+}  // namespace gencore

@@ -1,0 +1,18 @@
+// The CUDA kernels' launch functions, free of CUDA headers. `stream` is a cudaStream_t.
+#pragma once
+
+#include <cstdint>
+
+#include "../ops/arguments.h"
+
+namespace gencore::cuda {
+
+void langevin_step(const LangevinStep& args, void* stream);
+void langevin_backward(const LangevinBackward& args, void* stream);
+void langevin_tangent(const LangevinTangent& args, void* stream);
+void philox_fill(const PhiloxFill& args, void* stream);
+
+// torch's current stream on a device.
+void* current_stream(std::int32_t device_index);
+
+}  // namespace gencore::cuda

@@ -1,0 +1,229 @@
+// langevin_step and its derivatives: checks, layouts and memory; the kernels do the rest.
+#include <torch/csrc/stable/library.h>
+
+#include <cmath>
+
+#include "dispatch.h"
+#include "tensors.h"
+
+namespace gencore {
+namespace {
+
+using OptionalTensor = std::optional<Tensor>;
+
+// The arguments that all four schemas share, in their order there.
+struct Settings {
+  OptionalTensor key;
+  OptionalTensor step_sizes;
+  OptionalTensor noise_scales;
+  double step_size;
+  double noise_scale;
+  double prior_precision;
+  double grad_clamp;
+  double clamp_min;
+  double clamp_max;
+  std::int64_t first_element;
+};
+
+void check_scalars(const char* op, double step_size, double noise_scale) {
+  STD_TORCH_CHECK(step_size >= 0.0 && std::isfinite(step_size), op,
+                  ": step_size must be finite and not negative");
+  STD_TORCH_CHECK(noise_scale >= 0.0 && std::isfinite(noise_scale), op,
+                  ": noise_scale must be finite and not negative");
+}
+
+const void* per_chain(const OptionalTensor& values, const Tensor& like, const char* op) {
+  if (!values) return nullptr;
+  const ScalarType wanted =
+      like.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+  STD_TORCH_CHECK(values->scalar_type() == wanted && values->is_contiguous(), op,
+                  ": per-chain coefficients must be contiguous and of the accumulation dtype");
+  STD_TORCH_CHECK(same_device(*values, like), op,
+                  ": per-chain coefficients and x are on different devices");
+  STD_TORCH_CHECK(values->numel() > 0 && like.numel() % values->numel() == 0, op,
+                  ": per-chain coefficients do not divide x into chains");
+  return values->const_data_ptr();
+}
+
+// `like` stands for x where x itself is not needed.
+template <class Arguments>
+Arguments arguments(const char* op, const Tensor& like, const OptionalTensor& x,
+                    const OptionalTensor& grad, const OptionalTensor& noise, const Settings& s) {
+  check_scalars(op, s.step_size, s.noise_scale);
+  STD_TORCH_CHECK(s.first_element >= 0, op, ": first_element must not be negative");
+  if (x) check_matches(*x, like, op, "x");
+  if (grad) check_matches(*grad, like, op, "grad");
+  if (noise) check_matches(*noise, like, op, "noise");
+  if (s.key) check_key(*s.key, like, op);
+  Arguments args{};
+  args.dtype = dtype_of(like, op);
+  args.numel = like.numel();
+  args.x = data(x);
+  args.grad = data(grad);
+  args.noise = {data(noise),
+                s.key ? static_cast<const std::int64_t*>(s.key->const_data_ptr()) : nullptr,
+                s.first_element};
+  args.step_sizes = args.numel > 0 ? per_chain(s.step_sizes, like, op) : nullptr;
+  args.noise_scales = args.numel > 0 ? per_chain(s.noise_scales, like, op) : nullptr;
+  const OptionalTensor& chains = s.step_sizes ? s.step_sizes : s.noise_scales;
+  STD_TORCH_CHECK(
+      !s.step_sizes || !s.noise_scales || s.step_sizes->numel() == s.noise_scales->numel(), op,
+      ": step_size and noise_scale name different numbers of chains");
+  args.chain_size = chains && args.numel > 0 ? args.numel / chains->numel() : args.numel;
+  args.step_size = s.step_size;
+  args.noise_scale = s.noise_scale;
+  args.prior_precision = s.prior_precision;
+  args.grad_clamp = s.grad_clamp;
+  args.clamp_min = s.clamp_min;
+  args.clamp_max = s.clamp_max;
+  return args;
+}
+
+void run_step(const char* op, const Tensor& out, const Tensor& x, const Tensor& grad,
+              const OptionalTensor& noise, const Settings& settings) {
+  check_matches(grad, x, op, "grad");
+  const auto grad_c = as_contiguous(grad);
+  const auto noise_c = as_contiguous(noise);
+  auto args = arguments<LangevinStep>(op, x, x, grad_c, noise_c, settings);
+  STD_TORCH_CHECK(!args.has_noise() || noise || settings.key, op, ": noise or key is needed");
+  args.out = out.mutable_data_ptr();
+  launch(x, args, GENCORE_KERNELS(langevin_step));
+}
+
+Tensor langevin_step(Tensor x, Tensor grad, OptionalTensor noise, OptionalTensor key,
+                     OptionalTensor step_sizes, OptionalTensor noise_scales, double step_size,
+                     double noise_scale, double prior_precision, double grad_clamp,
+                     double clamp_min, double clamp_max, std::int64_t first_element) {
+  const Settings settings{key,         step_sizes,      noise_scales, step_size,
+                          noise_scale, prior_precision, grad_clamp,   clamp_min,
+                          clamp_max,   first_element};
+  Tensor out = torch::stable::empty_like(x);
+  if (x.is_contiguous() && out.is_contiguous()) {
+    run_step("langevin_step", out, x, grad, noise, settings);
+    return out;
+  }
+  const Tensor x_c = torch::stable::contiguous(x);
+  const Tensor out_c = torch::stable::empty_like(x_c);
+  run_step("langevin_step", out_c, x_c, grad, noise, settings);
+  torch::stable::copy_(out, out_c);
+  return out;
+}
+
+void langevin_step_inplace(Tensor x, Tensor grad, OptionalTensor noise, OptionalTensor key,
+                           OptionalTensor step_sizes, OptionalTensor noise_scales, double step_size,
+                           double noise_scale, double prior_precision, double grad_clamp,
+                           double clamp_min, double clamp_max, std::int64_t first_element) {
+  const Settings settings{key,         step_sizes,      noise_scales, step_size,
+                          noise_scale, prior_precision, grad_clamp,   clamp_min,
+                          clamp_max,   first_element};
+  if (x.is_contiguous()) return run_step("langevin_step_", x, x, grad, noise, settings);
+  const Tensor x_c = torch::stable::contiguous(x);
+  run_step("langevin_step_", x_c, x_c, grad, noise, settings);
+  torch::stable::copy_(x, x_c);
+}
+
+// The sampler's call, unboxed by hand: a reference-counted Tensor for each of three operands would
+// cost as much as stepping 64 elements does.
+void langevin_step_plain(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  constexpr double inf = LangevinArguments::kUnbounded;
+  const char* op = "langevin_step_";
+  Operand x(stack[0]), grad(stack[1]), key(stack[2]);
+  const double step_size = torch::stable::detail::to<double>(stack[3]);
+  const double noise_scale = torch::stable::detail::to<double>(stack[4]);
+  const std::int32_t dtype = x.dtype();
+  const bool simple = x.is_cpu() && grad.is_cpu() && key.is_cpu() && x.is_contiguous() &&
+                      grad.is_contiguous() && key.is_contiguous() && x.same_shape(grad) &&
+                      grad.dtype() == dtype && key.dtype() == aoti_torch_dtype_int64() &&
+                      key.numel() == 2 && dtype == aoti_torch_dtype_float32() &&
+                      x.numel() <= kParallelGrain;
+  if (!simple)
+    return langevin_step_inplace(x.release(), grad.release(), std::nullopt, key.release(),
+                                 std::nullopt, std::nullopt, step_size, noise_scale, 0.0, inf, -inf,
+                                 inf, 0);
+  check_scalars(op, step_size, noise_scale);
+  LangevinStep args{};
+  args.dtype = Dtype::kFloat32;
+  args.numel = args.chain_size = x.numel();
+  args.out = x.mutable_data();
+  args.x = args.out;
+  args.grad = grad.const_data();
+  args.noise.key = static_cast<const std::int64_t*>(key.const_data());
+  args.step_size = step_size;
+  args.noise_scale = noise_scale;
+  args.grad_clamp = args.clamp_max = inf;
+  args.clamp_min = -inf;
+  cpu::kernels().langevin_step(args, 0, args.numel);
+}
+
+std::tuple<Tensor, Tensor, Tensor> langevin_step_backward(
+    Tensor grad_out, OptionalTensor x, OptionalTensor grad, OptionalTensor noise,
+    OptionalTensor key, OptionalTensor step_sizes, OptionalTensor noise_scales, double step_size,
+    double noise_scale, double prior_precision, double grad_clamp, double clamp_min,
+    double clamp_max, std::int64_t first_element, bool needs_x, bool needs_grad, bool needs_noise) {
+  const char* op = "langevin_step_backward";
+  const Settings settings{key,         step_sizes,      noise_scales, step_size,
+                          noise_scale, prior_precision, grad_clamp,   clamp_min,
+                          clamp_max,   first_element};
+  const auto grad_out_c = as_contiguous(grad_out);
+  const auto x_c = as_contiguous(x), grad_c = as_contiguous(grad), noise_c = as_contiguous(noise);
+  auto args = arguments<LangevinBackward>(op, grad_out_c, x_c, grad_c, noise_c, settings);
+  STD_TORCH_CHECK(!args.clamps_state() || x, op, ": x is needed to differentiate the clamp");
+  STD_TORCH_CHECK(!(args.clamps_state() || args.clips_grad()) || grad, op,
+                  ": grad is needed to differentiate the clamps");
+  const auto output = [&](bool wanted, void*& pointer) {
+    if (!wanted) return torch::stable::new_empty(grad_out_c, {0});
+    Tensor tensor = torch::stable::empty_like(grad_out_c);
+    pointer = tensor.mutable_data_ptr();
+    return tensor;
+  };
+  args.grad_out = grad_out_c.const_data_ptr();
+  Tensor x_grad = output(needs_x, args.x_grad);
+  Tensor grad_grad = output(needs_grad, args.grad_grad);
+  Tensor noise_grad = output(needs_noise, args.noise_grad);
+  launch(grad_out_c, args, GENCORE_KERNELS(langevin_backward));
+  return {x_grad, grad_grad, noise_grad};
+}
+
+Tensor langevin_step_tangent(Tensor like, OptionalTensor x_tangent, OptionalTensor grad_tangent,
+                             OptionalTensor noise_tangent, OptionalTensor x, OptionalTensor grad,
+                             OptionalTensor noise, OptionalTensor key, OptionalTensor step_sizes,
+                             OptionalTensor noise_scales, double step_size, double noise_scale,
+                             double prior_precision, double grad_clamp, double clamp_min,
+                             double clamp_max, std::int64_t first_element) {
+  const char* op = "langevin_step_tangent";
+  const Settings settings{key,         step_sizes,      noise_scales, step_size,
+                          noise_scale, prior_precision, grad_clamp,   clamp_min,
+                          clamp_max,   first_element};
+  const Tensor like_c = as_contiguous(like);
+  const auto x_c = as_contiguous(x), grad_c = as_contiguous(grad), noise_c = as_contiguous(noise);
+  const auto dx = as_contiguous(x_tangent), dgrad = as_contiguous(grad_tangent),
+             dnoise = as_contiguous(noise_tangent);
+  for (const auto* tangent : {&dx, &dgrad, &dnoise})
+    if (*tangent) check_matches(**tangent, like_c, op, "tangent");
+  auto args = arguments<LangevinTangent>(op, like_c, x_c, grad_c, noise_c, settings);
+  args.x_tangent = data(dx);
+  args.grad_tangent = data(dgrad);
+  args.noise_tangent = data(dnoise);
+  Tensor out = torch::stable::empty_like(like_c);
+  args.out = out.mutable_data_ptr();
+  launch(like_c, args, GENCORE_KERNELS(langevin_tangent));
+  return out;
+}
+
+void register_langevin(torch::stable::detail::StableLibrary& m) {
+  m.impl("langevin_step", TORCH_BOX(&langevin_step));
+  m.impl("langevin_step.no_autograd", TORCH_BOX(&langevin_step));
+  m.impl("langevin_step_", TORCH_BOX(&langevin_step_inplace));
+  m.impl("langevin_step_.plain", langevin_step_plain);
+  m.impl("langevin_step_backward", TORCH_BOX(&langevin_step_backward));
+  m.impl("langevin_step_tangent", TORCH_BOX(&langevin_step_tangent));
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { register_langevin(m); }
+#ifdef GENCORE_CUDA
+STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { register_langevin(m); }
+#endif
+
+}  // namespace gencore

@@ -1,0 +1,108 @@
+// Small helpers over torch's stable tensors, shared by every operator's entry point.
+#pragma once
+
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "arguments.h"
+
+namespace gencore {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline Dtype dtype_of(const Tensor& tensor, const char* op) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Double:
+      return Dtype::kFloat64;
+    case ScalarType::Float:
+      return Dtype::kFloat32;
+    case ScalarType::BFloat16:
+      return Dtype::kBFloat16;
+    case ScalarType::Half:
+      return Dtype::kFloat16;
+    default:
+      STD_TORCH_CHECK(false, op, ": expected a float64, float32, bfloat16 or float16 tensor");
+  }
+}
+
+inline bool same_shape(const Tensor& a, const Tensor& b) {
+  const auto left = a.sizes(), right = b.sizes();
+  return std::equal(left.begin(), left.end(), right.begin(), right.end());
+}
+
+inline bool same_device(const Tensor& a, const Tensor& b) {
+  return a.is_cpu() == b.is_cpu() && a.get_device_index() == b.get_device_index();
+}
+
+inline void check_matches(const Tensor& tensor, const Tensor& x, const char* op, const char* name) {
+  STD_TORCH_CHECK(same_shape(tensor, x), op, ": ", name, " and x differ in shape");
+  STD_TORCH_CHECK(tensor.scalar_type() == x.scalar_type(), op, ": ", name,
+                  " and x differ in dtype");
+  STD_TORCH_CHECK(same_device(tensor, x), op, ": ", name, " and x are on different devices");
+}
+
+inline void check_key(const Tensor& key, const Tensor& x, const char* op) {
+  STD_TORCH_CHECK(key.scalar_type() == ScalarType::Long && key.numel() == 2 && key.is_contiguous(),
+                  op, ": key must be a contiguous int64 tensor [seed, draw]");
+  STD_TORCH_CHECK(same_device(key, x), op, ": key and x are on different devices");
+}
+
+inline Tensor as_contiguous(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+
+inline std::optional<Tensor> as_contiguous(const std::optional<Tensor>& tensor) {
+  return tensor ? std::optional<Tensor>(as_contiguous(*tensor)) : std::nullopt;
+}
+
+inline const void* data(const std::optional<Tensor>& tensor) {
+  return tensor ? tensor->const_data_ptr() : nullptr;
+}
+
+// A tensor argument of a boxed call, owned but not wrapped.
+class Operand {
+ public:
+  explicit Operand(StableIValue value)
+      : handle_(torch::stable::detail::to<AtenTensorHandle>(value)) {}
+  Operand(const Operand&) = delete;
+  Operand& operator=(const Operand&) = delete;
+  ~Operand() {
+    if (handle_ != nullptr) aoti_torch_delete_tensor_object(handle_);
+  }
+
+  Tensor release() { return Tensor(std::exchange(handle_, nullptr)); }
+
+  std::int32_t dtype() const { return get<std::int32_t>(aoti_torch_get_dtype); }
+  std::int64_t numel() const { return get<std::int64_t>(aoti_torch_get_numel); }
+  bool is_contiguous() const { return get<bool>(aoti_torch_is_contiguous); }
+  bool is_cpu() const {
+    return get<std::int32_t>(aoti_torch_get_device_type) == aoti_torch_device_type_cpu();
+  }
+  void* mutable_data() const { return get<void*>(torch_get_mutable_data_ptr); }
+  const void* const_data() const { return get<const void*>(torch_get_const_data_ptr); }
+  bool same_shape(const Operand& other) const {
+    const auto dims = get<std::int64_t>(aoti_torch_get_dim);
+    return dims == other.get<std::int64_t>(aoti_torch_get_dim) &&
+           std::equal(sizes(), sizes() + dims, other.sizes());
+  }
+
+ private:
+  template <class T>
+  T get(AOTITorchError (*getter)(AtenTensorHandle, T*)) const {
+    T value{};
+    TORCH_ERROR_CODE_CHECK(getter(handle_, &value));
+    return value;
+  }
+  std::int64_t* sizes() const { return get<std::int64_t*>(aoti_torch_get_sizes); }
+
+  AtenTensorHandle handle_;
+};
+
+}  // namespace gencore

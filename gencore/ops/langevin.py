@@ -1,0 +1,395 @@
+"""The fused Langevin step."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gencore.ops.backend import state
+from gencore.ops.checks import (
+    accumulation_dtype,
+    bounds,
+    check_first_element,
+    check_key,
+    check_like,
+    check_state,
+    number,
+    per_chain,
+)
+from gencore.ops.random import random_key, reference_normal, thread_key
+
+__all__ = ["langevin_step", "langevin_step_"]
+
+_ops = torch.ops.gencore
+_step = _ops.langevin_step.default
+_step_without_autograd = _ops.langevin_step.no_autograd
+_step_inplace = _ops.langevin_step_.default
+# The overload's own callable: OpOverload.__call__ only forwards to it, for a fifth of the price of
+# the whole call.
+_step_plain = _ops.langevin_step_.plain._op
+_increment_version = torch._C._increment_version  # torch.autograd.graph's, less its isinstance
+_is_grad_enabled, _is_compiling = torch.is_grad_enabled, torch.compiler.is_compiling
+
+
+class _Settings(NamedTuple):
+    """What the family's schemas share, in their order; per-chain tensors replace the numbers."""
+
+    key: Tensor | None
+    step_sizes: Tensor | None
+    noise_scales: Tensor | None
+    step_size: float
+    noise_scale: float
+    prior_precision: float
+    grad_clamp: float
+    clamp_min: float
+    clamp_max: float
+    first_element: int
+
+    @property
+    def clips_grad(self) -> bool:
+        return self.grad_clamp < math.inf
+
+    @property
+    def clamps_state(self) -> bool:
+        return self.clamp_min > -math.inf or self.clamp_max < math.inf
+
+
+def langevin_step(
+    x: Tensor,
+    grad: Tensor,
+    step_size: float | Tensor,
+    noise_scale: float | Tensor | None = None,
+    *,
+    prior_precision: float = 0.0,
+    grad_clamp: float | None = None,
+    clamp: tuple[float | None, float | None] | None = None,
+    noise: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    key: Tensor | None = None,
+    first_element: int = 0,
+) -> Tensor:
+    r"""One step of unadjusted Langevin dynamics, in one pass over memory.
+
+    .. math:: x' = \mathrm{clamp}\big(x - a\,(\mathrm{clip}(g) + \lambda x) + s\,\varepsilon\big),
+              \qquad \varepsilon \sim N(0, I)
+
+    with step size a, noise scale s, gradient g = ∇E(x) and prior precision λ (a Gaussian prior
+    N(0, 1/λ) added to the energy; 0 is none). Differentiable in ``x``, ``grad`` and ``noise``, to
+    any order.
+
+    Args:
+        x: states, any shape, float64, float32, bfloat16 or float16. Half types are computed in
+            float32 and rounded once.
+        grad: gradient of the energy at ``x``; same shape, dtype and device.
+        step_size: a ≥ 0; a number, or a tensor with one entry a chain: its shape is that of the
+            leading dimensions of ``x``, trailing ones allowed ([N] or [N, 1, 1, 1] for
+            [N, C, H, W]). Not differentiated.
+        noise_scale: s ≥ 0, like ``step_size``; default √(2a), with which the chain samples
+            exp(−E) as a → 0. Zero is gradient descent and draws no noise.
+        prior_precision: λ.
+        grad_clamp: c > 0 clips the gradient to [−c, c] before the prior is added.
+        clamp: (low, high) bounds of the new state; either may be ``None``.
+        noise: ε, like ``x``; drawn if ``None``.
+        generator: where the noise's key is drawn from; the default generator if ``None``.
+        key: int64 ``[seed, draw]`` (:func:`random_key`) instead of a generator.
+        first_element: index of ``x``'s first element in the whole batch, when ``x`` is a part of
+            it: the noise is that of the whole.
+
+    Returns:
+        x', of the layout of ``x``. NaN in ``x``, ``grad`` or ``noise`` stays NaN.
+
+    Raises:
+        TypeError: for arguments or dtypes of the wrong kind.
+        ValueError: for shapes, devices or values that do not fit.
+
+    References:
+        Roberts and Tweedie, "Exponential convergence of Langevin distributions and their discrete
+        approximations", Bernoulli 1996. Welling and Teh, "Bayesian learning via stochastic gradient
+        Langevin dynamics", ICML 2011.
+
+    Example:
+        >>> import torch
+        >>> from gencore.ops import langevin_step
+        >>> x, generator = torch.zeros(1000, 2), torch.Generator().manual_seed(0)
+        >>> for _ in range(100):  # E(x) = ‖x‖²/2, so that ∇E(x) = x; the chain's std is 1.03
+        ...     x = langevin_step(x, grad=x, step_size=0.1, generator=generator)
+        >>> round(x.std().item(), 1)
+        1.0
+    """
+    settings = _settings(
+        "langevin_step", x, grad, step_size, noise_scale, prior_precision, grad_clamp, clamp,
+        noise, generator, key, first_element,
+    )  # fmt: skip
+    if state.reference:
+        return _reference(x, grad, noise, settings)
+    needs_autograd = torch.is_grad_enabled() and (
+        x.requires_grad or grad.requires_grad or (noise is not None and noise.requires_grad)
+    )
+    step = _step if needs_autograd else _step_without_autograd
+    result: Tensor = step(x, grad, noise, *settings)
+    return result
+
+
+def langevin_step_(
+    x: Tensor,
+    grad: Tensor,
+    step_size: float | Tensor,
+    noise_scale: float | Tensor | None = None,
+    *,
+    prior_precision: float = 0.0,
+    grad_clamp: float | None = None,
+    clamp: tuple[float | None, float | None] | None = None,
+    noise: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    key: Tensor | None = None,
+    first_element: int = 0,
+) -> Tensor:
+    """:func:`langevin_step` in place: the form samplers call. Never differentiable.
+
+    Arguments and errors are those of :func:`langevin_step`; besides, a ``ValueError`` where
+    autograd would have to differentiate it.
+
+    Returns:
+        ``x``, updated.
+
+    Example:
+        >>> import torch
+        >>> from gencore.ops import langevin_step_
+        >>> x = torch.tensor([1.0, -1.0])
+        >>> langevin_step_(x, grad=x.clone(), step_size=0.5, noise_scale=0.0)
+        tensor([ 0.5000, -0.5000])
+    """
+    # The common call first, checked by the kernel alone: 64 elements take 0.2 µs, so every check
+    # made here would show. Whatever does not fit falls through to the checks that explain.
+    if (
+        noise is None
+        and clamp is None
+        and grad_clamp is None
+        and prior_precision == 0.0
+        and first_element == 0
+        and not _is_grad_enabled()
+        and not _is_compiling()
+        and not state.reference
+    ):
+        try:
+            if noise_scale is None:
+                noise_scale = math.sqrt(2.0 * step_size)
+            if key is None:
+                key = thread_key.draw() if generator is None else random_key(generator)
+            _step_plain(x, grad, key, step_size, noise_scale)
+            _increment_version((x,))
+            return x
+        except (RuntimeError, TypeError, ValueError):
+            pass
+    settings = _settings(
+        "langevin_step_", x, grad, step_size, noise_scale, prior_precision, grad_clamp, clamp,
+        noise, generator, key, first_element,
+    )  # fmt: skip
+    if torch.is_grad_enabled() and (
+        x.requires_grad or grad.requires_grad or (noise is not None and noise.requires_grad)
+    ):
+        raise ValueError(
+            "langevin_step_: works in place and is not differentiable, but x, grad or noise "
+            "requires grad; call it under torch.no_grad(), or use langevin_step"
+        )
+    if state.reference:
+        with torch.no_grad():
+            return x.copy_(_reference(x, grad, noise, settings))
+    _step_inplace(x, grad, noise, *settings)
+    if not torch.compiler.is_compiling():
+        _increment_version((x,))
+    return x
+
+
+def _settings(
+    op: str,
+    x: Tensor,
+    grad: Tensor,
+    step_size: float | Tensor,
+    noise_scale: float | Tensor | None,
+    prior_precision: float,
+    grad_clamp: float | None,
+    clamp: tuple[float | None, float | None] | None,
+    noise: Tensor | None,
+    generator: torch.Generator | None,
+    key: Tensor | None,
+    first_element: int,
+) -> _Settings:
+    """Check the arguments and bring them to the schemas' form, with the noise's key drawn."""
+    check_state(op, x)
+    check_like(op, x, grad, "grad")
+    if noise is not None:
+        check_like(op, x, noise, "noise")
+    step_sizes = per_chain(op, "step_size", step_size, x)
+    step_number = 0.0 if step_sizes is not None else number(op, "step_size", step_size)
+    if noise_scale is None:
+        noise_scales = None if step_sizes is None else torch.sqrt(2.0 * step_sizes)
+        noise_number = math.sqrt(2.0 * step_number)
+    else:
+        noise_scales = per_chain(op, "noise_scale", noise_scale, x)
+        noise_number = 0.0 if noise_scales is not None else number(op, "noise_scale", noise_scale)
+    if step_sizes is not None and noise_scales is not None:
+        if 1 not in (step_sizes.numel(), noise_scales.numel(), x.numel()) and (
+            step_sizes.numel() != noise_scales.numel()
+        ):
+            raise ValueError(
+                f"{op}: step_size has {step_sizes.numel()} chains, noise_scale "
+                f"{noise_scales.numel()}; give both the same leading dimensions of x"
+            )
+        step_sizes, noise_scales = (
+            t.contiguous() for t in torch.broadcast_tensors(step_sizes, noise_scales)
+        )
+    prior = float(prior_precision)
+    if not math.isfinite(prior):
+        raise ValueError(f"{op}: prior_precision must be finite, got {prior_precision}")
+    clip = math.inf if grad_clamp is None else float(grad_clamp)
+    if not clip > 0:
+        raise ValueError(f"{op}: grad_clamp must be positive, got {grad_clamp}")
+    low, high = bounds(op, clamp)
+    check_first_element(op, first_element)
+    if key is not None:
+        check_key(op, key)
+        if key.device != x.device:
+            raise ValueError(f"{op}: key is on {key.device}, x on {x.device}")
+        key = key.contiguous()
+    elif noise is None and (noise_scales is not None or noise_number > 0.0):
+        key = random_key(generator, x.device)
+    return _Settings(
+        key, step_sizes, noise_scales, step_number, noise_number,
+        prior, clip, low, high, first_element,
+    )  # fmt: skip
+
+
+def _reference(x: Tensor, grad: Tensor, noise: Tensor | None, s: _Settings) -> Tensor:
+    """The step in pure PyTorch, in the accumulation dtype."""
+    accumulate = accumulation_dtype(x)
+
+    def coefficient(values: Tensor | None, value: float) -> Tensor | float:
+        if values is None or x.numel() == 0:
+            return value
+        return values.repeat_interleave(x.numel() // values.numel()).view(x.shape)
+
+    state, drift = x.to(accumulate), grad.to(accumulate)
+    if s.clips_grad:
+        drift = drift.clamp(-s.grad_clamp, s.grad_clamp)
+    drift = drift + s.prior_precision * state
+    result = state - coefficient(s.step_sizes, s.step_size) * drift
+    if noise is None and s.key is not None:
+        noise = reference_normal(x.shape, s.key, s.first_element, accumulate)
+    if noise is not None:
+        scale = coefficient(s.noise_scales, s.noise_scale)
+        result = result + scale * noise.to(accumulate)
+    if s.clamps_state:
+        result = result.clamp(s.clamp_min, s.clamp_max)
+    return result.to(x.dtype)
+
+
+# Derivatives. The step is piecewise linear: its adjoint is langevin_step_backward, its tangent map
+# langevin_step_tangent, and each is the other's derivative. x, grad and noise enter them only
+# through the clamps, whose own derivative is zero almost everywhere.
+
+
+_Saved = tuple[Tensor | None, Tensor | None, Tensor | None, _Settings]
+
+
+def _save(
+    ctx: Any, x: Tensor | None, grad: Tensor | None, noise: Tensor | None, settings: _Settings
+) -> None:
+    """Keep for the backward pass what its clamps need, which without clamps is nothing."""
+    if not settings.clamps_state:
+        x = noise = None
+        settings = settings._replace(key=None)
+        if not settings.clips_grad:
+            grad = None
+    tensors = settings[:3]
+    ctx.save_for_backward(x, grad, noise, *tensors)
+    ctx.numbers = settings[3:]
+    ctx.set_materialize_grads(False)
+
+
+def _saved(ctx: Any) -> _Saved:
+    x, grad, noise, *tensors = ctx.saved_tensors
+    return x, grad, noise, _Settings(*tensors, *ctx.numbers)
+
+
+def _adjoint(
+    grad_out: Tensor, saved: _Saved, needs: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, ...]:
+    x, grad, noise, settings = saved
+    grads = _ops.langevin_step_backward(grad_out, x, grad, noise, *settings, *needs)
+    return tuple(g if needed else None for g, needed in zip(grads, needs, strict=True))
+
+
+def _step_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, grad, noise, *settings = inputs
+    _save(ctx, x, grad, noise, _Settings(*settings))
+
+
+def _step_backward(ctx: Any, grad_out: Tensor | None) -> tuple[Tensor | None, ...]:
+    settings = (None,) * len(_Settings._fields)
+    if grad_out is None:
+        return (None, None, None, *settings)
+    return (*_adjoint(grad_out, _saved(ctx), ctx.needs_input_grad[:3]), *settings)
+
+
+def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    grad_out, x, grad, noise, *rest = inputs
+    _save(ctx, x, grad, noise, _Settings(*rest[:-3]))
+    ctx.like = grad_out.detach()
+    ctx.arity = len(inputs)
+
+
+def _backward_backward(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
+    wanted = [t if t is not None and t.numel() > 0 else None for t in tangents]
+    x, grad, noise, settings = _saved(ctx)
+    out = None
+    if any(t is not None for t in wanted):
+        out = _ops.langevin_step_tangent(ctx.like, *wanted, x, grad, noise, *settings)
+    return (out, *(None,) * (ctx.arity - 1))
+
+
+def _tangent_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, _, _, _, x, grad, noise, *settings = inputs
+    _save(ctx, x, grad, noise, _Settings(*settings))
+    ctx.arity = len(inputs)
+
+
+def _tangent_backward(ctx: Any, grad_out: Tensor | None) -> tuple[Tensor | None, ...]:
+    if grad_out is None:
+        return (None,) * ctx.arity
+    grads = _adjoint(grad_out, _saved(ctx), ctx.needs_input_grad[1:4])
+    return (None, *grads, *(None,) * (ctx.arity - 4))
+
+
+torch.library.register_autograd("gencore::langevin_step", _step_backward, setup_context=_step_setup)
+torch.library.register_autograd(
+    "gencore::langevin_step_backward", _backward_backward, setup_context=_backward_setup
+)
+torch.library.register_autograd(
+    "gencore::langevin_step_tangent", _tangent_backward, setup_context=_tangent_setup
+)
+
+
+@torch.library.register_fake("gencore::langevin_step")
+@torch.library.register_fake("gencore::langevin_step.no_autograd")
+def _(x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.register_fake("gencore::langevin_step_")
+@torch.library.register_fake("gencore::langevin_step_.plain")
+def _(x: Tensor, grad: Tensor, *_: Any) -> None:
+    if grad.device != x.device:  # else a step with a meta tensor would silently do nothing
+        raise RuntimeError(f"langevin_step_: grad is on {grad.device}, x on {x.device}")
+
+
+@torch.library.register_fake("gencore::langevin_step_backward")
+def _(grad_out: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    like = torch.empty_like(grad_out, memory_format=torch.contiguous_format)
+    return tuple(like.clone() if needed else grad_out.new_empty(0) for needed in rest[-3:])
+
+
+@torch.library.register_fake("gencore::langevin_step_tangent")
+def _(like: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(like, memory_format=torch.contiguous_format)

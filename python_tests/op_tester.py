@@ -1,0 +1,166 @@
+"""What every operator has to pass. A subclass names the function, its tensors and its variants."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from gencore.ops import backend
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+# One rounding of the result in its own dtype, on top of the rounding of the accumulation dtype.
+TOLERANCE = {
+    torch.float64: {"rtol": 1e-12, "atol": 1e-12},
+    torch.float32: {"rtol": 4e-6, "atol": 4e-6},
+    torch.bfloat16: {"rtol": 2.0**-7, "atol": 1e-5},
+    torch.float16: {"rtol": 2.0**-10, "atol": 1e-5},
+}
+SHAPES = ((), (0,), (1,), (5,), (3, 0, 2), (7, 33), (64, 2), (2, 3, 5, 7), (3, 1000), (2, 20001))
+
+
+def transposed(t: Tensor) -> Tensor:
+    return t.mT.contiguous().mT
+
+
+def strided(t: Tensor) -> Tensor:
+    wide = torch.zeros(*t.shape[:-1], 2 * t.shape[-1], dtype=t.dtype, device=t.device)
+    wide[..., ::2] = t
+    return wide[..., ::2]
+
+
+def offset(t: Tensor) -> Tensor:
+    """Contiguous, but aligned to its own element only."""
+    room = torch.zeros(t.numel() + 1, dtype=t.dtype, device=t.device)
+    room[1:] = t.flatten()
+    return room[1:].view(t.shape)
+
+
+def channels_last(t: Tensor) -> Tensor:
+    return t.contiguous(memory_format=torch.channels_last)
+
+
+def expanded(t: Tensor) -> Tensor:
+    return t[:1].expand(t.shape)
+
+
+LAYOUTS: tuple[Callable[[Tensor], Tensor], ...] = (transposed, strided, offset, channels_last)
+
+
+class OpTester:
+    """Base of an operator's tests.
+
+    ``function`` takes the tensors of :meth:`tensors` by keyword together with the numbers of one of
+    the ``variants``; everything random comes from a ``key`` among them.
+    """
+
+    function: ClassVar[Callable[..., Any]]
+    overload: ClassVar[Any]
+    differentiable: ClassVar[tuple[str, ...]]
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    def tensors(
+        self, variant: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+    ) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def overload_arguments(self, variant: str, device: torch.device) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    def call(self, variant: str, tensors: Mapping[str, Tensor], **more: Any) -> Tensor:
+        result: Tensor = type(self).function(**tensors, **self.variants[variant], **more)
+        return result
+
+    def leaves(self, variant: str, shape: tuple[int, ...], device: torch.device) -> Any:
+        tensors = self.tensors(variant, shape, torch.float64, device)
+        names = [name for name in self.differentiable if name in tensors]
+        leaves = tuple(tensors[name].requires_grad_() for name in names)
+
+        def function(*values: Tensor) -> Tensor:
+            return self.call(variant, {**tensors, **dict(zip(names, values, strict=True))})
+
+        return function, leaves
+
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    @pytest.mark.parametrize("shape", SHAPES, ids=str)
+    def test_matches_the_reference(self, variant, shape, dtype, device):
+        tensors = self.tensors(variant, shape, dtype, device)
+        result = self.call(variant, tensors)
+        with backend("reference"):
+            expected = self.call(variant, tensors)
+        assert result.dtype == dtype
+        torch.testing.assert_close(result, expected, **TOLERANCE[dtype])
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+    @pytest.mark.parametrize("shape", [(0,), (7, 33), (2, 20001)], ids=str)
+    def test_gradients_match_the_reference(self, variant, shape, dtype, device):
+        grads = []
+        for name in ("native", "reference"):
+            tensors = self.tensors(variant, shape, dtype, device)
+            leaves = [t.requires_grad_() for n, t in tensors.items() if n in self.differentiable]
+            weights = torch.linspace(-1, 1, leaves[0].numel(), device=device, dtype=dtype)
+            with backend(name):
+                result = self.call(variant, tensors)
+                grads.append(torch.autograd.grad(result, leaves, weights.view(result.shape)))
+        for ours, reference in zip(*grads, strict=True):
+            torch.testing.assert_close(ours, reference, **TOLERANCE[dtype])
+
+    @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
+    def test_layout_does_not_change_the_result(self, variant, layout, device):
+        tensors = self.tensors(variant, (2, 3, 5, 7), torch.float32, device)
+        laid_out = {
+            name: layout(t) if t.dim() == 4 else t  # per-chain tensors and keys stay as they are
+            for name, t in tensors.items()
+        }
+        result = self.call(variant, laid_out)
+        assert torch.equal(result, self.call(variant, tensors))
+        assert result.stride() == torch.empty_like(laid_out[self.differentiable[0]]).stride()
+
+    def test_broadcast_memory_is_read_correctly(self, variant, device):
+        tensors = self.tensors(variant, (4, 6), torch.float32, device)
+        views = {n: expanded(t) if t.dim() == 2 else t for n, t in tensors.items()}
+        copies = {n: t.contiguous() for n, t in views.items()}
+        assert torch.equal(self.call(variant, views), self.call(variant, copies))
+
+    def test_gradcheck(self, variant, device):
+        function, leaves = self.leaves(variant, (4, 3), device)
+        assert torch.autograd.gradcheck(function, leaves)
+
+    def test_gradgradcheck(self, variant, device):
+        function, leaves = self.leaves(variant, (4, 3), device)
+        assert torch.autograd.gradgradcheck(function, leaves)
+
+    def test_opcheck(self, variant, device):
+        torch.library.opcheck(type(self).overload, self.overload_arguments(variant, device))
+
+    def test_compiles_without_graph_breaks(self, variant, device):
+        tensors = self.tensors(variant, (5, 4), torch.float32, device)
+        leaves = [t.requires_grad_() for n, t in tensors.items() if n in self.differentiable]
+
+        def loss() -> Tensor:
+            return self.call(variant, tensors).square().sum()
+
+        expected = torch.autograd.grad(loss(), leaves)
+        torch.compiler.reset()
+        compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+        for ours, eager in zip(torch.autograd.grad(compiled(), leaves), expected, strict=True):
+            torch.testing.assert_close(ours, eager)
+
+    def test_autocast_leaves_the_dtype_alone(self, variant, device):
+        tensors = self.tensors(variant, (5, 4), torch.float32, device)
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            result = self.call(variant, tensors)
+        assert torch.equal(result, self.call(variant, tensors))
+
+    def test_is_deterministic_for_any_number_of_threads(self, variant, device):
+        tensors = self.tensors(variant, (3, 50001), torch.float32, device)
+        before, results = torch.get_num_threads(), []
+        try:
+            for threads in (1, 2, 1):
+                torch.set_num_threads(threads)
+                results.append(self.call(variant, tensors))
+        finally:
+            torch.set_num_threads(before)
+        assert torch.equal(results[0], results[1])
+        assert torch.equal(results[0], results[2])
