@@ -1,0 +1,161 @@
+"""A folder of image files, decoded by Pillow."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gencore.data.extras import import_extra
+from gencore.data.pixels import convert_channels, resize_images
+from gencore.data.splits import Split, split_indices
+
+__all__ = ["IMAGE_SUFFIXES", "holds_images", "read_folder"]
+
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm",
+)  # fmt: skip
+
+_PARTS = ("train", "test")
+
+
+def holds_images(folder: Path) -> bool:
+    """Tell whether a folder holds image files, at any depth."""
+    return next(_images_below(folder), None) is not None
+
+
+def read_folder(
+    folder: Path, split: Split, image_size: int | None = None, channels: int | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Read the image files of a folder.
+
+    Files directly in the folder have no labels. Files in subfolders, at any depth, take the first
+    subfolder as their class; classes are numbered in alphabetical order. Subfolders named `train`
+    and `test` are the two parts, and each is then such a folder; otherwise `split_indices` divides
+    the files, sorted by path. Hidden files and files with other suffixes are passed over.
+
+    EXIF orientation is applied, transparency is dropped, and of an animation the first frame
+    counts.
+
+    Arguments:
+        folder: The folder.
+        split: The part to read.
+        image_size: Side of the square that every image is resized and cropped to; without it all
+            must have one size.
+        channels: 1 or 3; without it 1 if all images are grey, else 3.
+
+    Returns:
+        Images, uint8 [N, C, H, W], and labels, int64 [N], or None.
+
+    Raises:
+        FileNotFoundError: only the other part has a folder.
+        ImportError: Pillow is not installed.
+        ValueError: a file cannot be decoded or has more than 8 bits a sample; sizes differ; there
+            are no images, or some in subfolders and some not.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from PIL import Image
+        >>> with TemporaryDirectory() as name:
+        ...     for index in range(5):
+        ...         Image.new("RGB", (12, 8), (255, 0, 0)).save(Path(name, f"{index}.png"))
+        ...     images, labels = read_folder(Path(name), "train", image_size=4)
+        >>> images.shape, labels
+        (torch.Size([4, 3, 4, 4]), None)
+    """
+    parts = _find_parts(folder)
+    if parts and split not in parts:
+        raise FileNotFoundError(f"{folder} holds a folder {parts[0]}, but no folder {split}")
+    roots = [folder / part for part in parts] or [folder]
+    found = {root: _list_images(root) for root in roots}
+    # The numbers of the classes are those of both parts, whichever is read.
+    classes = sorted({name for files in found.values() for _, name in files if name is not None})
+    number = {name: index for index, name in enumerate(classes)}
+
+    files = found[folder / split if parts else folder]
+    labels = None
+    if files[0][1] is not None:
+        labels = torch.tensor([number[name] for _, name in files if name is not None])
+    if not parts:
+        chosen = split_indices(len(files), split, labels)
+        files = [files[index] for index in chosen.tolist()]
+        labels = None if labels is None else labels[chosen]
+    images = _read_images([path for path, _ in files], image_size, channels)
+    return images, labels
+
+
+def _find_parts(folder: Path) -> list[str]:
+    """List those of `train` and `test` that are subfolders; neither may be one class of several."""
+    parts = [part for part in _PARTS if (folder / part).is_dir()]
+    if len(parts) == 1:
+        for other in sorted(folder.iterdir()):
+            if other.is_dir() and other.name not in _PARTS and holds_images(other):
+                raise ValueError(
+                    f"{folder} holds the folders {parts[0]} and {other.name}: folders named train "
+                    "and test are parts, not classes; put the classes into them, or rename "
+                    f"{parts[0]} if it is a class"
+                )
+    return parts
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+            yield path
+
+
+def _list_images(root: Path) -> list[tuple[Path, str | None]]:
+    """List every image with its class, sorted by path; the class of a file in `root` is None."""
+    files: list[tuple[Path, str | None]] = []
+    for path in sorted(_images_below(root)):
+        inside = path.relative_to(root).parts
+        files.append((path, inside[0] if len(inside) > 1 else None))
+    if not files:
+        raise ValueError(f"{root} holds no images ({' '.join(IMAGE_SUFFIXES)})")
+    loose = [path for path, name in files if name is None]
+    if 0 < len(loose) < len(files):
+        raise ValueError(
+            f"{root} holds images in subfolders, which name their classes, but {loose[0]} has "
+            "none: move it into one, or take the subfolders out"
+        )
+    return files
+
+
+def _read_images(paths: list[Path], image_size: int | None, channels: int | None) -> Tensor:
+    images: list[Tensor] = []
+    for path in paths:
+        image = _decode(path)[None]
+        if image_size is not None:
+            image = resize_images(image, image_size)
+        elif images and image.shape[2:] != images[0].shape[2:]:
+            (first_height, first_width), (height, width) = images[0].shape[2:], image.shape[2:]
+            raise ValueError(
+                f"{path} has {width} x {height} pixels, but {paths[0]} has "
+                f"{first_width} x {first_height}: give image_size to make all alike"
+            )
+        images.append(image)
+    if channels is None:
+        channels = max(image.shape[1] for image in images)
+    return torch.cat([convert_channels(image, channels) for image in images])
+
+
+def _decode(path: Path) -> Tensor:
+    """Decode one file to uint8 [C, H, W] with one channel if it is grey, else three."""
+    pillow: Any = import_extra("PIL.Image", needed_for="load_images of a folder of images")
+    ops: Any = import_extra("PIL.ImageOps", needed_for="load_images of a folder of images")
+    try:
+        with pillow.open(path) as file:
+            file.load()
+            image = ops.exif_transpose(file)
+            # Pillow would clip samples of more than 8 bits at 255, not scale them.
+            if image.mode[0] in "IF":
+                raise ValueError(f"mode {image.mode}, expected 8 bits a sample")
+            is_grey = image.mode in ("1", "L", "LA", "La")
+            pixels = np.array(image.convert("L" if is_grey else "RGB"))
+    # Pillow's decoders report a damaged file by exceptions of many kinds.
+    except Exception as error:
+        size = path.stat().st_size
+        raise ValueError(f"{path}: cannot read an image from {size} bytes: {error}") from error
+    return torch.from_numpy(pixels[None] if is_grey else pixels.transpose(2, 0, 1).copy())
