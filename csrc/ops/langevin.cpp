@@ -97,13 +97,13 @@ Tensor langevin_step(Tensor x, Tensor grad, OptionalTensor noise, OptionalTensor
   const Settings settings{key,         step_sizes,      noise_scales, step_size,
                           noise_scale, prior_precision, grad_clamp,   clamp_min,
                           clamp_max,   first_element};
-  Tensor out = torch::stable::empty_like(x);
+  Tensor out = empty_result(x);
   if (x.is_contiguous() && out.is_contiguous()) {
     run_step("langevin_step", out, x, grad, noise, settings);
     return out;
   }
   const Tensor x_c = torch::stable::contiguous(x);
-  const Tensor out_c = torch::stable::empty_like(x_c);
+  const Tensor out_c = empty_result(x_c);
   run_step("langevin_step", out_c, x_c, grad, noise, settings);
   torch::stable::copy_(out, out_c);
   return out;
@@ -172,7 +172,7 @@ std::tuple<Tensor, Tensor, Tensor> langevin_step_backward(
                   ": grad is needed to differentiate the clamps");
   const auto output = [&](bool wanted, void*& pointer) {
     if (!wanted) return torch::stable::new_empty(grad_out_c, {0});
-    Tensor tensor = torch::stable::empty_like(grad_out_c);
+    Tensor tensor = empty_result(grad_out_c);
     pointer = tensor.mutable_data_ptr();
     return tensor;
   };
@@ -204,7 +204,7 @@ Tensor langevin_step_tangent(Tensor like, OptionalTensor x_tangent, OptionalTens
   args.x_tangent = data(dx);
   args.grad_tangent = data(dgrad);
   args.noise_tangent = data(dnoise);
-  Tensor out = torch::stable::empty_like(like_c);
+  Tensor out = empty_result(like_c);
   args.out = out.mutable_data_ptr();
   launch(like_c, args, GENCORE_KERNELS(langevin_tangent));
   return out;

@@ -6,7 +6,12 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
+#include <cstdint>
 #include <optional>
 #include <utility>
 
@@ -52,6 +57,23 @@ inline void check_key(const Tensor& key, const Tensor& x, const char* op) {
   STD_TORCH_CHECK(key.scalar_type() == ScalarType::Long && key.numel() == 2 && key.is_contiguous(),
                   op, ": key must be a contiguous int64 tensor [seed, draw]");
   STD_TORCH_CHECK(same_device(key, x), op, ": key and x are on different devices");
+}
+
+// An uninitialised result in the layout of `like`. Large CPU results ask for huge pages, as NumPy's
+// do: memory that malloc maps afresh at every call is otherwise faulted in 4 KiB at a time, which
+// takes longer than the kernel that fills it.
+inline Tensor empty_result(const Tensor& like) {
+  Tensor out = torch::stable::empty_like(like);
+#if defined(__linux__)
+  constexpr std::uintptr_t kPage = 4096;
+  const std::size_t bytes = static_cast<std::size_t>(out.numel()) * out.element_size();
+  if (out.is_cpu() && bytes >= (std::size_t{1} << 22)) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(out.mutable_data_ptr());
+    const std::uintptr_t page = (begin + kPage - 1) / kPage * kPage;
+    madvise(reinterpret_cast<void*>(page), bytes - (page - begin), MADV_HUGEPAGE);  // only a hint
+  }
+#endif
+  return out;
 }
 
 inline Tensor as_contiguous(const Tensor& tensor) {

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from gencore.data.extras import import_extra
 from gencore.data.splits import Split, split_indices
+from gencore.extras import training_extra
 
 __all__ = ["read_digits"]
 
@@ -29,8 +29,10 @@ def read_digits(split: Split) -> tuple[Tensor, Tensor]:
         >>> images.shape, images.dtype, int(images.max())
         (torch.Size([359, 1, 8, 8]), torch.uint8, 255)
     """
-    datasets = import_extra("sklearn.datasets", needed_for='load_images("digits")')
-    levels, classes = datasets.load_digits(return_X_y=True)
+    with training_extra('load_images("digits")'):
+        from sklearn.datasets import load_digits
+
+    levels, classes = load_digits(return_X_y=True)
     images = (torch.from_numpy(levels) * 255 / 16).round().to(torch.uint8).view(-1, 1, 8, 8)
     labels = torch.from_numpy(classes).to(torch.int64)
     part = split_indices(len(images), split, labels)

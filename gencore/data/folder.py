@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gencore.data.extras import import_extra
 from gencore.data.pixels import convert_channels, resize_images
 from gencore.data.splits import Split, split_indices
+from gencore.extras import training_extra
 
 __all__ = ["IMAGE_SUFFIXES", "holds_images", "read_folder"]
 
@@ -143,12 +142,13 @@ def _read_images(paths: list[Path], image_size: int | None, channels: int | None
 
 def _decode(path: Path) -> Tensor:
     """Decode one file to uint8 [C, H, W] with one channel if it is grey, else three."""
-    pillow: Any = import_extra("PIL.Image", needed_for="load_images of a folder of images")
-    ops: Any = import_extra("PIL.ImageOps", needed_for="load_images of a folder of images")
+    with training_extra("load_images of a folder of images"):
+        from PIL import Image, ImageOps
+
     try:
-        with pillow.open(path) as file:
+        with Image.open(path) as file:
             file.load()
-            image = ops.exif_transpose(file)
+            image = ImageOps.exif_transpose(file)
             # Pillow would clip samples of more than 8 bits at 255, not scale them.
             if image.mode[0] in "IF":
                 raise ValueError(f"mode {image.mode}, expected 8 bits a sample")

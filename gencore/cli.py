@@ -1,0 +1,365 @@
+"""The command ``gencore``: list, train, sample, evaluate, info.
+
+torch and the packages of the training extra are imported by the commands that need them, so that
+help and ``gencore list`` answer at once.
+"""
+
+import dataclasses
+import json
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from gencore import __version__
+from gencore.options import UsageError, parse_options
+
+if TYPE_CHECKING:
+    import torch
+
+    from gencore.train import Experiment, Recipe
+
+__all__ = ["main"]
+
+# What the shell reports for a program that a signal ended: 128 + SIGINT, 128 + SIGPIPE.
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+
+_DATA_SOURCES = {
+    "digits": "1,797 handwritten digits, 8x8 grey (comes with scikit-learn)",
+    "DIR": "a folder of images; of MNIST's IDX files; or of CIFAR-10's binary batches",
+    "FILE": "images [N, H, W], [N, H, W, C] or [N, C, H, W] in an .npy or .npz file",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: the words after ``gencore``; those of this process if None.
+
+    Returns:
+        The exit status: 0 done, 1 diverged, 2 wrong input, 130 interrupted.
+
+    Example:
+        >>> main(["train", "no-such-recipe"])
+        2
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words or os.environ.get("GENCORE_DEBUG", "0") not in ("", "0")
+    words = [word for word in words if word != "--debug"]
+    try:
+        return _run(words)
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except KeyboardInterrupt:
+        if debug:
+            traceback.print_exc()
+        _complain("interrupted")
+        return _INTERRUPTED
+    except (ValueError, OSError, ImportError) as error:
+        if isinstance(error, ImportError) and "pip install" not in str(error):
+            raise  # a fault of the installation or of ours: its place matters
+        if debug:
+            traceback.print_exc()
+        _complain(f"error: {_one_line(str(error))}")
+        return 2
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"gencore {__version__}")
+        return 0
+    name, *rest = words
+    if name not in _COMMANDS:
+        raise UsageError(f"unknown command {name!r}; the commands are {', '.join(_COMMANDS)}")
+    return _COMMANDS[name][2](rest)
+
+
+def _list(words: list[str]) -> int:
+    """Recipes and data sources."""
+    _no_options("list", words)
+    from gencore.recipes import RECIPES
+
+    print("recipes (gencore train RECIPE)")
+    _print_table((name, RECIPES.describe(name)) for name in RECIPES)
+    print("\ndata (--data)")
+    _print_table(_DATA_SOURCES.items())
+    return 0
+
+
+def _info(words: list[str]) -> int:
+    _no_options("info", words)
+    from gencore.info import facts
+
+    _print_table(facts().items(), indent="")
+    return 0
+
+
+@dataclass
+class RunOptions:
+    """Where and how a run runs; nothing here changes what is computed but for rounding."""
+
+    out: Path = Path("runs")
+    """The run's folder."""
+
+    resume: bool = False
+    """Continue the run in the folder, with its options; --steps may be raised."""
+
+    overwrite: bool = False
+    """Replace the run in the folder."""
+
+    devices: int = 1
+    """Processes that share each batch, one per device."""
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What to compute on."""
+
+    log_every: int = 10
+    """Steps between two rows of log.csv."""
+
+    checkpoint_every: int = 500
+    """Steps between two checkpoints."""
+
+    keep_every: int = 0
+    """Steps between two checkpoints that stay beside the latest; 0 keeps none."""
+
+    num_samples: int = 64
+    """Images in samples.png."""
+
+    num_evaluate: int = 1000
+    """Samples for metrics.json; 0 measures nothing."""
+
+
+def _train(words: list[str]) -> int:
+    from gencore.recipes import RECIPES
+
+    names = ", ".join(RECIPES)
+    if words and words[0] in ("-h", "--help"):
+        print("usage: gencore train RECIPE [options]\n\nrecipes")
+        _print_table((name, RECIPES.describe(name)) for name in RECIPES)
+        print("\ngencore train RECIPE --help shows the options.")
+        return 0
+    if not words or words[0].startswith("-"):
+        raise UsageError(f"which recipe? gencore train RECIPE [options]; the recipes are {names}")
+    name, *rest = words
+    if name not in RECIPES:
+        raise UsageError(f"unknown recipe {name!r}; the recipes are {names}")
+
+    recipe_class = RECIPES[name]
+    recipe, options = _parse_training(recipe_class, rest)
+    if options.resume:
+        from gencore.train import RunFolder, recipe_from_config
+
+        # The run's own options become the defaults, so that they need not be given again.
+        stored = recipe_from_config(recipe_class, RunFolder(options.out).read_config())
+        recipe, options = _parse_training(recipe_class, rest, stored)
+    return _fit(recipe, options)
+
+
+def _fit(recipe: "Recipe", options: RunOptions) -> int:
+    from gencore.train import Diverged, Interrupted, RunFolder, fit
+    from gencore.train.devices import under_torchrun
+
+    choices = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+    folder = choices.pop("out")
+    try:
+        fit(recipe, folder, **choices)
+    except Interrupted as interrupt:
+        again = f"gencore train {recipe.name} --out {shlex.quote(str(folder))} --resume"
+        _complain(f"{interrupt}\ncontinue with: {again}")
+        # Fabric's launcher kills rank 0 when another rank ends with an error before it.
+        return 0 if _rank() and not under_torchrun() else _INTERRUPTED
+    except Diverged as error:
+        _complain(f"error: {_one_line(str(error))}", every_rank=True)
+        return 1
+    if _rank() == 0:
+        print(f"{recipe.name}: {recipe.steps} steps done; everything is in {folder}")
+        if options.num_evaluate:
+            measures = RunFolder(folder).metrics.read_text(encoding="utf-8")
+            _print_numbers(json.loads(measures))
+    return 0
+
+
+@dataclass
+class SampleOptions:
+    """Draws samples from a trained run."""
+
+    run_dir: Path
+    """The run's folder."""
+
+    num: int = 64
+    """How many."""
+
+    out: Path | None = None
+    """A .png (grid) or an .npy (float32 [num, C, H, W]); without it RUN_DIR/samples.png."""
+
+    seed: int = 0
+    """Of the samples: the same seed gives the same samples."""
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What to compute on."""
+
+
+def _sample(words: list[str]) -> int:
+    options = parse_options(SampleOptions, words, "gencore sample")
+    _check_positive("num", options.num)
+    out = options.out or options.run_dir / "samples.png"
+    if out.suffix not in (".png", ".npy"):
+        raise UsageError(f"--out must end in .png or .npy, got {out}")
+    experiment, step, device = _load_run(options.run_dir, options.accelerator)
+
+    import numpy as np
+
+    from gencore.train.atomic import replacing
+    from gencore.train.figures import save_image_grid
+    from gencore.train.loop import seeded
+
+    with seeded(options.seed, device) as generator:
+        images = experiment.sample(options.num, generator)
+    if out.suffix == ".png":
+        save_image_grid(images, out)
+    else:
+        with replacing(out) as temporary, temporary.open("wb") as file:
+            np.save(file, images.detach().float().cpu().numpy())
+    print(f"{options.num} samples of step {step}: {out}")
+    return 0
+
+
+@dataclass
+class EvaluateOptions:
+    """Measures a trained run and writes RUN_DIR/metrics.json."""
+
+    run_dir: Path
+    """The run's folder."""
+
+    num: int = 1000
+    """Samples to measure with."""
+
+    seed: int = 0
+    """Of the samples."""
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What to compute on."""
+
+
+def _evaluate(words: list[str]) -> int:
+    options = parse_options(EvaluateOptions, words, "gencore evaluate")
+    _check_positive("num", options.num)
+    experiment, step, device = _load_run(options.run_dir, options.accelerator)
+
+    from gencore.train import RunFolder
+    from gencore.train.loop import seeded
+
+    with seeded(options.seed, device):
+        measures = experiment.evaluate(options.num)
+    content = {"step": step, "num_samples": options.num, **measures}
+    folder = RunFolder(options.run_dir)
+    folder.write_json(folder.metrics, content)
+    _print_numbers(content)
+    return 0
+
+
+def _load_run(run_dir: Path, accelerator: str) -> "tuple[Experiment, int, torch.device]":
+    from gencore.recipes import RECIPES
+    from gencore.train import RunFolder, load_experiment, recipe_from_config
+
+    config = RunFolder(run_dir).read_config()
+    if config["recipe"] not in RECIPES:
+        raise ValueError(
+            f"the run in {run_dir} is of the recipe {config['recipe']!r}; "
+            f"the recipes here are {', '.join(RECIPES)}"
+        )
+    recipe = recipe_from_config(RECIPES[config["recipe"]], config)
+    return load_experiment(run_dir, recipe, accelerator=accelerator)
+
+
+_COMMANDS: dict[str, tuple[str, str, Callable[[list[str]], int]]] = {
+    "list": ("", "recipes and data sources", _list),
+    "train": ("RECIPE [options]", "train a recipe; its run goes to a folder", _train),
+    "sample": ("RUN_DIR [options]", "draw samples from a trained run", _sample),
+    "evaluate": ("RUN_DIR [options]", "measure a trained run", _evaluate),
+    "info": ("", "versions, kernels and devices in use", _info),
+}
+
+
+def _parse_training(
+    recipe_class: "type[Recipe]", words: list[str], stored: "Recipe | None" = None
+) -> "tuple[Recipe, RunOptions]":
+    """The recipe and the run's options from one flat list of words."""
+    name = recipe_class.name
+    fields = [
+        ("recipe", recipe_class, field(default_factory=recipe_class)),
+        ("run", RunOptions, field(default_factory=lambda: RunOptions(out=Path("runs") / name))),
+    ]
+    command = dataclasses.make_dataclass("command", fields, namespace={"__doc__": " "})
+    default = command() if stored is None else command(stored)
+    parsed = parse_options(command, words, f"gencore train {name}", default)
+    return parsed.recipe, parsed.run
+
+
+def _no_options(command: str, words: list[str]) -> None:
+    if words and words[0] in ("-h", "--help"):
+        print(f"usage: gencore {command}\n\n{_COMMANDS[command][1]}")
+        raise SystemExit(0)
+    if words:
+        raise UsageError(f"gencore {command} takes no options, got {words[0]!r}")
+
+
+def _check_positive(name: str, number: int) -> None:
+    if number < 1:
+        raise UsageError(f"--{name} must be at least 1, got {number}")
+
+
+def _help() -> str:
+    commands = "\n".join(
+        f"  {name + ' ' + arguments:<27} {text}" for name, (arguments, text, _) in _COMMANDS.items()
+    )
+    return f"""usage: gencore COMMAND [options]
+
+Generative models on fused C++/CUDA kernels.
+
+commands
+{commands}
+
+gencore COMMAND --help shows a command's options, gencore --version the version;
+--debug (or GENCORE_DEBUG=1) adds the traceback to an error. Example:
+
+  gencore train ebm --data digits --steps 600 --out runs/digits
+  gencore sample runs/digits --num 16 --out digits.png"""
+
+
+def _print_table(rows: Iterable[tuple[str, str]], indent: str = "  ") -> None:
+    rows = list(rows)
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        print(f"{indent}{name:<{width}}  {text}")
+
+
+def _print_numbers(measures: Mapping[str, float | None]) -> None:
+    rows = ((k, "nan" if v is None else f"{v:.6g}") for k, v in measures.items())
+    _print_table(rows)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+
+
+def _complain(message: str, *, every_rank: bool = False) -> None:
+    rank = _rank()
+    if rank == 0:
+        print(f"gencore: {message}", file=sys.stderr)
+    elif every_rank:
+        print(f"gencore: rank {rank}: {message}", file=sys.stderr)

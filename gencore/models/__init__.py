@@ -1,0 +1,18 @@
+"""The models, one file each, named as their papers name them."""
+
+from gencore.models.energy_networks import ConvEnergy, ConvEnergyName
+from gencore.models.short_run_ebm import (
+    DivergenceError,
+    ShortRunEBM,
+    ShortRunLoss,
+    check_divergence,
+)
+
+__all__ = [
+    "ConvEnergy",
+    "ConvEnergyName",
+    "DivergenceError",
+    "ShortRunEBM",
+    "ShortRunLoss",
+    "check_divergence",
+]

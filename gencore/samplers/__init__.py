@@ -1,0 +1,12 @@
+"""Markov chain Monte Carlo: many chains at once, one a row of a tensor."""
+
+from gencore.samplers.langevin import Langevin, LangevinInfo, LangevinState, NonFiniteWarning
+from gencore.samplers.replay_buffer import ReplayBuffer
+
+__all__ = [
+    "Langevin",
+    "LangevinInfo",
+    "LangevinState",
+    "NonFiniteWarning",
+    "ReplayBuffer",
+]

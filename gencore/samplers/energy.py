@@ -1,0 +1,54 @@
+"""What a sampler asks of an energy: its value and its gradient in x, and nothing else."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["Energy", "energy_and_grad"]
+
+Energy = Callable[[Tensor], Tensor]
+"""`energy(x[N, ...]) -> [N]`, each row by itself; the density is proportional to exp(-energy)."""
+
+
+def energy_and_grad(
+    energy: Energy, x: Tensor, *, create_graph: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The energies E(xₙ) and their gradients ∇E(xₙ).
+
+    The gradient is taken in `x` alone, so the parameters of the energy, their `.grad` and
+    their `requires_grad` are the same before and after, whatever the energy does or raises.
+
+    Args:
+        energy: maps positions [N, ...] to energies [N], each row by itself.
+        x: positions [N, ...] of floating point.
+        create_graph: whether the results are differentiable in `x` and in whatever the energy
+            depends on.
+
+    Returns:
+        Energies [N] and gradients [N, ...].
+
+    Raises:
+        ValueError: if the energies do not have shape [N] or carry no graph back to `x`.
+
+    Example:
+        >>> energy_and_grad(lambda x: 0.5 * x.square().sum(1), torch.tensor([[3.0, 4.0]]))
+        (tensor([12.5000]), tensor([[3., 4.]]))
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        if not (create_graph and x.requires_grad):
+            # A tensor made in inference mode cannot enter a graph, its copy can.
+            x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+        value = energy(x)
+        if value.shape != x.shape[:1]:
+            raise ValueError(
+                f"energy(x) has shape {list(value.shape)} for x of shape {list(x.shape)}; "
+                f"expected one energy for each row, [{x.shape[0]}]"
+            )
+        if not value.requires_grad:
+            raise ValueError(
+                "energy(x) is not differentiable in x: it was detached, or does not depend on x "
+                "(write a constant energy as 0 * x.flatten(1).sum(1))"
+            )
+        (grad,) = torch.autograd.grad(value.sum(), x, create_graph=create_graph)
+    return (value if create_graph else value.detach()), grad

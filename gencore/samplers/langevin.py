@@ -1,0 +1,227 @@
+"""Unadjusted Langevin dynamics for energies, with its customary parametrisations."""
+
+import math
+import warnings
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from gencore.ops import langevin_step, langevin_step_, random_key, split_key
+from gencore.samplers.energy import Energy, energy_and_grad
+
+__all__ = ["Langevin", "LangevinInfo", "LangevinState", "NonFiniteWarning"]
+
+
+class NonFiniteWarning(RuntimeWarning):
+    """Some chains met a value that is not finite; they are returned as they are."""
+
+
+class LangevinState(NamedTuple):
+    """Where the chains are."""
+
+    position: Tensor
+    """[N, ...]: one chain a row."""
+
+
+class LangevinInfo(NamedTuple):
+    """What one step saw. It has no acceptance: the dynamics are unadjusted."""
+
+    energy: Tensor
+    """[N]: the energy at the position that the step left."""
+    grad_norm: Tensor
+    """[N]: the Euclidean norm of the energy's gradient there, before it is clamped."""
+    is_finite: Tensor
+    """[N], bool: whether that energy and the new position are finite."""
+
+
+@dataclass(frozen=True)
+class Langevin:
+    """Unadjusted Langevin dynamics on an energy E, or gradient descent where it has no noise.
+
+    One step with the gradient g = clip(∇E(x)) and fresh ε ~ N(0, I) is
+
+        x' = clamp(x − step_size·(g + prior_precision·x) + noise_scale·ε)
+
+    and costs one gradient. With `noise_scale` = √(2·step_size), the default, the chains approach
+    p(x) ∝ exp(−E(x) − prior_precision·‖x‖²/2) as the step size goes to 0. Papers write the two in
+    other units: `from_time_step`, `from_noise_std` and `noise_free` take theirs.
+
+    Chains that meet NaN or infinity are never repaired: `step` flags them, `sample` returns them
+    as they are and warns. The parameters of the energy get no gradients.
+
+    Args:
+        energy: maps [N, ...] to [N], each row by itself.
+        step_size: the factor of the gradient, a number or one per chain.
+        noise_scale: standard deviation of the noise, a number or one per chain.
+        prior_precision: precision of a Gaussian prior, which need not be part of the energy.
+        grad_clamp: bound on the absolute value of each element of the gradient.
+        clamp: lowest and highest value of the positions.
+
+    Example:
+        >>> sampler = Langevin(lambda x: 0.5 * x.square().sum(1), step_size=0.1)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = sampler.sample(torch.zeros(4000, 2), 100, generator=generator)
+        >>> round(x.var().item(), 1)
+        1.1
+
+    References:
+        Welling and Teh, "Bayesian learning via stochastic gradient Langevin dynamics", 2011; Yan,
+        "Deep Generative Models: Design, Improvements and Applications", 2022, (2.15) and (2.20).
+    """
+
+    energy: Energy
+    step_size: float | Tensor
+    noise_scale: float | Tensor | None = None
+    _: KW_ONLY
+    prior_precision: float = 0.0
+    grad_clamp: float | None = None
+    clamp: tuple[float, float] | None = None
+
+    @classmethod
+    def from_time_step(cls, energy: Energy, time_step: float, **settings: Any) -> "Langevin":
+        """Euler's method for dx = −½∇E dt + dw: x' = x − (η/2)∇E(x) + √η·ε, with η the time step.
+
+        Yan 2022, eq. (2.15). Other texts call the time step b.
+        """
+        return cls(energy, time_step / 2, math.sqrt(time_step), **settings)
+
+    @classmethod
+    def from_noise_std(cls, energy: Energy, noise_std: float, **settings: Any) -> "Langevin":
+        """The step x' = x − (δ²/2)∇E(x) + δ·ε, with δ the standard deviation of the noise."""
+        return cls(energy, noise_std**2 / 2, noise_std, **settings)
+
+    @classmethod
+    def noise_free(cls, energy: Energy, step_size: float | Tensor, **settings: Any) -> "Langevin":
+        """Gradient descent x' = x − step_size·∇E(x).
+
+        From random starts it is a generator with the start as its latent variable, a residual flow
+        (Yan 2022, eq. (2.20) and (2.21), with η/2 for the step size).
+        """
+        return cls(energy, step_size, 0.0, **settings)
+
+    def step(
+        self, state: LangevinState, *, key: Tensor | None = None, first_element: int = 0
+    ) -> tuple[LangevinState, LangevinInfo]:
+        """One step of every chain; `key` is one of `split_key`, or drawn where it is missing.
+
+        Example:
+            >>> sampler = Langevin.noise_free(lambda x: 0.5 * x.square().sum(1), step_size=0.5)
+            >>> state, info = sampler.step(LangevinState(torch.tensor([[4.0]])))
+            >>> state.position, info.energy, info.is_finite
+            (tensor([[2.]]), tensor([8.]), tensor([True]))
+        """
+        energy, grad = energy_and_grad(self.energy, state.position)
+        position = langevin_step(
+            state.position.detach(), grad, **self._settings, key=key, first_element=first_element
+        )
+        grad_norm = torch.linalg.vector_norm(_rows(grad), dim=1)
+        is_finite = energy.isfinite() & _rows(position).isfinite().all(1)
+        return LangevinState(position), LangevinInfo(energy, grad_norm, is_finite)
+
+    def sample(
+        self,
+        x: Tensor,
+        num_steps: int,
+        *,
+        return_trajectory: bool = False,
+        thin: int = 1,
+        differentiable: bool = False,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first_element: int = 0,
+    ) -> Tensor:
+        """Run every chain for `num_steps` steps.
+
+        Args:
+            x: starts [N, ...], one chain a row; left unchanged.
+            num_steps: number of steps, each with one gradient of the energy.
+            return_trajectory: return the states along the way instead of the final ones.
+            thin: with `return_trajectory`, keep the states after steps `thin`,
+                `2 * thin`, ..., `num_steps`.
+            differentiable: build a graph through all steps, to `x` and to the parameters of the
+                energy (memory grows with `num_steps`).
+            generator: draws the key where none is given; torch's default where both are missing.
+            key: int64 [seed, offset]; the steps use `split_key(key, num_steps)`.
+            first_element: number of elements in the chains of the processes before this one, which
+                makes the noise that of a single process with all chains.
+
+        Returns:
+            Final states [N, ...], or the trajectory [num_steps / thin, N, ...].
+
+        Raises:
+            ValueError: if `num_steps` is negative or `thin` does not divide it, if `x` has no
+                dimension for the chains, or if the energies do not have shape [N].
+
+        Warns:
+            NonFiniteWarning: if an energy along the way or a final state is not finite.
+        """
+        _check_sample(x, num_steps, thin, return_trajectory)
+        if key is None:
+            key = random_key(generator, device=x.device)
+        if differentiable:
+            x = x if x.requires_grad else x.detach().requires_grad_()
+            update = langevin_step
+        else:
+            x = x.detach().clone()
+            update = langevin_step_
+
+        trajectory: list[Tensor] = []
+        # A NaN or an infinity stays in a sum, so one check at the end covers all steps.
+        energy_sum = torch.zeros(x.shape[0], device=x.device)
+        with torch.set_grad_enabled(differentiable):
+            for number, step_key in enumerate(split_key(key, num_steps), start=1):
+                energy, grad = energy_and_grad(self.energy, x, create_graph=differentiable)
+                x = update(x, grad, **self._settings, key=step_key, first_element=first_element)
+                energy_sum += energy.detach()
+                if return_trajectory and number % thin == 0:
+                    trajectory.append(x if differentiable else x.clone())
+
+        _warn_if_not_finite(energy_sum.isfinite() & _rows(x).isfinite().all(1), num_steps)
+        if return_trajectory:
+            return torch.stack(trajectory) if trajectory else x.new_empty((0, *x.shape))
+        return x
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "step_size": self.step_size,
+            "noise_scale": self.noise_scale,
+            "prior_precision": self.prior_precision,
+            "grad_clamp": self.grad_clamp,
+            "clamp": self.clamp,
+        }
+
+
+def _rows(x: Tensor) -> Tensor:
+    """`[N, ...] -> [N, D]`, also for one element a row and for no rows."""
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+
+def _check_sample(x: Tensor, num_steps: int, thin: int, return_trajectory: bool) -> None:
+    if x.dim() == 0:
+        raise ValueError("Langevin.sample: x is a scalar; expected chains [N, ...], one a row")
+    if num_steps < 0:
+        raise ValueError(f"Langevin.sample: num_steps is {num_steps}; expected 0 or more")
+    if thin < 1 or num_steps % thin:
+        raise ValueError(
+            f"Langevin.sample: thin is {thin} for {num_steps} steps; expected a positive divisor, "
+            "so that the last kept state is the final one"
+        )
+    if thin != 1 and not return_trajectory:
+        raise ValueError(
+            f"Langevin.sample: thin={thin} has no effect on the final states; "
+            "pass return_trajectory=True as well"
+        )
+
+
+def _warn_if_not_finite(is_finite: Tensor, num_steps: int) -> None:
+    bad = int((~is_finite).sum())
+    if bad:
+        warnings.warn(
+            f"Langevin: {bad} of {len(is_finite)} chains met NaN or infinity within {num_steps} "
+            "steps and are returned as they are; a smaller step_size, grad_clamp or clamp may help",
+            NonFiniteWarning,
+            stacklevel=3,
+        )

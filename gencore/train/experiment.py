@@ -1,0 +1,172 @@
+"""What a run is made of: a recipe (the options) builds an experiment (the live objects)."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from gencore.data import ImageDataset
+
+__all__ = ["Diverged", "Experiment", "Recipe", "StateObject", "Stateful"]
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Anything whose state a checkpoint can hold: a learning-rate scheduler, an EMA, a buffer."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state, as nested dicts, lists and tuples of tensors, numbers and strings."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
+        """Take over a state that `state_dict` returned."""
+
+
+StateObject: TypeAlias = nn.Module | Optimizer | torch.Generator | Stateful
+
+
+class Diverged(RuntimeError):  # noqa: N818 - an outcome of training, not a mistake
+    """The optimisation has left the region from which it can recover.
+
+    Raised by `Experiment.step`; `fit` then stops and keeps the last good checkpoint.
+
+    Args:
+        reason: what was seen, e.g. ``"the energy difference is nan"``.
+        advice: what the user can change, as the end of the sentence "Try …".
+
+    Example:
+        >>> from gencore.train import Diverged
+        >>> raise Diverged("the loss is nan", advice="a learning_rate below 1e-3")
+        Traceback (most recent call last):
+            ...
+        gencore.train.experiment.Diverged: the loss is nan
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        advice: str = "a smaller learning rate, a tighter gradient clamp or more regularisation",
+    ) -> None:
+        super().__init__(reason)
+        self.advice = advice
+
+
+class Experiment(ABC):
+    """The live objects of a run: networks, optimisers and whatever else one step needs.
+
+    A subclass sets `state` in its `__init__`; `fit` then repeats `step` and saves `state`.
+
+    One rule makes an experiment resumable bit for bit and right on many devices: **everything in
+    `state` and every draw from torch's default generator is the same on all ranks**. A rank that
+    needs its own noise derives it from a shared key and the index of its first element
+    (`gencore.ops.philox_normal(..., first_element=...)`), so that it computes its part of what one
+    process would have computed.
+
+    Attributes:
+        state: name → `nn.Module`, `Optimizer`, `torch.Generator` or `Stateful`: everything that the
+            next step depends on and that a checkpoint must therefore hold.
+    """
+
+    state: Mapping[str, StateObject]
+
+    @abstractmethod
+    def step(self, batch: Tensor) -> dict[str, Tensor]:
+        """One complete optimisation step.
+
+        Args:
+            batch: uint8 images [B, C, H, W] on the run's device, B = global batch size / ranks.
+
+        Returns:
+            Scalars to log (0-dimensional tensors, finite), averaged over ranks by `fit`. They are
+            read only when a row is logged, so do not call `.item()` on them.
+
+        Raises:
+            Diverged: when the step cannot be used.
+        """
+
+    @abstractmethod
+    def sample(self, num: int, generator: torch.Generator | None = None) -> Tensor:
+        """`num` float images [num, C, H, W] in [0, 1]; called on every rank with equal seeds."""
+
+    @abstractmethod
+    def evaluate(self, num: int) -> dict[str, float]:
+        """The recipe's measures, from `num` samples; called on every rank."""
+
+
+@dataclass(kw_only=True)
+class Recipe(ABC):
+    """The options of a runnable experiment: its fields are the command line's options.
+
+    A subclass is a dataclass whose fields are numbers, strings, booleans, `None`, paths or tuples
+    of these, each with a docstring below it that the command line shows as help. The first line of
+    the class docstring is its description in ``gencore list``.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from gencore.train import Recipe
+        >>> @dataclass(kw_only=True)
+        ... class GaussianRecipe(Recipe):
+        ...     '''Fits a Gaussian.'''
+        ...     learning_rate: float = 1e-2
+        ...     def build(self, fabric, dataset): ...
+        >>> GaussianRecipe.name, GaussianRecipe(steps=5).steps
+        ('gaussian', 5)
+    """
+
+    name: ClassVar[str] = "recipe"
+    """The name in commands and checkpoints: the class name in lower case, less "Recipe"."""
+
+    changeable: ClassVar[frozenset[str]] = frozenset({"steps"})
+    """Fields that may differ on resume because no step before the checkpoint depends on them."""
+
+    data: str = "digits"
+    """Images: "digits", or the path of a folder or an .npy or .npz file (see gencore list)."""
+
+    steps: int = 1000
+    """Optimisation steps of the whole run."""
+
+    batch_size: int = 64
+    """Images in one step, over all devices together."""
+
+    seed: int = 0
+    """Seed of every random number in the run."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = cls.__name__.removesuffix("Recipe").lower()
+
+    def __post_init__(self) -> None:
+        for field, minimum in (("steps", 1), ("batch_size", 1), ("seed", 0)):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{type(self).__name__}: {field} must be an integer, got {value!r}")
+            if value < minimum:
+                raise ValueError(
+                    f"{type(self).__name__}: {field} must be at least {minimum}, got {value}"
+                )
+
+    def load_data(self) -> "ImageDataset":
+        """The training images that `data` names."""
+        from gencore.data import load_images
+
+        return load_images(self.data)
+
+    @abstractmethod
+    def build(self, fabric: "Fabric", dataset: "ImageDataset") -> Experiment:
+        """The networks, set up with `fabric.setup`, and all else that training needs.
+
+        torch is seeded with `seed` before the call, alike on every rank.
+        """
+
+    def fields(self) -> dict[str, Any]:
+        """The options by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

@@ -1,0 +1,99 @@
+"""The two pictures of a run: a grid of images, and the curves of its log."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gencore.extras import training_extra
+from gencore.train.atomic import replacing
+
+__all__ = ["image_grid", "plot_log", "save_image_grid"]
+
+
+def image_grid(images: Tensor, *, columns: int | None = None, gap: int = 1) -> Tensor:
+    """Lays images out row by row, with a mid-grey gap between and around them.
+
+    Args:
+        images: [N, C, H, W], N ≥ 1.
+        columns: images in a row; the smallest square that holds all by default.
+        gap: pixels.
+
+    Returns:
+        One image [C, rows·(H + gap) + gap, columns·(W + gap) + gap] of the same type.
+
+    Example:
+        >>> image_grid(torch.zeros(3, 1, 8, 8)).shape
+        torch.Size([1, 19, 19])
+    """
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(f"image_grid: expected images [N, C, H, W], got {tuple(images.shape)}")
+    num, channels, height, width = images.shape
+    columns = columns or math.ceil(math.sqrt(num))
+    rows = math.ceil(num / columns)
+    grey = 0.5 if images.is_floating_point() else 128
+    size = (channels, rows * (height + gap) + gap, columns * (width + gap) + gap)
+    grid = images.new_full(size, grey)
+    for index, image in enumerate(images):
+        top = (index // columns) * (height + gap) + gap
+        left = (index % columns) * (width + gap) + gap
+        grid[:, top : top + height, left : left + width] = image
+    return grid
+
+
+def save_image_grid(
+    images: Tensor, path: str | Path, *, columns: int | None = None, min_side: int = 640
+) -> None:
+    """Writes images as one PNG, enlarged by whole pixels so that small images can be seen.
+
+    Args:
+        images: float [N, C, H, W] in [0, 1] (values outside are clipped), C = 1 or 3.
+        path: the file.
+        columns: images in a row.
+        min_side: the enlargement is the smallest whole number that makes the longer side this big.
+    """
+    with training_extra():
+        from PIL import Image
+
+    if images.shape[1:2] not in ((1,), (3,)):
+        raise ValueError(
+            f"save_image_grid: expected 1 or 3 channels, got images {tuple(images.shape)}"
+        )
+    grid = image_grid(images.detach().float().cpu().nan_to_num(0.5), columns=columns)
+    scale = max(1, math.ceil(min_side / max(grid.shape[1:])))
+    pixels = grid.clamp(0, 1).mul(255).round().to(torch.uint8)
+    pixels = pixels.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    array = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)
+    with replacing(Path(path)) as temporary:
+        Image.fromarray(array.contiguous().numpy()).save(temporary, format="PNG")
+
+
+def plot_log(columns: Mapping[str, Sequence[float]], path: str | Path) -> None:
+    """Draws every column against "step", each in axes of its own since their scales differ.
+
+    Args:
+        columns: as `gencore.train.logs.read_log` returns them.
+        path: the PNG.
+    """
+    with training_extra():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+    names = [name for name in columns if name != "step"]
+    if not names:
+        return
+    across = len(names) if len(names) <= 3 else math.ceil(math.sqrt(len(names)))
+    down = math.ceil(len(names) / across)
+    figure = Figure(figsize=(4.2 * across, 2.8 * down), layout="constrained")
+    FigureCanvasAgg(figure)
+    few = len(columns["step"]) < 30
+    for index, name in enumerate(names):
+        axes = figure.add_subplot(down, across, index + 1)
+        axes.plot(columns["step"], columns[name], linewidth=1.2, marker="." if few else None)
+        axes.set_title(name.replace("_", " "))
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+    with replacing(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

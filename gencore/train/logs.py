@@ -1,0 +1,147 @@
+"""The scalars of a run, in log.csv and for TensorBoard."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gencore.extras import training_extra
+from gencore.train.atomic import replacing
+from gencore.train.experiment import Recipe
+from gencore.train.progress import ProgressDisplay
+from gencore.train.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["CsvLog", "RunLog", "TensorBoardLog", "read_log"]
+
+
+class CsvLog:
+    """Appends rows to a CSV file whose first column is the step.
+
+    Args:
+        path: the file.
+        after: the run continues after this step: rows beyond it, written between the checkpoint and
+            a crash, are dropped, and so is a last row that was cut. 0 starts an empty file.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "log.csv"
+        >>> log = CsvLog(path)
+        >>> log.write(10, {"loss": 0.5})
+        >>> log.write(20, {"loss": 0.25})
+        >>> log.close()
+        >>> log = CsvLog(path, after=10)
+        >>> log.write(20, {"loss": 0.125})
+        >>> log.close()
+        >>> read_log(path)
+        {'step': [10.0, 20.0], 'loss': [0.5, 0.125]}
+    """
+
+    def __init__(self, path: Path, *, after: int = 0) -> None:
+        self._path = path
+        lines = _complete_lines(path) if after else []
+        kept = [line for line in lines[1:] if int(line.partition(",")[0]) <= after]
+        with replacing(path) as temporary:
+            temporary.write_text("".join(lines[:1] + kept), encoding="utf-8")
+        self._columns = next(csv.reader(lines[:1]), None)
+        # Line-buffered: what a reader sees are whole rows.
+        self._file = path.open("a", encoding="utf-8", buffering=1, newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds a row; every row has the columns of the first.
+
+        Raises:
+            ValueError: the names differ from the columns.
+        """
+        columns = ["step", *values]
+        if self._columns is None:
+            self._columns = columns
+            self._writer.writerow(columns)
+        if columns != self._columns:
+            raise ValueError(
+                f"{self._path} has the columns {', '.join(self._columns)}; "
+                f"the step returned {', '.join(values)}"
+            )
+        self._writer.writerow([step, *values.values()])
+
+    def close(self) -> None:
+        """Flushes what is not on the disk yet."""
+        self._file.close()
+
+
+class TensorBoardLog:
+    """Writes scalars as TensorBoard events; earlier ones from beyond step `after` are hidden."""
+
+    def __init__(self, folder: Path, *, after: int = 0) -> None:
+        with training_extra():
+            from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=after + 1 if after else None)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds one point to each curve."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes what is not on the disk yet."""
+        self._writer.close()
+
+
+class RunLog:
+    """Everything that shows a run's scalars: both files and the terminal. Only rank 0 has any.
+
+    Args:
+        fabric: the run's processes.
+        folder: where the files go.
+        recipe: what runs.
+        start: steps done before; a log that goes beyond is cut there.
+        progress: show progress on the terminal.
+    """
+
+    def __init__(
+        self, fabric: "Fabric", folder: RunFolder, recipe: Recipe, start: int, progress: bool
+    ) -> None:
+        self._files: list[CsvLog | TensorBoardLog] = []
+        shown = progress and fabric.is_global_zero
+        self._display = ProgressDisplay(recipe.name, start, recipe.steps, enabled=shown)
+        if fabric.is_global_zero:
+            self._files.append(CsvLog(folder.log, after=start))
+            self._files.append(TensorBoardLog(folder.tensorboard, after=start))
+
+    def advance(self, step: int) -> None:
+        """`step` steps are done; cheap enough to call after each."""
+        self._display.advance(step)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds one row."""
+        for file in self._files:
+            file.write(step, values)
+        self._display.report(step, values)
+
+    def __enter__(self) -> "RunLog":
+        self._display.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._display.stop()
+        for file in self._files:
+            file.close()
+
+
+def read_log(path: Path) -> dict[str, list[float]]:
+    """The columns of a file that `CsvLog` wrote."""
+    rows = list(csv.reader(_complete_lines(path)))
+    if not rows:
+        return {}
+    return {name: [float(row[i]) for row in rows[1:]] for i, name in enumerate(rows[0])}
+
+
+def _complete_lines(path: Path) -> list[str]:
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return lines if not lines or lines[-1].endswith("\n") else lines[:-1]

@@ -1,0 +1,237 @@
+"""The training loop: step, log, save; stop cleanly, and go on later as if nothing had happened."""
+
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gencore.train.atomic import replacing
+from gencore.train.batches import Batches
+from gencore.train.checkpoint import load_checkpoint, save_checkpoint
+from gencore.train.devices import Vote, launch, on_rank_zero
+from gencore.train.experiment import Diverged, Experiment, Recipe
+from gencore.train.figures import plot_log, save_image_grid
+from gencore.train.logs import RunLog, read_log
+from gencore.train.run_folder import RunFolder, describe
+from gencore.train.signals import Interrupted, StopRequest
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["fit", "load_experiment", "seeded"]
+
+
+def fit(
+    recipe: Recipe,
+    run_dir: str | Path,
+    *,
+    devices: int = 1,
+    accelerator: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    log_every: int = 10,
+    checkpoint_every: int = 500,
+    keep_every: int = 0,
+    num_samples: int = 64,
+    num_evaluate: int = 1000,
+    progress: bool = True,
+) -> Experiment:
+    """Trains what `recipe` builds and leaves config, logs, checkpoint, samples and measures.
+
+    A resumed run is bit for bit the run that was not interrupted, on the same machine and with the
+    same number of devices. Ctrl-C or SIGTERM ends the run after the current step with a checkpoint.
+
+    Args:
+        recipe: what to train; its `seed` also seeds torch's default generators.
+        run_dir: the run's folder, made if need be (see `RunFolder` for what lies in it).
+        devices: processes to train with; `batch_size` is divided among them.
+        accelerator: "auto", "cpu", "cuda" or "mps".
+        resume: continue the run in `run_dir`; only `recipe.changeable` fields may differ.
+        overwrite: replace the run in `run_dir`.
+        log_every: steps between two rows of the log; only then are the scalars read.
+        checkpoint_every: steps between two checkpoints; one is written at the end in any case.
+        keep_every: steps between two checkpoints that stay beside the latest; 0 keeps none.
+        num_samples: images in the final grid; 0 draws none.
+        num_evaluate: samples for the final measures; 0 measures nothing.
+        progress: show a progress bar.
+
+    Returns:
+        The trained experiment.
+
+    Raises:
+        ValueError: options that do not fit each other, the data, the machine or the checkpoint.
+        OSError: the folder holds another run, holds none to resume, or cannot be written.
+        Interrupted: after Ctrl-C or SIGTERM, the checkpoint being written.
+        Diverged: by a step, or because a logged scalar or a parameter is not finite. The latest
+            checkpoint is then from before.
+    """
+    for name, period in (("log_every", log_every), ("checkpoint_every", checkpoint_every)):
+        if period < 1:
+            raise ValueError(f"fit: {name} must be a positive number of steps, got {period}")
+    if keep_every < 0 or keep_every % checkpoint_every:
+        raise ValueError(
+            f"fit: keep_every must be a multiple of checkpoint_every ({checkpoint_every}), "
+            f"got {keep_every}"
+        )
+    if min(num_samples, num_evaluate) < 0:
+        raise ValueError("fit: num_samples and num_evaluate must not be negative")
+
+    fabric = launch(devices, accelerator)
+    folder = RunFolder(run_dir)
+    on_rank_zero(fabric, lambda: folder.check(resume=resume, overwrite=overwrite))
+    dataset = recipe.load_data()
+    batches = Batches(dataset.images, recipe.batch_size, recipe.seed, fabric)
+    torch.manual_seed(recipe.seed)
+    experiment = recipe.build(fabric, dataset)
+    start = _load(folder, recipe, experiment) if resume else 0
+    if start > recipe.steps:
+        raise ValueError(f"{folder.path} is at step {start} already, beyond steps={recipe.steps}")
+    on_rank_zero(fabric, lambda: folder.open(recipe, fresh=not resume))
+    if not resume:
+        # Before the first step: what cannot be saved fails now and not in an hour.
+        _save(fabric, folder, recipe, experiment, 0)
+
+    step = saved = start
+    vote = Vote(fabric)
+    try:
+        with StopRequest() as stop, RunLog(fabric, folder, recipe, start, progress) as log:
+            for step in range(start + 1, recipe.steps + 1):
+                values = experiment.step(batches[step - 1])
+                last = step == recipe.steps
+                if last or step % log_every == 0:
+                    log.write(step, _read_scalars(fabric, values))
+                else:
+                    log.advance(step)
+                stopping = vote.any(stop.requested)
+                if last or stopping or step % checkpoint_every == 0:
+                    _check_finite(experiment)
+                    _save(fabric, folder, recipe, experiment, step, keep_every)
+                    saved = step
+                if stopping and not last:
+                    message = f"stopped at step {step}; its state is in {folder.checkpoint}"
+                    raise Interrupted(message, step)
+    except Diverged as error:
+        raise Diverged(
+            f"training diverged at step {step}: {error}. The last good checkpoint, of step "
+            f"{saved}, is {folder.checkpoint}. Try {error.advice}.",
+            advice=error.advice,
+        ) from error
+    _finish(fabric, folder, recipe, experiment, num_samples, num_evaluate)
+    return experiment
+
+
+def load_experiment(
+    run_dir: str | Path, recipe: Recipe, *, accelerator: str = "auto"
+) -> tuple[Experiment, int, torch.device]:
+    """The experiment of a run as its latest checkpoint left it, the step it is at, and its device.
+
+    Args:
+        run_dir: the folder of a run.
+        recipe: the run's, e.g. from `recipe_from_config`.
+        accelerator: where to put it.
+    """
+    folder = RunFolder(run_dir)
+    fabric = launch(1, accelerator)
+    torch.manual_seed(recipe.seed)
+    experiment = recipe.build(fabric, recipe.load_data())
+    return experiment, _load(folder, recipe, experiment), fabric.device
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
+    """Torch's default generators start from `seed` in this block, and go on as before after it.
+
+    Yields:
+        A further generator with the same seed, on `device`.
+
+    Example:
+        >>> with seeded(0, torch.device("cpu")) as generator:
+        ...     a = torch.rand(2)
+        >>> with seeded(0, torch.device("cpu")) as generator:
+        ...     bool((torch.rand(2) == a).all())
+        True
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield torch.Generator(device).manual_seed(seed)
+
+
+def _read_scalars(fabric: "Fabric", values: dict[str, Tensor]) -> dict[str, float]:
+    """The means over ranks as Python numbers: the one place where the loop waits for the device."""
+    scalars = [torch.as_tensor(value, device=fabric.device) for value in values.values()]
+    stacked = torch.stack([scalar.detach().float() for scalar in scalars])
+    means = fabric.all_reduce(stacked, reduce_op="mean")
+    assert isinstance(means, Tensor)
+    numbers: dict[str, float] = dict(zip(values, means.tolist(), strict=True))
+    if bad := [name for name, number in numbers.items() if not math.isfinite(number)]:
+        raise Diverged(f"{', '.join(bad)} is not finite ({numbers[bad[0]]})")
+    return numbers
+
+
+def _check_finite(experiment: Experiment) -> None:
+    """Keeps a broken state out of the checkpoint, where it would replace the last good one."""
+    modules = {name: obj for name, obj in experiment.state.items() if isinstance(obj, nn.Module)}
+    for name, module in modules.items():
+        finite = [parameter.detach().isfinite().all() for parameter in module.parameters()]
+        if finite and not torch.stack(finite).all():
+            raise Diverged(f"{name} has parameters that are not finite")
+
+
+def _identity(recipe: Recipe) -> dict[str, Any]:
+    description = describe(recipe)
+    return {"recipe": description["recipe"], **description["fields"]}
+
+
+def _load(folder: RunFolder, recipe: Recipe, experiment: Experiment) -> int:
+    return load_checkpoint(
+        folder.checkpoint,
+        experiment.state,
+        recipe=_identity(recipe),
+        changeable=recipe.changeable,
+    )
+
+
+def _save(
+    fabric: "Fabric",
+    folder: RunFolder,
+    recipe: Recipe,
+    experiment: Experiment,
+    step: int,
+    keep_every: int = 0,
+) -> None:
+    if not fabric.is_global_zero:
+        return
+    save_checkpoint(folder.checkpoint, experiment.state, step=step, recipe=_identity(recipe))
+    if keep_every and step and step % keep_every == 0:
+        with replacing(folder.kept_checkpoint(step)) as temporary:
+            shutil.copyfile(folder.checkpoint, temporary)
+
+
+def _finish(
+    fabric: "Fabric",
+    folder: RunFolder,
+    recipe: Recipe,
+    experiment: Experiment,
+    num_samples: int,
+    num_evaluate: int,
+) -> None:
+    """Samples, measures and the plot; on all ranks, because a wrapped module may communicate."""
+    if num_samples:
+        with seeded(recipe.seed, fabric.device) as generator:
+            images = experiment.sample(num_samples, generator)
+        if fabric.is_global_zero:
+            save_image_grid(images, folder.samples)
+    if num_evaluate:
+        with seeded(recipe.seed, fabric.device):
+            measures = experiment.evaluate(num_evaluate)
+        if fabric.is_global_zero:
+            content = {"step": recipe.steps, "num_samples": num_evaluate, **measures}
+            folder.write_json(folder.metrics, content)
+    if fabric.is_global_zero:
+        plot_log(read_log(folder.log), folder.loss_plot)
+    fabric.barrier()

@@ -1,0 +1,312 @@
+"""The command line: what it prints, what it returns, and runs in processes of their own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_checkpoint import assert_same
+from toy_recipe import ToyRecipe
+
+import gencore
+from gencore import cli
+from gencore.recipes import RECIPES, RecipeRegistry
+from gencore.train.logs import read_log
+from gencore.train.state_file import read_state
+
+HERE = Path(__file__).parent
+QUICK = ["--num-evaluate", "5", "--num-samples", "4", "--log-every", "1", "--accelerator", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def _with_toy(monkeypatch):
+    recipes = RecipeRegistry(
+        {"ebm": "gencore.recipes.ebm:EBMRecipe", "toy": "toy_recipe:ToyRecipe"}
+    )
+    monkeypatch.setattr("gencore.recipes.RECIPES", recipes)
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory):
+    """Where another process finds the toy, as a package that is installed beside gencore."""
+    site = tmp_path_factory.mktemp("site")
+    info = site / "toy-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[gencore.recipes]\ntoy = toy_recipe:ToyRecipe\n")
+    paths = [site, HERE, Path(gencore.__file__).parents[1]]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("GENCORE_", "PL_"))}
+    return {**clean, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
+
+
+def run(environment, *words):
+    command = [sys.executable, *words]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+# Help and lists
+
+
+def test_list_shows_recipes_and_data(capsys):
+    assert cli.main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^  toy +Fits a Gaussian to noisy images\.$", out, re.MULTILINE)
+    assert re.search(r"^  ebm +\w.*\.$", out, re.MULTILINE)
+    assert re.search(r"^  digits +1,797 ", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_named_and_described_as_they_say(name):
+    assert RECIPES[name].name == name
+    assert RECIPES.describe(name) == RECIPES[name].__doc__.strip().splitlines()[0]
+
+
+def test_lists_and_help_import_nothing_heavy(environment):
+    code = (
+        "import sys, gencore; before = set(sys.modules); from gencore.cli import main;"
+        "assert main(['--help']) == main(['list']) == main(['train', '--help']) == 0;"
+        "main(['train', 'nothing']);"
+        "print({'torch', 'tyro', 'rich', 'lightning_fabric'} & (set(sys.modules) - before))"
+    )
+    done = run(environment, "-c", code)
+    assert done.stdout.splitlines()[-1] == "set()", done.stderr
+
+
+def test_help_of_each_command(capsys):
+    assert cli.main(["--help"]) == 0
+    top = capsys.readouterr().out
+    for command in ("list", "train", "sample", "evaluate", "info"):
+        assert f"\n  {command} " in top
+        with_help = [command, "toy", "--help"] if command == "train" else [command, "--help"]
+        with pytest.raises(SystemExit) as stop:
+            cli.main(with_help)
+        assert stop.value.code == 0
+        assert "usage: gencore " + command in capsys.readouterr().out
+    assert cli.main([]) == 2
+
+
+def test_help_of_a_recipe_shows_options_defaults_and_docstrings(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "toy", "--help"])
+    out = capsys.readouterr().out
+    for text in ("--learning-rate FLOAT", "Its learning rate.", "(default: 0.05)", "runs/toy"):
+        assert text in out
+    assert out.count("Fits a Gaussian") == 1
+
+
+# Wrong input: one line, status 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("dance", "unknown command 'dance'; the commands are list, train, "),
+        ("list --all", "gencore list takes no options, got '--all'"),
+        ("train", "the recipes are ebm, toy"),
+        ("train --steps 3", "the recipes are ebm, toy"),
+        ("train tyo", "unknown recipe 'tyo'; the recipes are ebm, toy"),
+        ("train toy --stepz 3", "no option --stepz (did you mean --steps?); its options are --"),
+        ("train toy stray", "no option stray; its options are --data, --steps, "),
+        ("train toy --steps", "--steps"),
+        ("train toy --steps many", "--steps: invalid literal for int() with base 10: 'many'"),
+        ("train toy --steps 0", "steps must be at least 1, got 0"),
+        ("train toy --optimizer sgdd", "'adam', 'momentum'"),
+        ("train toy --out {tmp}/file/run", "cannot write to the folder {tmp}/file/run: Not a"),
+        ("train toy --out {tmp} --resume", "there is no run in {tmp}"),
+        ("train ebm --data {tmp}/nothing", "{tmp}/nothing does not exist"),
+        ("sample", "PATH"),
+        ("sample {tmp}", "there is no run in {tmp}"),
+        ("sample {tmp} --num 0", "--num must be at least 1, got 0"),
+        ("sample {tmp} --out a.gif", "--out must end in .png or .npy, got a.gif"),
+        ("evaluate {tmp}/file", "there is no run in {tmp}/file"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(capsys, tmp_path, words, message):
+    (tmp_path / "file").touch()
+    assert cli.main(words.format(tmp=tmp_path).split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("gencore: error: ")
+    assert message.format(tmp=tmp_path) in captured.err
+
+
+def test_debug_shows_where(capsys, monkeypatch):
+    assert cli.main(["train", "tyo", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+    monkeypatch.setenv("GENCORE_DEBUG", "1")
+    assert cli.main(["train", "tyo"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("package", ["tyro", "lightning_fabric", "safetensors", "rich"])
+def test_a_missing_package_of_the_extra_is_one_sentence(capsys, monkeypatch, tmp_path, package):
+    for name in [package, *(m for m in sys.modules if m.startswith(package + "."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    assert cli.main(["train", "toy", "--out", str(tmp_path / "run"), *QUICK]) == 2
+    error = capsys.readouterr().err
+    assert error == (
+        f"gencore: error: training needs the package {package}: pip install 'gencore[train]'\n"
+    )
+
+
+# A run from the command line
+
+
+def test_train_sample_evaluate(tmp_path, capsys):
+    run_dir = str(tmp_path / "run")
+    assert cli.main(["train", "toy", "--steps", "6", "--out", run_dir, *QUICK]) == 0
+    out = capsys.readouterr().out
+    assert f"toy: 6 steps done; everything is in {run_dir}" in out
+    assert re.search(r"mean +0\.\d", out)
+
+    assert cli.main(["train", "toy", "--out", run_dir, *QUICK]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert cli.main(["train", "toy", "--out", run_dir, "--resume", "--learning-rate", "1"]) == 2
+    assert "learning_rate is 0.05 in the checkpoint, 1.0 here" in capsys.readouterr().err
+    # Options of the run need not be given again.
+    assert cli.main(["train", "toy", "--out", run_dir, "--resume", "--steps", "8", *QUICK]) == 0
+    assert read_log(tmp_path / "run/log.csv")["step"] == list(range(1, 9))
+
+    capsys.readouterr()
+    assert cli.main(["evaluate", run_dir, "--num", "7"]) == 0
+    assert re.search(r"step +8\n +num_samples +7\n", capsys.readouterr().out)
+    for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
+        out = str(tmp_path / f"{name}.npy")
+        assert cli.main(["sample", run_dir, "--num", "5", "--out", out, "--seed", seed]) == 0
+    a, b, c = (np.load(tmp_path / f"{name}.npy") for name in "abc")
+    assert a.shape == (5, 1, 4, 4)
+    assert a.dtype == np.float32
+    assert (a == b).all()
+    assert (a != c).any()
+    assert cli.main(["sample", run_dir]) == 0
+    assert f"64 samples of step 8: {run_dir}/samples.png" in capsys.readouterr().out
+
+
+def test_sample_uses_the_trained_state(tmp_path):
+    run_dir = str(tmp_path / "run")
+    words = ["--steps", "30", "--learning-rate", "0.1", "--out", run_dir, *QUICK]
+    assert cli.main(["train", "toy", *words]) == 0
+    out = tmp_path / "samples.npy"
+    assert cli.main(["sample", run_dir, "--num", "2000", "--out", str(out)]) == 0
+    saved = read_state(tmp_path / "run/checkpoint.safetensors")["state"]["model"]
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2000, 1, 4, 4, generator=generator)
+    expected = (saved["mean"] + saved["log_std"].exp() * noise).clamp(0, 1)
+    assert torch.equal(torch.from_numpy(np.load(out)), expected)
+
+
+def test_divergence_is_status_1(tmp_path, capsys):
+    words = ["train", "toy", "--steps", "6", "--diverge-at", "4", "--out", str(tmp_path / "run")]
+    assert cli.main([*words, *QUICK]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("gencore: error: training diverged at step 4: the toy is broken. ")
+    assert error.endswith("Try another toy.")
+
+
+# Processes of their own
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The folder of a run in one process."""
+    out = tmp_path_factory.mktemp("straight") / "run"
+    recipes = RecipeRegistry({"toy": "toy_recipe:ToyRecipe"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gencore.recipes.RECIPES", recipes)
+        assert cli.main(["train", "toy", "--steps", "12", "--out", str(out), *QUICK]) == 0
+    return out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(
+    tmp_path, environment, straight, number
+):
+    out = tmp_path / "a run"
+    words = ["-m", "gencore", "train", "toy", "--steps", "12", "--out", str(out), *QUICK]
+    process = subprocess.Popen(
+        [sys.executable, *words, "--pause", "0.1"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log = out / "log.csv"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.read_text().count("\n") > 2) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert "Traceback" not in error
+    assert re.search(r"stopped at step \d+; its state is in .*checkpoint\.safetensors", error)
+    assert f"continue with: gencore train toy --out '{out}' --resume" in error
+    assert not (out / "samples.png").exists()
+    assert 2 <= read_state(out / "checkpoint.safetensors")["step"] < 12
+
+    assert cli.main(["train", "toy", "--out", str(out), "--resume", "--pause", "0", *QUICK]) == 0
+    assert (out / "log.csv").read_text() == (straight / "log.csv").read_text()
+    resumed, whole = (read_state(d / "checkpoint.safetensors") for d in (out, straight))
+    assert_same(resumed["state"], whole["state"])
+    assert_same(resumed["random"], whole["random"])
+
+
+def assert_close_runs(a, b):
+    """Equal but for the order in which the gradients of the batch are summed."""
+    model_a, model_b = (read_state(d / "checkpoint.safetensors")["state"]["model"] for d in (a, b))
+    for name in model_a:
+        torch.testing.assert_close(model_a[name], model_b[name], rtol=1e-5, atol=1e-6)
+    log_a, log_b = read_log(a / "log.csv"), read_log(b / "log.csv")
+    assert log_a["step"] == log_b["step"]
+    assert log_a["loss"] == pytest.approx(log_b["loss"], rel=1e-5)
+
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+@pytest.mark.parametrize(
+    "launcher",
+    [["--devices", "2"], pytest.param(TORCHRUN, marks=pytest.mark.slow)],
+    ids=["fabric's own launcher", "torchrun"],
+)
+def test_two_processes_compute_what_one_computes(tmp_path, environment, straight, launcher):
+    out = tmp_path / "run"
+    words = ["-m", "gencore", "train", "toy", "--steps", "12", "--out", str(out), *QUICK]
+    words = [*launcher, *words] if launcher is TORCHRUN else [*words, *launcher]
+    done = run(environment, *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("12 steps done") == 1
+    assert_close_runs(out, straight)
+
+    # One process can go on where two have stopped.
+    again = ["train", "toy", "--out", str(out), "--resume", "--steps", "14", *QUICK]
+    assert cli.main(again) == 0
+    assert read_log(out / "log.csv")["step"] == list(range(1, 15))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+def test_a_fault_with_two_processes_is_reported_once(tmp_path, environment, straight):
+    words = ["-m", "gencore", "train", "toy", "--devices", "2", *QUICK]
+    done = run(environment, *words, "--out", str(straight))
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("already holds a run") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_the_toy_is_what_the_tests_take_it_for():
+    recipe = ToyRecipe()
+    assert recipe.batch_size % 2 == 0
+    assert len(recipe.load_data()) % recipe.batch_size
