@@ -1,5 +1,12 @@
 """Options and fixtures shared by all tests."""
 
+import os
+
+# Workers side by side with a thread for every core each would spin in each other's way; set before
+# torch starts its threads, and for the programs that tests start too.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 

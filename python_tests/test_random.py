@@ -72,10 +72,14 @@ def test_all_dtypes_see_the_same_noise(device):
     key = key_of(9, 1, device)
     exact = philox_normal((1 << 20,), key, dtype=torch.float64)
     single = philox_normal((1 << 20,), key).double()
-    # float32 rounds u to 24 bits: r = sqrt(-2 ln u) moves by up to sqrt(2 * 2^-24) near u = 1.
-    assert (exact - single).abs().max() < math.sqrt(2**-23)
-    # An error of 2^-25 in u moves r by 2^-25 / r, and r^2/2 is exponential: 1e-6 or more is a tail.
-    assert ((exact - single).abs() > 1e-6).double().mean() < 1e-2
+    difference = (exact - single).abs()
+    # With u rounded to 24 bits, r = sqrt(-2 ln u) moves by up to sqrt(2^-24 * 2) near u = 1, and by
+    # 2^-25 / r elsewhere; r < 4 keeps clear of the tail, where 31 bits of u are few.
+    bulk = (exact.view(-1, 2).norm(dim=1) < 4).repeat_interleave(2)
+    assert bulk.double().mean() > 0.999
+    assert difference[bulk].max() < math.sqrt(2**-23)
+    assert (difference > 1e-6).double().mean() < 1e-2
+    assert difference.max() < 0.5
     half = philox_normal((1 << 20,), key, dtype=torch.float16)
     assert torch.equal(half, single.half())
     assert torch.equal(philox_normal((1 << 20,), key, dtype=torch.bfloat16), single.bfloat16())

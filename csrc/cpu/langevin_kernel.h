@@ -71,21 +71,29 @@ void langevin_step_range(const LangevinStep& args, std::int64_t begin, std::int6
                     });
 }
 
-// Which elements the clamps let derivatives through; the state is recomputed only where there is a
-// state clamp, which also is the only case that needs the noise.
+// Calls body(at, count, piece, active), where active(k) says which of an element's clamps let
+// derivatives through. The state is recomputed only where it is clamped, which also is the only
+// case that needs the noise; without any clamp the test is compiled away.
 template <class T, class Body>
 inline void for_each_active_piece(const LangevinArguments& args, std::int64_t begin,
                                   std::int64_t end, Body body) {
   using A = accumulate_t<T>;
   LangevinPiece<A> piece(args);
-  alignas(64) A x[kBlock] = {}, grad[kBlock] = {};
   const bool clamps = args.clamps_state();
+  if (!clamps && !args.clips_grad()) {
+    return for_each_piece<T>(
+        args.noise, false, begin, end, [&](std::int64_t at, std::int64_t count, const A*) {
+          piece.move_to(at, count);
+          body(at, count, piece, [](std::int64_t) { return LangevinActive<A>{true, true}; });
+        });
+  }
+  alignas(64) A x[kBlock] = {}, grad[kBlock] = {};
   for_each_piece<T>(
       args.noise, clamps && args.has_noise(), begin, end,
       [&](std::int64_t at, std::int64_t count, const A* noise) {
         piece.move_to(at, count);
         if (clamps) load_block<T>(args.x, at, count, x);
-        if (clamps || args.clips_grad()) load_block<T>(args.grad, at, count, grad);
+        load_block<T>(args.grad, at, count, grad);
         body(at, count, piece, [&](std::int64_t k) {
           LangevinActive<A> active = langevin_active(x[k], grad[k], noise[k], piece[k]);
           active.state = active.state || !clamps;  // an infinite state is active without bounds
@@ -95,24 +103,31 @@ inline void for_each_active_piece(const LangevinArguments& args, std::int64_t be
 }
 
 template <class T>
+inline void store_block(const accumulate_t<T>* values, std::int64_t at, std::int64_t count,
+                        void* target) {
+  if (target == nullptr) return;
+  T* out = static_cast<T*>(target) + at;
+  for (std::int64_t k = 0; k < count; ++k) out[k] = store<T>(values[k]);
+}
+
+template <class T>
 void langevin_backward_range(const LangevinBackward& args, std::int64_t begin, std::int64_t end) {
   using A = accumulate_t<T>;
   const T* grad_out = static_cast<const T*>(args.grad_out);
-  T* x_grad = static_cast<T*>(args.x_grad);
-  T* grad_grad = static_cast<T*>(args.grad_grad);
-  T* noise_grad = static_cast<T*>(args.noise_grad);
+  alignas(64) A x[kBlock], grad[kBlock], noise[kBlock];
   for_each_active_piece<T>(
       args, begin, end,
       [&](std::int64_t at, std::int64_t count, const LangevinPiece<A>& piece, auto active) {
-        alignas(64) LangevinGradients<A> gradients[kBlock];
-        for (std::int64_t k = 0; k < count; ++k)
-          gradients[k] = langevin_adjoint<A>(load(grad_out[at + k]), active(k), piece[k]);
-        for (std::int64_t k = 0; x_grad != nullptr && k < count; ++k)
-          x_grad[at + k] = store<T>(gradients[k].x);
-        for (std::int64_t k = 0; grad_grad != nullptr && k < count; ++k)
-          grad_grad[at + k] = store<T>(gradients[k].grad);
-        for (std::int64_t k = 0; noise_grad != nullptr && k < count; ++k)
-          noise_grad[at + k] = store<T>(gradients[k].eps);
+        for (std::int64_t k = 0; k < count; ++k) {
+          const LangevinGradients<A> gradients =
+              langevin_adjoint<A>(load(grad_out[at + k]), active(k), piece[k]);
+          x[k] = gradients.x;
+          grad[k] = gradients.grad;
+          noise[k] = gradients.eps;
+        }
+        store_block<T>(x, at, count, args.x_grad);
+        store_block<T>(grad, at, count, args.grad_grad);
+        store_block<T>(noise, at, count, args.noise_grad);
       });
 }
 

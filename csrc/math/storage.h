@@ -74,8 +74,8 @@ GENCORE_HD Float16 store<Float16>(float value) {
   const float aligned = bit_cast<float>(magnitude) + shift;
   const float rounded = aligned - shift;
   const std::uint32_t normal = (bit_cast<std::uint32_t>(rounded) - 0x38000000u) >> 13;
-  const std::uint32_t subnormal = static_cast<std::uint32_t>(
-      static_cast<std::int32_t>(rounded * 16777216.0f));  // units of 2^-24
+  // Below 2^-14 `shift` is 1/2, whose last place is the subnormals' unit.
+  const std::uint32_t subnormal = bit_cast<std::uint32_t>(aligned) - 0x3F000000u;
   std::uint32_t half = rounded < 6.103515625e-5f ? subnormal : normal;
   half = magnitude >= 0x477FF000u ? 0x7C00u : half;  // 65520 and above round to infinity
   half = magnitude > 0x7F800000u ? 0x7E00u : half;

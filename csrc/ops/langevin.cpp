@@ -2,6 +2,8 @@
 #include <torch/csrc/stable/library.h>
 
 #include <cmath>
+#include <cstdint>
+#include <limits>
 
 #include "dispatch.h"
 #include "tensors.h"
@@ -51,6 +53,8 @@ Arguments arguments(const char* op, const Tensor& like, const OptionalTensor& x,
                     const OptionalTensor& grad, const OptionalTensor& noise, const Settings& s) {
   check_scalars(op, s.step_size, s.noise_scale);
   STD_TORCH_CHECK(s.first_element >= 0, op, ": first_element must not be negative");
+  STD_TORCH_CHECK(like.numel() <= std::numeric_limits<std::int64_t>::max() - s.first_element, op,
+                  ": first_element is too large");
   if (x) check_matches(*x, like, op, "x");
   if (grad) check_matches(*grad, like, op, "grad");
   if (noise) check_matches(*noise, like, op, "noise");
@@ -109,6 +113,23 @@ Tensor langevin_step(Tensor x, Tensor grad, OptionalTensor noise, OptionalTensor
   return out;
 }
 
+// Whether writing elements [0, n) of contiguous memory would change elements of an operand that are
+// read later: the two share memory, but not element for element.
+bool overwrites(const void* out, std::size_t out_bytes, const void* operand, std::size_t bytes) {
+  if (out == operand && out_bytes == bytes) return false;
+  const auto from = reinterpret_cast<std::uintptr_t>(out);
+  const auto operand_from = reinterpret_cast<std::uintptr_t>(operand);
+  return from < operand_from + bytes && operand_from < from + out_bytes;
+}
+
+bool overwrites(const Tensor& out, const Tensor& operand) {
+  if (!operand.is_contiguous()) return false;  // copied beforehand
+  const auto bytes = [](const Tensor& t) {
+    return static_cast<std::size_t>(t.numel()) * t.element_size();
+  };
+  return overwrites(out.const_data_ptr(), bytes(out), operand.const_data_ptr(), bytes(operand));
+}
+
 void langevin_step_inplace(Tensor x, Tensor grad, OptionalTensor noise, OptionalTensor key,
                            OptionalTensor step_sizes, OptionalTensor noise_scales, double step_size,
                            double noise_scale, double prior_precision, double grad_clamp,
@@ -116,10 +137,15 @@ void langevin_step_inplace(Tensor x, Tensor grad, OptionalTensor noise, Optional
   const Settings settings{key,         step_sizes,      noise_scales, step_size,
                           noise_scale, prior_precision, grad_clamp,   clamp_min,
                           clamp_max,   first_element};
-  if (x.is_contiguous()) return run_step("langevin_step_", x, x, grad, noise, settings);
-  const Tensor x_c = torch::stable::contiguous(x);
-  run_step("langevin_step_", x_c, x_c, grad, noise, settings);
-  torch::stable::copy_(x, x_c);
+  const bool overwrites_operand =
+      overwrites(x, grad) || (noise && overwrites(x, *noise)) || (key && overwrites(x, *key)) ||
+      (step_sizes && overwrites(x, *step_sizes)) || (noise_scales && overwrites(x, *noise_scales));
+  if (x.is_contiguous() && !overwrites_operand)
+    return run_step("langevin_step_", x, x, grad, noise, settings);
+  const Tensor x_c = as_contiguous(x);
+  const Tensor out = empty_result(x_c);
+  run_step("langevin_step_", out, x_c, grad, noise, settings);
+  torch::stable::copy_(x, out);
 }
 
 // The sampler's call, unboxed by hand: a reference-counted Tensor for each of three operands would
@@ -136,7 +162,9 @@ void langevin_step_plain(StableIValue* stack, std::uint64_t, std::uint64_t) {
                       grad.dtype() == dtype && key.dtype() == aoti_torch_dtype_int64() &&
                       key.numel() == 2 && dtype == aoti_torch_dtype_float32() &&
                       x.numel() <= kParallelGrain;
-  if (!simple)
+  const std::size_t bytes = simple ? static_cast<std::size_t>(x.numel()) * sizeof(float) : 0;
+  if (!simple || overwrites(x.const_data(), bytes, grad.const_data(), bytes) ||
+      overwrites(x.const_data(), bytes, key.const_data(), 2 * sizeof(std::int64_t)))
     return langevin_step_inplace(x.release(), grad.release(), std::nullopt, key.release(),
                                  std::nullopt, std::nullopt, step_size, noise_scale, 0.0, inf, -inf,
                                  inf, 0);

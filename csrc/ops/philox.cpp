@@ -1,6 +1,7 @@
 // philox_normal and philox_words: the streams of math/philox.h as tensors.
 #include <torch/csrc/stable/library.h>
 
+#include <limits>
 #include <vector>
 
 #include "dispatch.h"
@@ -13,7 +14,9 @@ Tensor fill(const char* op, const Tensor& key, const std::vector<std::int64_t>& 
             ScalarType dtype, std::int64_t first_element) {
   check_key(key, key, op);
   STD_TORCH_CHECK(first_element >= 0, op, ": first_element must not be negative");
-  Tensor out = torch::stable::new_empty(key, size, dtype);
+  Tensor out = with_huge_pages(torch::stable::new_empty(key, size, dtype));
+  STD_TORCH_CHECK(out.numel() <= std::numeric_limits<std::int64_t>::max() - first_element, op,
+                  ": first_element is too large");
   const bool words = dtype == ScalarType::Long;
   const PhiloxFill args{words ? Dtype::kFloat32 : dtype_of(out, op),
                         words,

@@ -59,11 +59,10 @@ inline void check_key(const Tensor& key, const Tensor& x, const char* op) {
   STD_TORCH_CHECK(same_device(key, x), op, ": key and x are on different devices");
 }
 
-// An uninitialised result in the layout of `like`. Large CPU results ask for huge pages, as NumPy's
-// do: memory that malloc maps afresh at every call is otherwise faulted in 4 KiB at a time, which
-// takes longer than the kernel that fills it.
-inline Tensor empty_result(const Tensor& like) {
-  Tensor out = torch::stable::empty_like(like);
+// Asks for huge pages under a large, uninitialised CPU result, as NumPy does for its arrays: memory
+// that malloc maps afresh at every call is otherwise faulted in 4 KiB at a time, which takes longer
+// than the kernel that fills it.
+inline Tensor with_huge_pages(Tensor out) {
 #if defined(__linux__)
   constexpr std::uintptr_t kPage = 4096;
   const std::size_t bytes = static_cast<std::size_t>(out.numel()) * out.element_size();
@@ -74,6 +73,11 @@ inline Tensor empty_result(const Tensor& like) {
   }
 #endif
   return out;
+}
+
+// An uninitialised result in the layout of `like`.
+inline Tensor empty_result(const Tensor& like) {
+  return with_huge_pages(torch::stable::empty_like(like));
 }
 
 inline Tensor as_contiguous(const Tensor& tensor) {

@@ -1,6 +1,8 @@
 """What the public functions ask of their arguments, once each."""
 
 import math
+import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,16 +14,21 @@ from gencore.ops.extension import native
 __all__ = [
     "accumulation_dtype",
     "bounds",
-    "check_first_element",
     "check_key",
     "check_like",
     "check_native_device",
+    "check_overlap",
     "check_state",
+    "clip_bound",
+    "finite",
+    "index",
     "number",
     "per_chain",
+    "shape",
 ]
 
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_LARGEST_INDEX = 2**62  # so that the sum of two, an offset and a size, is still an int64
 
 
 def accumulation_dtype(x: Tensor) -> torch.dtype:
@@ -29,10 +36,16 @@ def accumulation_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
+def _check_strided(op: str, tensor: Tensor, name: str) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{op}: {name} has layout {tensor.layout}, expected a strided tensor")
+
+
 def check_state(op: str, x: Tensor) -> None:
     """Raise unless ``x`` is a floating tensor on a device that has kernels."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{op}: x must be a tensor, got {type(x).__name__}")
+    _check_strided(op, x, "x")
     if x.dtype not in _FLOATS:
         raise TypeError(f"{op}: x is {x.dtype}, expected float64, float32, bfloat16 or float16")
     check_native_device(op, x)
@@ -53,8 +66,7 @@ def check_native_device(op: str, x: Tensor) -> None:
 
 def check_like(op: str, x: Tensor, other: Tensor, name: str) -> None:
     """Raise unless ``other`` has the dtype, shape and device of ``x``."""
-    if not isinstance(other, Tensor):
-        raise TypeError(f"{op}: {name} must be a tensor, got {type(other).__name__}")
+    _check_strided(op, other, name)
     if other.dtype != x.dtype:
         raise TypeError(f"{op}: {name} is {other.dtype}, x is {x.dtype}; they must be equal")
     if other.shape != x.shape:
@@ -66,10 +78,24 @@ def check_like(op: str, x: Tensor, other: Tensor, name: str) -> None:
         raise ValueError(f"{op}: {name} is on {other.device}, x on {x.device}")
 
 
+def check_overlap(op: str, x: Tensor) -> None:
+    """Raise unless ``x`` can be written to: each of its elements has a place of its own."""
+    if x.is_neg():
+        raise ValueError(f"{op}: x is a lazily negated view; pass x.resolve_neg()")
+    if x.is_contiguous():
+        return
+    if any(stride == 0 and size > 1 for stride, size in zip(x.stride(), x.shape, strict=True)):
+        raise ValueError(
+            f"{op}: x, of shape {list(x.shape)} and strides {list(x.stride())}, repeats elements; "
+            "clone it before writing to it"
+        )
+
+
 def check_key(op: str, key: Tensor) -> None:
     """Raise unless ``key`` is an int64 tensor ``[seed, draw]``."""
     if not isinstance(key, Tensor):
         raise TypeError(f"{op}: key must be an int64 tensor [seed, draw], got {type(key).__name__}")
+    _check_strided(op, key, "key")
     if key.dtype != torch.int64 or key.shape != (2,):
         raise ValueError(
             f"{op}: key must be an int64 tensor of shape [2], "
@@ -77,19 +103,56 @@ def check_key(op: str, key: Tensor) -> None:
         )
 
 
-def check_first_element(op: str, first_element: int) -> None:
-    """Raise unless ``first_element`` is an index."""
-    if first_element < 0:
-        raise ValueError(f"{op}: first_element must not be negative, got {first_element}")
+def index(op: str, name: str, value: Any) -> int:
+    """An integer from 0 to 2⁶², or raise."""
+    if type(value) is not int and not isinstance(value, torch.SymInt):
+        try:
+            value = int(operator.index(value))
+        except TypeError:
+            kind = type(value).__name__
+            raise TypeError(f"{op}: {name} must be an integer, got {kind}") from None
+    if value < 0:
+        raise ValueError(f"{op}: {name} must not be negative, got {value}")
+    if value > _LARGEST_INDEX:
+        raise ValueError(f"{op}: {name} must be at most 2**62, got {value}")
+    return value
+
+
+def shape(op: str, size: Sequence[int]) -> list[int]:
+    """The dimensions of a result, or raise."""
+    try:
+        dimensions = list(size)
+    except TypeError:
+        kind = type(size).__name__
+        raise TypeError(f"{op}: size must be a sequence of integers, got {kind}") from None
+    dimensions = [index(op, "a dimension of size", dimension) for dimension in dimensions]
+    index(op, "the number of elements", math.prod(dimensions))
+    return dimensions
+
+
+def _real(op: str, name: str, value: Any, kind: str = "a number") -> float:
+    """A number, or raise."""
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{op}: {name} is too large for a float") from None
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{op}: {name} must be {kind}, got {type(value).__name__}") from None
+
+
+def finite(op: str, name: str, value: Any) -> float:
+    """A finite number, or raise."""
+    number = _real(op, name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{op}: {name} must be finite, got {number}")
+    return number
 
 
 def number(op: str, name: str, value: Any) -> float:
     """A finite, non-negative number, or raise."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        kind = type(value).__name__
-        raise TypeError(f"{op}: {name} must be a number or a tensor, got {kind}") from None
+    number = _real(op, name, value, "a number or a tensor")
     if not (math.isfinite(number) and number >= 0.0):
         raise ValueError(f"{op}: {name} must be finite and not negative, got {number}")
     return number
@@ -99,6 +162,9 @@ def per_chain(op: str, name: str, value: float | Tensor, x: Tensor) -> Tensor | 
     """A coefficient given as a tensor: one entry a chain, in the accumulation dtype."""
     if not isinstance(value, Tensor):
         return None
+    _check_strided(op, value, name)
+    if value.is_complex():
+        raise TypeError(f"{op}: {name} is {value.dtype}, expected real numbers")
     if value.requires_grad and torch.is_grad_enabled():
         raise ValueError(f"{op}: {name} requires grad, but the step is not differentiable in it")
     if value.device != x.device:
@@ -121,6 +187,14 @@ def per_chain(op: str, name: str, value: float | Tensor, x: Tensor) -> Tensor | 
     return value.detach().to(accumulation_dtype(x)).contiguous().view(-1)
 
 
+def clip_bound(op: str, name: str, value: Any) -> float:
+    """c > 0 of a clip to [−c, c], infinite where there is none."""
+    bound = math.inf if value is None else _real(op, name, value)
+    if not bound > 0:
+        raise ValueError(f"{op}: {name} must be positive, got {bound}")
+    return bound
+
+
 def bounds(op: str, clamp: tuple[float | None, float | None] | None) -> tuple[float, float]:
     """The two ends of a clamp, infinite where there is none."""
     if clamp is None:
@@ -129,7 +203,10 @@ def bounds(op: str, clamp: tuple[float | None, float | None] | None) -> tuple[fl
         low, high = clamp
     except (TypeError, ValueError):
         raise TypeError(f"{op}: clamp must be a pair (low, high), got {clamp!r}") from None
-    ends = -math.inf if low is None else float(low), math.inf if high is None else float(high)
+    ends = (
+        -math.inf if low is None else _real(op, "clamp's low", low),
+        math.inf if high is None else _real(op, "clamp's high", high),
+    )
     if not ends[0] <= ends[1]:
         raise ValueError(f"{op}: clamp must be (low, high) with low <= high, got {clamp}")
     return ends

@@ -1,6 +1,7 @@
 """The fused Langevin step."""
 
 import math
+from types import NoneType
 from typing import Any, NamedTuple
 
 import torch
@@ -10,14 +11,17 @@ from gencore.ops.backend import state
 from gencore.ops.checks import (
     accumulation_dtype,
     bounds,
-    check_first_element,
     check_key,
     check_like,
+    check_overlap,
     check_state,
+    clip_bound,
+    finite,
+    index,
     number,
     per_chain,
 )
-from gencore.ops.random import random_key, reference_normal, thread_key
+from gencore.ops.random import draw_key, random_key, reference_normal, thread_key
 
 __all__ = ["langevin_step", "langevin_step_"]
 
@@ -29,6 +33,7 @@ _step_inplace = _ops.langevin_step_.default
 # the whole call.
 _step_plain = _ops.langevin_step_.plain._op
 _increment_version = torch._C._increment_version  # torch.autograd.graph's, less its isinstance
+_NO_KEY = torch.zeros(2, dtype=torch.int64, device="cpu")  # where no noise is drawn
 _is_grad_enabled, _is_compiling = torch.is_grad_enabled, torch.compiler.is_compiling
 
 
@@ -162,30 +167,36 @@ def langevin_step_(
     """
     # The common call first, checked by the kernel alone: 64 elements take 0.2 µs, so every check
     # made here would show. Whatever does not fit falls through to the checks that explain.
-    if (
-        noise is None
-        and clamp is None
-        and grad_clamp is None
-        and prior_precision == 0.0
-        and first_element == 0
-        and not _is_grad_enabled()
-        and not _is_compiling()
-        and not state.reference
-    ):
-        try:
+    try:
+        if (
+            noise is None
+            and clamp is None
+            and grad_clamp is None
+            and prior_precision == 0.0
+            and first_element == 0
+            and isinstance(step_size, (float, int))
+            and isinstance(noise_scale, (float, int, NoneType))
+            and x.is_cpu
+            and not _is_grad_enabled()
+            and not _is_compiling()
+            and not state.reference
+        ):
             if noise_scale is None:
                 noise_scale = math.sqrt(2.0 * step_size)
-            if key is None:
+            if key is None and noise_scale == 0.0:
+                key = _NO_KEY
+            elif key is None:
                 key = thread_key.draw() if generator is None else random_key(generator)
             _step_plain(x, grad, key, step_size, noise_scale)
             _increment_version((x,))
             return x
-        except (RuntimeError, TypeError, ValueError):
-            pass
+    except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError):
+        pass
     settings = _settings(
         "langevin_step_", x, grad, step_size, noise_scale, prior_precision, grad_clamp, clamp,
         noise, generator, key, first_element,
     )  # fmt: skip
+    check_overlap("langevin_step_", x)
     if torch.is_grad_enabled() and (
         x.requires_grad or grad.requires_grad or (noise is not None and noise.requires_grad)
     ):
@@ -225,7 +236,7 @@ def _settings(
     step_number = 0.0 if step_sizes is not None else number(op, "step_size", step_size)
     if noise_scale is None:
         noise_scales = None if step_sizes is None else torch.sqrt(2.0 * step_sizes)
-        noise_number = math.sqrt(2.0 * step_number)
+        noise_number = number(op, "noise_scale", math.sqrt(2.0 * step_number))
     else:
         noise_scales = per_chain(op, "noise_scale", noise_scale, x)
         noise_number = 0.0 if noise_scales is not None else number(op, "noise_scale", noise_scale)
@@ -240,21 +251,17 @@ def _settings(
         step_sizes, noise_scales = (
             t.contiguous() for t in torch.broadcast_tensors(step_sizes, noise_scales)
         )
-    prior = float(prior_precision)
-    if not math.isfinite(prior):
-        raise ValueError(f"{op}: prior_precision must be finite, got {prior_precision}")
-    clip = math.inf if grad_clamp is None else float(grad_clamp)
-    if not clip > 0:
-        raise ValueError(f"{op}: grad_clamp must be positive, got {grad_clamp}")
+    prior = finite(op, "prior_precision", prior_precision)
+    clip = clip_bound(op, "grad_clamp", grad_clamp)
     low, high = bounds(op, clamp)
-    check_first_element(op, first_element)
+    first_element = index(op, "first_element", first_element)
     if key is not None:
         check_key(op, key)
         if key.device != x.device:
             raise ValueError(f"{op}: key is on {key.device}, x on {x.device}")
         key = key.contiguous()
     elif noise is None and (noise_scales is not None or noise_number > 0.0):
-        key = random_key(generator, x.device)
+        key = draw_key(op, generator, x.device)
     return _Settings(
         key, step_sizes, noise_scales, step_number, noise_number,
         prior, clip, low, high, first_element,

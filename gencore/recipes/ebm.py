@@ -9,7 +9,13 @@ from torch import Generator, Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gencore.data import ImageDataset, load_images, to_float
-from gencore.metrics import frechet_distance, independent_pixels
+from gencore.metrics import (
+    ClassifierFeatures,
+    Features,
+    frechet_distance,
+    independent_pixels,
+    pixel_features,
+)
 from gencore.models import (
     ConvEnergy,
     ConvEnergyName,
@@ -70,7 +76,8 @@ class EBMRecipe(Recipe):
     """Standard deviation of noise that hides the grey levels' steps, for pixels in [-1, 1]."""
 
     generator_weight: float = 0.0
-    """Weight of the generator loss, which differentiates through all steps of the sampler."""
+    """Weight of the generator loss, which differentiates through all steps of the sampler. With
+    weights near 1 lower the learning rate, and use an energy_penalty of 0.01."""
 
     energy_penalty: float = 0.0
     """Weight of the squared energies, which keeps them from drifting."""
@@ -222,7 +229,8 @@ class EBMExperiment(Experiment):
         return ebm.dynamics.sample(start, ebm.num_steps, key=chain_key)
 
     def evaluate(self, num: int) -> dict[str, float]:
-        """Fréchet distances on pixels in [0, 1], all from the held-out test images.
+        """Fréchet distances from the held-out test images, on pixels in [0, 1] and, where the data
+        has labels, on the activations of a small classifier trained on it.
 
         `samples` is the model's; `independent_pixels` that of images without any correlation, which
         it has to beat; `train` that of real images, which it cannot be expected to beat.
@@ -234,8 +242,12 @@ class EBMExperiment(Experiment):
             "independent_pixels": independent_pixels(images, num),
             "train": images[torch.randperm(len(images))[:num]],
         }
+        features: dict[str, Features] = {"pixels": pixel_features}
+        if self.dataset.labels is not None:
+            features["classifier"] = ClassifierFeatures.fit(images, self.dataset.labels)
         return {
-            f"frechet_pixels/{name}": frechet_distance(candidate, test)
+            f"frechet_{kind}/{name}": frechet_distance(candidate, test, feature)
+            for kind, feature in features.items()
             for name, candidate in candidates.items()
         }
 

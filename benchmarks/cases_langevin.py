@@ -1,0 +1,174 @@
+"""The Langevin step and the generator in it: forward, backward, in place, tiny and large."""
+
+from collections.abc import Iterator
+
+import torch
+from harness import Call, Case, in_reference
+from torch import Tensor
+
+from gencore.ops import langevin_step, langevin_step_, philox_normal, random_key
+
+STEP, NOISE = 0.01, 0.1
+
+
+def cases(device: torch.device, quick: bool) -> Iterator[Case]:
+    large = [1 << 20, 1 << 22, 1 << 24]
+    if device.type == "cuda":
+        large.append(1 << 26)
+    for elements in large[:1] if quick else large:
+        yield _functional(elements, device)
+        yield _in_place(elements, device)
+    for elements in [64] if quick else [64, 256, 1024]:
+        yield _in_place(elements, device)
+    for elements in large[:1] if quick else large[:2]:
+        yield _forward_backward(elements, device)
+        yield _clamped(elements, device)
+        yield _normals(elements, device)
+
+
+def _error(elements: int, device: torch.device) -> float:
+    """Largest difference from the step in float64, with the same noise."""
+    key = random_key(device=device)
+    x = torch.randn(min(elements, 1 << 20), device=device)
+    ours = langevin_step(x, x, STEP, NOISE, key=key)
+    exact = langevin_step(x.double(), x.double(), STEP, NOISE, key=key)
+    return (ours.double() - exact).abs().max().item()
+
+
+def _functional(elements: int, device: torch.device) -> Case:
+    x, grad = torch.randn(elements, device=device), torch.randn(elements, device=device)
+    key = random_key(device=device)
+
+    def eager() -> Tensor:
+        return x - STEP * grad + NOISE * torch.randn_like(x)
+
+    return Case(
+        "langevin", "langevin_step", f"{elements:,} elements",
+        {
+            "ours": lambda: langevin_step(x, grad, STEP, NOISE),
+            **_reference(elements, lambda: langevin_step(x, grad, STEP, NOISE, key=key)),
+            "eager": eager,
+            "compiled": torch.compile(eager),
+        },
+        bytes=12 * elements,
+        error=lambda: _error(elements, device),
+        headline=True,
+        context=torch.no_grad,
+    )  # fmt: skip
+
+
+def _in_place(elements: int, device: torch.device) -> Case:
+    x, grad = torch.randn(elements, device=device), torch.randn(elements, device=device)
+    key = random_key(device=device)
+
+    def eager() -> Tensor:
+        return x.add_(grad, alpha=-STEP).add_(torch.randn_like(x), alpha=NOISE)
+
+    contenders: dict[str, Call] = {
+        "ours": lambda: langevin_step_(x, grad, STEP, NOISE, key=key),
+        "ours, drawing a key": lambda: langevin_step_(x, grad, STEP, NOISE),
+        "eager": eager,
+        "compiled": torch.compile(eager),
+    }
+    if device.type == "cuda":
+        contenders["cuda graph"] = _graphed(eager)
+    return Case(
+        "langevin", "langevin_step_, in a chain", f"{elements:,} elements", contenders,
+        bytes=12 * elements,
+        headline=elements <= 1024 or elements == 1 << 22,
+        context=torch.no_grad,
+    )  # fmt: skip
+
+
+def _forward_backward(elements: int, device: torch.device) -> Case:
+    x = torch.randn(elements, device=device, requires_grad=True)
+    grad = torch.randn(elements, device=device, requires_grad=True)
+    noise, weights = torch.randn(elements, device=device), torch.randn(elements, device=device)
+
+    def eager() -> Tensor:
+        return x - STEP * grad + NOISE * noise
+
+    compiled = torch.compile(eager)
+    return Case(
+        "langevin", "langevin_step, forward + backward", f"{elements:,} elements",
+        {
+            "ours": _backward(
+                lambda: langevin_step(x, grad, STEP, NOISE, noise=noise), x, grad, weights
+            ),
+            "eager": _backward(eager, x, grad, weights),
+            "compiled": _backward(compiled, x, grad, weights),
+        },
+        bytes=28 * elements,  # forward 3 reads, 1 write; backward 1 read, 2 writes
+    )  # fmt: skip
+
+
+def _clamped(elements: int, device: torch.device) -> Case:
+    x, grad = torch.randn(elements, device=device), torch.randn(elements, device=device)
+
+    def eager() -> Tensor:
+        drift = grad.clamp(-0.5, 0.5) + 0.1 * x
+        return (x - STEP * drift + NOISE * torch.randn_like(x)).clamp(-1, 1)
+
+    return Case(
+        "langevin", "langevin_step, clamps and prior", f"{elements:,} elements",
+        {
+            "ours": lambda: langevin_step(
+                x, grad, STEP, NOISE, prior_precision=0.1, grad_clamp=0.5, clamp=(-1.0, 1.0)
+            ),
+            "eager": eager,
+            "compiled": torch.compile(eager),
+        },
+        bytes=12 * elements,
+        context=torch.no_grad,
+    )  # fmt: skip
+
+
+def _normals(elements: int, device: torch.device) -> Case:
+    key = random_key(device=device)
+
+    def eager() -> Tensor:
+        return torch.randn(elements, device=device)
+
+    def error() -> float:
+        ours = philox_normal((1 << 16,), key).double()
+        return (ours - philox_normal((1 << 16,), key, dtype=torch.float64)).abs().max().item()
+
+    return Case(
+        "langevin", "philox_normal", f"{elements:,} elements",
+        {
+            "ours": lambda: philox_normal((elements,), key),
+            **_reference(elements, lambda: philox_normal((elements,), key)),
+            "eager": eager,
+            "compiled": torch.compile(eager),
+        },
+        bytes=4 * elements,
+        error=error,
+        context=torch.no_grad,
+    )  # fmt: skip
+
+
+def _reference(elements: int, call: Call) -> dict[str, Call]:
+    """The twin, which takes a second for a million elements on a CPU, at the smallest size only."""
+    return {"reference": in_reference(call)} if elements <= 1 << 20 else {}
+
+
+def _backward(forward: Call, x: Tensor, grad: Tensor, weights: Tensor) -> Call:
+    def run() -> object:
+        result = forward()
+        assert isinstance(result, Tensor)
+        return torch.autograd.grad(result, (x, grad), weights)
+
+    return run
+
+
+def _graphed(call: Call) -> Call:
+    """The call captured once in a CUDA graph and replayed: eager mode less its launches."""
+    stream = torch.cuda.Stream()
+    with torch.no_grad(), torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.no_grad(), torch.cuda.graph(graph):
+        call()
+    return graph.replay

@@ -1,0 +1,176 @@
+"""How a row is measured: contenders in turn, medians with spread, floors in the same run."""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from gencore.ops import backend
+
+__all__ = [
+    "Call",
+    "Case",
+    "Timing",
+    "copy_bandwidth",
+    "in_reference",
+    "matmul_rate",
+    "measure",
+    "peak_memory",
+]
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: the same work done by several contenders.
+
+    Args:
+        group: the file of cases it belongs to.
+        name: what is done.
+        size: the numbers that set the amount of work, in words.
+        contenders: "ours" and those it is compared with: "reference" (the pure PyTorch twin, same
+            noise), "eager" (the best eager form a user would write), "compiled" (that form under
+            torch.compile), "cuda graph", or a peer's name.
+        bytes: memory traffic that no implementation can avoid, or 0 where it is not the limit.
+        flops: arithmetic that none can avoid, or 0.
+        error: largest difference of ours from the same computation in float64.
+        headline: whether the README shows the row.
+        context: in force while the contenders run.
+    """
+
+    group: str
+    name: str
+    size: str
+    contenders: dict[str, Call]
+    dtype: str = "float32"
+    bytes: int = 0
+    flops: int = 0
+    error: Callable[[], float] | None = None
+    headline: bool = False
+    context: Callable[[], AbstractContextManager[object]] = field(default=nullcontext)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds a call: the median over rounds, and the quartiles around it."""
+
+    median: float
+    low: float
+    high: float
+
+
+def in_reference(call: Call) -> Call:
+    """The call with every operator's pure PyTorch twin in place of its kernel."""
+
+    def run() -> object:
+        with backend("reference"):
+            return call()
+
+    return run
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _seconds(call: Call, repeats: int, device: torch.device) -> float:
+    _synchronize(device)
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    _synchronize(device)
+    return (time.perf_counter() - start) / repeats
+
+
+def measure(
+    contenders: dict[str, Call],
+    device: torch.device,
+    *,
+    seconds: float,
+    slice_seconds: float = 0.01,
+) -> dict[str, Timing]:
+    """Time the contenders in turn, A B C A B C …, so that other loads fall on all alike.
+
+    Args:
+        seconds: for all rounds together; at least five rounds are made whatever they take.
+        slice_seconds: about how long one contender runs before it is the next one's turn.
+    """
+    repeats = {}
+    for name, call in contenders.items():
+        _seconds(call, 1, device)  # compiles, allocates, warms the caches
+        once = _seconds(call, 2, device)
+        repeats[name] = max(1, int(slice_seconds / max(once, 1e-7)))
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    gc.disable()
+    try:
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end or min(map(len, samples.values())) < 5:
+            for name, call in contenders.items():
+                samples[name].append(_seconds(call, repeats[name], device))
+    finally:
+        gc.enable()
+    return {name: _timing(values) for name, values in samples.items()}
+
+
+def _timing(values: list[float]) -> Timing:
+    low, median, high = statistics.quantiles(values, n=4)
+    return Timing(median, low, high)
+
+
+def peak_memory(call: Call, device: torch.device) -> int:
+    """Bytes that a call holds at most beyond what was allocated before it."""
+    call()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        _synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    held = peak = 0
+    for change in _allocations(profiler):
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+def _allocations(profiler: profile) -> Iterator[int]:
+    """Bytes allocated (positive) and freed (negative), in the order of time."""
+    assert profiler.profiler is not None
+    results = profiler.profiler.kineto_results
+    events = [e for e in results.events() if e.name() == "[memory]"]
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        yield event.nbytes()
+
+
+@cache
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes a second that a large copy reads and writes."""
+    elements = (1 << 28) if device.type == "cuda" else (1 << 24)
+    source = torch.ones(elements, device=device)
+    target = torch.empty_like(source)
+    timing = measure({"copy": lambda: target.copy_(source)}, device, seconds=0.5)["copy"]
+    return 2 * source.numel() * source.element_size() / timing.median
+
+
+@cache
+def matmul_rate(device: torch.device) -> float:
+    """float32 operations a second of a large matrix product."""
+    side = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(side, side, device=device)
+    out = torch.empty_like(a)
+
+    def product() -> Tensor:
+        return torch.mm(a, a, out=out)
+
+    return 2 * side**3 / measure({"mm": product}, device, seconds=0.5)["mm"].median

@@ -1,0 +1,134 @@
+"""Time gencore against pure PyTorch, eager and compiled, and against peers, in one run.
+
+    python benchmarks/run.py [--device cpu|cuda] [--group NAME …] [--quick] [--csv FILE]
+
+Rows go to benchmarks/results/<device>.csv as each group finishes; a group that is run again
+replaces its rows, so a run that was cut off goes on with the groups that are missing (--missing).
+"""
+
+import argparse
+import csv
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch's profiler writes between the rows
+
+import torch
+from harness import Case, copy_bandwidth, matmul_rate, measure, peak_memory
+
+import gencore
+from gencore.ops.extension import native
+
+HERE = Path(__file__).parent
+GROUPS = ("langevin", "ebm")
+COLUMNS = (
+    "commit", "device", "cpu_level", "threads", "torch", "group", "name", "size", "dtype",
+    "headline", "contender", "median_us", "low_us", "high_us", "floor_us", "peak_bytes", "error",
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--group", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--quick", action="store_true", help="a smoke run: few sizes, short")
+    parser.add_argument("--missing", action="store_true", help="only groups without rows yet")
+    parser.add_argument("--csv", type=Path, help="default: results/<device>.csv; --quick: none")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    device = torch.device(options.device)
+    target = options.csv or (None if options.quick else HERE / "results" / f"{slug(device)}.csv")
+    rows = read(target) if target and target.exists() else []
+
+    for group in options.group:
+        if options.missing and any(row["group"] == group for row in rows):
+            continue
+        module = importlib.import_module(f"cases_{group}")
+        fresh: list[dict[str, str]] = []
+        for case in module.cases(device, options.quick):
+            fresh += run(case, device, seconds=0.3 if options.quick else 4.0)
+            torch.compiler.reset()
+        rows = [row for row in rows if row["group"] != group] + fresh
+        if target:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write(target, rows)
+    if target:
+        print(f"rows are in {target}; python benchmarks/report.py makes the tables from them")
+
+
+def run(case: Case, device: torch.device, *, seconds: float) -> list[dict[str, str]]:
+    """Measure a case; one row a contender."""
+    with case.context():
+        timings = measure(case.contenders, device, seconds=seconds)
+        peaks = {name: peak_memory(call, device) for name, call in case.contenders.items()}
+        error = f"{case.error():.2g}" if case.error else ""
+    floors = [case.bytes / copy_bandwidth(device)] if case.bytes else []
+    floors += [case.flops / matmul_rate(device)] if case.flops else []
+    floor = f"{1e6 * max(floors):.3f}" if floors else ""
+    ours = timings["ours"].median
+    print(f"{case.name}, {case.size}", file=sys.stderr)
+    for name, timing in timings.items():
+        ratio = timing.median / ours
+        print(f"  {name:<20} {1e6 * timing.median:>12.2f} µs  {ratio:>6.2f}", file=sys.stderr)
+    common = {
+        "commit": commit(),
+        "device": device_name(device),
+        "cpu_level": native.cpu_level,
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "group": case.group,
+        "name": case.name,
+        "size": case.size,
+        "dtype": case.dtype,
+        "headline": str(int(case.headline)),
+        "floor_us": floor,
+    }
+    return [
+        {
+            **common,
+            "contender": name,
+            "median_us": f"{1e6 * timing.median:.3f}",
+            "low_us": f"{1e6 * timing.low:.3f}",
+            "high_us": f"{1e6 * timing.high:.3f}",
+            "peak_bytes": str(peaks[name]),
+            "error": error if name == "ours" else "",
+        }
+        for name, timing in timings.items()
+    ]
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def slug(device: torch.device) -> str:
+    return re.sub(r"\W+", "-", device_name(device).lower())
+
+
+def commit() -> str:
+    """The commit measured; of an installation without its repository, the version."""
+    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or gencore.__version__
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
