@@ -15,6 +15,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="where the operators' tests run: cpu or cuda")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def away_from_the_source_tree(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Programs that tests start import the installed package, not a folder of the same name."""
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.config.getoption("--device"))
