@@ -1,7 +1,10 @@
 """Fused C++/CUDA kernels for the inner loops of generative models, and the models built on them."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 __all__ = ["__version__"]
 
-__version__ = version("gencore")
+try:
+    __version__ = version("gencore")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"

@@ -1,6 +1,7 @@
 """What this installation is: the facts behind ``gencore info``."""
 
 import platform
+from pathlib import Path
 
 import torch
 
@@ -29,6 +30,8 @@ def facts() -> dict[str, str]:
         "torch running": f"{torch.__version__} (CUDA {torch.version.cuda or 'none'})",
         "torch built against": native.compiled_torch,
         "compiler": native.compiler,
+        "package": str(Path(gencore.__file__).parent),
+        "extension": str(native.__file__),
         "CPU level in use": native.cpu_level,
         "CPU threads": str(torch.get_num_threads()),
         "CUDA architectures built": native.cuda_architectures or "none: a CPU-only build",
