@@ -1,9 +1,11 @@
 """The Langevin step and the generator in it: forward, backward, in place, tiny and large."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 
 import torch
-from harness import Call, Case, in_reference
+from harness import Call, Case, in_reference, one_thread
 from torch import Tensor
 
 from gencore.ops import langevin_step, langevin_step_, philox_normal, random_key
@@ -20,6 +22,7 @@ def cases(device: torch.device, quick: bool) -> Iterator[Case]:
         yield _in_place(elements, device)
     for elements in [64] if quick else [64, 256, 1024]:
         yield _in_place(elements, device)
+    yield _one_thread(large[0], device)
     for elements in large[:1] if quick else large[:2]:
         yield _forward_backward(elements, device)
         yield _clamped(elements, device)
@@ -51,6 +54,7 @@ def _functional(elements: int, device: torch.device) -> Case:
             "compiled": torch.compile(eager),
         },
         bytes=12 * elements,
+        elements=elements,
         error=lambda: _error(elements, device),
         headline=True,
         context=torch.no_grad,
@@ -75,9 +79,25 @@ def _in_place(elements: int, device: torch.device) -> Case:
     return Case(
         "langevin", "langevin_step_, in a chain", f"{elements:,} elements", contenders,
         bytes=12 * elements,
+        elements=elements,
         headline=elements <= 1024 or elements == 1 << 22,
         context=torch.no_grad,
     )  # fmt: skip
+
+
+def _one_thread(elements: int, device: torch.device) -> Case:
+    case = _functional(elements, device)
+    return replace(
+        case, name="langevin_step, one thread", context=lambda: _both(one_thread(), torch.no_grad())
+    )
+
+
+@contextmanager
+def _both(
+    first: AbstractContextManager[object], second: AbstractContextManager[object]
+) -> Iterator[None]:
+    with first, second:
+        yield
 
 
 def _forward_backward(elements: int, device: torch.device) -> Case:
@@ -98,7 +118,8 @@ def _forward_backward(elements: int, device: torch.device) -> Case:
             "eager": _backward(eager, x, grad, weights),
             "compiled": _backward(compiled, x, grad, weights),
         },
-        bytes=28 * elements,  # forward 3 reads, 1 write; backward 1 read, 2 writes
+        bytes=28 * elements,
+        elements=elements,  # forward 3 reads, 1 write; backward 1 read, 2 writes
     )  # fmt: skip
 
 
@@ -119,6 +140,7 @@ def _clamped(elements: int, device: torch.device) -> Case:
             "compiled": torch.compile(eager),
         },
         bytes=12 * elements,
+        elements=elements,
         context=torch.no_grad,
     )  # fmt: skip
 
@@ -142,6 +164,7 @@ def _normals(elements: int, device: torch.device) -> Case:
             "compiled": torch.compile(eager),
         },
         bytes=4 * elements,
+        elements=elements,
         error=error,
         context=torch.no_grad,
     )  # fmt: skip

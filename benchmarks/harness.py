@@ -4,7 +4,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -22,6 +22,7 @@ __all__ = [
     "in_reference",
     "matmul_rate",
     "measure",
+    "one_thread",
     "peak_memory",
 ]
 
@@ -41,6 +42,7 @@ class Case:
             torch.compile), "cuda graph", or a peer's name.
         bytes: memory traffic that no implementation can avoid, or 0 where it is not the limit.
         flops: arithmetic that none can avoid, or 0.
+        elements: what the time is divided by for a time an element, or 0.
         error: largest difference of ours from the same computation in float64.
         headline: whether the README shows the row.
         context: in force while the contenders run.
@@ -53,6 +55,7 @@ class Case:
     dtype: str = "float32"
     bytes: int = 0
     flops: int = 0
+    elements: int = 0
     error: Callable[[], float] | None = None
     headline: bool = False
     context: Callable[[], AbstractContextManager[object]] = field(default=nullcontext)
@@ -153,9 +156,24 @@ def _allocations(profiler: profile) -> Iterator[int]:
         yield event.nbytes()
 
 
-@cache
 def copy_bandwidth(device: torch.device) -> float:
-    """Bytes a second that a large copy reads and writes."""
+    """Bytes a second that a large copy reads and writes, with the threads in use."""
+    return _copy_bandwidth(device, torch.get_num_threads())
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """A single core's speed, the floor's included."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@cache
+def _copy_bandwidth(device: torch.device, threads: int) -> float:
     elements = (1 << 28) if device.type == "cuda" else (1 << 24)
     source = torch.ones(elements, device=device)
     target = torch.empty_like(source)

@@ -53,7 +53,11 @@ def microseconds(text: str) -> str:
 def ratio(rows: list[Row], contender: str) -> str:
     """How many times ours the contender takes."""
     found = [row for row in rows if row["contender"] == contender]
-    return f"{float(found[0]['median_us']) / float(rows[0]['median_us']):.2g}" if found else ""
+    return number(float(found[0]["median_us"]) / float(rows[0]["median_us"])) if found else ""
+
+
+def number(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def table(groups: list[list[Row]]) -> str:
@@ -65,7 +69,7 @@ def table(groups: list[list[Row]]) -> str:
     for rows in groups:
         ours = rows[0]
         floor = ours["floor_us"]
-        over = f"{float(ours['median_us']) / float(floor):.2g}" if floor else ""
+        over = number(float(ours["median_us"]) / float(floor)) if floor else ""
         cells = [ours["name"], ours["size"], microseconds(ours["median_us"])]
         lines.append("| " + " | ".join([*cells, *(ratio(rows, n) for n in names), over]) + " |")
     return "\n".join(lines) + "\n"
@@ -94,18 +98,26 @@ def page(path: Path) -> str:
 
 
 def details(groups: list[list[Row]]) -> str:
-    lines = ["| work | size | quartiles | peak memory, ours | eager | error vs float64 |"]
-    lines.append("|---|---|---|---|---|---|")
+    head = ["work", "size", "threads", "quartiles", "ns an element", "of the floor"]
+    head += ["peak memory, ours", "eager", "error vs float64"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for rows in groups:
         ours = rows[0]
         eager = [row for row in rows if row["contender"] == "eager"]
         cells = [
-            ours["name"], ours["size"],
+            ours["name"], ours["size"], ours["threads"],
             f"{microseconds(ours['low_us'])} to {microseconds(ours['high_us'])}",
+            per_element(ours, "median_us"), per_element(ours, "floor_us"),
             megabytes(ours), megabytes(eager[0]) if eager else "", ours["error"],
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def per_element(row: Row, column: str) -> str:
+    if not row["elements"] or not row[column]:
+        return ""
+    return f"{1e3 * float(row[column]) / int(row['elements']):.2f}"
 
 
 def megabytes(row: Row) -> str:

@@ -27,7 +27,8 @@ HERE = Path(__file__).parent
 GROUPS = ("langevin", "ebm")
 COLUMNS = (
     "commit", "device", "cpu_level", "threads", "torch", "group", "name", "size", "dtype",
-    "headline", "contender", "median_us", "low_us", "high_us", "floor_us", "peak_bytes", "error",
+    "headline", "elements", "contender", "median_us", "low_us", "high_us", "floor_us",
+    "peak_bytes", "error",
 )  # fmt: skip
 
 
@@ -65,14 +66,19 @@ def main() -> None:
 def run(case: Case, device: torch.device, *, seconds: float) -> list[dict[str, str]]:
     """Measure a case; one row a contender."""
     with case.context():
+        threads = torch.get_num_threads()
         timings = measure(case.contenders, device, seconds=seconds)
         peaks = {name: peak_memory(call, device) for name, call in case.contenders.items()}
         error = f"{case.error():.2g}" if case.error else ""
-    floors = [case.bytes / copy_bandwidth(device)] if case.bytes else []
-    floors += [case.flops / matmul_rate(device)] if case.flops else []
+        floors = [case.bytes / copy_bandwidth(device)] if case.bytes else []
+        floors += [case.flops / matmul_rate(device)] if case.flops else []
     floor = f"{1e6 * max(floors):.3f}" if floors else ""
     ours = timings["ours"].median
     print(f"{case.name}, {case.size}", file=sys.stderr)
+    if case.elements and floors:
+        each = 1e9 / case.elements
+        copy = f"the floor {each * max(floors):.2f}"
+        print(f"  {each * ours:.2f} ns an element; {copy}, {threads} threads", file=sys.stderr)
     for name, timing in timings.items():
         ratio = timing.median / ours
         print(f"  {name:<20} {1e6 * timing.median:>12.2f} µs  {ratio:>6.2f}", file=sys.stderr)
@@ -80,13 +86,14 @@ def run(case: Case, device: torch.device, *, seconds: float) -> list[dict[str, s
         "commit": commit(),
         "device": device_name(device),
         "cpu_level": native.cpu_level,
-        "threads": str(torch.get_num_threads()),
+        "threads": str(threads),
         "torch": torch.__version__,
         "group": case.group,
         "name": case.name,
         "size": case.size,
         "dtype": case.dtype,
         "headline": str(int(case.headline)),
+        "elements": str(case.elements or ""),
         "floor_us": floor,
     }
     return [

@@ -110,7 +110,7 @@ def processes(quick: bool) -> Iterator[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--quick", action="store_true", help="a smoke run")
-    parser.add_argument("--csv", type=Path, default=HERE / "results" / "scaling-cpu.csv")
+    parser.add_argument("--csv", type=Path, default=HERE / "results" / "scaling" / "cpu.csv")
     options = parser.parse_args()
     rows = [*growth(options.quick), *processes(options.quick)]
     for row in rows:
@@ -121,6 +121,7 @@ def main() -> None:
             )
         )
     if not options.quick:
+        options.csv.parent.mkdir(parents=True, exist_ok=True)
         with options.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
