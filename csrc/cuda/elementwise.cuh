@@ -7,11 +7,10 @@
 
 #include <cstdint>
 #include <initializer_list>
-#include <stdexcept>
-#include <string>
 
 #include "../math/storage.h"
 #include "../ops/arguments.h"
+#include "launch.cuh"
 
 namespace gencore::cuda {
 
@@ -86,25 +85,20 @@ __global__ void __launch_bounds__(kThreads)
   body(Span{at, begin, end, aligned && begin == 0 && end == 4});
 }
 
-inline void check(cudaError_t status, const char* what) {
-  if (status != cudaSuccess)
-    throw std::runtime_error(std::string("gencore: ") + what + ": " + cudaGetErrorString(status));
-}
-
 // `first` is the index of element 0 in its Philox stream; groups of four end where Philox blocks
 // do. `pointers` are the tensors that Body touches (null ones are ignored).
 template <class T, class Body>
 void launch_elementwise(const Body& body, std::int64_t numel, std::int64_t first,
                         std::initializer_list<const void*> pointers, void* stream) {
+  if (numel == 0) return;  // a grid without blocks is an error
   const int skipped = static_cast<int>(first % 4);
   bool aligned = skipped == 0;
   for (const void* pointer : pointers)
     aligned = aligned && reinterpret_cast<std::uintptr_t>(pointer) % alignof(Quad<T>) == 0;
   const std::int64_t groups = (numel + skipped + 3) / 4;
   const std::int64_t blocks = (groups + kThreads - 1) / kThreads;
-  elementwise_kernel<<<static_cast<unsigned>(blocks), kThreads, 0,
-                       static_cast<cudaStream_t>(stream)>>>(body, numel, skipped, aligned);
-  check(cudaGetLastError(), "kernel launch");
+  launch_kernel(elementwise_kernel<Body>, {static_cast<unsigned>(blocks), kThreads}, stream, body,
+                numel, skipped, aligned);
 }
 
 // Runs launcher(T{}) for the dtype's storage type.

@@ -1,0 +1,147 @@
+"""Building the CUDA sources for the host, and calling their launch functions.
+
+The library is csrc/cuda/*.cu compiled by the host compiler against csrc/testing/host_cuda, with
+every memory access instrumented (-fsanitize=thread, whose callbacks csrc/testing provides).
+"""
+
+import ctypes
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+CSRC = Path(__file__).parents[1] / "csrc"
+KERNELS = ("cuda/langevin.cu", "cuda/philox.cu", "testing/test_kernels.cu")
+COMMON = [
+    "-std=c++20",
+    "-g",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fno-gnu-unique",
+    "-ffp-contract=off",
+]
+CHECKS = "thread,alignment,bounds,shift,signed-integer-overflow,integer-divide-by-zero"
+DEVICE = [
+    *["-O0", "-x", "c++", "-DGENCORE_HOST_EXECUTOR", "-include", "cuda_runtime.h"],
+    f"-fsanitize={CHECKS}",
+    *["-fno-toplevel-reorder", "-fno-threadsafe-statics", "-Wno-unknown-pragmas", "-Wno-tsan"],
+]
+DTYPES = {torch.float64: 0, torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
+
+
+def compiler() -> str | None:
+    """The g++ whose sanitiser callbacks the executor implements."""
+    name = os.environ.get("CXX", "g++")
+    return name if "clang" not in name and shutil.which(name) else None
+
+
+def build(folder: Path, faults: Sequence[tuple[str, str, str]] = ()) -> ctypes.CDLL:
+    """Compile a copy of the sources, with `faults` planted: (file, text, its replacement)."""
+    source = folder / "csrc"
+    shutil.copytree(CSRC, source)
+    for name, text, replacement in faults:
+        path = source / name
+        content = path.read_text()
+        assert content.count(text) == 1, f"{name} has {content.count(text)} times {text!r}"
+        path.write_text(content.replace(text, replacement))
+    commands = [
+        [compiler(), *COMMON, *DEVICE, f"-I{source}/testing/host_cuda", "-c", str(source / name)]
+        for name in KERNELS
+    ]
+    executor = sorted((source / "testing").glob("*.cpp"))
+    commands += [[compiler(), *COMMON, "-O2", "-c", str(path)] for path in executor]
+    with ThreadPoolExecutor(2) as pool:
+        for result in pool.map(lambda command: run(command, folder), commands):
+            assert result.returncode == 0, result.stderr
+    objects = [str(path) for path in folder.glob("*.o")]
+    link = [compiler(), "-shared", "-o", "executor.so", *objects, "-Wl,-Bsymbolic", "-ldl"]
+    result = run(link, folder)
+    assert result.returncode == 0, result.stderr
+    library = ctypes.CDLL(str(folder / "executor.so"))
+    library.host_executor_add_tensor.argtypes = [
+        ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_bool, ctypes.c_bool,
+    ]  # fmt: skip
+    library.host_executor_seed.argtypes = [ctypes.c_uint64]
+    return library
+
+
+def run(command: list[str | None], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(word) for word in command], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+class Device:
+    """Calls of one library, with the memory that a kernel may touch declared for each."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self.library = library
+
+    def seed(self, seed: int) -> None:
+        self.library.host_executor_seed(seed)
+
+    def call(
+        self, name: str, *arguments: object, read: list[Tensor], written: list[Tensor]
+    ) -> str | None:
+        """Run a launch function; its error, if any.
+
+        A tensor in both lists is updated in place; one that is only written is not initialised.
+        """
+        self.library.host_executor_forget_tensors()
+        for tensor in {t.data_ptr(): t for t in [*read, *written]}.values():
+            is_read = any(t is tensor for t in read)
+            self.library.host_executor_add_tensor(
+                b"tensor", tensor.data_ptr(), tensor.numel() * tensor.element_size(),
+                any(t is tensor for t in written), is_read,
+            )  # fmt: skip
+        function = getattr(self.library, f"run_{name}")
+        function.restype = ctypes.c_char_p
+        words = [ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in arguments]
+        error = function(*words)
+        return None if error is None else error.decode()
+
+
+class Noise(ctypes.Structure):
+    _fields_ = [
+        ("tensor", ctypes.c_void_p), ("key", ctypes.c_void_p), ("first", ctypes.c_int64),
+    ]  # fmt: skip
+
+
+_SETTINGS = [
+    ("dtype", ctypes.c_int), ("numel", ctypes.c_int64), ("chain_size", ctypes.c_int64),
+    ("x", ctypes.c_void_p), ("grad", ctypes.c_void_p), ("noise", Noise),
+    ("step_sizes", ctypes.c_void_p), ("noise_scales", ctypes.c_void_p),
+    *((name, ctypes.c_double) for name in (
+        "step_size", "noise_scale", "prior_precision", "grad_clamp", "clamp_min", "clamp_max")),
+]  # fmt: skip
+
+
+def _structure(name: str, *pointers: str) -> type[ctypes.Structure]:
+    fields = [*_SETTINGS, *((pointer, ctypes.c_void_p) for pointer in pointers)]
+    return type(name, (ctypes.Structure,), {"_fields_": fields})
+
+
+STRUCTURES = {
+    "langevin_step": _structure("LangevinStep", "out"),
+    "langevin_backward": _structure(
+        "LangevinBackward", "grad_out", "x_grad", "grad_grad", "noise_grad"
+    ),
+    "langevin_tangent": _structure(
+        "LangevinTangent", "x_tangent", "grad_tangent", "noise_tangent", "out"
+    ),
+}
+
+
+class PhiloxFill(ctypes.Structure):
+    _fields_ = [
+        ("dtype", ctypes.c_int), ("words", ctypes.c_bool), ("numel", ctypes.c_int64),
+        ("first", ctypes.c_int64), ("key", ctypes.c_void_p), ("out", ctypes.c_void_p),
+    ]  # fmt: skip
+
+
+STRUCTURES["philox_fill"] = PhiloxFill
