@@ -154,6 +154,10 @@ def test_gradients_equal_the_reference(device, case, data):
         if bound is not None and math.isfinite(bound):
             near = 16 * torch.finfo(x.dtype).eps * (scale + abs(bound)) + floor + 1e-30
             at_edge |= (state - bound).abs() <= near
+    if (
+        arguments.get("grad_clamp") is not None
+    ):  # torch 2.14 puts the edge itself outside, 2.13 inside
+        at_edge |= arguments["grad"].detach().abs() == arguments["grad_clamp"]
     prior = abs(arguments.get("prior_precision", 0.0))
     for our, reference, slope in zip(ours, references, slopes, strict=False):
         assert our.dtype == x.dtype
