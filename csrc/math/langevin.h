@@ -40,8 +40,8 @@ GENCORE_HD A langevin_element(A x, A grad, A eps, const LangevinCoefficients<A>&
   return clip_between(langevin_unclamped(x, grad, eps, c), c.low, c.high);
 }
 
-// Where the derivative of the clamps is one. A value on the bound counts as inside, as in torch.clamp
-// before 2.14, and NaN as outside.
+// Where the derivative of the clamps is one. A value on the bound counts as inside, as in
+// torch.clamp before 2.14, and NaN as outside.
 template <class A>
 struct LangevinActive {
   bool state;
