@@ -130,7 +130,7 @@ def gradients(arguments, weights: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad(result, leaves.values(), weights))
 
 
-@fuzz(120)
+@fuzz(200)
 @given(steps(), st.data())
 def test_gradients_equal_the_reference(device, case, data):
     arguments = build(case, device)

@@ -19,7 +19,7 @@ from gencore.ops import (
     split_key,
 )
 
-NO_NUMBER = ("fast", [0.1, 0.2], 1j, torch.ones(2, 3, 1, 1, 1, 1), object())
+NO_NUMBER = ("fast", "0.5", [0.1, 0.2], 1j, torch.ones(2, 3, 1, 1, 1, 1), object())
 NO_INDEX = (*NO_NUMBER, None, -1, 1.5, 2**62 + 1, 2**64)
 NO_KEY = (3, "a", torch.zeros(2), torch.zeros(3).long(), torch.zeros(2, 1).long(),
           torch.zeros(2).int(), torch.zeros(2).long().to_sparse())  # fmt: skip
@@ -33,7 +33,7 @@ def wrong_arguments(x: Tensor) -> dict[str, tuple]:
         *NO_NUMBER, -1.0, math.nan, math.inf, 10**400,
         x.new_full((), -1.0), x.new_full((), math.nan), x.new_full((), math.inf),
         x.new_ones(x.dim() * (1,) + (2,)), x.new_ones([n + 2 for n in x.shape or (1,)]),
-        torch.ones((), dtype=torch.complex64), torch.ones(1).to_sparse(),
+        torch.ones((), dtype=torch.complex64), torch.ones(1).to_sparse(), torch.ones((1,) * 6),
     )  # fmt: skip
     unlike_x = (0.0, [0.0], x.to(other), x.unsqueeze(0), x.to("meta"), x.contiguous().to_sparse())
     return {
@@ -51,7 +51,7 @@ def wrong_arguments(x: Tensor) -> dict[str, tuple]:
     }
 
 
-@fuzz(300)
+@fuzz(500)
 @given(
     steps(writable=True), st.sampled_from([langevin_step, langevin_step_]),
     st.sampled_from(["native", "reference"]), st.booleans(), st.data(),
@@ -60,17 +60,17 @@ def test_a_wrong_argument_is_named_and_changes_nothing(device, case, step, name,
     arguments, fresh = build(case, device), build(case, device)
     wrong = wrong_arguments(fresh["x"])
     argument = data.draw(st.sampled_from(sorted(wrong)))
-    value = wrong[argument][data.draw(st.integers(0, len(wrong[argument]) - 1))]
-    call = {**arguments, argument: value}
+    call = dict(arguments)
     if argument == "generator":  # which is asked only where nothing else brings the noise
         call.update(key=None, noise=None, noise_scale=1.0)
-    with (
-        backend(name),
-        torch.set_grad_enabled(grad),
-        pytest.raises((TypeError, ValueError)) as error,
-    ):
-        step(**call)
-    assert str(error.value).startswith(f"{step.__name__}: ")
+    for value in wrong[argument]:
+        with (
+            backend(name),
+            torch.set_grad_enabled(grad),
+            pytest.raises((TypeError, ValueError)) as error,
+        ):
+            step(**{**call, argument: value})
+        assert str(error.value).startswith(f"{step.__name__}: "), value
     assert_untouched(arguments, fresh)
 
 
@@ -86,6 +86,20 @@ def test_repeated_elements_are_not_written_to(device, name, grad):
         ),
     ):
         langevin_step_(x, torch.ones(3, 4, device=device), 0.1)
+    assert (x == 1).all()
+
+
+@pytest.mark.parametrize("step", [langevin_step, langevin_step_])
+@pytest.mark.parametrize("name", ["native", "reference"])
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_default_noise_scale_does_not_overflow(step, name, grad):
+    x = torch.ones(3, dtype=torch.float64)
+    with (
+        backend(name),
+        torch.set_grad_enabled(grad),
+        pytest.raises(ValueError, match=rf"^{step.__name__}: noise_scale must be finite"),
+    ):
+        step(x, x.clone(), 1.7e308)
     assert (x == 1).all()
 
 

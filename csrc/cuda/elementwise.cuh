@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <type_traits>
 
 #include "../math/storage.h"
 #include "../ops/arguments.h"
@@ -44,6 +45,18 @@ __device__ __forceinline__ void read(const void* tensor, const Span& span,
   }
 }
 
+// An instruction of its own: before sm_100 the compiler takes a plain assignment apart, to merge
+// its parts with the scalar stores of a span that is not whole.
+template <class T>
+__device__ __forceinline__ void write_whole(const Quad<T>& quad, T* target) {
+  using Word = std::conditional_t<sizeof(quad) == 8, uint2, uint4>;
+  constexpr int kWords = sizeof(quad) / sizeof(Word);
+  Word words[kWords];
+  __builtin_memcpy(words, &quad, sizeof(quad));
+#pragma unroll
+  for (int k = 0; k < kWords; ++k) __stwb(reinterpret_cast<Word*>(target) + k, words[k]);
+}
+
 template <class T>
 __device__ __forceinline__ void write(void* tensor, const Span& span,
                                       const accumulate_t<T> (&values)[4]) {
@@ -52,7 +65,7 @@ __device__ __forceinline__ void write(void* tensor, const Span& span,
     Quad<T> quad;
 #pragma unroll
     for (int k = 0; k < 4; ++k) quad.value[k] = store<T>(values[k]);
-    *reinterpret_cast<Quad<T>*>(target) = quad;
+    write_whole(quad, target);
   } else {
 #pragma unroll
     for (int k = 0; k < 4; ++k)

@@ -160,7 +160,7 @@ void langevin_step_plain(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const bool simple = x.is_cpu() && grad.is_cpu() && key.is_cpu() && x.is_contiguous() &&
                       grad.is_contiguous() && key.is_contiguous() && x.same_shape(grad) &&
                       grad.dtype() == dtype && key.dtype() == aoti_torch_dtype_int64() &&
-                      key.numel() == 2 && dtype == aoti_torch_dtype_float32() &&
+                      key.dim() == 1 && key.numel() == 2 && dtype == aoti_torch_dtype_float32() &&
                       x.numel() <= kParallelGrain;
   const std::size_t bytes = simple ? static_cast<std::size_t>(x.numel()) * sizeof(float) : 0;
   if (!simple || overwrites(x.const_data(), bytes, grad.const_data(), bytes) ||

@@ -54,7 +54,8 @@ inline void check_matches(const Tensor& tensor, const Tensor& x, const char* op,
 }
 
 inline void check_key(const Tensor& key, const Tensor& x, const char* op) {
-  STD_TORCH_CHECK(key.scalar_type() == ScalarType::Long && key.numel() == 2 && key.is_contiguous(),
+  STD_TORCH_CHECK(key.scalar_type() == ScalarType::Long && key.dim() == 1 && key.numel() == 2 &&
+                      key.is_contiguous(),
                   op, ": key must be a contiguous int64 tensor [seed, draw]");
   STD_TORCH_CHECK(same_device(key, x), op, ": key and x are on different devices");
 }
@@ -107,6 +108,7 @@ class Operand {
 
   std::int32_t dtype() const { return get<std::int32_t>(aoti_torch_get_dtype); }
   std::int64_t numel() const { return get<std::int64_t>(aoti_torch_get_numel); }
+  std::int64_t dim() const { return get<std::int64_t>(aoti_torch_get_dim); }
   bool is_contiguous() const { return get<bool>(aoti_torch_is_contiguous); }
   bool is_cpu() const {
     return get<std::int32_t>(aoti_torch_get_device_type) == aoti_torch_device_type_cpu();
@@ -114,9 +116,7 @@ class Operand {
   void* mutable_data() const { return get<void*>(torch_get_mutable_data_ptr); }
   const void* const_data() const { return get<const void*>(torch_get_const_data_ptr); }
   bool same_shape(const Operand& other) const {
-    const auto dims = get<std::int64_t>(aoti_torch_get_dim);
-    return dims == other.get<std::int64_t>(aoti_torch_get_dim) &&
-           std::equal(sizes(), sizes() + dims, other.sizes());
+    return dim() == other.dim() && std::equal(sizes(), sizes() + dim(), other.sizes());
   }
 
  private:

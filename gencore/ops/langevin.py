@@ -386,9 +386,10 @@ def _(x: Tensor, *_: Any) -> Tensor:
 
 @torch.library.register_fake("gencore::langevin_step_")
 @torch.library.register_fake("gencore::langevin_step_.plain")
-def _(x: Tensor, grad: Tensor, *_: Any) -> None:
-    if grad.device != x.device:  # else a step with a meta tensor would silently do nothing
-        raise RuntimeError(f"langevin_step_: grad is on {grad.device}, x on {x.device}")
+def _(x: Tensor, *rest: Any) -> None:
+    for tensor in rest:  # else a step with a meta tensor would silently do nothing
+        if isinstance(tensor, Tensor) and tensor.device != x.device:
+            raise RuntimeError(f"langevin_step_: a tensor is on {tensor.device}, x on {x.device}")
 
 
 @torch.library.register_fake("gencore::langevin_step_backward")

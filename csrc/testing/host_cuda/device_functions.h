@@ -159,6 +159,10 @@ template <class T>
 void __stcs(T* address, T value) {
   *address = value;
 }
+template <class T>
+void __stwb(T* address, T value) {
+  *address = value;
+}
 
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
