@@ -16,7 +16,12 @@ import torch
 from torch import Tensor
 
 CSRC = Path(__file__).parents[1] / "csrc"
-KERNELS = ("cuda/langevin.cu", "cuda/philox.cu", "testing/test_kernels.cu")
+KERNELS = (
+    "cuda/langevin.cu",
+    "cuda/mlp_chain.cu",
+    "cuda/philox.cu",
+    "testing/test_kernels.cu",
+)
 COMMON = [
     "-std=c++20",
     "-g",
@@ -135,6 +140,44 @@ STRUCTURES = {
         "LangevinTangent", "x_tangent", "grad_tangent", "noise_tangent", "out"
     ),
 }
+
+
+class Mlp(ctypes.Structure):
+    """A network, from its weight and bias tensors."""
+
+    _fields_ = [
+        ("layers", ctypes.c_int), ("widths", ctypes.c_int64 * 6), ("weights", ctypes.c_void_p * 5),
+        ("biases", ctypes.c_void_p * 5), ("activation", ctypes.c_int),
+        ("negative_slope", ctypes.c_double),
+    ]  # fmt: skip
+
+
+STRUCTURES["mlp_langevin_chain"] = type(
+    "MlpLangevinChain",
+    (ctypes.Structure,),
+    {
+        "_fields_": [
+            *_SETTINGS, ("mlp", Mlp), ("num_steps", ctypes.c_int64), ("thin", ctypes.c_int64),
+            ("out", ctypes.c_void_p),
+        ]
+    },
+)  # fmt: skip
+STRUCTURES["mlp_hmc_chain"] = type(
+    "MlpHmcChain",
+    (ctypes.Structure,),
+    {
+        "_fields_": [
+            ("dtype", ctypes.c_int), ("chains", ctypes.c_int64), ("first_chain", ctypes.c_int64),
+            ("mlp", Mlp),
+            *((n, ctypes.c_void_p) for n in ("x", "key", "step_sizes", "inverse_masses")),
+            *((n, ctypes.c_double) for n in (
+                "step_size", "inverse_mass", "prior_precision", "max_energy_error")),
+            *((n, ctypes.c_int64) for n in ("num_leapfrog", "num_steps", "thin")),
+            *((n, ctypes.c_void_p) for n in (
+                "out", "energy", "acceptance_rate", "num_accepted", "num_divergent")),
+        ]
+    },
+)  # fmt: skip
 
 
 class PhiloxFill(ctypes.Structure):

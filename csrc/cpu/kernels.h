@@ -7,12 +7,15 @@
 
 namespace gencore::cpu {
 
-// Every kernel handles the elements [begin, end) and may be called for disjoint ranges at once.
+// Every kernel handles the elements (mlp_*: the chains) [begin, end) and may be called for disjoint
+// ranges at once.
 struct KernelTable {
   const char* level;
   void (*langevin_step)(const LangevinStep&, std::int64_t begin, std::int64_t end);
   void (*langevin_backward)(const LangevinBackward&, std::int64_t begin, std::int64_t end);
   void (*langevin_tangent)(const LangevinTangent&, std::int64_t begin, std::int64_t end);
+  void (*mlp_langevin_chain)(const MlpLangevinChain&, std::int64_t begin, std::int64_t end);
+  void (*mlp_hmc_chain)(const MlpHmcChain&, std::int64_t begin, std::int64_t end);
   void (*philox_fill)(const PhiloxFill&, std::int64_t begin, std::int64_t end);
 };
 

@@ -2,6 +2,7 @@
 // GENCORE_LEVEL naming it and the matching -march.
 #include "kernels.h"
 #include "langevin_kernel.h"
+#include "mlp_chain_kernel.h"
 #include "philox_kernel.h"
 
 namespace gencore {
@@ -35,6 +36,14 @@ struct Tangent {
   static constexpr auto run = langevin_tangent_range<T>;
 };
 template <class T>
+struct MlpLangevin {
+  static constexpr auto run = mlp_langevin_range<T>;
+};
+template <class T>
+struct MlpHmc {
+  static constexpr auto run = mlp_hmc_range<T>;
+};
+template <class T>
 struct Normal {
   static constexpr auto run = philox_normal_range<T>;
 };
@@ -55,6 +64,8 @@ const cpu::KernelTable kernel_table = {
     .langevin_step = by_dtype<Step, LangevinStep>,
     .langevin_backward = by_dtype<Backward, LangevinBackward>,
     .langevin_tangent = by_dtype<Tangent, LangevinTangent>,
+    .mlp_langevin_chain = by_dtype<MlpLangevin, MlpLangevinChain>,
+    .mlp_hmc_chain = by_dtype<MlpHmc, MlpHmcChain>,
     .philox_fill = philox_fill,
 };
 

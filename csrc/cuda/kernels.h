@@ -10,6 +10,8 @@ namespace gencore::cuda {
 void langevin_step(const LangevinStep& args, void* stream);
 void langevin_backward(const LangevinBackward& args, void* stream);
 void langevin_tangent(const LangevinTangent& args, void* stream);
+void mlp_langevin_chain(const MlpLangevinChain& args, void* stream);
+void mlp_hmc_chain(const MlpHmcChain& args, void* stream);
 void philox_fill(const PhiloxFill& args, void* stream);
 
 // torch's current stream on a device.

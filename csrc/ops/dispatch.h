@@ -17,13 +17,14 @@ namespace gencore {
 // Below this many elements a second thread costs more than it brings.
 inline constexpr std::int64_t kParallelGrain = 16384;
 
-// Calls the CPU kernel over ranges of elements on torch's threads, or launches the CUDA kernel.
+// Calls the CPU kernel over ranges of [0, count) on torch's threads, of `grain` at least, or
+// launches the CUDA kernel.
 template <class Arguments>
-void launch(
-    const Tensor& on, const Arguments& args,
+void launch_over(
+    std::int64_t count, std::int64_t grain, const Tensor& on, const Arguments& args,
     void (*const cpu::KernelTable::*cpu_kernel)(const Arguments&, std::int64_t, std::int64_t),
     [[maybe_unused]] std::type_identity_t<void (*)(const Arguments&, void* stream)> cuda_kernel) {
-  if (args.numel == 0) return;
+  if (count == 0) return;
 #ifdef GENCORE_CUDA
   if (!on.is_cpu()) {
     const torch::stable::accelerator::DeviceGuard guard(on.get_device_index());
@@ -32,10 +33,18 @@ void launch(
   }
 #endif
   const auto kernel = cpu::kernels().*cpu_kernel;
-  if (args.numel <= kParallelGrain) return kernel(args, 0, args.numel);
+  if (count <= grain) return kernel(args, 0, count);
   torch::stable::parallel_for(
-      0, args.numel, kParallelGrain,
-      [&](std::int64_t begin, std::int64_t end) { kernel(args, begin, end); });
+      0, count, grain, [&](std::int64_t begin, std::int64_t end) { kernel(args, begin, end); });
+}
+
+// The same over the elements of an elementwise kernel.
+template <class Arguments>
+void launch(const Tensor& on, const Arguments& args,
+            void (*const cpu::KernelTable::*cpu_kernel)(const Arguments&, std::int64_t,
+                                                        std::int64_t),
+            std::type_identity_t<void (*)(const Arguments&, void* stream)> cuda_kernel) {
+  launch_over(args.numel, kParallelGrain, on, args, cpu_kernel, cuda_kernel);
 }
 
 }  // namespace gencore

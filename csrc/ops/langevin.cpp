@@ -1,94 +1,21 @@
 // langevin_step and its derivatives: checks, layouts and memory; the kernels do the rest.
 #include <torch/csrc/stable/library.h>
 
-#include <cmath>
 #include <cstdint>
-#include <limits>
 
 #include "dispatch.h"
+#include "langevin_settings.h"
 #include "tensors.h"
 
 namespace gencore {
 namespace {
 
-using OptionalTensor = std::optional<Tensor>;
-
-// The arguments that all four schemas share, in their order there.
-struct Settings {
-  OptionalTensor key;
-  OptionalTensor step_sizes;
-  OptionalTensor noise_scales;
-  double step_size;
-  double noise_scale;
-  double prior_precision;
-  double grad_clamp;
-  double clamp_min;
-  double clamp_max;
-  std::int64_t first_element;
-};
-
-void check_scalars(const char* op, double step_size, double noise_scale) {
-  STD_TORCH_CHECK(step_size >= 0.0 && std::isfinite(step_size), op,
-                  ": step_size must be finite and not negative");
-  STD_TORCH_CHECK(noise_scale >= 0.0 && std::isfinite(noise_scale), op,
-                  ": noise_scale must be finite and not negative");
-}
-
-const void* per_chain(const OptionalTensor& values, const Tensor& like, const char* op) {
-  if (!values) return nullptr;
-  const ScalarType wanted =
-      like.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-  STD_TORCH_CHECK(values->scalar_type() == wanted && values->is_contiguous(), op,
-                  ": per-chain coefficients must be contiguous and of the accumulation dtype");
-  STD_TORCH_CHECK(same_device(*values, like), op,
-                  ": per-chain coefficients and x are on different devices");
-  STD_TORCH_CHECK(values->numel() > 0 && like.numel() % values->numel() == 0, op,
-                  ": per-chain coefficients do not divide x into chains");
-  return values->const_data_ptr();
-}
-
-// `like` stands for x where x itself is not needed.
-template <class Arguments>
-Arguments arguments(const char* op, const Tensor& like, const OptionalTensor& x,
-                    const OptionalTensor& grad, const OptionalTensor& noise, const Settings& s) {
-  check_scalars(op, s.step_size, s.noise_scale);
-  STD_TORCH_CHECK(s.first_element >= 0, op, ": first_element must not be negative");
-  STD_TORCH_CHECK(like.numel() <= std::numeric_limits<std::int64_t>::max() - s.first_element, op,
-                  ": first_element is too large");
-  if (x) check_matches(*x, like, op, "x");
-  if (grad) check_matches(*grad, like, op, "grad");
-  if (noise) check_matches(*noise, like, op, "noise");
-  if (s.key) check_key(*s.key, like, op);
-  Arguments args{};
-  args.dtype = dtype_of(like, op);
-  args.numel = like.numel();
-  args.x = data(x);
-  args.grad = data(grad);
-  args.noise = {data(noise),
-                s.key ? static_cast<const std::int64_t*>(s.key->const_data_ptr()) : nullptr,
-                s.first_element};
-  args.step_sizes = args.numel > 0 ? per_chain(s.step_sizes, like, op) : nullptr;
-  args.noise_scales = args.numel > 0 ? per_chain(s.noise_scales, like, op) : nullptr;
-  const OptionalTensor& chains = s.step_sizes ? s.step_sizes : s.noise_scales;
-  STD_TORCH_CHECK(
-      !s.step_sizes || !s.noise_scales || s.step_sizes->numel() == s.noise_scales->numel(), op,
-      ": step_size and noise_scale name different numbers of chains");
-  args.chain_size = chains && args.numel > 0 ? args.numel / chains->numel() : args.numel;
-  args.step_size = s.step_size;
-  args.noise_scale = s.noise_scale;
-  args.prior_precision = s.prior_precision;
-  args.grad_clamp = s.grad_clamp;
-  args.clamp_min = s.clamp_min;
-  args.clamp_max = s.clamp_max;
-  return args;
-}
-
 void run_step(const char* op, const Tensor& out, const Tensor& x, const Tensor& grad,
-              const OptionalTensor& noise, const Settings& settings) {
+              const OptionalTensor& noise, const LangevinSettings& settings) {
   check_matches(grad, x, op, "grad");
   const auto grad_c = as_contiguous(grad);
   const auto noise_c = as_contiguous(noise);
-  auto args = arguments<LangevinStep>(op, x, x, grad_c, noise_c, settings);
+  auto args = langevin_arguments<LangevinStep>(op, x, x, grad_c, noise_c, settings);
   STD_TORCH_CHECK(!args.has_noise() || noise || settings.key, op, ": noise or key is needed");
   args.out = out.mutable_data_ptr();
   launch(x, args, GENCORE_KERNELS(langevin_step));
@@ -98,9 +25,9 @@ Tensor langevin_step(Tensor x, Tensor grad, OptionalTensor noise, OptionalTensor
                      OptionalTensor step_sizes, OptionalTensor noise_scales, double step_size,
                      double noise_scale, double prior_precision, double grad_clamp,
                      double clamp_min, double clamp_max, std::int64_t first_element) {
-  const Settings settings{key,         step_sizes,      noise_scales, step_size,
-                          noise_scale, prior_precision, grad_clamp,   clamp_min,
-                          clamp_max,   first_element};
+  const LangevinSettings settings{key,         step_sizes,      noise_scales, step_size,
+                                  noise_scale, prior_precision, grad_clamp,   clamp_min,
+                                  clamp_max,   first_element};
   Tensor out = empty_result(x);
   if (x.is_contiguous() && out.is_contiguous()) {
     run_step("langevin_step", out, x, grad, noise, settings);
@@ -134,9 +61,9 @@ void langevin_step_inplace(Tensor x, Tensor grad, OptionalTensor noise, Optional
                            OptionalTensor step_sizes, OptionalTensor noise_scales, double step_size,
                            double noise_scale, double prior_precision, double grad_clamp,
                            double clamp_min, double clamp_max, std::int64_t first_element) {
-  const Settings settings{key,         step_sizes,      noise_scales, step_size,
-                          noise_scale, prior_precision, grad_clamp,   clamp_min,
-                          clamp_max,   first_element};
+  const LangevinSettings settings{key,         step_sizes,      noise_scales, step_size,
+                                  noise_scale, prior_precision, grad_clamp,   clamp_min,
+                                  clamp_max,   first_element};
   const bool overwrites_operand =
       overwrites(x, grad) || (noise && overwrites(x, *noise)) || (key && overwrites(x, *key)) ||
       (step_sizes && overwrites(x, *step_sizes)) || (noise_scales && overwrites(x, *noise_scales));
@@ -168,7 +95,7 @@ void langevin_step_plain(StableIValue* stack, std::uint64_t, std::uint64_t) {
     return langevin_step_inplace(x.release(), grad.release(), std::nullopt, key.release(),
                                  std::nullopt, std::nullopt, step_size, noise_scale, 0.0, inf, -inf,
                                  inf, 0);
-  check_scalars(op, step_size, noise_scale);
+  check_langevin_scalars(op, step_size, noise_scale);
   LangevinStep args{};
   args.dtype = Dtype::kFloat32;
   args.numel = args.chain_size = x.numel();
@@ -189,12 +116,12 @@ std::tuple<Tensor, Tensor, Tensor> langevin_step_backward(
     double noise_scale, double prior_precision, double grad_clamp, double clamp_min,
     double clamp_max, std::int64_t first_element, bool needs_x, bool needs_grad, bool needs_noise) {
   const char* op = "langevin_step_backward";
-  const Settings settings{key,         step_sizes,      noise_scales, step_size,
-                          noise_scale, prior_precision, grad_clamp,   clamp_min,
-                          clamp_max,   first_element};
+  const LangevinSettings settings{key,         step_sizes,      noise_scales, step_size,
+                                  noise_scale, prior_precision, grad_clamp,   clamp_min,
+                                  clamp_max,   first_element};
   const auto grad_out_c = as_contiguous(grad_out);
   const auto x_c = as_contiguous(x), grad_c = as_contiguous(grad), noise_c = as_contiguous(noise);
-  auto args = arguments<LangevinBackward>(op, grad_out_c, x_c, grad_c, noise_c, settings);
+  auto args = langevin_arguments<LangevinBackward>(op, grad_out_c, x_c, grad_c, noise_c, settings);
   STD_TORCH_CHECK(!args.clamps_state() || x, op, ": x is needed to differentiate the clamp");
   STD_TORCH_CHECK(!(args.clamps_state() || args.clips_grad()) || grad, op,
                   ": grad is needed to differentiate the clamps");
@@ -219,16 +146,16 @@ Tensor langevin_step_tangent(Tensor like, OptionalTensor x_tangent, OptionalTens
                              double prior_precision, double grad_clamp, double clamp_min,
                              double clamp_max, std::int64_t first_element) {
   const char* op = "langevin_step_tangent";
-  const Settings settings{key,         step_sizes,      noise_scales, step_size,
-                          noise_scale, prior_precision, grad_clamp,   clamp_min,
-                          clamp_max,   first_element};
+  const LangevinSettings settings{key,         step_sizes,      noise_scales, step_size,
+                                  noise_scale, prior_precision, grad_clamp,   clamp_min,
+                                  clamp_max,   first_element};
   const Tensor like_c = as_contiguous(like);
   const auto x_c = as_contiguous(x), grad_c = as_contiguous(grad), noise_c = as_contiguous(noise);
   const auto dx = as_contiguous(x_tangent), dgrad = as_contiguous(grad_tangent),
              dnoise = as_contiguous(noise_tangent);
   for (const auto* tangent : {&dx, &dgrad, &dnoise})
     if (*tangent) check_matches(**tangent, like_c, op, "tangent");
-  auto args = arguments<LangevinTangent>(op, like_c, x_c, grad_c, noise_c, settings);
+  auto args = langevin_arguments<LangevinTangent>(op, like_c, x_c, grad_c, noise_c, settings);
   args.x_tangent = data(dx);
   args.grad_tangent = data(dgrad);
   args.noise_tangent = data(dnoise);

@@ -21,6 +21,7 @@ namespace gencore {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
 
 inline Dtype dtype_of(const Tensor& tensor, const char* op) {
   switch (tensor.scalar_type()) {
@@ -85,11 +86,11 @@ inline Tensor as_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
-inline std::optional<Tensor> as_contiguous(const std::optional<Tensor>& tensor) {
-  return tensor ? std::optional<Tensor>(as_contiguous(*tensor)) : std::nullopt;
+inline OptionalTensor as_contiguous(const OptionalTensor& tensor) {
+  return tensor ? OptionalTensor(as_contiguous(*tensor)) : std::nullopt;
 }
 
-inline const void* data(const std::optional<Tensor>& tensor) {
+inline const void* data(const OptionalTensor& tensor) {
   return tensor ? tensor->const_data_ptr() : nullptr;
 }
 

@@ -16,4 +16,6 @@
 HOST_EXECUTOR_KERNEL(langevin_step, LangevinStep)
 HOST_EXECUTOR_KERNEL(langevin_backward, LangevinBackward)
 HOST_EXECUTOR_KERNEL(langevin_tangent, LangevinTangent)
+HOST_EXECUTOR_KERNEL(mlp_langevin_chain, MlpLangevinChain)
+HOST_EXECUTOR_KERNEL(mlp_hmc_chain, MlpHmcChain)
 HOST_EXECUTOR_KERNEL(philox_fill, PhiloxFill)

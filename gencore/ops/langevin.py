@@ -37,7 +37,7 @@ _NO_KEY = torch.zeros(2, dtype=torch.int64, device="cpu")  # where no noise is d
 _is_grad_enabled, _is_compiling = torch.is_grad_enabled, torch.compiler.is_compiling
 
 
-class _Settings(NamedTuple):
+class LangevinSettings(NamedTuple):
     """What the family's schemas share, in their order; per-chain tensors replace the numbers."""
 
     key: Tensor | None
@@ -122,12 +122,12 @@ def langevin_step(
         >>> round(x.std().item(), 1)
         1.0
     """
-    settings = _settings(
+    settings = langevin_settings(
         "langevin_step", x, grad, step_size, noise_scale, prior_precision, grad_clamp, clamp,
         noise, generator, key, first_element,
     )  # fmt: skip
     if state.reference:
-        return _reference(x, grad, noise, settings)
+        return langevin_reference(x, grad, noise, settings)
     needs_autograd = torch.is_grad_enabled() and (
         x.requires_grad or grad.requires_grad or (noise is not None and noise.requires_grad)
     )
@@ -192,7 +192,7 @@ def langevin_step_(
             return x
     except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError):
         pass
-    settings = _settings(
+    settings = langevin_settings(
         "langevin_step_", x, grad, step_size, noise_scale, prior_precision, grad_clamp, clamp,
         noise, generator, key, first_element,
     )  # fmt: skip
@@ -206,14 +206,14 @@ def langevin_step_(
         )
     if state.reference:
         with torch.no_grad():
-            return x.copy_(_reference(x, grad, noise, settings))
+            return x.copy_(langevin_reference(x, grad, noise, settings))
     _step_inplace(x, grad, noise, *settings)
     if not torch.compiler.is_compiling():
         _increment_version((x,))
     return x
 
 
-def _settings(
+def langevin_settings(
     op: str,
     x: Tensor,
     grad: Tensor,
@@ -226,7 +226,7 @@ def _settings(
     generator: torch.Generator | None,
     key: Tensor | None,
     first_element: int,
-) -> _Settings:
+) -> LangevinSettings:
     """Check the arguments and bring them to the schemas' form, with the noise's key drawn."""
     check_state(op, x)
     check_like(op, x, grad, "grad")
@@ -262,13 +262,15 @@ def _settings(
         key = key.contiguous()
     elif noise is None and (noise_scales is not None or noise_number > 0.0):
         key = draw_key(op, generator, x.device)
-    return _Settings(
+    return LangevinSettings(
         key, step_sizes, noise_scales, step_number, noise_number,
         prior, clip, low, high, first_element,
     )  # fmt: skip
 
 
-def _reference(x: Tensor, grad: Tensor, noise: Tensor | None, s: _Settings) -> Tensor:
+def langevin_reference(
+    x: Tensor, grad: Tensor, noise: Tensor | None, s: LangevinSettings
+) -> Tensor:
     """The step in pure PyTorch, in the accumulation dtype."""
     accumulate = accumulation_dtype(x)
 
@@ -297,11 +299,15 @@ def _reference(x: Tensor, grad: Tensor, noise: Tensor | None, s: _Settings) -> T
 # through the clamps, whose own derivative is zero almost everywhere.
 
 
-_Saved = tuple[Tensor | None, Tensor | None, Tensor | None, _Settings]
+_Saved = tuple[Tensor | None, Tensor | None, Tensor | None, LangevinSettings]
 
 
 def _save(
-    ctx: Any, x: Tensor | None, grad: Tensor | None, noise: Tensor | None, settings: _Settings
+    ctx: Any,
+    x: Tensor | None,
+    grad: Tensor | None,
+    noise: Tensor | None,
+    settings: LangevinSettings,
 ) -> None:
     """Keep for the backward pass what its clamps need, which without clamps is nothing."""
     if not settings.clamps_state:
@@ -317,7 +323,7 @@ def _save(
 
 def _saved(ctx: Any) -> _Saved:
     x, grad, noise, *tensors = ctx.saved_tensors
-    return x, grad, noise, _Settings(*tensors, *ctx.numbers)
+    return x, grad, noise, LangevinSettings(*tensors, *ctx.numbers)
 
 
 def _adjoint(
@@ -330,11 +336,11 @@ def _adjoint(
 
 def _step_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, grad, noise, *settings = inputs
-    _save(ctx, x, grad, noise, _Settings(*settings))
+    _save(ctx, x, grad, noise, LangevinSettings(*settings))
 
 
 def _step_backward(ctx: Any, grad_out: Tensor | None) -> tuple[Tensor | None, ...]:
-    settings = (None,) * len(_Settings._fields)
+    settings = (None,) * len(LangevinSettings._fields)
     if grad_out is None:
         return (None, None, None, *settings)
     return (*_adjoint(grad_out, _saved(ctx), ctx.needs_input_grad[:3]), *settings)
@@ -342,7 +348,7 @@ def _step_backward(ctx: Any, grad_out: Tensor | None) -> tuple[Tensor | None, ..
 
 def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     grad_out, x, grad, noise, *rest = inputs
-    _save(ctx, x, grad, noise, _Settings(*rest[:-3]))
+    _save(ctx, x, grad, noise, LangevinSettings(*rest[:-3]))
     ctx.like = grad_out.detach()
     ctx.arity = len(inputs)
 
@@ -358,7 +364,7 @@ def _backward_backward(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | Non
 
 def _tangent_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     _, _, _, _, x, grad, noise, *settings = inputs
-    _save(ctx, x, grad, noise, _Settings(*settings))
+    _save(ctx, x, grad, noise, LangevinSettings(*settings))
     ctx.arity = len(inputs)
 
 

@@ -17,6 +17,7 @@ void* memset(void*, int, std::size_t) noexcept __asm__("host_executor_memset");
 #define __device__
 #define __global__
 #define __constant__ const
+#define __grid_constant__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
 #define __align__(bytes) alignas(bytes)

@@ -1,0 +1,54 @@
+// A vector register of floats or doubles, as wide as the instruction-set level has them.
+#pragma once
+
+#include "../math/macros.h"
+
+#if defined(__AVX512F__) || defined(__FMA__)
+#include <immintrin.h>
+#endif
+
+namespace gencore {
+inline namespace GENCORE_LEVEL {
+
+#if defined(__AVX512F__)
+inline constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+inline constexpr int kVectorBytes = 32;
+#else
+inline constexpr int kVectorBytes = 16;
+#endif
+
+// a b + c, fused wherever the level has the instruction, as multiply_add in math/normal.h.
+#if defined(__AVX512F__)
+inline __m512 fused(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
+inline __m512d fused(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
+#elif defined(__FMA__)
+inline __m256 fused(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
+inline __m256d fused(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }
+#else
+template <class Vector>
+inline Vector fused(Vector a, Vector b, Vector c) {
+  return a * b + c;
+}
+#endif
+
+template <class A>
+struct Lanes {
+  typedef A Vector __attribute__((vector_size(kVectorBytes)));
+  static constexpr int count = kVectorBytes / sizeof(A);
+  Vector value;
+
+  static Lanes fill(A a) { return {a - Vector{}}; }
+  static Lanes load(const A* from) {
+    Lanes lanes;
+    __builtin_memcpy(&lanes.value, from, sizeof(Vector));
+    return lanes;
+  }
+  void store(A* to) const { __builtin_memcpy(to, &value, sizeof(Vector)); }
+  static Lanes multiply_add(Lanes a, Lanes b, Lanes c) {
+    return {fused(a.value, b.value, c.value)};
+  }
+};
+
+}  // namespace GENCORE_LEVEL
+}  // namespace gencore

@@ -1,0 +1,154 @@
+"""Energies that are small fully connected networks, in the form that the chain kernels take."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gencore.ops.checks import accumulation_dtype, check_state, finite
+
+__all__ = ["ActivationName", "mlp_energy"]
+
+ActivationName = Literal["silu", "softplus", "tanh", "leaky_relu", "relu"]
+
+_MAX_LAYERS = 5
+# In the order of csrc/math/activation.h; the ReLU is the leaky one of slope 0.
+_KINDS: dict[str, int] = {"silu": 0, "softplus": 1, "tanh": 2, "leaky_relu": 3, "relu": 3}
+
+
+class MLP(NamedTuple):
+    """A network's parameters, flat: weight, bias, weight, bias, …, with its layers' widths."""
+
+    parameters: Tensor
+    widths: list[int]
+    kind: int
+    negative_slope: float
+
+
+def mlp_energy(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    *,
+    activation: ActivationName = "silu",
+    negative_slope: float = 0.01,
+    prior_precision: float = 0.0,
+) -> Tensor:
+    r"""The energy of a fully connected network with a Gaussian prior, in ordinary PyTorch.
+
+    .. math:: E(x) = w^\top h_L + b + \tfrac{\lambda}{2}\lVert x\rVert^2, \qquad
+              h_l = \sigma(W_l h_{l-1} + b_l), \quad h_0 = x
+
+    Args:
+        x: [N, D].
+        weights: W₁ [H₁, D], …, wᵀ [1, H_L]: one a layer, at most four hidden layers; none at all
+            leaves the prior alone.
+        biases: b₁ [H₁], …, b [1]: as many.
+        activation: σ: "silu", "softplus", "tanh", "leaky_relu" or "relu".
+        negative_slope: of the leaky ReLU.
+        prior_precision: λ.
+
+    Returns:
+        E(x), [N].
+
+    Raises:
+        TypeError, ValueError: for shapes, dtypes or an activation that do not fit.
+
+    Example:
+        >>> import torch
+        >>> from gencore.ops.mlp import mlp_energy
+        >>> mlp_energy(torch.tensor([[3.0, 4.0]]), [], [], prior_precision=2.0)
+        tensor([25.])
+    """
+    mlp = as_mlp("mlp_energy", x, weights, biases, activation, negative_slope)
+    return energy(x.to(mlp.parameters.dtype), mlp, finite("mlp_energy", "λ", prior_precision))
+
+
+def as_mlp(
+    op: str,
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    activation: str,
+    negative_slope: float,
+) -> MLP:
+    """Check a network against its input and bring it to the kernels' form."""
+    check_state(op, x)
+    if x.dim() != 2 or x.shape[1] == 0:
+        raise ValueError(f"{op}: x has shape {list(x.shape)}, expected [N, D]")
+    if activation not in _KINDS:
+        names = ", ".join(get_args(ActivationName))
+        raise ValueError(f"{op}: activation is {activation!r}, expected one of {names}")
+    weights, biases = _tensors(op, "weights", weights), _tensors(op, "biases", biases)
+    if len(weights) != len(biases) or len(weights) > _MAX_LAYERS:
+        raise ValueError(
+            f"{op}: got {len(weights)} weights and {len(biases)} biases, expected as many of both, "
+            f"at most {_MAX_LAYERS}"
+        )
+    widths = [x.shape[1]]
+    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        outputs = weight.shape[0] if weight.dim() == 2 else 0
+        if weight.shape != (outputs, widths[-1]) or bias.shape != (outputs,) or outputs == 0:
+            raise ValueError(
+                f"{op}: layer {layer} has a weight of shape {list(weight.shape)} and a bias of "
+                f"shape {list(bias.shape)}, expected [H, {widths[-1]}] and [H]"
+            )
+        for name, tensor in (("weight", weight), ("bias", bias)):
+            if tensor.dtype != x.dtype or tensor.device != x.device:
+                raise ValueError(
+                    f"{op}: layer {layer}'s {name} is {tensor.dtype} on {tensor.device}, "
+                    f"x is {x.dtype} on {x.device}"
+                )
+        widths.append(outputs)
+    if weights and widths[-1] != 1:
+        raise ValueError(f"{op}: the last layer has {widths[-1]} outputs, expected 1, the energy")
+    pieces = [t.reshape(-1) for pair in zip(weights, biases, strict=True) for t in pair]
+    parameters = torch.cat(pieces) if pieces else x.new_empty(0)
+    slope = finite(op, "negative_slope", negative_slope) if activation == "leaky_relu" else 0.0
+    return MLP(parameters.to(accumulation_dtype(x)), widths, _KINDS[activation], slope)
+
+
+def _tensors(op: str, name: str, values: Sequence[Tensor]) -> list[Tensor]:
+    listed = list(values)
+    for value in listed:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{op}: {name} must be tensors, got {type(value).__name__}")
+    return listed
+
+
+def energy(x: Tensor, mlp: MLP, prior_precision: float) -> Tensor:
+    """:func:`mlp_energy` of checked arguments."""
+    hidden, at = x, 0
+    for layer, (inputs, outputs) in enumerate(zip(mlp.widths, mlp.widths[1:], strict=False)):
+        weight = mlp.parameters[at : at + inputs * outputs].view(outputs, inputs)
+        at += inputs * outputs
+        hidden = functional.linear(hidden, weight, mlp.parameters[at : at + outputs])
+        at += outputs
+        if layer < len(mlp.widths) - 2:
+            hidden = _activate(hidden, mlp)
+    value = 0.5 * prior_precision * x.square().sum(1)
+    return value + hidden.squeeze(1) if len(mlp.widths) > 1 else value
+
+
+def _activate(z: Tensor, mlp: MLP) -> Tensor:
+    if mlp.kind == 0:
+        return functional.silu(z)
+    if mlp.kind == 1:
+        return functional.softplus(z)
+    if mlp.kind == 2:
+        return torch.tanh(z)
+    return functional.leaky_relu(z, mlp.negative_slope)
+
+
+def energy_gradient(x: Tensor, mlp: MLP, prior_precision: float) -> tuple[Tensor, Tensor]:
+    """E(x) [N] and ∇E(x) [N, D], differentiable in turn where autograd is on."""
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        if not (differentiable and x.requires_grad):
+            x = x.detach().requires_grad_()
+        # The term keeps x in the graph of a network that does not use it.
+        value = energy(x, mlp, prior_precision) + 0.0 * x.sum(1)
+        (grad,) = torch.autograd.grad(value.sum(), x, create_graph=differentiable)
+    return (value if differentiable else value.detach()), grad

@@ -1,0 +1,195 @@
+"""Whole Markov chains on the energy of a small network, in one call."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gencore.ops.backend import state
+from gencore.ops.checks import accumulation_dtype, check_native_device, index
+from gencore.ops.langevin import LangevinSettings, langevin_reference, langevin_settings
+from gencore.ops.mlp import MLP, ActivationName, as_mlp, energy_gradient
+from gencore.ops.random import split_key
+
+__all__ = ["mlp_langevin_chain"]
+
+_ops = torch.ops.gencore
+_chain = _ops.mlp_langevin_chain.default
+_chain_without_autograd = _ops.mlp_langevin_chain.no_autograd
+
+
+def mlp_langevin_chain(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    num_steps: int,
+    step_size: float | Tensor,
+    noise_scale: float | Tensor | None = None,
+    *,
+    activation: ActivationName = "silu",
+    negative_slope: float = 0.01,
+    prior_precision: float = 0.0,
+    grad_clamp: float | None = None,
+    clamp: tuple[float | None, float | None] | None = None,
+    return_trajectory: bool = False,
+    thin: int = 1,
+    noise: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    key: Tensor | None = None,
+    first_element: int = 0,
+) -> Tensor:
+    r"""K Langevin steps of every chain on the energy of a small network.
+
+    .. math:: x_{k+1} = \mathrm{clamp}\big(x_k - a\,(\mathrm{clip}(\nabla f(x_k)) + \lambda x_k)
+              + s\,\varepsilon_k\big), \qquad k = 0, \dots, K - 1
+
+    with f the network of :func:`~gencore.ops.mlp.mlp_energy`, whose gradient is computed inside. A
+    block of chains stays in cache (on a GPU: in shared memory) from its first step to its last.
+    Step k uses key k of ``split_key(key, num_steps)``: the noise is that of ``num_steps`` calls of
+    :func:`~gencore.ops.langevin_step`. Half types are kept in float32 between the steps.
+    Differentiable in ``x``, ``weights``, ``biases`` and ``noise``, to any order, by running the
+    chain again in PyTorch; memory then grows with the number of steps.
+
+    Args:
+        x: starts, [N, D]; float64, float32, bfloat16 or float16.
+        weights: W₁ [H₁, D], …, wᵀ [1, H_L], with at most four hidden layers; none leaves the prior.
+        biases: b₁ [H₁], …, b [1].
+        num_steps: K ≥ 1.
+        step_size: a ≥ 0; a number, or one a chain.
+        noise_scale: s ≥ 0, likewise; default √(2a).
+        activation: "silu", "softplus", "tanh", "leaky_relu" or "relu".
+        negative_slope: of the leaky ReLU.
+        prior_precision: λ.
+        grad_clamp: clips ∇f, elementwise.
+        clamp: (low, high) bounds of the states.
+        return_trajectory: keep the states after steps ``thin``, ``2 * thin``, …, K.
+        thin: a divisor of K.
+        noise: ε, [K, N, D].
+        generator: where the key is drawn from.
+        key: int64 ``[seed, draw]`` instead of a generator.
+        first_element: index of ``x``'s first element in the whole batch.
+
+    Returns:
+        Final states [N, D], or the trajectory [K / thin, N, D].
+
+    Raises:
+        TypeError, ValueError: for arguments that do not fit.
+
+    References:
+        Yan, "Deep Generative Models: Design, Improvements and Applications", 2022, eq. (2.15).
+
+    Example:
+        >>> import torch
+        >>> from gencore.ops import mlp_langevin_chain
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = mlp_langevin_chain(torch.zeros(4000, 2), [], [], 100, 0.1, prior_precision=1.0,
+        ...                        generator=generator)
+        >>> round(x.std().item(), 1)  # N(0, I), widened by the steps' length
+        1.0
+    """
+    op = "mlp_langevin_chain"
+    mlp = as_mlp(op, x, weights, biases, activation, negative_slope)
+    num_steps, thin = steps(op, num_steps, thin, return_trajectory)
+    if noise is not None and (noise.shape != (num_steps, *x.shape) or noise.dtype != x.dtype):
+        raise ValueError(
+            f"{op}: noise is {noise.dtype} of shape {list(noise.shape)}, "
+            f"expected {x.dtype} of shape {[num_steps, *x.shape]}"
+        )
+    settings = langevin_settings(
+        op, x, x, step_size, noise_scale, prior_precision, grad_clamp, clamp,
+        None if noise is None else noise[0], generator, key, first_element,
+    )  # fmt: skip
+    settings = settings._replace(
+        step_sizes=each_chain(settings.step_sizes, x),
+        noise_scales=each_chain(settings.noise_scales, x),
+    )
+    kept = num_steps if not return_trajectory else thin
+    if state.reference:
+        result = _reference(x, mlp, num_steps, kept, noise, settings)
+    else:
+        check_native_device(op, x)
+        leaves = (x, mlp.parameters, *(() if noise is None else (noise,)))
+        needs_autograd = torch.is_grad_enabled() and any(t.requires_grad for t in leaves)
+        run = _chain if needs_autograd else _chain_without_autograd
+        result = run(x, *mlp, num_steps, kept, noise, *settings)
+    return result if return_trajectory else result.squeeze(0)
+
+
+def steps(op: str, num_steps: int, thin: int, return_trajectory: bool) -> tuple[int, int]:
+    """The numbers of steps and of those between two states kept, or raise."""
+    num_steps, thin = index(op, "num_steps", num_steps), index(op, "thin", thin)
+    if num_steps == 0:
+        raise ValueError(f"{op}: num_steps must be at least 1, got 0")
+    if thin == 0 or num_steps % thin or (thin > 1 and not return_trajectory):
+        raise ValueError(
+            f"{op}: thin must divide num_steps = {num_steps} and needs return_trajectory=True, "
+            f"got {thin}"
+        )
+    return num_steps, thin
+
+
+def each_chain(values: Tensor | None, x: Tensor) -> Tensor | None:
+    """A checked coefficient with an entry for every chain."""
+    return values if values is None else values.expand(x.shape[0]).contiguous()
+
+
+def _reference(
+    x: Tensor, mlp: MLP, num_steps: int, thin: int, noise: Tensor | None, settings: LangevinSettings
+) -> Tensor:
+    """The chain in PyTorch, one step after the other."""
+    states, kept = x.to(accumulation_dtype(x)), []
+    keys = [None] * num_steps if settings.key is None else split_key(settings.key, num_steps)
+    for k, key in enumerate(keys):
+        _, grad = energy_gradient(states, mlp, 0.0)
+        states = langevin_reference(
+            states, grad, None if noise is None else noise[k], settings._replace(key=key)
+        )
+        if (k + 1) % thin == 0:
+            kept.append(states)
+    return torch.stack(kept).to(x.dtype)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, parameters, *numbers, noise = inputs[:8]
+    settings = LangevinSettings(*inputs[8:])
+    ctx.save_for_backward(x, parameters, noise, *settings[:3])
+    ctx.numbers = (*numbers, settings[3:])
+
+
+def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+    x, parameters, noise, *tensors = ctx.saved_tensors
+    widths, kind, slope, num_steps, thin, numbers = ctx.numbers
+    operands = (x, parameters, noise)
+    places = [i for i, place in enumerate((0, 1, 7)) if ctx.needs_input_grad[place]]
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        leaves = [
+            t if create_graph or t is None else t.detach().requires_grad_(t.requires_grad)
+            for t in operands
+        ]
+        result = _reference(
+            leaves[0], MLP(leaves[1], widths, kind, slope), num_steps, thin, leaves[2],
+            LangevinSettings(*tensors, *numbers),
+        )  # fmt: skip
+        wanted = [leaves[i] for i in places]
+        found = torch.autograd.grad(
+            result, wanted, grad_out, create_graph=create_graph, materialize_grads=True
+        )
+    grads: list[Tensor | None] = [None, None, None]
+    for i, grad in zip(places, found, strict=True):
+        grads[i] = grad
+    nothing = (None,) * 5
+    return (grads[0], grads[1], *nothing, grads[2], *(None,) * len(LangevinSettings._fields))
+
+
+torch.library.register_autograd("gencore::mlp_langevin_chain", _backward, setup_context=_setup)
+
+
+@torch.library.register_fake("gencore::mlp_langevin_chain")
+@torch.library.register_fake("gencore::mlp_langevin_chain.no_autograd")
+def _(
+    x: Tensor, parameters: Tensor, widths: list[int], kind: int, slope: float, num_steps: int,
+    thin: int, *_: Any,
+) -> Tensor:  # fmt: skip
+    return x.new_empty([num_steps // thin, *x.shape])
