@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 import torch
-from harness import Call, Case, in_reference, one_thread
+from harness import Call, Case, graphed, in_reference, one_thread
 from torch import Tensor
 
 from gencore.ops import langevin_step, langevin_step_, philox_normal, random_key
@@ -75,7 +75,7 @@ def _in_place(elements: int, device: torch.device) -> Case:
         "compiled": torch.compile(eager),
     }
     if device.type == "cuda":
-        contenders["cuda graph"] = _graphed(eager)
+        contenders["cuda graph"] = graphed(eager)
     return Case(
         "langevin", "langevin_step_, in a chain", f"{elements:,} elements", contenders,
         bytes=12 * elements,
@@ -182,16 +182,3 @@ def _backward(forward: Call, x: Tensor, grad: Tensor, weights: Tensor) -> Call:
         return torch.autograd.grad(result, (x, grad), weights)
 
     return run
-
-
-def _graphed(call: Call) -> Call:
-    """The call captured once in a CUDA graph and replayed: eager mode less its launches."""
-    stream = torch.cuda.Stream()
-    with torch.no_grad(), torch.cuda.stream(stream):
-        for _ in range(3):
-            call()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.no_grad(), torch.cuda.graph(graph):
-        call()
-    return graph.replay

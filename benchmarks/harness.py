@@ -19,6 +19,7 @@ __all__ = [
     "Case",
     "Timing",
     "copy_bandwidth",
+    "graphed",
     "in_reference",
     "matmul_rate",
     "measure",
@@ -78,6 +79,19 @@ def in_reference(call: Call) -> Call:
             return call()
 
     return run
+
+
+def graphed(call: Call) -> Call:
+    """The call captured once in a CUDA graph and replayed: eager mode less its launches."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
 
 
 def _synchronize(device: torch.device) -> None:

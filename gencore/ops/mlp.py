@@ -1,6 +1,7 @@
 """Energies that are small fully connected networks, in the form that the chain kernels take."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -62,8 +63,10 @@ def mlp_energy(
         >>> mlp_energy(torch.tensor([[3.0, 4.0]]), [], [], prior_precision=2.0)
         tensor([25.])
     """
-    mlp = as_mlp("mlp_energy", x, weights, biases, activation, negative_slope)
-    return energy(x.to(mlp.parameters.dtype), mlp, finite("mlp_energy", "λ", prior_precision))
+    op = "mlp_energy"
+    _, kind, slope = _check(op, x, weights, biases, activation, negative_slope)
+    prior = finite(op, "prior_precision", prior_precision)
+    return _energy(x, weights, biases, kind, slope, prior)
 
 
 def as_mlp(
@@ -75,13 +78,31 @@ def as_mlp(
     negative_slope: float,
 ) -> MLP:
     """Check a network against its input and bring it to the kernels' form."""
+    widths, kind, slope = _check(op, x, weights, biases, activation, negative_slope)
+    pieces = [t.reshape(-1) for pair in zip(weights, biases, strict=True) for t in pair]
+    parameters = torch.cat(pieces) if pieces else x.new_empty(0)
+    return MLP(parameters.to(accumulation_dtype(x)), widths, kind, slope)
+
+
+def _check(
+    op: str,
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    activation: str,
+    negative_slope: float,
+) -> tuple[list[int], int, float]:
+    """The layers' widths, the activation's number and its slope below zero, or raise."""
     check_state(op, x)
     if x.dim() != 2 or x.shape[1] == 0:
         raise ValueError(f"{op}: x has shape {list(x.shape)}, expected [N, D]")
     if activation not in _KINDS:
         names = ", ".join(get_args(ActivationName))
         raise ValueError(f"{op}: activation is {activation!r}, expected one of {names}")
-    weights, biases = _tensors(op, "weights", weights), _tensors(op, "biases", biases)
+    for name, tensors in (("weights", weights), ("biases", biases)):
+        for tensor in tensors:
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"{op}: {name} must be tensors, got {type(tensor).__name__}")
     if len(weights) != len(biases) or len(weights) > _MAX_LAYERS:
         raise ValueError(
             f"{op}: got {len(weights)} weights and {len(biases)} biases, expected as many of both, "
@@ -104,42 +125,46 @@ def as_mlp(
         widths.append(outputs)
     if weights and widths[-1] != 1:
         raise ValueError(f"{op}: the last layer has {widths[-1]} outputs, expected 1, the energy")
-    pieces = [t.reshape(-1) for pair in zip(weights, biases, strict=True) for t in pair]
-    parameters = torch.cat(pieces) if pieces else x.new_empty(0)
     slope = finite(op, "negative_slope", negative_slope) if activation == "leaky_relu" else 0.0
-    return MLP(parameters.to(accumulation_dtype(x)), widths, _KINDS[activation], slope)
+    return widths, _KINDS[activation], slope
 
 
-def _tensors(op: str, name: str, values: Sequence[Tensor]) -> list[Tensor]:
-    listed = list(values)
-    for value in listed:
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{op}: {name} must be tensors, got {type(value).__name__}")
-    return listed
+def _energy(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    kind: int,
+    negative_slope: float,
+    prior_precision: float,
+) -> Tensor:
+    value = 0.5 * prior_precision * x.square().sum(1)
+    if not weights:
+        return value
+    hidden = x
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        hidden = _activate(functional.linear(hidden, weight, bias), kind, negative_slope)
+    return value + functional.linear(hidden, weights[-1], biases[-1]).squeeze(1)
+
+
+def _activate(z: Tensor, kind: int, negative_slope: float) -> Tensor:
+    if kind == 0:
+        return functional.silu(z)
+    if kind == 1:
+        return functional.softplus(z)
+    if kind == 2:
+        return torch.tanh(z)
+    return functional.leaky_relu(z, negative_slope)
 
 
 def energy(x: Tensor, mlp: MLP, prior_precision: float) -> Tensor:
-    """:func:`mlp_energy` of checked arguments."""
-    hidden, at = x, 0
-    for layer, (inputs, outputs) in enumerate(zip(mlp.widths, mlp.widths[1:], strict=False)):
-        weight = mlp.parameters[at : at + inputs * outputs].view(outputs, inputs)
+    """:func:`mlp_energy` of a network in the kernels' form."""
+    weights, biases, at = [], [], 0
+    for inputs, outputs in pairwise(mlp.widths):
+        weights.append(mlp.parameters[at : at + inputs * outputs].view(outputs, inputs))
         at += inputs * outputs
-        hidden = functional.linear(hidden, weight, mlp.parameters[at : at + outputs])
+        biases.append(mlp.parameters[at : at + outputs])
         at += outputs
-        if layer < len(mlp.widths) - 2:
-            hidden = _activate(hidden, mlp)
-    value = 0.5 * prior_precision * x.square().sum(1)
-    return value + hidden.squeeze(1) if len(mlp.widths) > 1 else value
-
-
-def _activate(z: Tensor, mlp: MLP) -> Tensor:
-    if mlp.kind == 0:
-        return functional.silu(z)
-    if mlp.kind == 1:
-        return functional.softplus(z)
-    if mlp.kind == 2:
-        return torch.tanh(z)
-    return functional.leaky_relu(z, mlp.negative_slope)
+    return _energy(x, weights, biases, mlp.kind, mlp.negative_slope, prior_precision)
 
 
 def energy_gradient(x: Tensor, mlp: MLP, prior_precision: float) -> tuple[Tensor, Tensor]:

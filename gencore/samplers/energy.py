@@ -1,14 +1,32 @@
 """What a sampler asks of an energy: its value and its gradient in x, and nothing else."""
 
 from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-__all__ = ["Energy", "energy_and_grad"]
+__all__ = ["Energy", "NetworkEnergy", "energy_and_grad", "network_of"]
 
 Energy = Callable[[Tensor], Tensor]
 """`energy(x[N, ...]) -> [N]`, each row by itself; the density is proportional to exp(-energy)."""
+
+
+@runtime_checkable
+class NetworkEnergy(Protocol):
+    """An energy that says which network of `gencore.ops` it is, such as `gencore.nn.MLPEnergy`."""
+
+    def network(self) -> dict[str, Any] | None: ...
+
+
+def network_of(energy: Energy, x: Tensor) -> dict[str, Any] | None:
+    """The network that `energy` is, if a whole-chain kernel can run chains from `x` on it."""
+    if not isinstance(energy, NetworkEnergy) or x.dim() != 2:
+        return None
+    network = energy.network()
+    if network is None or any(w.dtype != x.dtype for w in network["weights"]):
+        return None
+    return network
 
 
 def energy_and_grad(

@@ -8,8 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from gencore.ops import langevin_step, langevin_step_, random_key, split_key
-from gencore.samplers.energy import Energy, energy_and_grad
+from gencore.ops import (
+    langevin_step,
+    langevin_step_,
+    mlp_langevin_chain,
+    random_key,
+    split_key,
+)
+from gencore.samplers.energy import Energy, energy_and_grad, network_of
 
 __all__ = ["Langevin", "LangevinInfo", "LangevinState", "NonFiniteWarning"]
 
@@ -47,6 +53,8 @@ class Langevin:
     and costs one gradient. With `noise_scale` = √(2·step_size), the default, the chains approach
     p(x) ∝ exp(−E(x) − prior_precision·‖x‖²/2) as the step size goes to 0. Papers write the two in
     other units: `from_time_step`, `from_noise_std` and `noise_free` take theirs.
+
+    On a `gencore.nn.MLPEnergy`, `sample` runs all steps in one kernel with the same random numbers.
 
     Chains that meet NaN or infinity are never repaired: `step` flags them, `sample` returns them
     as they are and warns. The parameters of the energy get no gradients.
@@ -160,6 +168,15 @@ class Langevin:
         _check_sample(x, num_steps, thin, return_trajectory)
         if key is None:
             key = random_key(generator, device=x.device)
+        if not differentiable and num_steps > 0 and (network := self._network(x)) is not None:
+            with torch.no_grad():
+                result = mlp_langevin_chain(
+                    x, **network, num_steps=num_steps, key=key, first_element=first_element,
+                    return_trajectory=return_trajectory, thin=thin,
+                )  # fmt: skip
+            final = result[-1] if return_trajectory else result
+            _warn_if_not_finite(final.isfinite().all(1), num_steps)
+            return result
         if differentiable:
             x = x if x.requires_grad else x.detach().requires_grad_()
             update = langevin_step
@@ -182,6 +199,14 @@ class Langevin:
         if return_trajectory:
             return torch.stack(trajectory) if trajectory else x.new_empty((0, *x.shape))
         return x
+
+    def _network(self, x: Tensor) -> dict[str, Any] | None:
+        """The energy and the settings of a whole-chain kernel, where they have one."""
+        network = network_of(self.energy, x)
+        if network is None or (network["prior_precision"] != 0.0 and self.grad_clamp is not None):
+            return None  # the kernel clips the network's gradient before it adds the prior's
+        prior_precision = network["prior_precision"] + self.prior_precision
+        return {**network, **self._settings, "prior_precision": prior_precision}
 
     @property
     def _settings(self) -> dict[str, Any]:

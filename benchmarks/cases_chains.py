@@ -1,0 +1,185 @@
+"""Whole Markov chains on small networks, against loops of autograd and a peer's sampler."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from harness import Call, Case, graphed, in_reference
+from torch import Tensor, nn
+
+from gencore.nn import MLPEnergy
+from gencore.ops import mlp_hmc_chain, mlp_langevin_chain, random_key
+from gencore.ops.mlp import mlp_energy
+from gencore.samplers import Langevin
+
+STEP, NOISE = 0.01, 0.1
+
+
+def cases(device: torch.device, quick: bool) -> Iterator[Case]:
+    yield _langevin(64, (2, 64, 64), 100, device)
+    if not quick:
+        yield _langevin(1024, (2, 128, 128), 100, device)
+        yield _langevin(800, (2, 256, 256, 256, 256), 100, device)
+        yield _langevin(256, (256, 512, 512), 100, device)
+        yield _any_module(64, 100, device)
+        yield _any_module(4096, 100, device)
+    yield _gaussian_hmc(256, 100, 10, device)
+
+
+def _eager_chain(energy: Callable[[Tensor], Tensor], x: Tensor, num_steps: int) -> Tensor:
+    """What a user writes without a library."""
+    for _ in range(num_steps):
+        x = x.detach().requires_grad_()
+        (grad,) = torch.autograd.grad(energy(x).sum(), x)
+        with torch.no_grad():
+            x = x - STEP * grad + NOISE * torch.randn_like(x)
+    return x
+
+
+def chain_contenders(
+    energy: nn.Module, sampler: Langevin, x: Tensor, num_steps: int
+) -> dict[str, Call]:
+    """Our sampler, and loops of single steps: eager, compiled, and captured in a CUDA graph."""
+    gradient = torch.func.grad(lambda x: energy(x).sum())
+
+    def step(x: Tensor) -> Tensor:
+        return x - STEP * gradient(x) + NOISE * torch.randn_like(x)
+
+    compiled = torch.compile(step)
+
+    def compiled_chain() -> Tensor:
+        state = x
+        for _ in range(num_steps):
+            state = compiled(state)
+        return state
+
+    contenders: dict[str, Call] = {
+        "ours": lambda: sampler.sample(x, num_steps),
+        "reference": in_reference(lambda: sampler.sample(x, num_steps)),
+        "eager": lambda: _eager_chain(energy, x, num_steps),
+        "compiled": compiled_chain,
+    }
+    if x.device.type == "cuda":
+        contenders["cuda graph"] = graphed(lambda: _eager_chain(energy, x, num_steps))
+    return contenders
+
+
+def _langevin(chains: int, widths: tuple[int, ...], num_steps: int, device: torch.device) -> Case:
+    energy = MLPEnergy(widths[0], widths[1:]).to(device).requires_grad_(False)
+    x = torch.randn(chains, widths[0], device=device)
+    contenders = chain_contenders(energy, Langevin(energy, STEP, NOISE), x, num_steps)
+    contenders.update(_torchebm_langevin(energy, x, num_steps))
+    products = sum(layer.weight.numel() for layer in energy.layers)
+    return Case(
+        "chains",
+        f"Langevin chain, MLP {'-'.join(map(str, widths))}-1",
+        f"{chains:,} chains, {num_steps} steps",
+        contenders,
+        flops=4 * products * chains * num_steps,  # a product and a sum, forward and backward
+        error=lambda: _langevin_error(energy, x),
+        headline=chains >= 64 and widths[0] == 2 and len(widths) == 3,
+    )
+
+
+def _langevin_error(energy: MLPEnergy, x: Tensor) -> float:
+    """Largest difference from the chain in float64 after ten steps, with the same noise."""
+    key = random_key(device=x.device)
+    network = energy.network()
+    assert network is not None
+    exact = {
+        **network,
+        "weights": [w.double() for w in network["weights"]],
+        "biases": [b.double() for b in network["biases"]],
+    }
+    ours = mlp_langevin_chain(x, **network, num_steps=10, step_size=STEP, key=key)
+    other = mlp_langevin_chain(x.double(), **exact, num_steps=10, step_size=STEP, key=key)
+    return (ours.double() - other).abs().max().item()
+
+
+class _AnyModule(nn.Sequential):
+    """The same network as a module that the kernels do not know."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(),
+                         nn.Linear(64, 1), nn.Flatten(0))  # fmt: skip
+
+
+def _any_module(chains: int, num_steps: int, device: torch.device) -> Case:
+    energy = _AnyModule().to(device).requires_grad_(False)
+    x = torch.randn(chains, 2, device=device)
+    contenders = chain_contenders(energy, Langevin(energy, STEP, NOISE), x, num_steps)
+    contenders.update(_torchebm_langevin(energy, x, num_steps))
+    return Case(
+        "chains",
+        "Langevin chain, any module (2-64-64-1)",
+        f"{chains:,} chains, {num_steps} steps",
+        contenders,
+        headline=chains == 64,
+    )
+
+
+def _gaussian_hmc(chains: int, dims: int, num_leapfrog: int, device: torch.device) -> Case:
+    x = torch.randn(chains, dims, device=device)
+    step_size = 0.15
+
+    def eager(gradient: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+        with torch.no_grad():
+            momentum = torch.randn_like(x)
+            energy, grad = gradient(x)
+            total = energy + 0.5 * momentum.square().sum(1)
+            proposal = x
+            for _ in range(num_leapfrog):
+                momentum = momentum - 0.5 * step_size * grad
+                proposal = proposal + step_size * momentum
+                value, grad = gradient(proposal)
+                momentum = momentum - 0.5 * step_size * grad
+            rate = torch.exp(total - value - 0.5 * momentum.square().sum(1))
+            accepted = torch.rand(chains, device=device) < rate
+            return torch.where(accepted[:, None], proposal, x)
+
+    def by_autograd(x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            energy = mlp_energy(x, [], [], prior_precision=1.0)
+            (grad,) = torch.autograd.grad(energy.sum(), x)
+        return energy.detach(), grad
+
+    def by_hand(x: Tensor) -> tuple[Tensor, Tensor]:
+        return 0.5 * x.square().sum(1), x
+
+    compiled = torch.compile(lambda: eager(by_hand))
+    return Case(
+        "chains",
+        "HMC transition, Gaussian",
+        f"{chains} chains, {dims} dims, L = {num_leapfrog}",
+        {
+            "ours": lambda: mlp_hmc_chain(
+                x, [], [], 1, step_size, num_leapfrog, prior_precision=1.0
+            ),
+            "eager": lambda: eager(by_autograd),
+            "eager, gradient by hand": lambda: eager(by_hand),
+            "compiled": lambda: compiled(),
+        },
+        headline=True,
+    )
+
+
+def _torchebm_langevin(energy: nn.Module, x: Tensor, num_steps: int) -> dict[str, Call]:
+    """The same chain by torchebm, where the optional group of peers is installed."""
+    try:
+        from torchebm.core import BaseModel
+        from torchebm.samplers import LangevinDynamics
+    except ImportError:
+        return {}
+
+    class Model(BaseModel):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.energy = energy
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.energy(x)
+            return result
+
+    scale = NOISE / (2 * STEP) ** 0.5  # its noise is scale · √(2 step)
+    sampler = LangevinDynamics(Model(), STEP, scale, device=x.device)
+    return {"torchebm": lambda: sampler.sample(x=x, n_steps=num_steps)}
