@@ -16,7 +16,13 @@ import torch
 from torch import Tensor
 
 CSRC = Path(__file__).parents[1] / "csrc"
-KERNELS = ("cuda/langevin.cu", "cuda/philox.cu", "testing/test_kernels.cu")
+KERNELS = (
+    "cuda/langevin.cu",
+    "cuda/leapfrog.cu",
+    "cuda/metropolis.cu",
+    "cuda/philox.cu",
+    "testing/test_kernels.cu",
+)
 COMMON = [
     "-std=c++20",
     "-g",

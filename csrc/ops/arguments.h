@@ -63,6 +63,75 @@ struct LangevinTangent : LangevinArguments {
   void* out;
 };
 
+// The coefficient of element k of chain i is entry i chain_stride + k element_stride of `values`
+// (fp64 for fp64 ops, else fp32), or `number` where that is null. A stride of 0 broadcasts.
+struct Coefficient {
+  const void* values;
+  double number;
+  std::int64_t chain_stride;
+  std::int64_t element_stride;
+};
+
+// Chain i is the elements [i chain_size, (i + 1) chain_size), of which there may be none.
+struct LeapfrogArguments {
+  Dtype dtype;
+  std::int64_t numel;
+  std::int64_t chains;
+  std::int64_t chain_size;
+  Coefficient step_size;
+  Coefficient inverse_mass;
+};
+
+// `kinetic` has one entry a chain, fp64 for fp64 ops, else fp32.
+struct LeapfrogStart : LeapfrogArguments {
+  const void* x;
+  const void* grad;
+  NoiseSource noise;
+  void* position;
+  void* momentum;
+  void* kinetic;
+};
+
+// The new position may be x and the new momentum may be momentum.
+struct LeapfrogStep : LeapfrogArguments {
+  const void* x;
+  const void* momentum;
+  const void* grad;
+  void* new_position;
+  void* new_momentum;
+};
+
+struct LeapfrogEnd : LeapfrogArguments {
+  const void* momentum;
+  const void* grad;
+  void* new_momentum;
+  void* kinetic;
+};
+
+// Energies, kinetic energies, a given uniform and the rate have one entry a chain, fp64 for fp64
+// ops, else fp32. The three `new_` results may be x, grad and energy.
+struct MetropolisAccept {
+  Dtype dtype;
+  std::int64_t chains;
+  std::int64_t chain_size;
+  const void* x;
+  const void* grad;
+  const void* energy;
+  const void* proposal;
+  const void* proposal_grad;
+  const void* proposal_energy;
+  const void* kinetic;
+  const void* proposal_kinetic;
+  NoiseSource uniform;
+  double max_energy_error;
+  void* new_x;
+  void* new_grad;
+  void* new_energy;
+  bool* is_accepted;
+  void* acceptance_rate;
+  bool* is_divergent;
+};
+
 // Writes normals of `dtype`, or the raw 32-bit words as int64.
 struct PhiloxFill {
   Dtype dtype;

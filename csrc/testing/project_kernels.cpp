@@ -16,4 +16,8 @@
 HOST_EXECUTOR_KERNEL(langevin_step, LangevinStep)
 HOST_EXECUTOR_KERNEL(langevin_backward, LangevinBackward)
 HOST_EXECUTOR_KERNEL(langevin_tangent, LangevinTangent)
+HOST_EXECUTOR_KERNEL(leapfrog_step, LeapfrogStep)
+HOST_EXECUTOR_KERNEL(leapfrog_start, LeapfrogStart)
+HOST_EXECUTOR_KERNEL(leapfrog_end, LeapfrogEnd)
+HOST_EXECUTOR_KERNEL(metropolis_accept, MetropolisAccept)
 HOST_EXECUTOR_KERNEL(philox_fill, PhiloxFill)

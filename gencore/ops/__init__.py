@@ -2,12 +2,30 @@
 
 from gencore.ops.backend import backend
 from gencore.ops.langevin import langevin_step, langevin_step_
+from gencore.ops.leapfrog import (
+    LeapfrogEnd,
+    LeapfrogStart,
+    leapfrog_end,
+    leapfrog_start,
+    leapfrog_step,
+    leapfrog_step_,
+)
+from gencore.ops.metropolis import MetropolisStep, metropolis_accept, metropolis_accept_
 from gencore.ops.random import philox_normal, philox_words, random_key, split_key
 
 __all__ = [
+    "LeapfrogEnd",
+    "LeapfrogStart",
+    "MetropolisStep",
     "backend",
     "langevin_step",
     "langevin_step_",
+    "leapfrog_end",
+    "leapfrog_start",
+    "leapfrog_step",
+    "leapfrog_step_",
+    "metropolis_accept",
+    "metropolis_accept_",
     "philox_normal",
     "philox_words",
     "random_key",

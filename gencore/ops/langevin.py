@@ -11,7 +11,6 @@ from gencore.ops.backend import state
 from gencore.ops.checks import (
     accumulation_dtype,
     bounds,
-    check_key,
     check_like,
     check_overlap,
     check_state,
@@ -21,7 +20,7 @@ from gencore.ops.checks import (
     number,
     per_chain,
 )
-from gencore.ops.random import draw_key, random_key, reference_normal, thread_key
+from gencore.ops.random import key_like, random_key, reference_normal, thread_key
 
 __all__ = ["langevin_step", "langevin_step_"]
 
@@ -255,13 +254,8 @@ def _settings(
     clip = clip_bound(op, "grad_clamp", grad_clamp)
     low, high = bounds(op, clamp)
     first_element = index(op, "first_element", first_element)
-    if key is not None:
-        check_key(op, key)
-        if key.device != x.device:
-            raise ValueError(f"{op}: key is on {key.device}, x on {x.device}")
-        key = key.contiguous()
-    elif noise is None and (noise_scales is not None or noise_number > 0.0):
-        key = draw_key(op, generator, x.device)
+    needed = noise is None and (noise_scales is not None or noise_number > 0.0)
+    key = key_like(op, x, key, generator, needed=needed)
     return _Settings(
         key, step_sizes, noise_scales, step_number, noise_number,
         prior, clip, low, high, first_element,
