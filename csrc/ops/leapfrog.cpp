@@ -128,6 +128,9 @@ void leapfrog_step_inplace(Tensor x, Tensor momentum, Tensor grad, OptionalTenso
   if (!clobbers(x, momentum) && !clobbers(momentum, x))
     return run_step(op, x, momentum, grad, x.mutable_data_ptr(), momentum.mutable_data_ptr(),
                     settings);
+  for (const Tensor* out : {&x, &momentum})  // found out later, one of the two would be changed
+    for (std::int64_t k = 0; k < out->dim(); ++k)
+      STD_TORCH_CHECK(out->size(k) < 2 || out->stride(k) != 0, op, ": a result repeats elements");
   const auto [position, new_momentum] =
       leapfrog_step(x, momentum, grad, step_sizes, inverse_masses, step_size, inverse_mass);
   torch::stable::copy_(x, position);

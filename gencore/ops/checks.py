@@ -26,7 +26,6 @@ __all__ = [
     "index",
     "inverse_mass",
     "number",
-    "one_per_chain",
     "per_chain",
     "per_row",
     "shape",
@@ -108,7 +107,7 @@ def check_per_chain(op: str, x: Tensor, other: Tensor, name: str) -> None:
 
 def check_overlap(op: str, x: Tensor, name: str = "x") -> None:
     """Raise unless ``x`` can be written to: each of its elements has a place of its own."""
-    if x.is_neg():
+    if not torch.compiler.is_compiling() and x.is_neg():
         raise ValueError(f"{op}: {name} is a lazily negated view; pass {name}.resolve_neg()")
     if x.is_contiguous():
         return
@@ -254,8 +253,8 @@ def inverse_mass(op: str, value: float | Tensor, x: Tensor) -> tuple[Tensor | No
     value = value.reshape(padded)
     rows = 1 if padded[0] == 1 else chains
     if all(size == 1 for size in padded[1:]):
-        return value.reshape(rows, 1), 1.0
-    return value.expand(rows, *x.shape[1:]).reshape(rows, numbers), 1.0
+        return value.reshape(rows, 1).contiguous(), 1.0
+    return value.expand(rows, *x.shape[1:]).reshape(rows, numbers).contiguous(), 1.0
 
 
 def clip_bound(op: str, name: str, value: Any) -> float:

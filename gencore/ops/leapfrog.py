@@ -1,14 +1,12 @@
 """The leapfrog integrator of Hamiltonian Monte Carlo, a fused operator for each of its parts."""
 
-import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gencore.ops.backend import state
 from gencore.ops.checks import (
-    accumulation_dtype,
     check_chains,
     check_like,
     check_overlap,
@@ -20,7 +18,13 @@ from gencore.ops.checks import (
 from gencore.ops.checks import (
     inverse_mass as checked_inverse_mass,
 )
-from gencore.ops.random import key_like, reference_normal
+from gencore.ops.leapfrog_reference import (
+    Coefficients,
+    reference_end,
+    reference_start,
+    reference_step,
+)
+from gencore.ops.random import key_like
 
 __all__ = [
     "LeapfrogEnd",
@@ -60,17 +64,6 @@ class LeapfrogEnd(NamedTuple):
     """[N, ...]: after the last half kick."""
     kinetic: Tensor
     """[N]: its kinetic energy; at least float32."""
-
-
-class _Coefficients(NamedTuple):
-    """What the family's schemas share, in their order; tensors replace the numbers."""
-
-    step_sizes: Tensor | None
-    """[N] or [1]."""
-    inverse_masses: Tensor | None
-    """[1 or N, 1 or D]."""
-    step_size: float
-    inverse_mass: float
 
 
 def leapfrog_start(
@@ -124,9 +117,9 @@ def leapfrog_start(
         >>> import torch
         >>> from gencore.ops import leapfrog_start
         >>> x, noise = torch.zeros(1, 2), torch.tensor([[1.0, -1.0]])
-        >>> leapfrog_start(x, grad=torch.ones(1, 2), step_size=0.5, noise=noise)
-        LeapfrogStart(position=tensor([[ 0.3750, -0.6250]]),
-        momentum=tensor([[ 0.7500, -1.2500]]), kinetic=tensor([1.]))
+        >>> start = leapfrog_start(x, grad=torch.ones(1, 2), step_size=0.5, noise=noise)
+        >>> start.position, start.momentum, start.kinetic
+        (tensor([[ 0.3750, -0.6250]]), tensor([[ 0.7500, -1.2500]]), tensor([1.]))
     """
     op = "leapfrog_start"
     check_state(op, x)
@@ -138,7 +131,7 @@ def leapfrog_start(
     first_element = index(op, "first_element", first_element)
     key = key_like(op, x, key, generator, needed=noise is None)
     if state.reference:
-        return _reference_start(x, grad, noise, key, coefficients, first_element)
+        return LeapfrogStart(*reference_start(x, grad, noise, key, coefficients, first_element))
     start = _start if _needs_autograd(x, grad, noise) else _start_without_autograd
     return LeapfrogStart(*start(x, grad, noise, key, *coefficients, first_element))
 
@@ -185,7 +178,7 @@ def leapfrog_step(
     """
     coefficients = _step_coefficients("leapfrog_step", x, momentum, grad, step_size, inverse_mass)
     if state.reference:
-        return _reference_step(x, momentum, grad, coefficients)
+        return reference_step(x, momentum, grad, coefficients)
     step = _step if _needs_autograd(x, momentum, grad) else _step_without_autograd
     position, new_momentum = step(x, momentum, grad, *coefficients)
     return position, new_momentum
@@ -242,7 +235,7 @@ def leapfrog_step_(
         )
     if state.reference:
         with torch.no_grad():
-            position, new_momentum = _reference_step(x, momentum, grad, coefficients)
+            position, new_momentum = reference_step(x, momentum, grad, coefficients)
             return x.copy_(position), momentum.copy_(new_momentum)
     _step_inplace(x, momentum, grad, *coefficients)
     if not _is_compiling():
@@ -291,7 +284,7 @@ def leapfrog_end(
     check_like(op, momentum, grad, "grad", "momentum")
     coefficients = _coefficients(op, momentum, step_size, inverse_mass)
     if state.reference:
-        return _reference_end(momentum, grad, coefficients)
+        return LeapfrogEnd(*reference_end(momentum, grad, coefficients))
     end = _end if _needs_autograd(momentum, grad) else _end_without_autograd
     return LeapfrogEnd(*end(momentum, grad, *coefficients))
 
@@ -307,7 +300,7 @@ def _step_coefficients(
     grad: Tensor,
     step_size: float | Tensor,
     inverse_mass: float | Tensor,
-) -> _Coefficients:
+) -> Coefficients:
     check_state(op, x)
     check_chains(op, x)
     check_like(op, x, momentum, "momentum")
@@ -317,146 +310,9 @@ def _step_coefficients(
 
 def _coefficients(
     op: str, x: Tensor, step_size: float | Tensor, inverse_mass: float | Tensor
-) -> _Coefficients:
+) -> Coefficients:
     """Check the coefficients and bring them to the schemas' form."""
     step_sizes = per_row(op, "step_size", step_size, x)
     step_number = 0.0 if step_sizes is not None else number(op, "step_size", step_size)
     inverse_masses, mass_number = checked_inverse_mass(op, inverse_mass, x)
-    return _Coefficients(step_sizes, inverse_masses, step_number, mass_number)
-
-
-# The twins and the derivatives are written in torch, over rows [N, D] in the accumulation dtype, so
-# that autograd differentiates both to any order.
-
-
-def _rows(t: Tensor) -> Tensor:
-    return t.reshape(t.shape[0], math.prod(t.shape[1:])).to(accumulation_dtype(t))
-
-
-def _as_rows(c: _Coefficients) -> tuple[Tensor | float, Tensor | float]:
-    """The step size and the inverse mass, as what broadcasts to rows."""
-    step = c.step_size if c.step_sizes is None else c.step_sizes.view(-1, 1)
-    return step, c.inverse_mass if c.inverse_masses is None else c.inverse_masses
-
-
-def _like(rows: Tensor, like: Tensor) -> Tensor:
-    return rows.reshape(like.shape).to(like.dtype)
-
-
-def _reference_start(
-    x: Tensor,
-    grad: Tensor,
-    noise: Tensor | None,
-    key: Tensor | None,
-    coefficients: _Coefficients,
-    first_element: int,
-) -> LeapfrogStart:
-    step, inverse_mass = _as_rows(coefficients)
-    if noise is None:
-        assert key is not None
-        noise = reference_normal(x.shape, key, first_element, accumulation_dtype(x))
-    fresh = _rows(noise) / inverse_mass**0.5
-    momentum = fresh - 0.5 * step * _rows(grad)
-    position = _rows(x) + step * inverse_mass * momentum
-    kinetic = 0.5 * (inverse_mass * fresh.square()).sum(1)
-    return LeapfrogStart(_like(position, x), _like(momentum, x), kinetic)
-
-
-def _reference_step(
-    x: Tensor, momentum: Tensor, grad: Tensor, coefficients: _Coefficients
-) -> tuple[Tensor, Tensor]:
-    step, inverse_mass = _as_rows(coefficients)
-    kicked = _rows(momentum) - step * _rows(grad)
-    position = _rows(x) + step * inverse_mass * kicked
-    return _like(position, x), _like(kicked, momentum)
-
-
-def _reference_end(momentum: Tensor, grad: Tensor, coefficients: _Coefficients) -> LeapfrogEnd:
-    step, inverse_mass = _as_rows(coefficients)
-    kicked = _rows(momentum) - 0.5 * step * _rows(grad)
-    return LeapfrogEnd(_like(kicked, momentum), 0.5 * (inverse_mass * kicked.square()).sum(1))
-
-
-def _start_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(inputs[2], *inputs[4:6])
-    ctx.numbers = inputs[6:8]
-
-
-def _start_backward(
-    ctx: Any, position_grad: Tensor, momentum_grad: Tensor, kinetic_grad: Tensor
-) -> tuple[Tensor | None, ...]:
-    noise, *coefficients = ctx.saved_tensors
-    step, inverse_mass = _as_rows(_Coefficients(*coefficients, *ctx.numbers))
-    momentum = _rows(momentum_grad) + step * inverse_mass * _rows(position_grad)
-    noise_grad = None
-    if noise is not None:
-        fresh = momentum / inverse_mass**0.5 + kinetic_grad.unsqueeze(1) * _rows(noise)
-        noise_grad = _like(fresh, noise)
-    grad_grad = _like(-0.5 * step * momentum, position_grad)
-    return position_grad, grad_grad, noise_grad, *(None,) * 6
-
-
-def _step_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs[3:5])
-    ctx.numbers = inputs[5:]
-
-
-def _step_backward(
-    ctx: Any, position_grad: Tensor, momentum_grad: Tensor
-) -> tuple[Tensor | None, ...]:
-    step, inverse_mass = _as_rows(_Coefficients(*ctx.saved_tensors, *ctx.numbers))
-    momentum = _rows(momentum_grad) + step * inverse_mass * _rows(position_grad)
-    grad_grad = _like(-step * momentum, momentum_grad)
-    return position_grad, _like(momentum, momentum_grad), grad_grad, *(None,) * 4
-
-
-def _end_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs[:4])
-    ctx.numbers = inputs[4:]
-
-
-def _end_backward(
-    ctx: Any, momentum_grad: Tensor, kinetic_grad: Tensor
-) -> tuple[Tensor | None, ...]:
-    momentum, grad, *coefficients = ctx.saved_tensors
-    step, inverse_mass = _as_rows(_Coefficients(*coefficients, *ctx.numbers))
-    kicked = _rows(momentum) - 0.5 * step * _rows(grad)
-    total = _rows(momentum_grad) + kinetic_grad.unsqueeze(1) * inverse_mass * kicked
-    return _like(total, momentum), _like(-0.5 * step * total, grad), *(None,) * 4
-
-
-torch.library.register_autograd(
-    "gencore::leapfrog_start", _start_backward, setup_context=_start_setup
-)
-torch.library.register_autograd("gencore::leapfrog_step", _step_backward, setup_context=_step_setup)
-torch.library.register_autograd("gencore::leapfrog_end", _end_backward, setup_context=_end_setup)
-
-
-def _fake_kinetic(x: Tensor) -> Tensor:
-    return x.new_empty(x.shape[0], dtype=accumulation_dtype(x))
-
-
-@torch.library.register_fake("gencore::leapfrog_start")
-@torch.library.register_fake("gencore::leapfrog_start.no_autograd")
-def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(x), _fake_kinetic(x)
-
-
-@torch.library.register_fake("gencore::leapfrog_step")
-@torch.library.register_fake("gencore::leapfrog_step.no_autograd")
-def _(x: Tensor, momentum: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(momentum)
-
-
-@torch.library.register_fake("gencore::leapfrog_end")
-@torch.library.register_fake("gencore::leapfrog_end.no_autograd")
-def _(momentum: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(momentum), _fake_kinetic(momentum)
-
-
-@torch.library.register_fake("gencore::leapfrog_step_")
-@torch.library.register_fake("gencore::leapfrog_step_.plain")
-def _(x: Tensor, *rest: Any) -> None:
-    for tensor in rest:  # else a step with a meta tensor would silently do nothing
-        if isinstance(tensor, Tensor) and tensor.device != x.device:
-            raise RuntimeError(f"leapfrog_step_: a tensor is on {tensor.device}, x on {x.device}")
+    return Coefficients(step_sizes, inverse_masses, step_number, mass_number)
