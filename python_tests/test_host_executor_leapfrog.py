@@ -269,3 +269,21 @@ def test_given_uniforms_decide(gpu):
     expected = metropolis_accept(**operands, uniform=uniform)
     assert torch.equal(results["is_accepted"], expected.is_accepted)
     assert 5 < expected.is_accepted.sum() < 35
+
+
+CHAINWISE = "cuda/chainwise.cuh"
+FAULTS = {
+    "a missing barrier": ("  __syncthreads();\n  double sum = 0.0;", "  double sum = 0.0;"),
+    "another chain's element": ("start + shape.chain_size;", "start + shape.chain_size + 1;"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_caught(fault, tmp_path):
+    text, replacement = FAULTS[fault]
+    gpu = Device(build(tmp_path, [(CHAINWISE, text, replacement)]))
+    chains = Chains("numbers", (2, 1200), torch.float32)
+    operands = {"momentum": chains.normal(), "grad": chains.normal()}
+    results = {"new_momentum": chains.empty(), "kinetic": chains.sums()}
+    with pytest.raises(AssertionError, match=r"race|bounds|initialised"):
+        chains.run(gpu, "leapfrog_end", operands, results)

@@ -121,6 +121,7 @@ class Launch {
   std::vector<Region*> regions_;  // of the running thread
   Block* inside_ = nullptr;       // whose static shared memory is in place
   Thread* running_ = nullptr;
+  bool checking_ = false;  // inside check(), which may be interrupted by its own accesses
   ucontext_t scheduler_;
   std::optional<std::string> error_;
 };
