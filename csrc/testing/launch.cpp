@@ -189,10 +189,8 @@ void Launch::fail(std::string message) {
 
 void Launch::check(std::uintptr_t at, std::size_t size, Access access, const void* code) {
   Thread& thread = *running_;
-  // The linker may have given this very function the instrumented copies of the standard library's
-  // templates; what they access while it works is no access of the kernel's.
-  if (checking_ || thread.stack->contains(at)) return;
-  checking_ = true;
+  if (checks_paused_ || thread.stack->contains(at)) return;
+  pause_checks();
   const Observer observer{{thread.block->rank * threads_per_block_ + thread.rank, grid_epoch_,
                            thread.block->epoch, thread.clocks[thread.lane()], thread.fences, 0},
                           threads_per_block_,
@@ -201,7 +199,7 @@ void Launch::check(std::uintptr_t at, std::size_t size, Access access, const voi
   if (auto error = check_access(regions_, at, size, access, observer))
     fail(*error + " (block " + std::to_string(thread.block->rank) + " thread " +
          std::to_string(thread.rank) + ")" + place(code));
-  checking_ = false;
+  checks_paused_ = false;
 }
 
 void Launch::fence() {
