@@ -208,23 +208,20 @@ def warm_up(
     state = sampler.init(x)
     if len(x) == 0:
         raise ValueError("warm_up: x has no chains to learn from; expected at least one")
-    step_size = _first_guess(sampler.step_size, state.energy, per_chain)
-    adaptation = DualAveraging.start(step_size)
+    first_guess: Tensor = _first_guess(sampler.step_size, state.energy, per_chain)
+    adaptation = DualAveraging.start(first_guess)
     moments: Moments | None = None
     window_ends = _window_ends(num_steps) if adapt_mass else []
     first_window_start = round(0.15 * num_steps)
-    info = WarmUpInfo(
-        step_size.new_empty((num_steps, *step_size.shape)),
-        step_size.new_empty((num_steps, *step_size.shape)),
-        step_size.new_empty(num_steps),
-    )
+    step_sizes, rates = first_guess.new_empty((2, num_steps, *first_guess.shape))
+    info = WarmUpInfo(step_sizes, rates, first_guess.new_empty(num_steps))
 
     if key is None:
         key = random_key(generator, device=x.device)
     for number, step_key in enumerate(split_key(key, num_steps)):
         trial = replace(sampler, step_size=adaptation.step_size)
         state, seen = trial.step(state, key=step_key, first_element=first_element)
-        divergence_rate = _mean(seen.is_divergent.to(step_size.dtype), process_group)
+        divergence_rate = _mean(seen.is_divergent.to(first_guess.dtype), process_group)
         rate = seen.acceptance_rate
         rate = rate if per_chain else _mean(rate, process_group)
         for kept, value in zip(info, (adaptation.step_size, rate, divergence_rate), strict=True):
