@@ -49,8 +49,8 @@ def to_inference_data(
     arviz = _import_arviz("to_inference_data")
     with warnings.catch_warnings():
         # It takes many short chains, the rule here, for a transposed array.
-        warnings.filterwarnings("ignore", "More chains", UserWarning)
-        if hasattr(arviz, "InferenceData"):
+        warnings.filterwarnings("ignore", "More chains|Found chain", UserWarning)
+        if arviz.__version__.startswith("0."):
             return arviz.from_dict(**groups)
         return arviz.from_dict(groups)
 
