@@ -136,9 +136,9 @@ class WarmUpInfo(NamedTuple):
     """What the adaptation saw and did, transition by transition."""
 
     step_size: Tensor
-    """[num_steps], or [num_steps, N] where each chain adapts its own."""
+    """[num_steps], the geometric mean while chains differ, or [num_steps, N] with `per_chain`."""
     acceptance_rate: Tensor
-    """Of the same shape; the mean over the chains where they share a step size."""
+    """[num_steps], the mean over the chains, or [num_steps, N] with `per_chain`."""
     divergence_rate: Tensor
     """[num_steps]: the fraction of chains whose transition was divergent."""
 
@@ -158,11 +158,14 @@ def warm_up(
 ) -> tuple[Sampler, Tensor, WarmUpInfo]:
     """Run the chains while the step size and a diagonal mass adapt to the density.
 
-    The step size follows dual averaging, with the acceptance rate averaged over all chains. The
-    inverse mass becomes the variance of each element over chains and transitions of a window: the
-    first 15% of the transitions have none, then windows double in length from 25, up to the last
-    10%, in which only the step size adapts again. A window's variance s² of n states enters as
-    (n s² + 5·10⁻³)/(n + 5), as in Stan.
+    In the first 15% of the transitions each chain follows dual averaging with a step size of its
+    own, since a chain that starts where the energy is steep would never move with the step size
+    that suits the others. Then they share one, and its acceptance rate is the mean over chains.
+
+    From there on the inverse mass becomes the variance of each element over the chains and
+    transitions of a window. Windows double in length from 25, up to the last 10%, in which only the
+    step size adapts. A window's variance s² of n states enters as (n s² + 5·10⁻³)/(n + 5), as in
+    Stan.
 
     The number of leapfrog steps stays, so a trajectory's length adapts with the step size.
 
@@ -174,7 +177,7 @@ def warm_up(
         target_acceptance: δ in (0, 1); by default 0.8 for HMC, and for MALA 0.574, the best in
             high dimensions (Roberts and Rosenthal 1998).
         adapt_mass: whether the inverse mass adapts.
-        per_chain: whether each chain adapts a step size of its own.
+        per_chain: whether each chain keeps a step size of its own to the end.
         generator: draws the key where none is given; torch's default where both are missing.
         key: int64 [seed, offset]; the transitions use `split_key(key, num_steps)`.
         first_element: number of elements in the chains of the processes before this one.
@@ -209,25 +212,31 @@ def warm_up(
     if len(x) == 0:
         raise ValueError("warm_up: x has no chains to learn from; expected at least one")
     first_guess: Tensor = _first_guess(sampler.step_size, state.energy, per_chain)
-    adaptation = DualAveraging.start(first_guess)
+    adaptation, is_pooled = DualAveraging.start(first_guess), False
     moments: Moments | None = None
-    window_ends = _window_ends(num_steps) if adapt_mass else []
-    first_window_start = round(0.15 * num_steps)
-    step_sizes, rates = first_guess.new_empty((2, num_steps, *first_guess.shape))
-    info = WarmUpInfo(step_sizes, rates, first_guess.new_empty(num_steps))
+    window_start, window_ends = round(0.15 * num_steps), _window_ends(num_steps, adapt_mass)
+    info = _empty_info(num_steps, first_guess if per_chain else first_guess.new_empty(()))
+
+    def pooled(values: Tensor) -> Tensor:
+        return values if per_chain else _mean(values, process_group)
 
     if key is None:
         key = random_key(generator, device=x.device)
     for number, step_key in enumerate(split_key(key, num_steps)):
+        if number == window_start and not per_chain:
+            adaptation, is_pooled = DualAveraging.start(pooled(adaptation.log_average).exp()), True
         trial = replace(sampler, step_size=adaptation.step_size)
         state, seen = trial.step(state, key=step_key, first_element=first_element)
-        divergence_rate = _mean(seen.is_divergent.to(first_guess.dtype), process_group)
-        rate = seen.acceptance_rate
-        rate = rate if per_chain else _mean(rate, process_group)
-        for kept, value in zip(info, (adaptation.step_size, rate, divergence_rate), strict=True):
-            kept[number].copy_(value)
-        adaptation = adaptation.update(rate, target)
-        if window_ends and number >= first_window_start:
+        rate = pooled(seen.acceptance_rate)
+        info.step_size[number].copy_(
+            adaptation.step_size if is_pooled else pooled(adaptation.log_step).exp()
+        )
+        info.acceptance_rate[number].copy_(rate)
+        info.divergence_rate[number].copy_(
+            _mean(seen.is_divergent.to(first_guess.dtype), process_group)
+        )
+        adaptation = adaptation.update(rate if is_pooled else seen.acceptance_rate, target)
+        if window_ends and number >= window_start:
             new = Moments.of(state.position)
             moments = new if moments is None else moments.merge(new)
             if number + 1 == window_ends[0]:
@@ -237,7 +246,7 @@ def warm_up(
                 adaptation, moments = DualAveraging.start(adaptation.average_step_size), None
                 del window_ends[0]
 
-    found = adaptation.average_step_size
+    found = adaptation.average_step_size if is_pooled else pooled(adaptation.log_average).exp()
     return replace(sampler, step_size=found if per_chain else found.item()), state.position, info
 
 
@@ -253,18 +262,21 @@ def _first_guess(step_size: float | Tensor, energy: Tensor, per_chain: bool) -> 
     guess = torch.as_tensor(step_size, dtype=energy.dtype, device=energy.device).flatten()
     if not bool((guess > 0).all()):
         raise ValueError(f"warm_up: the sampler's step_size is {step_size}; expected it positive")
-    if per_chain:
-        return guess.expand_as(energy)
-    if guess.numel() != 1:
+    if guess.numel() != 1 and not per_chain:
         raise ValueError(
             f"warm_up: the sampler has {guess.numel()} step sizes; expected one, or per_chain=True"
         )
-    return guess.reshape(())
+    return guess.expand_as(energy)
 
 
-def _window_ends(num_steps: int) -> list[int]:
+def _empty_info(num_steps: int, step_size: Tensor) -> WarmUpInfo:
+    step_sizes, rates = (step_size.new_empty(num_steps, *step_size.shape) for _ in range(2))
+    return WarmUpInfo(step_sizes, rates, step_size.new_empty(num_steps))
+
+
+def _window_ends(num_steps: int, adapt_mass: bool) -> list[int]:
     """After how many transitions the inverse mass changes, as Stan schedules it."""
-    if num_steps < 20:
+    if num_steps < 20 or not adapt_mass:
         return []
     end, last = round(0.15 * num_steps), round(0.9 * num_steps)
     ends, length = [], _FIRST_WINDOW
