@@ -1,8 +1,8 @@
 """Six Bayesian posteriors whose moments are known without sampling.
 
 The references are closed forms of conjugate models, or sums over grids so wide and fine that their
-error is far below any Monte Carlo error here: what can be integrated out by hand is, and what is left
-has one or two dimensions. Data are drawn with fixed seeds.
+error is far below any Monte Carlo error here: what can be integrated out by hand is, and one or two
+dimensions are left. Data are drawn with fixed seeds.
 """
 
 from dataclasses import dataclass
@@ -133,10 +133,8 @@ def autoregression():
     for t in range(2, 62):
         series.append(float(0.3 + 0.9 * series[-1] - 0.4 * series[-2] + noise[t]))
     series = torch.tensor(series, dtype=DOUBLE)
-    y, design = (
-        series[2:],
-        torch.stack([torch.ones(60, dtype=DOUBLE), series[1:-1], series[:-2]], 1),
-    )
+    design = torch.stack([torch.ones(60, dtype=DOUBLE), series[1:-1], series[:-2]], 1)
+    y = series[2:]
 
     def energy(x):
         log_std = x[:, 3]
@@ -145,20 +143,16 @@ def autoregression():
         return squares * torch.exp(-2 * log_std) / 2 + (60 - 1) * log_std + prior
 
     log_std = axis(-4, 3, 4001)
-    precision = (
-        torch.eye(3, dtype=DOUBLE) + design.T @ design * torch.exp(-2 * log_std)[:, None, None]
-    )
-    mean = torch.linalg.solve(precision, torch.exp(-2 * log_std)[:, None] * (design.T @ y))
-    evidence = (
-        -59 * log_std - torch.exp(2 * log_std) / 2 - y @ y * torch.exp(-2 * log_std) / 2
-        + 0.5 * (mean[:, None] @ precision @ mean[..., None]).flatten() - 0.5 * precision.logdet()
-    )  # fmt: skip
+    inverse = torch.exp(-2 * log_std)[:, None]
+    precision = torch.eye(3, dtype=DOUBLE) + inverse[..., None] * (design.T @ design)
+    mean = torch.linalg.solve(precision, inverse * (design.T @ y))
+    evidence = (mean[:, None] @ precision @ mean[..., None]).flatten() - precision.logdet()
+    evidence = (evidence - inverse[:, 0] * (y @ y) - torch.exp(2 * log_std)) / 2 - 59 * log_std
     variance = torch.linalg.inv(precision).diagonal(dim1=1, dim2=2)
     weights = torch.softmax(evidence, 0)
     assert weights[[0, -1]].sum() < 1e-12
-    means = weights @ torch.cat(
-        [mean, variance + mean**2, log_std[:, None], log_std.exp()[:, None]], 1
-    )
+    about_std = torch.stack([log_std, log_std.exp()], 1)
+    means = weights @ torch.cat([mean, variance + mean**2, about_std], 1)
 
     def functions(x):
         return torch.cat([x[..., :3], x[..., :3] ** 2, x[..., 3:], x[..., 3:].exp()], -1)
@@ -205,5 +199,10 @@ def eight_schools():
 
 
 POSTERIORS = (
-    linear_regression, logistic_regression, poisson_regression, mixture, autoregression, eight_schools,
-)  # fmt: skip
+    linear_regression,
+    logistic_regression,
+    poisson_regression,
+    mixture,
+    autoregression,
+    eight_schools,
+)

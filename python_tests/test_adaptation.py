@@ -104,6 +104,19 @@ class TestStepSize:
         _, after = sampler.sample(x, 100, key=key(4), return_info=True)
         assert 0.8 < after.acceptance_rate.mean() < 0.9
 
+    @pytest.mark.parametrize("adapt_mass", [True, False])
+    def test_a_chain_that_starts_where_the_energy_is_steep_comes_along(self, adapt_mass):
+        """E = ‖x‖⁴/4: at 40 the step size has to be some hundredth of the other 199 chains'."""
+        start = normal(200, 2)
+        start[17] = 40.0
+        sampler, x, _ = warm_up(
+            HMC(lambda x: x.square().sum(1).square() / 4, 0.5, 3), start, 300,
+            adapt_mass=adapt_mass, key=key(13),
+        )  # fmt: skip
+        assert x.abs().max() < 5
+        _, info = sampler.sample(x, 50, key=key(14), return_info=True)
+        assert info.acceptance_rate.mean(0).min() > 0.4
+
     def test_info_is_what_happened(self):
         _, _, info = warm_up(HMC(quadratic(), 30.0, 2), normal(500, 3), 100, key=key(5))
         assert info.step_size[0].item() == pytest.approx(30.0)

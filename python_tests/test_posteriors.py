@@ -24,7 +24,9 @@ def test_hmc(make):
     sampler = HMC(posterior.energy, 0.1, posterior.num_leapfrog)
     trajectory, info = run(posterior, sampler, 200)
     assert_means(posterior.functions(trajectory.double()).mean(0), posterior.means)
-    assert info.acceptance_rate.mean().item() == pytest.approx(0.8, abs=0.03)
+    # Near a Gaussian the rate of two leapfrog steps is 1 again at ε = √2: it may end above 0.8.
+    assert 0.75 < info.acceptance_rate.mean() < 0.95
+    assert (info.acceptance_rate.mean(0) > 0.3).all()  # no chain is stuck where it started
     assert info.is_divergent.float().mean() < 1e-3
 
 

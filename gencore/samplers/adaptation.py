@@ -213,8 +213,7 @@ def warm_up(
         raise ValueError("warm_up: x has no chains to learn from; expected at least one")
     first_guess: Tensor = _first_guess(sampler.step_size, state.energy, per_chain)
     adaptation, is_pooled = DualAveraging.start(first_guess), False
-    moments: Moments | None = None
-    window_start, window_ends = round(0.15 * num_steps), _window_ends(num_steps, adapt_mass)
+    windows = _MassWindows(num_steps if adapt_mass else 0, process_group)
     info = _empty_info(num_steps, first_guess if per_chain else first_guess.new_empty(()))
 
     def pooled(values: Tensor) -> Tensor:
@@ -223,7 +222,7 @@ def warm_up(
     if key is None:
         key = random_key(generator, device=x.device)
     for number, step_key in enumerate(split_key(key, num_steps)):
-        if number == window_start and not per_chain:
+        if number == _pooled_from(num_steps) and not per_chain:
             adaptation, is_pooled = DualAveraging.start(pooled(adaptation.log_average).exp()), True
         trial = replace(sampler, step_size=adaptation.step_size)
         state, seen = trial.step(state, key=step_key, first_element=first_element)
@@ -236,15 +235,9 @@ def warm_up(
             _mean(seen.is_divergent.to(first_guess.dtype), process_group)
         )
         adaptation = adaptation.update(rate if is_pooled else seen.acceptance_rate, target)
-        if window_ends and number >= window_start:
-            new = Moments.of(state.position)
-            moments = new if moments is None else moments.merge(new)
-            if number + 1 == window_ends[0]:
-                if process_group is not None:
-                    moments = moments.pool(process_group)
-                sampler = replace(sampler, inverse_mass=_inverse_mass(moments, state.energy.dtype))
-                adaptation, moments = DualAveraging.start(adaptation.average_step_size), None
-                del window_ends[0]
+        if (inverse_mass := windows.update(number, state.position)) is not None:
+            sampler = replace(sampler, inverse_mass=inverse_mass)
+            adaptation = DualAveraging.start(adaptation.average_step_size)
 
     found = adaptation.average_step_size if is_pooled else pooled(adaptation.log_average).exp()
     return replace(sampler, step_size=found if per_chain else found.item()), state.position, info
@@ -274,11 +267,16 @@ def _empty_info(num_steps: int, step_size: Tensor) -> WarmUpInfo:
     return WarmUpInfo(step_sizes, rates, step_size.new_empty(num_steps))
 
 
-def _window_ends(num_steps: int, adapt_mass: bool) -> list[int]:
+def _pooled_from(num_steps: int) -> int:
+    """The first transition whose chains share a step size, and whose states a window may hold."""
+    return round(0.15 * num_steps)
+
+
+def _window_ends(num_steps: int) -> list[int]:
     """After how many transitions the inverse mass changes, as Stan schedules it."""
-    if num_steps < 20 or not adapt_mass:
+    if num_steps < 20:
         return []
-    end, last = round(0.15 * num_steps), round(0.9 * num_steps)
+    end, last = _pooled_from(num_steps), round(0.9 * num_steps)
     ends, length = [], _FIRST_WINDOW
     while end + 3 * length <= last:  # this window, and room for one twice as long after it
         end += length
@@ -287,10 +285,27 @@ def _window_ends(num_steps: int, adapt_mass: bool) -> list[int]:
     return [*ends, last]
 
 
-def _inverse_mass(moments: Moments, dtype: torch.dtype) -> Tensor:
-    """The variance, shrunk where few states were seen; [1, ...], to broadcast to all chains."""
-    weight = moments.num_rows / (moments.num_rows + 5)
-    return (weight * moments.variance + 1e-3 * (1 - weight)).to(dtype).unsqueeze(0)
+class _MassWindows:
+    """The variances of the states in successive windows of a warm-up."""
+
+    def __init__(self, num_steps: int, group: "dist.ProcessGroup | None") -> None:
+        self.start, self.ends = _pooled_from(num_steps), _window_ends(num_steps)
+        self.moments: Moments | None = None
+        self.group = group
+
+    def update(self, number: int, x: Tensor) -> Tensor | None:
+        """After transition `number` to `x`: the next inverse mass [1, ...] where a window ends."""
+        if not self.ends or number < self.start:
+            return None
+        new = Moments.of(x)
+        self.moments = new if self.moments is None else self.moments.merge(new)
+        if number + 1 < self.ends[0]:
+            return None
+        moments = self.moments if self.group is None else self.moments.pool(self.group)
+        self.moments, self.ends = None, self.ends[1:]
+        weight = moments.num_rows / (moments.num_rows + 5)
+        inverse_mass = weight * moments.variance + 1e-3 * (1 - weight)
+        return inverse_mass.to(accumulation_dtype(x)).unsqueeze(0)
 
 
 def _mean(values: Tensor, group: "dist.ProcessGroup | None") -> Tensor:
