@@ -30,12 +30,14 @@ def test_hmc(make):
     assert info.is_divergent.float().mean() < 1e-3
 
 
+@pytest.mark.slow
 def test_mala():
     posterior = logistic_regression()
     trajectory, _ = run(posterior, MALA(posterior.energy, 0.01), 600)
     assert_means(posterior.functions(trajectory.double()).mean(0), posterior.means)
 
 
+@pytest.mark.slow
 def test_diagnostics_of_eight_schools():
     """Four chains: R-hat near 1, and Monte Carlo errors that cover the distance to the truth."""
     posterior = eight_schools()
@@ -49,6 +51,7 @@ def test_diagnostics_of_eight_schools():
     assert not math.isnan(table["ess_tail"].min())
 
 
+@pytest.mark.slow
 def test_four_standard_errors_can_fail():
     """A density colder by 3%, with standard deviations smaller by 1.5%, is told apart."""
     posterior = logistic_regression()
