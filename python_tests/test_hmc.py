@@ -6,7 +6,14 @@ import pytest
 import torch
 from chain_testing import Counted, assert_means, key, normal, quadratic
 
-from gencore.ops import leapfrog_end, leapfrog_start, leapfrog_step, philox_normal, split_key
+from gencore.ops import (
+    backend,
+    leapfrog_end,
+    leapfrog_start,
+    leapfrog_step,
+    philox_normal,
+    split_key,
+)
 from gencore.samplers import HMC
 from gencore.samplers.energy import energy_and_grad
 
@@ -284,6 +291,12 @@ class TestTransitions:
         last, _ = sampler.sample(x, 6, **options)
         assert torch.equal(last, states[-1])
         assert torch.equal(sampler.sample(x, 0), x)
+
+    def test_both_backends_run_the_same_chains(self):
+        sampler, x = HMC(banana, 0.2, 3), normal(50, 2, dtype=torch.float64)
+        native = sampler.sample(x, 5, key=key(22))
+        with backend("reference"):
+            torch.testing.assert_close(sampler.sample(x, 5, key=key(22)), native)
 
     def test_the_start_is_left_alone(self):
         x = normal(5, 2)
