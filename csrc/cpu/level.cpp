@@ -3,6 +3,8 @@
 #include "kernels.h"
 #include "langevin_kernel.h"
 #include "philox_kernel.h"
+#include "replica_exchange_kernel.h"
+#include "stochastic_gradient_kernel.h"
 
 namespace gencore {
 inline namespace GENCORE_LEVEL {
@@ -35,6 +37,14 @@ struct Tangent {
   static constexpr auto run = langevin_tangent_range<T>;
 };
 template <class T>
+struct Sghmc {
+  static constexpr auto run = sghmc_step_range<T>;
+};
+template <class T>
+struct RiemannianLangevin {
+  static constexpr auto run = riemannian_langevin_step_range<T>;
+};
+template <class T>
 struct Normal {
   static constexpr auto run = philox_normal_range<T>;
 };
@@ -42,6 +52,11 @@ struct Normal {
 void philox_fill(const PhiloxFill& args, std::int64_t begin, std::int64_t end) {
   if (args.words) return philox_word_range(args, begin, end);
   by_dtype<Normal>(args, begin, end);
+}
+
+void replica_swap(const ReplicaSwap& args, std::int64_t begin, std::int64_t end) {
+  if (args.energy_dtype == Dtype::kFloat64) return replica_swap_range<double>(args, begin, end);
+  replica_swap_range<float>(args, begin, end);
 }
 
 #define GENCORE_STRING_(name) #name
@@ -55,6 +70,9 @@ const cpu::KernelTable kernel_table = {
     .langevin_step = by_dtype<Step, LangevinStep>,
     .langevin_backward = by_dtype<Backward, LangevinBackward>,
     .langevin_tangent = by_dtype<Tangent, LangevinTangent>,
+    .sghmc_step = by_dtype<Sghmc, SghmcStep>,
+    .riemannian_langevin_step = by_dtype<RiemannianLangevin, RiemannianLangevinStep>,
+    .replica_swap = replica_swap,
     .philox_fill = philox_fill,
 };
 

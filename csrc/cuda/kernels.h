@@ -10,6 +10,9 @@ namespace gencore::cuda {
 void langevin_step(const LangevinStep& args, void* stream);
 void langevin_backward(const LangevinBackward& args, void* stream);
 void langevin_tangent(const LangevinTangent& args, void* stream);
+void sghmc_step(const SghmcStep& args, void* stream);
+void riemannian_langevin_step(const RiemannianLangevinStep& args, void* stream);
+void replica_swap(const ReplicaSwap& args, void* stream);
 void philox_fill(const PhiloxFill& args, void* stream);
 
 // torch's current stream on a device.

@@ -63,6 +63,70 @@ struct LangevinTangent : LangevinArguments {
   void* out;
 };
 
+// A coefficient of every element: values[(element / run) % count], of the accumulation dtype, or
+// the number where there are no values. One a chain has runs of a chain's size, one a dimension of
+// a chain runs of one element.
+struct Coefficient {
+  const void* values;
+  std::int64_t count;
+  std::int64_t run;
+  double number;
+
+  GENCORE_HD bool is_zero() const { return values == nullptr && number == 0.0; }
+};
+
+struct SghmcStep {
+  Dtype dtype;
+  std::int64_t numel;
+  const void* x;
+  const void* momentum;
+  const void* grad;
+  NoiseSource noise;
+  Coefficient step_size;
+  Coefficient friction;
+  Coefficient inverse_mass;
+  Coefficient noise_scale;
+  void* x_out;
+  void* momentum_out;
+
+  GENCORE_HD bool has_noise() const { return noise.tensor != nullptr || !noise_scale.is_zero(); }
+};
+
+// A null correction is zero.
+struct RiemannianLangevinStep {
+  Dtype dtype;
+  std::int64_t numel;
+  const void* x;
+  const void* grad;
+  const void* metric;
+  const void* correction;
+  NoiseSource noise;
+  Coefficient step_size;
+  void* out;
+
+  GENCORE_HD bool has_noise() const { return noise.tensor != nullptr || !step_size.is_zero(); }
+};
+
+// Replica r of chain n is row r * chains + n. `numel` counts the pairs (r, r + 1), r = parity,
+// parity + 2, ..., of all chains: pair k of chain n is number k * chains + n. A uniform is entry
+// [r, n] of an array, or else element first + n (replicas - 1) + r of the key's Philox stream.
+struct ReplicaSwap {
+  Dtype energy_dtype;  // kFloat64 or kFloat32
+  std::int64_t numel;
+  std::int64_t replicas;
+  std::int64_t chains;
+  std::int64_t parity;
+  std::int64_t row_bytes;  // of one chain in x and grad
+  void* x;
+  void* grad;  // may be null
+  void* energy;
+  const double* inverse_temperature;
+  const double* uniform;
+  const std::int64_t* key;
+  std::int64_t first;
+  bool* is_accepted;  // one a row, false beforehand
+};
+
 // Writes normals of `dtype`, or the raw 32-bit words as int64.
 struct PhiloxFill {
   Dtype dtype;

@@ -17,12 +17,14 @@ namespace gencore {
 // Below this many elements a second thread costs more than it brings.
 inline constexpr std::int64_t kParallelGrain = 16384;
 
-// Calls the CPU kernel over ranges of elements on torch's threads, or launches the CUDA kernel.
+// Calls the CPU kernel over ranges of at least `grain` elements on torch's threads, or launches the
+// CUDA kernel.
 template <class Arguments>
 void launch(
     const Tensor& on, const Arguments& args,
     void (*const cpu::KernelTable::*cpu_kernel)(const Arguments&, std::int64_t, std::int64_t),
-    [[maybe_unused]] std::type_identity_t<void (*)(const Arguments&, void* stream)> cuda_kernel) {
+    [[maybe_unused]] std::type_identity_t<void (*)(const Arguments&, void* stream)> cuda_kernel,
+    std::int64_t grain = kParallelGrain) {
   if (args.numel == 0) return;
 #ifdef GENCORE_CUDA
   if (!on.is_cpu()) {
@@ -32,10 +34,10 @@ void launch(
   }
 #endif
   const auto kernel = cpu::kernels().*cpu_kernel;
-  if (args.numel <= kParallelGrain) return kernel(args, 0, args.numel);
-  torch::stable::parallel_for(
-      0, args.numel, kParallelGrain,
-      [&](std::int64_t begin, std::int64_t end) { kernel(args, begin, end); });
+  if (args.numel <= grain) return kernel(args, 0, args.numel);
+  torch::stable::parallel_for(0, args.numel, grain, [&](std::int64_t begin, std::int64_t end) {
+    kernel(args, begin, end);
+  });
 }
 
 }  // namespace gencore

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "coefficients.h"
 #include "dispatch.h"
 #include "tensors.h"
 
@@ -36,14 +37,7 @@ void check_scalars(const char* op, double step_size, double noise_scale) {
 
 const void* per_chain(const OptionalTensor& values, const Tensor& like, const char* op) {
   if (!values) return nullptr;
-  const ScalarType wanted =
-      like.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-  STD_TORCH_CHECK(values->scalar_type() == wanted && values->is_contiguous(), op,
-                  ": per-chain coefficients must be contiguous and of the accumulation dtype");
-  STD_TORCH_CHECK(same_device(*values, like), op,
-                  ": per-chain coefficients and x are on different devices");
-  STD_TORCH_CHECK(values->numel() > 0 && like.numel() % values->numel() == 0, op,
-                  ": per-chain coefficients do not divide x into chains");
+  check_coefficient(*values, like, op);
   return values->const_data_ptr();
 }
 
@@ -111,23 +105,6 @@ Tensor langevin_step(Tensor x, Tensor grad, OptionalTensor noise, OptionalTensor
   run_step("langevin_step", out_c, x_c, grad, noise, settings);
   torch::stable::copy_(out, out_c);
   return out;
-}
-
-// Whether writing elements [0, n) of contiguous memory would change elements of an operand that are
-// read later: the two share memory, but not element for element.
-bool overwrites(const void* out, std::size_t out_bytes, const void* operand, std::size_t bytes) {
-  if (out == operand && out_bytes == bytes) return false;
-  const auto from = reinterpret_cast<std::uintptr_t>(out);
-  const auto operand_from = reinterpret_cast<std::uintptr_t>(operand);
-  return from < operand_from + bytes && operand_from < from + out_bytes;
-}
-
-bool overwrites(const Tensor& out, const Tensor& operand) {
-  if (!operand.is_contiguous()) return false;  // copied beforehand
-  const auto bytes = [](const Tensor& t) {
-    return static_cast<std::size_t>(t.numel()) * t.element_size();
-  };
-  return overwrites(out.const_data_ptr(), bytes(out), operand.const_data_ptr(), bytes(operand));
 }
 
 void langevin_step_inplace(Tensor x, Tensor grad, OptionalTensor noise, OptionalTensor key,

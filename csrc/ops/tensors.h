@@ -93,6 +93,50 @@ inline const void* data(const std::optional<Tensor>& tensor) {
   return tensor ? tensor->const_data_ptr() : nullptr;
 }
 
+// Whether writing elements [0, n) of contiguous memory would change elements of an operand that are
+// read later: the two share memory, but not element for element.
+inline bool overwrites(const void* out, std::size_t out_bytes, const void* operand,
+                       std::size_t bytes) {
+  if (out == operand && out_bytes == bytes) return false;
+  const auto from = reinterpret_cast<std::uintptr_t>(out);
+  const auto operand_from = reinterpret_cast<std::uintptr_t>(operand);
+  return from < operand_from + bytes && operand_from < from + out_bytes;
+}
+
+inline bool overwrites(const Tensor& out, const Tensor& operand) {
+  if (!operand.is_contiguous()) return false;  // copied beforehand
+  const auto bytes = [](const Tensor& t) {
+    return static_cast<std::size_t>(t.numel()) * t.element_size();
+  };
+  return overwrites(out.const_data_ptr(), bytes(out), operand.const_data_ptr(), bytes(operand));
+}
+
+inline bool overwrites(const Tensor& out, const std::optional<Tensor>& operand) {
+  return operand && overwrites(out, *operand);
+}
+
+// Where a kernel writes a result: its own memory if that is contiguous and `direct` allows it, else
+// contiguous memory that finish() copies from.
+class Target {
+ public:
+  explicit Target(Tensor result, bool direct = true)
+      : result_(std::move(result)),
+        written_(direct && result_.is_contiguous()
+                     ? result_
+                     : with_huge_pages(torch::stable::new_empty(result_, result_.sizes()))) {}
+
+  void* data() const { return written_.mutable_data_ptr(); }
+
+  Tensor finish() {
+    if (written_.get() != result_.get()) torch::stable::copy_(result_, written_);
+    return result_;
+  }
+
+ private:
+  Tensor result_;
+  Tensor written_;
+};
+
 // A tensor argument of a boxed call, owned but not wrapped.
 class Operand {
  public:

@@ -16,4 +16,7 @@
 HOST_EXECUTOR_KERNEL(langevin_step, LangevinStep)
 HOST_EXECUTOR_KERNEL(langevin_backward, LangevinBackward)
 HOST_EXECUTOR_KERNEL(langevin_tangent, LangevinTangent)
+HOST_EXECUTOR_KERNEL(sghmc_step, SghmcStep)
+HOST_EXECUTOR_KERNEL(riemannian_langevin_step, RiemannianLangevinStep)
+HOST_EXECUTOR_KERNEL(replica_swap, ReplicaSwap)
 HOST_EXECUTOR_KERNEL(philox_fill, PhiloxFill)

@@ -3,6 +3,9 @@
 from gencore.ops.backend import backend
 from gencore.ops.langevin import langevin_step, langevin_step_
 from gencore.ops.random import philox_normal, philox_words, random_key, split_key
+from gencore.ops.replica_exchange import replica_swap_
+from gencore.ops.riemannian_langevin import riemannian_langevin_step, riemannian_langevin_step_
+from gencore.ops.sghmc import sghmc_step, sghmc_step_
 
 __all__ = [
     "backend",
@@ -11,5 +14,10 @@ __all__ = [
     "philox_normal",
     "philox_words",
     "random_key",
+    "replica_swap_",
+    "riemannian_langevin_step",
+    "riemannian_langevin_step_",
+    "sghmc_step",
+    "sghmc_step_",
     "split_key",
 ]

@@ -14,9 +14,13 @@ from gencore.ops.extension import native
 __all__ = [
     "accumulation_dtype",
     "bounds",
+    "check_coefficient",
+    "check_distinct",
+    "check_fake_devices",
     "check_key",
     "check_like",
     "check_native_device",
+    "check_not_differentiated",
     "check_overlap",
     "check_state",
     "clip_bound",
@@ -25,6 +29,7 @@ __all__ = [
     "number",
     "per_chain",
     "shape",
+    "wants_grad",
 ]
 
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -78,17 +83,56 @@ def check_like(op: str, x: Tensor, other: Tensor, name: str) -> None:
         raise ValueError(f"{op}: {name} is on {other.device}, x on {x.device}")
 
 
-def check_overlap(op: str, x: Tensor) -> None:
+def check_overlap(op: str, x: Tensor, name: str = "x") -> None:
     """Raise unless ``x`` can be written to: each of its elements has a place of its own."""
     if x.is_neg():
-        raise ValueError(f"{op}: x is a lazily negated view; pass x.resolve_neg()")
+        raise ValueError(f"{op}: {name} is a lazily negated view; pass {name}.resolve_neg()")
     if x.is_contiguous():
         return
     if any(stride == 0 and size > 1 for stride, size in zip(x.stride(), x.shape, strict=True)):
         raise ValueError(
-            f"{op}: x, of shape {list(x.shape)} and strides {list(x.stride())}, repeats elements; "
+            f"{op}: {name}, of shape {list(x.shape)} and strides {list(x.stride())}, repeats "
+            "elements; "
             "clone it before writing to it"
         )
+
+
+def check_not_differentiated(op: str, instead: str | None = None, **tensors: Tensor | None) -> None:
+    """Raise where autograd would have to differentiate ``op``, which works in place."""
+    if not torch.is_grad_enabled():
+        return
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.requires_grad:
+            rather = f", or use {instead}" if instead else ""
+            raise ValueError(
+                f"{op}: works in place and is not differentiable, but {name} requires grad; "
+                f"call it under torch.no_grad(){rather}"
+            )
+
+
+def check_fake_devices(op: str, x: Tensor, arguments: Sequence[Any]) -> None:
+    """Raise where an in-place step with a meta tensor would silently do nothing."""
+    for tensor in arguments:
+        if isinstance(tensor, Tensor) and tensor.device != x.device:
+            raise RuntimeError(f"{op}: a tensor is on {tensor.device}, x on {x.device}")
+
+
+def wants_grad(*tensors: Tensor | None) -> bool:
+    """Whether autograd has to record an operator on these tensors."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def check_distinct(op: str, name: str, a: Tensor, other: str, b: Tensor) -> None:
+    """Raise where ``a`` and ``b``, both to be written to, are visibly the same memory."""
+    if torch.compiler.is_compiling() or not (a.is_contiguous() and b.is_contiguous()):
+        return
+    if a.device.type == "meta" or a.numel() == 0 or b.numel() == 0:
+        return
+    begins, ends = (
+        [t.data_ptr() + end * t.numel() * t.element_size() for t in (a, b)] for end in (0, 1)
+    )
+    if max(begins) < min(ends):
+        raise ValueError(f"{op}: {name} and {other} share memory, but each is written to")
 
 
 def check_key(op: str, key: Tensor) -> None:
@@ -158,10 +202,10 @@ def number(op: str, name: str, value: Any) -> float:
     return number
 
 
-def per_chain(op: str, name: str, value: float | Tensor, x: Tensor) -> Tensor | None:
-    """A coefficient given as a tensor: one entry a chain, in the accumulation dtype."""
-    if not isinstance(value, Tensor):
-        return None
+def check_coefficient(
+    op: str, name: str, value: Tensor, x: Tensor, *, positive: bool = False
+) -> None:
+    """Raise unless ``value`` holds finite numbers, none negative, that need no derivative."""
     _check_strided(op, value, name)
     if value.is_complex():
         raise TypeError(f"{op}: {name} is {value.dtype}, expected real numbers")
@@ -169,6 +213,21 @@ def per_chain(op: str, name: str, value: float | Tensor, x: Tensor) -> Tensor | 
         raise ValueError(f"{op}: {name} requires grad, but the step is not differentiable in it")
     if value.device != x.device:
         raise ValueError(f"{op}: {name} is on {value.device}, x on {x.device}")
+    # Values on a GPU are not looked at: that would stop the host.
+    if value.device.type == "cpu" and not torch.compiler.is_compiling():
+        wrong = ~(((value > 0) if positive else (value >= 0)) & (value < math.inf))
+        if bool(wrong.any()):
+            wanted = "positive" if positive else "not negative"
+            raise ValueError(
+                f"{op}: {name} must be finite and {wanted}, got {value[wrong][0].item()}"
+            )
+
+
+def per_chain(op: str, name: str, value: float | Tensor, x: Tensor) -> Tensor | None:
+    """A coefficient given as a tensor: one entry a chain, in the accumulation dtype."""
+    if not isinstance(value, Tensor):
+        return None
+    check_coefficient(op, name, value, x)
     leading = list(value.shape)
     while leading and leading[-1] == 1:
         leading.pop()
@@ -177,13 +236,6 @@ def per_chain(op: str, name: str, value: float | Tensor, x: Tensor) -> Tensor | 
             f"{op}: {name} has shape {list(value.shape)}, which are not the leading dimensions of "
             f"x, of shape {list(x.shape)}"
         )
-    # Values on a GPU are not looked at: that would stop the host.
-    if value.device.type == "cpu" and not torch.compiler.is_compiling():
-        wrong = ~((value >= 0) & (value < math.inf))
-        if bool(wrong.any()):
-            raise ValueError(
-                f"{op}: {name} must be finite and not negative, got {value[wrong][0].item()}"
-            )
     return value.detach().to(accumulation_dtype(x)).contiguous().view(-1)
 
 

@@ -11,8 +11,9 @@ from gencore.ops.backend import state
 from gencore.ops.checks import (
     accumulation_dtype,
     bounds,
-    check_key,
+    check_fake_devices,
     check_like,
+    check_not_differentiated,
     check_overlap,
     check_state,
     clip_bound,
@@ -21,7 +22,7 @@ from gencore.ops.checks import (
     number,
     per_chain,
 )
-from gencore.ops.random import draw_key, random_key, reference_normal, thread_key
+from gencore.ops.random import noise_key, random_key, reference_normal, thread_key
 
 __all__ = ["langevin_step", "langevin_step_"]
 
@@ -197,13 +198,7 @@ def langevin_step_(
         noise, generator, key, first_element,
     )  # fmt: skip
     check_overlap("langevin_step_", x)
-    if torch.is_grad_enabled() and (
-        x.requires_grad or grad.requires_grad or (noise is not None and noise.requires_grad)
-    ):
-        raise ValueError(
-            "langevin_step_: works in place and is not differentiable, but x, grad or noise "
-            "requires grad; call it under torch.no_grad(), or use langevin_step"
-        )
+    check_not_differentiated("langevin_step_", "langevin_step", x=x, grad=grad, noise=noise)
     if state.reference:
         with torch.no_grad():
             return x.copy_(_reference(x, grad, noise, settings))
@@ -255,13 +250,8 @@ def _settings(
     clip = clip_bound(op, "grad_clamp", grad_clamp)
     low, high = bounds(op, clamp)
     first_element = index(op, "first_element", first_element)
-    if key is not None:
-        check_key(op, key)
-        if key.device != x.device:
-            raise ValueError(f"{op}: key is on {key.device}, x on {x.device}")
-        key = key.contiguous()
-    elif noise is None and (noise_scales is not None or noise_number > 0.0):
-        key = draw_key(op, generator, x.device)
+    is_noisy = noise_scales is not None or noise_number > 0.0
+    key = noise_key(op, x, noise, key, generator, needed=is_noisy)
     return _Settings(
         key, step_sizes, noise_scales, step_number, noise_number,
         prior, clip, low, high, first_element,
@@ -387,9 +377,7 @@ def _(x: Tensor, *_: Any) -> Tensor:
 @torch.library.register_fake("gencore::langevin_step_")
 @torch.library.register_fake("gencore::langevin_step_.plain")
 def _(x: Tensor, *rest: Any) -> None:
-    for tensor in rest:  # else a step with a meta tensor would silently do nothing
-        if isinstance(tensor, Tensor) and tensor.device != x.device:
-            raise RuntimeError(f"langevin_step_: a tensor is on {tensor.device}, x on {x.device}")
+    check_fake_devices("langevin_step_", x, rest)
 
 
 @torch.library.register_fake("gencore::langevin_step_backward")

@@ -78,6 +78,27 @@ def draw_key(op: str, generator: torch.Generator | None, device: torch.device | 
     return torch.empty(2, dtype=torch.int64, device=device).random_(generator=generator)
 
 
+def noise_key(
+    op: str,
+    x: Tensor,
+    given: Tensor | None,
+    key: Tensor | None,
+    generator: torch.Generator | None,
+    *,
+    needed: bool = True,
+) -> Tensor | None:
+    """The key of what ``op`` draws beside ``x``: the caller's, checked, or a new one.
+
+    None where nothing is drawn, because the numbers are given or have no weight.
+    """
+    if key is not None:
+        check_key(op, key)
+        if key.device != x.device:
+            raise ValueError(f"{op}: key is on {key.device}, x on {x.device}")
+        return key.contiguous()
+    return draw_key(op, generator, x.device) if needed and given is None else None
+
+
 def split_key(key: Tensor, num: int) -> tuple[Tensor, ...]:
     """Keys of ``num`` successive draws: ``(seed, draw), (seed, draw + 1), …``, one a chain step.
 
