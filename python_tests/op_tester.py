@@ -100,9 +100,9 @@ class OpTester:
         for name in ("native", "reference"):
             tensors = self.tensors(variant, shape, dtype, device)
             leaves = [t.requires_grad_() for n, t in tensors.items() if n in self.differentiable]
-            weights = torch.linspace(-1, 1, leaves[0].numel(), device=device, dtype=dtype)
             with backend(name):
                 result = self.call(variant, tensors)
+                weights = torch.linspace(-1, 1, result.numel(), device=device, dtype=dtype)
                 grads.append(torch.autograd.grad(result, leaves, weights.view(result.shape)))
         for ours, reference in zip(*grads, strict=True):
             torch.testing.assert_close(ours, reference, **TOLERANCE[dtype])

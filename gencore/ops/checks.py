@@ -85,7 +85,7 @@ def check_like(op: str, x: Tensor, other: Tensor, name: str) -> None:
 
 def check_overlap(op: str, x: Tensor, name: str = "x") -> None:
     """Raise unless ``x`` can be written to: each of its elements has a place of its own."""
-    if x.is_neg():
+    if not torch.compiler.is_compiling() and x.is_neg():
         raise ValueError(f"{op}: {name} is a lazily negated view; pass {name}.resolve_neg()")
     if x.is_contiguous():
         return

@@ -30,7 +30,7 @@ class Coefficient(NamedTuple):
         if self.values is None or numel == 0:
             return self.number
         entries = self.values.repeat_interleave(self.run or numel // self.values.numel())
-        return entries.repeat(numel // entries.numel()).view(*shape)
+        return entries.repeat(numel // entries.numel()).view(tuple(shape))
 
 
 def coefficient(op: str, name: str, value: Any, x: Tensor) -> Coefficient:
@@ -63,7 +63,7 @@ def inverse_mass(op: str, value: Any, x: Tensor) -> Coefficient:
         )
     if x.numel() == 0:
         return Coefficient(None, 1.0)
-    value = value.reshape(*[1] * (x.dim() - value.dim()), *value.shape)
+    value = value.reshape([1] * (x.dim() - value.dim()) + list(value.shape))
     # Where the varying dimensions are neighbours, their entries repeat with a run and a period.
     varying = [axis for axis, size in enumerate(value.shape) if size > 1]
     first, last = (varying[0], varying[-1] + 1) if varying else (x.dim(), x.dim())
