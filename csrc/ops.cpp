@@ -2,17 +2,28 @@
 // shape functions in gencore/ops/.
 #include <torch/csrc/stable/library.h>
 
+#include <string>
+
 // What a Langevin step needs beside its tensors, in the order of every schema of the family.
 #define GENCORE_LANGEVIN_SETTINGS                                                 \
   "Tensor? key, Tensor? step_sizes, Tensor? noise_scales, float step_size, "      \
   "float noise_scale, float prior_precision, float grad_clamp, float clamp_min, " \
   "float clamp_max, int first_element"
 
+// What a leapfrog step needs beside its tensors: step sizes [N], inverse masses [1 or N, 1 or D],
+// and the numbers in force where they are missing.
+#define GENCORE_LEAPFROG_COEFFICIENTS \
+  "Tensor? step_sizes, Tensor? inverse_masses, float step_size, float inverse_mass"
+
+#define GENCORE_METROPOLIS_PROPOSAL                                                 \
+  "Tensor proposal, Tensor proposal_grad, Tensor proposal_energy, Tensor kinetic, " \
+  "Tensor proposal_kinetic, Tensor? uniform, Tensor? key, int first_chain, float max_energy_error"
+
 // A coefficient is a tensor or, where that is missing, the number of the same name.
 #define GENCORE_SGHMC_SETTINGS                                                       \
   "Tensor grad, Tensor? noise, Tensor? key, Tensor? step_sizes, Tensor? frictions, " \
   "Tensor? inverse_masses, Tensor? noise_scales, float step_size, float friction, "  \
-  "float inverse_mass, float noise_scale, int inverse_mass_run, int first_element"
+  "float inverse_mass, float noise_scale, int first_element"
 #define GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS                                     \
   "Tensor grad, Tensor metric, Tensor? correction, Tensor? noise, Tensor? key, " \
   "Tensor? step_sizes, float step_size, int first_element"
@@ -37,6 +48,31 @@ STABLE_TORCH_LIBRARY(gencore, m) {
       "langevin_step_tangent(Tensor like, Tensor? x_tangent, Tensor? grad_tangent, "
       "Tensor? noise_tangent, Tensor? x, Tensor? grad, Tensor? noise, " GENCORE_LANGEVIN_SETTINGS
       ") -> Tensor");
+  for (const char* overload : {"", ".no_autograd"}) {
+    const std::string name(overload);
+    m.def(("leapfrog_start" + name +
+           "(Tensor x, Tensor grad, Tensor? noise, Tensor? key, " GENCORE_LEAPFROG_COEFFICIENTS
+           ", int first_element) -> (Tensor, Tensor, Tensor)")
+              .c_str());
+    m.def(("leapfrog_step" + name +
+           "(Tensor x, Tensor momentum, Tensor grad, " GENCORE_LEAPFROG_COEFFICIENTS
+           ") -> (Tensor, Tensor)")
+              .c_str());
+    m.def(("leapfrog_end" + name +
+           "(Tensor momentum, Tensor grad, " GENCORE_LEAPFROG_COEFFICIENTS ") -> (Tensor, Tensor)")
+              .c_str());
+  }
+  m.def(
+      "leapfrog_step_(Tensor(a!) x, Tensor(b!) momentum, Tensor "
+      "grad, " GENCORE_LEAPFROG_COEFFICIENTS ") -> ()");
+  m.def(
+      "leapfrog_step_.plain(Tensor(a!) x, Tensor(b!) momentum, Tensor grad, float step_size, "
+      "float inverse_mass) -> ()");
+  m.def("metropolis_accept(Tensor x, Tensor grad, Tensor energy, " GENCORE_METROPOLIS_PROPOSAL
+        ") -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "metropolis_accept_(Tensor(a!) x, Tensor(b!) grad, Tensor(c!) "
+      "energy, " GENCORE_METROPOLIS_PROPOSAL ") -> (Tensor, Tensor, Tensor)");
   m.def("sghmc_step(Tensor x, Tensor momentum, " GENCORE_SGHMC_SETTINGS ") -> (Tensor, Tensor)");
   m.def("sghmc_step.no_autograd(Tensor x, Tensor momentum, " GENCORE_SGHMC_SETTINGS
         ") -> (Tensor, Tensor)");

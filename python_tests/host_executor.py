@@ -18,6 +18,8 @@ from torch import Tensor
 CSRC = Path(__file__).parents[1] / "csrc"
 KERNELS = (
     "cuda/langevin.cu",
+    "cuda/leapfrog.cu",
+    "cuda/metropolis.cu",
     "cuda/philox.cu",
     "cuda/replica_exchange.cu",
     "cuda/stochastic_gradient.cu",
@@ -151,47 +153,3 @@ class PhiloxFill(ctypes.Structure):
 
 
 STRUCTURES["philox_fill"] = PhiloxFill
-
-
-class Coefficient(ctypes.Structure):
-    _fields_ = [
-        ("values", ctypes.c_void_p), ("count", ctypes.c_int64), ("run", ctypes.c_int64),
-        ("number", ctypes.c_double),
-    ]  # fmt: skip
-
-
-def _pointers(*names: str) -> list[tuple[str, type]]:
-    return [(name, ctypes.c_void_p) for name in names]
-
-
-class SghmcStep(ctypes.Structure):
-    _fields_ = [
-        ("dtype", ctypes.c_int), ("numel", ctypes.c_int64),
-        *_pointers("x", "momentum", "grad"), ("noise", Noise),
-        *((name, Coefficient) for name in ("step_size", "friction", "inverse_mass", "noise_scale")),
-        *_pointers("x_out", "momentum_out"),
-    ]  # fmt: skip
-
-
-class RiemannianLangevinStep(ctypes.Structure):
-    _fields_ = [
-        ("dtype", ctypes.c_int), ("numel", ctypes.c_int64),
-        *_pointers("x", "grad", "metric", "correction"), ("noise", Noise),
-        ("step_size", Coefficient), *_pointers("out"),
-    ]  # fmt: skip
-
-
-class ReplicaSwap(ctypes.Structure):
-    _fields_ = [
-        ("energy_dtype", ctypes.c_int),
-        *((n, ctypes.c_int64) for n in ("numel", "replicas", "chains", "parity", "row_bytes")),
-        *_pointers("x", "grad", "energy", "inverse_temperature", "uniform", "key"),
-        ("first", ctypes.c_int64), *_pointers("is_accepted"),
-    ]  # fmt: skip
-
-
-STRUCTURES |= {
-    "sghmc_step": SghmcStep,
-    "riemannian_langevin_step": RiemannianLangevinStep,
-    "replica_swap": ReplicaSwap,
-}

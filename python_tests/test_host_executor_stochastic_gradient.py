@@ -4,18 +4,7 @@ import ctypes
 
 import pytest
 import torch
-from host_executor import (
-    DTYPES,
-    STRUCTURES,
-    Coefficient,
-    Device,
-    Noise,
-    ReplicaSwap,
-    RiemannianLangevinStep,
-    SghmcStep,
-    build,
-    compiler,
-)
+from host_executor import DTYPES, Device, Noise, build, compiler
 from op_tester import TOLERANCE
 
 from gencore.ops import replica_swap_, riemannian_langevin_step, sghmc_step
@@ -26,6 +15,40 @@ pytestmark = [
     pytest.mark.skipif(compiler() is None, reason="needs g++, in PATH or named by CXX"),
 ]
 
+
+def structure(name: str, *fields: tuple[str, type]) -> type[ctypes.Structure]:
+    return type(name, (ctypes.Structure,), {"_fields_": fields})
+
+
+def pointers(*names: str) -> list[tuple[str, type]]:
+    return [(name, ctypes.c_void_p) for name in names]
+
+
+Coefficient = structure(
+    "Coefficient", *pointers("values"), ("number", ctypes.c_double),
+    ("chain_stride", ctypes.c_int64), ("element_stride", ctypes.c_int64),
+)  # fmt: skip
+_COMMON = [("dtype", ctypes.c_int), ("numel", ctypes.c_int64), ("chain_size", ctypes.c_int64)]
+SghmcStep = structure(
+    "SghmcStep", *_COMMON, *pointers("x", "momentum", "grad"), ("noise", Noise),
+    *((name, Coefficient) for name in ("step_size", "friction", "inverse_mass", "noise_scale")),
+    *pointers("new_position", "new_momentum"),
+)  # fmt: skip
+RiemannianLangevinStep = structure(
+    "RiemannianLangevinStep", *_COMMON, *pointers("x", "grad", "metric", "correction"),
+    ("noise", Noise), ("step_size", Coefficient), *pointers("out"),
+)  # fmt: skip
+ReplicaSwap = structure(
+    "ReplicaSwap", ("energy_dtype", ctypes.c_int),
+    *((name, ctypes.c_int64) for name in ("pairs", "replicas", "chains", "parity", "row_bytes")),
+    *pointers("x", "grad", "energy", "inverse_temperature", "uniform", "key"),
+    ("first", ctypes.c_int64), *pointers("is_accepted"),
+)  # fmt: skip
+STRUCTURES = {
+    "sghmc_step": SghmcStep,
+    "riemannian_langevin_step": RiemannianLangevinStep,
+    "replica_swap": ReplicaSwap,
+}
 SIZES = (0, 1, 3, 5, 1023, 1024, 1030)
 KEY = (11, 7)
 
@@ -46,10 +69,12 @@ def pointer(tensor: torch.Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def coefficient(value: float | torch.Tensor, run: int = 1) -> Coefficient:
-    if isinstance(value, torch.Tensor):
-        return Coefficient(value.data_ptr(), value.numel(), run, 1.0)
-    return Coefficient(None, 1, 1, value)
+def coefficient(value: float | torch.Tensor) -> ctypes.Structure:
+    """A number, or a tensor [1 or N, 1 or D]."""
+    if not isinstance(value, torch.Tensor):
+        return Coefficient(None, value, 0, 0)
+    rows, columns = value.shape
+    return Coefficient(value.data_ptr(), 1.0, 0 if rows == 1 else columns, 0 if columns == 1 else 1)
 
 
 def run(gpu: Device, name: str, args: ctypes.Structure, read, written) -> None:
@@ -78,25 +103,22 @@ def test_sghmc_equals_the_cpu_kernel(gpu, variant, dtype):
         key, first = torch.tensor(KEY), 6 if variant == "key" else 0
         chains = 5 if size % 5 == 0 and size > 0 else 1
         wide = torch.float64 if dtype == torch.float64 else torch.float32
-        step, friction, mass, scale, runs = 0.2, 1.5, 0.7, 0.4, (1, 1)
+        step, friction, mass, scale = 0.2, 1.5, 0.7, 0.4
         if variant == "per chain":
-            step, friction, scale = (0.1 + torch.rand(3, chains, dtype=wide)).unbind(0)
-            runs = (max(size // chains, 1), 1)
+            step, friction, scale = (0.1 + torch.rand(3, chains, 1, dtype=wide)).unbind(0)
         if variant == "diagonal" and size > 0:
             mass = 0.5 + torch.rand(1, size // chains, dtype=wide)
         given = noise if variant == "given noise" else None
         outputs = [x, momentum] if shift else [torch.full_like(t, torch.nan) for t in (x, momentum)]
-        shape = (chains, -1) if size else (0,)
+        shape = (chains, -1) if size else (0, 1)
         expected = sghmc_step(
             x.view(shape), momentum.view(shape), grad.view(shape), step, friction, mass, scale,
             noise=None if given is None else given.view(shape), key=key, first_element=first,
         )  # fmt: skip
         args = SghmcStep(
-            DTYPES[dtype], size, pointer(x), pointer(momentum), pointer(grad),
+            DTYPES[dtype], size, max(size // chains, 1), *map(pointer, (x, momentum, grad)),
             Noise(pointer(given), pointer(key), first),
-            coefficient(step, runs[0]), coefficient(friction, runs[0]),
-            coefficient(mass, runs[1]), coefficient(scale, runs[0]),
-            *map(pointer, outputs),
+            *map(coefficient, (step, friction, mass, scale)), *map(pointer, outputs),
         )  # fmt: skip
         read = [x, momentum, grad, given, key, step, friction, mass, scale]
         run(gpu, "sghmc_step", args, read, outputs)
@@ -120,7 +142,7 @@ def test_riemannian_langevin_equals_the_cpu_kernel(gpu, variant, dtype):
             x, grad, metric, correction, step, noise=given, key=key, first_element=first
         )
         args = RiemannianLangevinStep(
-            DTYPES[dtype], size, *map(pointer, (x, grad, metric, correction)),
+            DTYPES[dtype], size, max(size, 1), *map(pointer, (x, grad, metric, correction)),
             Noise(pointer(given), pointer(key), first), coefficient(step), pointer(out),
         )  # fmt: skip
         read = [x, grad, metric, correction, given, key]

@@ -1,49 +1,43 @@
-// Coefficients spread to one entry an element, so that a loop is the same for a number, one value a
-// chain and one value an element.
+// A coefficient that may differ from chain to chain and from element to element, spread to one
+// entry an element of a block, so that the loops over it are the same in all cases.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 
-#include "../ops/arguments.h"
-#include "philox_block.h"
+#include "traverse.h"
 
 namespace gencore {
 inline namespace GENCORE_LEVEL {
 
-// out[k] = values[((at + k) / run) % period] for k in [0, count).
 template <class A>
-inline void spread_runs(const A* values, std::int64_t period, std::int64_t run, std::int64_t at,
-                        std::int64_t count, A* out) {
-  std::int64_t entry = at / run % period;
-  std::int64_t left = run - at % run;
-  for (std::int64_t k = 0; k < count; ++k, --left) {
-    if (left == 0) {
-      left = run;
-      entry = entry + 1 == period ? 0 : entry + 1;
-    }
-    out[k] = values[entry];
-  }
-}
-
-// One coefficient over a piece of at most kBlock elements.
-template <class A>
-class CoefficientPiece {
+class CoefficientBlock {
  public:
-  explicit CoefficientPiece(const Coefficient& coefficient) : coefficient_(coefficient) {
-    std::fill_n(values_, kBlock, static_cast<A>(coefficient.number));
+  CoefficientBlock(const Coefficient& source, std::int64_t chain_size)
+      : source_(source), chain_size_(chain_size) {
+    std::fill_n(values_, kBlock, static_cast<A>(source.number));
   }
 
+  bool varies() const { return source_.values != nullptr; }
+
+  // To the elements [at, at + count) of the tensor.
   void move_to(std::int64_t at, std::int64_t count) {
-    if (coefficient_.values == nullptr) return;
-    spread_runs(static_cast<const A*>(coefficient_.values), coefficient_.count, coefficient_.run,
-                at, count, values_);
+    if (!varies()) return;
+    const A* values = static_cast<const A*>(source_.values);
+    std::int64_t chain = at / chain_size_, position = at % chain_size_;
+    for (std::int64_t k = 0; k < count; ++chain, position = 0) {
+      const std::int64_t run = std::min(count - k, chain_size_ - position);
+      const A* from = values + chain * source_.chain_stride + position * source_.element_stride;
+      for (std::int64_t j = 0; j < run; ++j) values_[k + j] = from[j * source_.element_stride];
+      k += run;
+    }
   }
 
-  GENCORE_HD A operator[](std::int64_t k) const { return values_[k]; }
+  A operator[](std::int64_t k) const { return values_[k]; }
 
  private:
-  const Coefficient& coefficient_;
+  const Coefficient source_;
+  const std::int64_t chain_size_;
   alignas(64) A values_[kBlock];
 };
 

@@ -7,13 +7,17 @@
 
 namespace gencore::cpu {
 
-// Every kernel handles the elements, or whatever else numel counts, of [begin, end) and may be
-// called for disjoint ranges at once.
+// Every kernel handles the elements [begin, end), or the chains where it adds up over them, or the
+// pairs that it swaps, and may be called for disjoint ranges at once.
 struct KernelTable {
   const char* level;
   void (*langevin_step)(const LangevinStep&, std::int64_t begin, std::int64_t end);
   void (*langevin_backward)(const LangevinBackward&, std::int64_t begin, std::int64_t end);
   void (*langevin_tangent)(const LangevinTangent&, std::int64_t begin, std::int64_t end);
+  void (*leapfrog_step)(const LeapfrogStep&, std::int64_t begin, std::int64_t end);
+  void (*leapfrog_start)(const LeapfrogStart&, std::int64_t begin, std::int64_t end);
+  void (*leapfrog_end)(const LeapfrogEnd&, std::int64_t begin, std::int64_t end);
+  void (*metropolis_accept)(const MetropolisAccept&, std::int64_t begin, std::int64_t end);
   void (*sghmc_step)(const SghmcStep&, std::int64_t begin, std::int64_t end);
   void (*riemannian_langevin_step)(const RiemannianLangevinStep&, std::int64_t begin,
                                    std::int64_t end);

@@ -5,7 +5,6 @@
 #pragma once
 
 #include "../math/langevin.h"
-#include "coefficient.h"
 #include "traverse.h"
 
 namespace gencore {
@@ -33,8 +32,16 @@ class LangevinPiece {
  private:
   void spread(const void* per_chain, std::int64_t at, std::int64_t count, A* out) const {
     if (per_chain == nullptr) return;
-    spread_runs(static_cast<const A*>(per_chain), args_.numel / args_.chain_size, args_.chain_size,
-                at, count, out);
+    const A* values = static_cast<const A*>(per_chain);
+    std::int64_t chain = at / args_.chain_size;
+    std::int64_t left = args_.chain_size - at % args_.chain_size;
+    for (std::int64_t k = 0; k < count; ++k, --left) {
+      if (left == 0) {
+        ++chain;
+        left = args_.chain_size;
+      }
+      out[k] = values[chain];
+    }
   }
 
   const LangevinArguments& args_;

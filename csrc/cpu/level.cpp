@@ -2,6 +2,8 @@
 // GENCORE_LEVEL naming it and the matching -march.
 #include "kernels.h"
 #include "langevin_kernel.h"
+#include "leapfrog_kernel.h"
+#include "metropolis_kernel.h"
 #include "philox_kernel.h"
 #include "replica_exchange_kernel.h"
 #include "stochastic_gradient_kernel.h"
@@ -37,6 +39,22 @@ struct Tangent {
   static constexpr auto run = langevin_tangent_range<T>;
 };
 template <class T>
+struct Leapfrog {
+  static constexpr auto run = leapfrog_step_range<T>;
+};
+template <class T>
+struct LeapfrogFirst {
+  static constexpr auto run = leapfrog_start_range<T>;
+};
+template <class T>
+struct LeapfrogLast {
+  static constexpr auto run = leapfrog_end_range<T>;
+};
+template <class T>
+struct Metropolis {
+  static constexpr auto run = metropolis_accept_range<T>;
+};
+template <class T>
 struct Sghmc {
   static constexpr auto run = sghmc_step_range<T>;
 };
@@ -70,6 +88,10 @@ const cpu::KernelTable kernel_table = {
     .langevin_step = by_dtype<Step, LangevinStep>,
     .langevin_backward = by_dtype<Backward, LangevinBackward>,
     .langevin_tangent = by_dtype<Tangent, LangevinTangent>,
+    .leapfrog_step = by_dtype<Leapfrog, LeapfrogStep>,
+    .leapfrog_start = by_dtype<LeapfrogFirst, LeapfrogStart>,
+    .leapfrog_end = by_dtype<LeapfrogLast, LeapfrogEnd>,
+    .metropolis_accept = by_dtype<Metropolis, MetropolisAccept>,
     .sghmc_step = by_dtype<Sghmc, SghmcStep>,
     .riemannian_langevin_step = by_dtype<RiemannianLangevin, RiemannianLangevinStep>,
     .replica_swap = replica_swap,

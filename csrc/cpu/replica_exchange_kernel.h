@@ -3,8 +3,8 @@
 // and of grad read and written.
 #pragma once
 
+#include "../math/metropolis.h"
 #include "../math/replica_exchange.h"
-#include "../math/uniform.h"
 #include "traverse.h"
 
 namespace gencore {
@@ -28,6 +28,13 @@ inline void swap_rows(void* rows, std::int64_t low, std::int64_t high, std::int6
   swap_bytes(first + low * bytes, first + high * bytes, bytes);
 }
 
+inline double swap_uniform(const ReplicaSwap& args, std::int64_t replica, std::int64_t chain) {
+  if (args.uniform != nullptr) return args.uniform[replica * args.chains + chain];
+  const std::int64_t element = args.first + chain * (args.replicas - 1) + replica;
+  const Philox4 block = stream_of(args.key)(static_cast<std::uint64_t>(element / 4));
+  return uniform_from_word(word_of_element(block, element));
+}
+
 template <class E>
 void replica_swap_range(const ReplicaSwap& args, std::int64_t begin, std::int64_t end) {
   E* energy = static_cast<E*>(args.energy);
@@ -35,12 +42,7 @@ void replica_swap_range(const ReplicaSwap& args, std::int64_t begin, std::int64_
     const std::int64_t replica = args.parity + 2 * (pair / args.chains);
     const std::int64_t chain = pair % args.chains;
     const std::int64_t low = replica * args.chains + chain, high = low + args.chains;
-    const double uniform =
-        args.uniform != nullptr
-            ? args.uniform[low]
-            : uniform_of(
-                  stream_of(args.key),
-                  static_cast<std::uint64_t>(args.first + chain * (args.replicas - 1) + replica));
+    const double uniform = swap_uniform(args, replica, chain);
     if (!swap_is_accepted(args.inverse_temperature[replica], args.inverse_temperature[replica + 1],
                           energy[low], energy[high], uniform))
       continue;

@@ -13,25 +13,27 @@ inline namespace GENCORE_LEVEL {
 template <class T>
 void sghmc_step_range(const SghmcStep& args, std::int64_t begin, std::int64_t end) {
   using A = accumulate_t<T>;
-  CoefficientPiece<A> step(args.step_size), friction(args.friction);
-  CoefficientPiece<A> inverse_mass(args.inverse_mass), scale(args.noise_scale);
+  CoefficientBlock<A> step(args.step_size, args.chain_size);
+  CoefficientBlock<A> friction(args.friction, args.chain_size);
+  CoefficientBlock<A> inverse_mass(args.inverse_mass, args.chain_size);
+  CoefficientBlock<A> scale(args.noise_scale, args.chain_size);
   const T* x = static_cast<const T*>(args.x);
   const T* momentum = static_cast<const T*>(args.momentum);
   const T* grad = static_cast<const T*>(args.grad);
-  T* x_out = static_cast<T*>(args.x_out);
-  T* momentum_out = static_cast<T*>(args.momentum_out);
+  T* new_position = static_cast<T*>(args.new_position);
+  T* new_momentum = static_cast<T*>(args.new_momentum);
   for_each_piece<T>(args.noise, args.has_noise(), begin, end,
                     [&](std::int64_t at, std::int64_t count, const A* noise) {
-                      for (auto* piece : {&step, &friction, &inverse_mass, &scale})
-                        piece->move_to(at, count);
+                      for (auto* block : {&step, &friction, &inverse_mass, &scale})
+                        block->move_to(at, count);
 // The outputs may be the inputs: the same element, never a neighbour.
 #pragma GCC ivdep
                       for (std::int64_t k = 0; k < count; ++k) {
                         const PhasePoint<A> next = sghmc_element<A>(
                             {load(x[at + k]), load(momentum[at + k])}, load(grad[at + k]), noise[k],
                             {step[k], friction[k], inverse_mass[k], scale[k]});
-                        x_out[at + k] = store<T>(next.position);
-                        momentum_out[at + k] = store<T>(next.momentum);
+                        new_position[at + k] = store<T>(next.position);
+                        new_momentum[at + k] = store<T>(next.momentum);
                       }
                     });
 }
@@ -40,7 +42,7 @@ template <class T>
 void riemannian_langevin_step_range(const RiemannianLangevinStep& args, std::int64_t begin,
                                     std::int64_t end) {
   using A = accumulate_t<T>;
-  CoefficientPiece<A> step(args.step_size);
+  CoefficientBlock<A> step(args.step_size, args.chain_size);
   const T* x = static_cast<const T*>(args.x);
   const T* grad = static_cast<const T*>(args.grad);
   const T* metric = static_cast<const T*>(args.metric);

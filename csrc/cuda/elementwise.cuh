@@ -84,21 +84,6 @@ __device__ __forceinline__ void read_noise(const NoiseSource& source, const Span
   normal4(stream, static_cast<std::uint64_t>((span.at + source.first) / 4), out);
 }
 
-// A coefficient of each element of a span.
-template <class A>
-__device__ __forceinline__ void read_coefficient(const Coefficient& coefficient, const Span& span,
-                                                 A (&out)[4]) {
-#pragma unroll
-  for (int k = 0; k < 4; ++k) out[k] = static_cast<A>(coefficient.number);
-  if (coefficient.values == nullptr) return;
-  const A* values = static_cast<const A*>(coefficient.values);
-#pragma unroll
-  for (int k = 0; k < 4; ++k) {
-    if (k < span.begin || k >= span.end) continue;
-    out[k] = values[(span.at + k) / coefficient.run % coefficient.count];
-  }
-}
-
 inline constexpr int kThreads = 256;
 
 // Body: a struct with `__device__ void operator()(const Span&) const`.

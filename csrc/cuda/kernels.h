@@ -10,6 +10,10 @@ namespace gencore::cuda {
 void langevin_step(const LangevinStep& args, void* stream);
 void langevin_backward(const LangevinBackward& args, void* stream);
 void langevin_tangent(const LangevinTangent& args, void* stream);
+void leapfrog_step(const LeapfrogStep& args, void* stream);
+void leapfrog_start(const LeapfrogStart& args, void* stream);
+void leapfrog_end(const LeapfrogEnd& args, void* stream);
+void metropolis_accept(const MetropolisAccept& args, void* stream);
 void sghmc_step(const SghmcStep& args, void* stream);
 void riemannian_langevin_step(const RiemannianLangevinStep& args, void* stream);
 void replica_swap(const ReplicaSwap& args, void* stream);

@@ -5,8 +5,8 @@
 
 #include <cstdint>
 
+#include "../math/metropolis.h"
 #include "../math/replica_exchange.h"
-#include "../math/uniform.h"
 #include "../ops/arguments.h"
 #include "kernels.h"
 #include "launch.cuh"
@@ -29,8 +29,9 @@ __device__ bool decide(const ReplicaSwap& args, std::int64_t replica, std::int64
   } else {
     const PhiloxStream stream{static_cast<std::uint64_t>(args.key[0]),
                               static_cast<std::uint64_t>(args.key[1])};
-    uniform = uniform_of(
-        stream, static_cast<std::uint64_t>(args.first + chain * (args.replicas - 1) + replica));
+    const std::int64_t element = args.first + chain * (args.replicas - 1) + replica;
+    const Philox4 block = stream(static_cast<std::uint64_t>(element / 4));
+    uniform = uniform_from_word(word_of_element(block, element));
   }
   if (!swap_is_accepted(args.inverse_temperature[replica], args.inverse_temperature[replica + 1],
                         e_low, e_high, uniform))
@@ -80,7 +81,7 @@ void launch_swap(const ReplicaSwap& args, void* stream) {
   const bool is_short = args.row_bytes <= kShort * static_cast<std::int64_t>(sizeof(Word));
   const std::int64_t threads = args.chains * (is_short ? 1 : 32);
   const dim3 blocks(static_cast<unsigned>((threads + kThreads - 1) / kThreads),
-                    static_cast<unsigned>(args.numel / args.chains));
+                    static_cast<unsigned>(args.pairs / args.chains));
   if (is_short)
     launch_kernel(replica_swap_kernel<E, Word, 1>, {blocks, kThreads}, stream, args);
   else
@@ -103,7 +104,7 @@ void launch_swap(const ReplicaSwap& args, void* stream) {
 }  // namespace
 
 void replica_swap(const ReplicaSwap& args, void* stream) {
-  if (args.numel == 0) return;  // a grid without blocks is an error
+  if (args.pairs == 0) return;  // a grid without blocks is an error
   if (args.energy_dtype == Dtype::kFloat64) return launch_swap<double>(args, stream);
   launch_swap<float>(args, stream);
 }

@@ -2,7 +2,7 @@
 // registers: SGHMC reads x, p, grad and writes x', p' (5b); SGRLD reads x, grad, metric, correction
 // and writes x' (5b). Coefficients of one entry an element add theirs.
 #include "../math/stochastic_gradient.h"
-#include "elementwise.cuh"
+#include "coefficient.cuh"
 #include "kernels.h"
 
 namespace gencore::cuda {
@@ -19,10 +19,10 @@ struct SghmcBody {
     read<T>(args.momentum, span, momentum);
     read<T>(args.grad, span, grad);
     if (args.has_noise()) read_noise<T>(args.noise, span, noise);
-    read_coefficient(args.step_size, span, step);
-    read_coefficient(args.friction, span, friction);
-    read_coefficient(args.inverse_mass, span, inverse_mass);
-    read_coefficient(args.noise_scale, span, scale);
+    read_coefficient(args.step_size, span, args.chain_size, step);
+    read_coefficient(args.friction, span, args.chain_size, friction);
+    read_coefficient(args.inverse_mass, span, args.chain_size, inverse_mass);
+    read_coefficient(args.noise_scale, span, args.chain_size, scale);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       const PhasePoint<A> next =
@@ -31,8 +31,8 @@ struct SghmcBody {
       x[k] = next.position;
       momentum[k] = next.momentum;
     }
-    write<T>(args.x_out, span, x);
-    write<T>(args.momentum_out, span, momentum);
+    write<T>(args.new_position, span, x);
+    write<T>(args.new_momentum, span, momentum);
   }
 };
 
@@ -47,7 +47,7 @@ struct RiemannianLangevinBody {
     read<T>(args.metric, span, metric);
     if (args.correction != nullptr) read<T>(args.correction, span, correction);
     if (args.has_noise()) read_noise<T>(args.noise, span, noise);
-    read_coefficient(args.step_size, span, step);
+    read_coefficient(args.step_size, span, args.chain_size, step);
 #pragma unroll
     for (int k = 0; k < 4; ++k)
       x[k] = riemannian_langevin_element(x[k], grad[k], metric[k], correction[k], noise[k], step[k],
@@ -63,7 +63,7 @@ void sghmc_step(const SghmcStep& args, void* stream) {
     using T = decltype(type);
     launch_elementwise<T>(
         SghmcBody<T>{args}, args.numel, args.noise.first,
-        {args.x, args.momentum, args.grad, args.noise.tensor, args.x_out, args.momentum_out},
+        {args.x, args.momentum, args.grad, args.noise.tensor, args.new_position, args.new_momentum},
         stream);
   });
 }

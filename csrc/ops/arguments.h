@@ -63,21 +63,82 @@ struct LangevinTangent : LangevinArguments {
   void* out;
 };
 
-// A coefficient of every element: values[(element / run) % count], of the accumulation dtype, or
-// the number where there are no values. One a chain has runs of a chain's size, one a dimension of
-// a chain runs of one element.
+// The coefficient of element k of chain i is entry i chain_stride + k element_stride of `values`
+// (fp64 for fp64 ops, else fp32), or `number` where that is null. A stride of 0 broadcasts.
 struct Coefficient {
   const void* values;
-  std::int64_t count;
-  std::int64_t run;
   double number;
+  std::int64_t chain_stride;
+  std::int64_t element_stride;
 
   GENCORE_HD bool is_zero() const { return values == nullptr && number == 0.0; }
 };
 
+// Chain i is the elements [i chain_size, (i + 1) chain_size), of which there may be none.
+struct LeapfrogArguments {
+  Dtype dtype;
+  std::int64_t numel;
+  std::int64_t chains;
+  std::int64_t chain_size;
+  Coefficient step_size;
+  Coefficient inverse_mass;
+};
+
+// `kinetic` has one entry a chain, fp64 for fp64 ops, else fp32.
+struct LeapfrogStart : LeapfrogArguments {
+  const void* x;
+  const void* grad;
+  NoiseSource noise;
+  void* position;
+  void* momentum;
+  void* kinetic;
+};
+
+// The new position may be x and the new momentum may be momentum.
+struct LeapfrogStep : LeapfrogArguments {
+  const void* x;
+  const void* momentum;
+  const void* grad;
+  void* new_position;
+  void* new_momentum;
+};
+
+struct LeapfrogEnd : LeapfrogArguments {
+  const void* momentum;
+  const void* grad;
+  void* new_momentum;
+  void* kinetic;
+};
+
+// Energies, kinetic energies, a given uniform and the rate have one entry a chain, fp64 for fp64
+// ops, else fp32. The three `new_` results may be x, grad and energy.
+struct MetropolisAccept {
+  Dtype dtype;
+  std::int64_t chains;
+  std::int64_t chain_size;
+  const void* x;
+  const void* grad;
+  const void* energy;
+  const void* proposal;
+  const void* proposal_grad;
+  const void* proposal_energy;
+  const void* kinetic;
+  const void* proposal_kinetic;
+  NoiseSource uniform;
+  double max_energy_error;
+  void* new_x;
+  void* new_grad;
+  void* new_energy;
+  bool* is_accepted;
+  void* acceptance_rate;
+  bool* is_divergent;
+};
+
+// The new position may be x and the new momentum may be momentum.
 struct SghmcStep {
   Dtype dtype;
   std::int64_t numel;
+  std::int64_t chain_size;
   const void* x;
   const void* momentum;
   const void* grad;
@@ -86,8 +147,8 @@ struct SghmcStep {
   Coefficient friction;
   Coefficient inverse_mass;
   Coefficient noise_scale;
-  void* x_out;
-  void* momentum_out;
+  void* new_position;
+  void* new_momentum;
 
   GENCORE_HD bool has_noise() const { return noise.tensor != nullptr || !noise_scale.is_zero(); }
 };
@@ -96,6 +157,7 @@ struct SghmcStep {
 struct RiemannianLangevinStep {
   Dtype dtype;
   std::int64_t numel;
+  std::int64_t chain_size;
   const void* x;
   const void* grad;
   const void* metric;
@@ -107,12 +169,12 @@ struct RiemannianLangevinStep {
   GENCORE_HD bool has_noise() const { return noise.tensor != nullptr || !step_size.is_zero(); }
 };
 
-// Replica r of chain n is row r * chains + n. `numel` counts the pairs (r, r + 1), r = parity,
+// Replica r of chain n is row r * chains + n. `pairs` counts the pairs (r, r + 1), r = parity,
 // parity + 2, ..., of all chains: pair k of chain n is number k * chains + n. A uniform is entry
 // [r, n] of an array, or else element first + n (replicas - 1) + r of the key's Philox stream.
 struct ReplicaSwap {
   Dtype energy_dtype;  // kFloat64 or kFloat32
-  std::int64_t numel;
+  std::int64_t pairs;
   std::int64_t replicas;
   std::int64_t chains;
   std::int64_t parity;

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <limits>
 
-#include "coefficients.h"
 #include "dispatch.h"
 #include "tensors.h"
 
@@ -37,7 +36,14 @@ void check_scalars(const char* op, double step_size, double noise_scale) {
 
 const void* per_chain(const OptionalTensor& values, const Tensor& like, const char* op) {
   if (!values) return nullptr;
-  check_coefficient(*values, like, op);
+  const ScalarType wanted =
+      like.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+  STD_TORCH_CHECK(values->scalar_type() == wanted && values->is_contiguous(), op,
+                  ": per-chain coefficients must be contiguous and of the accumulation dtype");
+  STD_TORCH_CHECK(same_device(*values, like), op,
+                  ": per-chain coefficients and x are on different devices");
+  STD_TORCH_CHECK(values->numel() > 0 && like.numel() % values->numel() == 0, op,
+                  ": per-chain coefficients do not divide x into chains");
   return values->const_data_ptr();
 }
 

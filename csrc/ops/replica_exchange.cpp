@@ -57,7 +57,7 @@ void replica_swap(Tensor x, Tensor energy, OptionalTensor grad, Tensor is_accept
   const std::int64_t row = x.numel() / (replicas * chains);
   ReplicaSwap args{};
   args.energy_dtype = dtype_of(energy, op);
-  args.numel = pairs;
+  args.pairs = pairs;
   args.replicas = replicas;
   args.chains = chains;
   args.parity = parity;
@@ -70,8 +70,8 @@ void replica_swap(Tensor x, Tensor energy, OptionalTensor grad, Tensor is_accept
   args.key = static_cast<const std::int64_t*>(data(key));
   args.first = first_pair;
   args.is_accepted = static_cast<bool*>(is_accepted.mutable_data_ptr());
-  launch(x, args, GENCORE_KERNELS(replica_swap),
-         std::max<std::int64_t>(kParallelGrain / (2 * row + 1), 1));
+  launch_items(x, args, pairs, std::max<std::int64_t>(kParallelGrain / (2 * row + 1), 1),
+               GENCORE_KERNELS(replica_swap));
   if (!x.is_contiguous()) torch::stable::copy_(x, x_c);
   if (!energy.is_contiguous()) torch::stable::copy_(energy, energy_c);
   if (grad && !grad->is_contiguous()) torch::stable::copy_(*grad, *grad_c);

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <utility>
 
@@ -89,6 +90,33 @@ inline std::optional<Tensor> as_contiguous(const std::optional<Tensor>& tensor) 
   return tensor ? std::optional<Tensor>(as_contiguous(*tensor)) : std::nullopt;
 }
 
+inline ScalarType accumulation_type(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+// An uninitialised result with one entry a chain, which is the first dimension of x.
+inline Tensor per_chain_result(const Tensor& x) {
+  return torch::stable::new_empty(x, {x.size(0)}, accumulation_type(x));
+}
+
+// A result in the layout of `like`, for a kernel that writes contiguous memory.
+class Result {
+ public:
+  explicit Result(const Tensor& like)
+      : tensor_(empty_result(like)),
+        written_(tensor_.is_contiguous() ? tensor_
+                                         : empty_result(torch::stable::contiguous(like))) {}
+  void* data() const { return written_.mutable_data_ptr(); }
+  Tensor finish() {
+    if (!tensor_.is_contiguous()) torch::stable::copy_(tensor_, written_);
+    return tensor_;
+  }
+
+ private:
+  Tensor tensor_;
+  Tensor written_;
+};
+
 inline const void* data(const std::optional<Tensor>& tensor) {
   return tensor ? tensor->const_data_ptr() : nullptr;
 }
@@ -111,31 +139,11 @@ inline bool overwrites(const Tensor& out, const Tensor& operand) {
   return overwrites(out.const_data_ptr(), bytes(out), operand.const_data_ptr(), bytes(operand));
 }
 
-inline bool overwrites(const Tensor& out, const std::optional<Tensor>& operand) {
-  return operand && overwrites(out, *operand);
+inline bool overwrites_any(const Tensor& out,
+                           std::initializer_list<std::optional<Tensor>> operands) {
+  return std::any_of(operands.begin(), operands.end(),
+                     [&](const auto& operand) { return operand && overwrites(out, *operand); });
 }
-
-// Where a kernel writes a result: its own memory if that is contiguous and `direct` allows it, else
-// contiguous memory that finish() copies from.
-class Target {
- public:
-  explicit Target(Tensor result, bool direct = true)
-      : result_(std::move(result)),
-        written_(direct && result_.is_contiguous()
-                     ? result_
-                     : with_huge_pages(torch::stable::new_empty(result_, result_.sizes()))) {}
-
-  void* data() const { return written_.mutable_data_ptr(); }
-
-  Tensor finish() {
-    if (written_.get() != result_.get()) torch::stable::copy_(result_, written_);
-    return result_;
-  }
-
- private:
-  Tensor result_;
-  Tensor written_;
-};
 
 // A tensor argument of a boxed call, owned but not wrapped.
 class Operand {

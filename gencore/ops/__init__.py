@@ -5,14 +5,12 @@ from gencore.ops.langevin import langevin_step, langevin_step_
 from gencore.ops.leapfrog import (
     LeapfrogEnd,
     LeapfrogStart,
-    MetropolisStep,
     leapfrog_end,
     leapfrog_start,
     leapfrog_step,
     leapfrog_step_,
-    metropolis_accept,
-    metropolis_accept_,
 )
+from gencore.ops.metropolis import MetropolisStep, metropolis_accept, metropolis_accept_
 from gencore.ops.random import philox_normal, philox_words, random_key, split_key
 from gencore.ops.replica_exchange import replica_swap_
 from gencore.ops.riemannian_langevin import riemannian_langevin_step, riemannian_langevin_step_

@@ -13,7 +13,6 @@ from gencore.ops.checks import (
     bounds,
     check_fake_devices,
     check_like,
-    check_not_differentiated,
     check_overlap,
     check_state,
     clip_bound,
@@ -22,7 +21,7 @@ from gencore.ops.checks import (
     number,
     per_chain,
 )
-from gencore.ops.random import noise_key, random_key, reference_normal, thread_key
+from gencore.ops.random import key_like, random_key, reference_normal, thread_key
 
 __all__ = ["langevin_step", "langevin_step_"]
 
@@ -198,7 +197,13 @@ def langevin_step_(
         noise, generator, key, first_element,
     )  # fmt: skip
     check_overlap("langevin_step_", x)
-    check_not_differentiated("langevin_step_", "langevin_step", x=x, grad=grad, noise=noise)
+    if torch.is_grad_enabled() and (
+        x.requires_grad or grad.requires_grad or (noise is not None and noise.requires_grad)
+    ):
+        raise ValueError(
+            "langevin_step_: works in place and is not differentiable, but x, grad or noise "
+            "requires grad; call it under torch.no_grad(), or use langevin_step"
+        )
     if state.reference:
         with torch.no_grad():
             return x.copy_(_reference(x, grad, noise, settings))
@@ -250,8 +255,8 @@ def _settings(
     clip = clip_bound(op, "grad_clamp", grad_clamp)
     low, high = bounds(op, clamp)
     first_element = index(op, "first_element", first_element)
-    is_noisy = noise_scales is not None or noise_number > 0.0
-    key = noise_key(op, x, noise, key, generator, needed=is_noisy)
+    needed = noise is None and (noise_scales is not None or noise_number > 0.0)
+    key = key_like(op, x, key, generator, needed=needed)
     return _Settings(
         key, step_sizes, noise_scales, step_number, noise_number,
         prior, clip, low, high, first_element,

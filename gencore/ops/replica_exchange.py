@@ -14,7 +14,7 @@ from gencore.ops.checks import (
     check_state,
     index,
 )
-from gencore.ops.random import noise_key, philox_words
+from gencore.ops.random import key_like, reference_words
 
 __all__ = ["replica_swap_"]
 
@@ -88,7 +88,7 @@ def replica_swap_(
     first_pair = index(_OP, "first_pair", first_pair)
     if uniform is not None:
         uniform = _uniform(x, uniform)
-    key = noise_key(_OP, x, uniform, key, generator)
+    key = key_like(_OP, x, key, generator, needed=uniform is None)
     check_not_differentiated(_OP, x=x, energy=energy, grad=grad, uniform=uniform)
     is_accepted = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
     if state.reference:
@@ -137,7 +137,7 @@ def _check(x: Tensor, tensor: Tensor, name: str, shape: list[int]) -> None:
 
 def _inverse_temperature(x: Tensor, beta: Tensor) -> Tensor:
     _check(x, beta, "inverse_temperature", [x.shape[0]])
-    check_coefficient(_OP, "inverse_temperature", beta, x)
+    check_coefficient(_OP, "inverse_temperature", beta, x, positive=False)
     return beta.detach().double().contiguous()
 
 
@@ -149,8 +149,9 @@ def _uniform(x: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _reference_uniform(x: Tensor, key: Tensor, first_pair: int) -> Tensor:
-    pairs = (x.shape[1], max(x.shape[0] - 1, 0))
-    return (philox_words(pairs, key, first_element=first_pair).double().T + 0.5) * 2.0**-32
+    chains, pairs = x.shape[1], max(x.shape[0] - 1, 0)
+    words = reference_words(key, first_pair, chains * pairs).view(chains, pairs)
+    return (words.double().T + 0.5) * 2.0**-32
 
 
 def _reference(

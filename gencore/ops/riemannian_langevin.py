@@ -1,6 +1,5 @@
 """The fused step of Riemannian Langevin dynamics with a diagonal metric."""
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -9,16 +8,19 @@ from torch import Tensor
 from gencore.ops.backend import state
 from gencore.ops.checks import (
     accumulation_dtype,
+    check_chains,
     check_fake_devices,
     check_like,
     check_not_differentiated,
     check_overlap,
     check_state,
     index,
+    number,
+    per_row,
     wants_grad,
 )
-from gencore.ops.coefficients import Coefficient, coefficient
-from gencore.ops.random import noise_key, philox_normal, reference_normal
+from gencore.ops.leapfrog_reference import rows, rows_like
+from gencore.ops.random import key_like, philox_normal, reference_normal
 
 __all__ = ["riemannian_langevin_step", "riemannian_langevin_step_"]
 
@@ -36,9 +38,9 @@ class _Settings(NamedTuple):
     step_size: float
     first_element: int
 
-    @property
-    def step(self) -> Coefficient:
-        return Coefficient(self.step_sizes, self.step_size)
+    def step(self) -> Any:
+        """The step size as what broadcasts to rows."""
+        return self.step_size if self.step_sizes is None else self.step_sizes.view(-1, 1)
 
 
 def riemannian_langevin_step(
@@ -63,14 +65,14 @@ def riemannian_langevin_step(
     ``metric`` where it is positive, ``correction`` and ``noise``, to any order.
 
     Args:
-        x: states, any shape, float64, float32, bfloat16 or float16. Half types are computed in
-            float32 and rounded once.
+        x: states [N, ...] of N chains, float64, float32, bfloat16 or float16. Half types are
+            computed in float32 and rounded once.
         grad: g; same shape, dtype and device.
         metric: the diagonal of G at ``x``, like ``x``. Its elements are not looked at; a negative
             one gives NaN.
         correction: Γ at ``x``, like ``x``; ``None`` for a constant metric.
-        step_size: ε ≥ 0; a number, or a tensor with one entry a chain, whose shape is that of the
-            leading dimensions of ``x``, trailing ones allowed. Not differentiated.
+        step_size: ε ≥ 0; a number or one entry a chain: [N], trailing ones allowed. Not
+            differentiated.
         noise: ξ, like ``x``; drawn if ``None``.
         generator: where the noise's key is drawn from; the default generator if ``None``.
         key: int64 ``[seed, draw]`` (:func:`random_key`) instead of a generator.
@@ -167,45 +169,39 @@ def _settings(
 ) -> _Settings:
     """Check the arguments and bring them to the schemas' form, with the noise's key drawn."""
     check_state(op, x)
+    check_chains(op, x)
     check_like(op, x, grad, "grad")
     check_like(op, x, metric, "metric")
     if correction is not None:
         check_like(op, x, correction, "correction")
     if noise is not None:
         check_like(op, x, noise, "noise")
-    step = coefficient(op, "step_size", step_size, x)
-    key = noise_key(op, x, noise, key, generator, needed=not step.is_zero)
-    first = index(op, "first_element", first_element)
-    return _Settings(noise, key, step.values, step.number, first)
+    steps = per_row(op, "step_size", step_size, x)
+    step_number = 0.0 if steps is not None else number(op, "step_size", step_size)
+    needed = noise is None and (steps is not None or step_number > 0.0)
+    key = key_like(op, x, key, generator, needed=needed)
+    return _Settings(noise, key, steps, step_number, index(op, "first_element", first_element))
 
 
-def _roots(step: Tensor | float, metric: Tensor) -> tuple[Tensor | float, Tensor]:
-    """√(2ε) and √G, apart so that neither product overflows."""
-    root = (2.0 * step).sqrt() if isinstance(step, Tensor) else math.sqrt(2.0 * step)
-    return root, metric.sqrt()
+# Twin and derivatives are written over rows [N, D] in the accumulation dtype, with √(2ε) and √G
+# apart, so that their product is neither lost nor infinite before its time.
 
 
 def _reference(
     x: Tensor, grad: Tensor, metric: Tensor, correction: Tensor | None, s: _Settings
 ) -> Tensor:
-    """The step in pure PyTorch, in the accumulation dtype."""
-    accumulate = accumulation_dtype(x)
-    step, wide = s.step.broadcast(x.shape), metric.to(accumulate)
-    drift = wide * grad.to(accumulate)
-    if correction is not None:
-        drift = drift - correction.to(accumulate)
-    result = x.to(accumulate) - step * drift
+    """The step in pure PyTorch."""
     noise = s.noise
     if noise is None and s.key is not None:
-        noise = reference_normal(x.shape, s.key, s.first_element, accumulate)
+        noise = reference_normal(x.shape, s.key, s.first_element, accumulation_dtype(x))
+    diagonal = rows(metric)  # once, so that its derivative is rounded once
+    drift = diagonal * rows(grad)
+    if correction is not None:
+        drift = drift - rows(correction)
+    result = rows(x) - s.step() * drift
     if noise is not None:
-        root_step, root_metric = _roots(step, wide)
-        result = result + root_step * root_metric * noise.to(accumulate)
-    return result.to(x.dtype)
-
-
-# The derivatives are written with torch's operators, so that autograd has those of every order. The
-# one in the metric needs the noise, which a key makes again.
+        result = result + (2.0 * s.step()) ** 0.5 * diagonal.sqrt() * rows(noise)
+    return rows_like(result, x)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -216,33 +212,29 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+    # In torch's operators, so that autograd has every further derivative.
     grad, metric, *tensors = ctx.saved_tensors
     s = _Settings(*tensors, *ctx.numbers)
-    accumulate = accumulation_dtype(grad_out)
-    step, cotangent = s.step.broadcast(metric.shape), grad_out.to(accumulate)
-    root_step, root_metric = _roots(step, metric.to(accumulate))
-    _, needs_grad, needs_metric, _, needs_noise = ctx.needs_input_grad[:5]
-    wrt_grad = wrt_metric = wrt_noise = None
+    step, root_step = s.step(), (2.0 * s.step()) ** 0.5
+    root_metric, cotangent = rows(metric).sqrt(), rows(grad_out)
+    _, needs_grad, needs_metric, needs_correction, needs_noise = ctx.needs_input_grad[:5]
+    wrt_grad = wrt_metric = wrt_correction = wrt_noise = None
     if needs_grad:
-        wrt_grad = -step * metric.to(accumulate) * cotangent
+        wrt_grad = rows_like(-step * rows(metric) * cotangent, grad_out)
     if needs_metric:
-        slope = -step * grad.to(accumulate)
-        noise = s.noise
-        if noise is None and s.key is not None and not s.step.is_zero:
+        slope, noise = -step * rows(grad), s.noise
+        if noise is None and s.key is not None:  # which makes the forward's noise again
             noise = philox_normal(
-                metric.shape, s.key, first_element=s.first_element, dtype=accumulate
+                metric.shape, s.key, first_element=s.first_element, dtype=slope.dtype
             )
         if noise is not None:
-            slope = slope + 0.5 * root_step / root_metric * noise.to(accumulate)
-        wrt_metric = slope * cotangent
+            slope = slope + 0.5 * root_step / root_metric * rows(noise)
+        wrt_metric = rows_like(slope * cotangent, grad_out)
+    if needs_correction:
+        wrt_correction = rows_like(step * cotangent, grad_out)
     if needs_noise:
-        wrt_noise = root_step * root_metric * cotangent
-    wanted = (cotangent, wrt_grad, wrt_metric, step * cotangent, wrt_noise)
-    adjoints = (
-        adjoint.to(grad_out.dtype) if needs and adjoint is not None else None
-        for adjoint, needs in zip(wanted, ctx.needs_input_grad, strict=False)
-    )
-    return (*adjoints, *(None,) * (len(ctx.needs_input_grad) - 5))
+        wrt_noise = rows_like(root_step * root_metric * cotangent, grad_out)
+    return (grad_out, wrt_grad, wrt_metric, wrt_correction, wrt_noise, *(None,) * 4)
 
 
 torch.library.register_autograd(

@@ -1,5 +1,6 @@
 """The fused step of stochastic-gradient Hamiltonian Monte Carlo."""
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from gencore.ops.backend import state
 from gencore.ops.checks import (
     accumulation_dtype,
+    check_chains,
     check_distinct,
     check_fake_devices,
     check_like,
@@ -15,10 +17,13 @@ from gencore.ops.checks import (
     check_overlap,
     check_state,
     index,
+    number,
+    per_row,
     wants_grad,
 )
-from gencore.ops.coefficients import Coefficient, coefficient, inverse_mass, thermal_noise
-from gencore.ops.random import noise_key, reference_normal
+from gencore.ops.checks import inverse_mass as checked_inverse_mass
+from gencore.ops.leapfrog_reference import rows, rows_like
+from gencore.ops.random import key_like, reference_normal
 
 __all__ = ["sghmc_step", "sghmc_step_"]
 
@@ -28,26 +33,22 @@ _increment_version = torch._C._increment_version
 
 
 class _Settings(NamedTuple):
-    """What the schemas of SGHMC take after x and momentum."""
+    """What the schemas take after x and momentum, in their order; tensors replace the numbers."""
 
     grad: Tensor
     noise: Tensor | None
     key: Tensor | None
-    step_size: Coefficient
-    friction: Coefficient
-    inverse_mass: Coefficient
-    noise_scale: Coefficient
+    step_sizes: Tensor | None
+    """[N] or [1], as are `frictions` and `noise_scales`."""
+    frictions: Tensor | None
+    inverse_masses: Tensor | None
+    """[1 or N, 1 or D]."""
+    noise_scales: Tensor | None
+    step_size: float
+    friction: float
+    inverse_mass: float
+    noise_scale: float
     first_element: int
-
-    def flat(self) -> tuple[Any, ...]:
-        coefficients = self[3:7]
-        return (
-            *self[:3],
-            *(c.values for c in coefficients),
-            *(c.number for c in coefficients),
-            self.inverse_mass.run,
-            self.first_element,
-        )
 
 
 def sghmc_step(
@@ -73,16 +74,15 @@ def sghmc_step(
     s. Differentiable in ``x``, ``momentum``, ``grad`` and ``noise``, to any order.
 
     Args:
-        x: positions, any shape, float64, float32, bfloat16 or float16. Half types are computed in
-            float32 and rounded once.
+        x: positions [N, ...] of N chains, float64, float32, bfloat16 or float16. Half types are
+            computed in float32 and rounded once.
         momentum: p; same shape, dtype and device.
         grad: g, like ``x``.
-        step_size: ε ≥ 0; a number, or a tensor with one entry a chain, whose shape is that of the
-            leading dimensions of ``x``, trailing ones allowed.
+        step_size: ε ≥ 0; a number or one entry a chain: [N], trailing ones allowed.
         friction: C ≥ 0, like ``step_size``.
-        inverse_mass: m⁻¹ > 0; a number, one entry a chain, or a tensor that broadcasts to ``x``. Of
-            one dimension it is read as one entry a chain where it has as many, also where ``x`` is
-            square; [1, D] says otherwise.
+        inverse_mass: m⁻¹ > 0: a number, one entry a chain, or anything that broadcasts to ``x`` (a
+            shape of ``x.shape[1:]`` is shared by the chains). [N] means one entry a chain, also
+            where the last dimension of ``x`` is N.
         noise_scale: s ≥ 0, like ``step_size``; default √(2Cε), with which the chain samples
             exp(−E − p²/2m) as ε → 0. Where the variance V of the gradient's own noise is known,
             √(2Cε − ε²V) takes it into account. Zero draws no noise.
@@ -118,7 +118,7 @@ def sghmc_step(
     if state.reference:
         return _reference(x, momentum, settings)
     op = _ops.sghmc_step.default if wants_grad(x, momentum, grad, noise) else _plain
-    result: tuple[Tensor, Tensor] = op(x, momentum, *settings.flat())
+    result: tuple[Tensor, Tensor] = op(x, momentum, *settings)
     return result
 
 
@@ -164,7 +164,7 @@ def sghmc_step_(
         with torch.no_grad():
             position, velocity = _reference(x, momentum, settings)
             return x.copy_(position), momentum.copy_(velocity)
-    _ops.sghmc_step_(x, momentum, *settings.flat())
+    _ops.sghmc_step_(x, momentum, *settings)
     if not torch.compiler.is_compiling():
         _increment_version((x, momentum))
     return x, momentum
@@ -186,79 +186,85 @@ def _settings(
 ) -> _Settings:
     """Check the arguments and bring them to the schemas' form, with the noise's key drawn."""
     check_state(op, x)
+    check_chains(op, x)
     check_like(op, x, momentum, "momentum")
     check_like(op, x, grad, "grad")
     if noise is not None:
         check_like(op, x, noise, "noise")
-    step = coefficient(op, "step_size", step_size, x)
-    drag = coefficient(op, "friction", friction, x)
-    if noise_scale is None:
-        scale = thermal_noise(drag, step)
+    step_sizes, step_number = _coefficient(op, "step_size", step_size, x)
+    frictions, friction_number = _coefficient(op, "friction", friction, x)
+    inverse_masses, mass_number = checked_inverse_mass(op, mass, x)
+    if noise_scale is not None:
+        noise_scales, noise_number = _coefficient(op, "noise_scale", noise_scale, x)
+    elif step_sizes is None and frictions is None:
+        noise_scales, noise_number = None, math.sqrt(2.0 * step_number * friction_number)
     else:
-        scale = coefficient(op, "noise_scale", noise_scale, x)
+        steps = step_number if step_sizes is None else step_sizes
+        drags: Any = friction_number if frictions is None else frictions
+        noise_scales, noise_number = (2.0 * steps * drags).sqrt(), 0.0
+    needed = noise is None and (noise_scales is not None or noise_number > 0.0)
     return _Settings(
-        grad,
-        noise,
-        noise_key(op, x, noise, key, generator, needed=not scale.is_zero),
-        step,
-        drag,
-        inverse_mass(op, mass, x),
-        scale,
+        grad, noise, key_like(op, x, key, generator, needed=needed),
+        step_sizes, frictions, inverse_masses, noise_scales,
+        step_number, friction_number, mass_number, noise_number,
         index(op, "first_element", first_element),
-    )
+    )  # fmt: skip
+
+
+def _coefficient(
+    op: str, name: str, value: float | Tensor, x: Tensor
+) -> tuple[Tensor | None, float]:
+    values = per_row(op, name, value, x)
+    return values, 0.0 if values is not None else number(op, name, value)
+
+
+# Twin and derivative are written over rows [N, D], in the accumulation dtype.
+
+
+def _columns(values: Tensor | None, number: float) -> Any:
+    """A coefficient as what broadcasts to rows."""
+    return number if values is None else values.view(-1, 1)
 
 
 def _reference(x: Tensor, momentum: Tensor, s: _Settings) -> tuple[Tensor, Tensor]:
-    """The step in pure PyTorch, in the accumulation dtype."""
-    accumulate = accumulation_dtype(x)
-    step, friction, mass, scale = (c.broadcast(x.shape) for c in s[3:7])
-    p = momentum.to(accumulate)
-    p = p - step * (s.grad.to(accumulate) + friction * (mass * p))
+    """The step in pure PyTorch."""
+    step, friction = _columns(s.step_sizes, s.step_size), _columns(s.frictions, s.friction)
+    mass = s.inverse_mass if s.inverse_masses is None else s.inverse_masses
     noise = s.noise
     if noise is None and s.key is not None:
-        noise = reference_normal(x.shape, s.key, s.first_element, accumulate)
+        noise = reference_normal(x.shape, s.key, s.first_element, accumulation_dtype(x))
+    p = rows(momentum)
+    p = p - step * (rows(s.grad) + friction * (mass * p))
     if noise is not None:
-        p = p + scale * noise.to(accumulate)
-    return (x.to(accumulate) + step * (mass * p)).to(x.dtype), p.to(x.dtype)
-
-
-# The step is linear, so that its adjoint, written with torch's operators, has every derivative.
+        p = p + _columns(s.noise_scales, s.noise_scale) * rows(noise)
+    return rows_like(rows(x) + step * (mass * p), x), rows_like(p, momentum)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, _, *settings = inputs
-    ctx.save_for_backward(*settings[3:7])
-    ctx.shape, ctx.numbers, ctx.mass_run = x.shape, settings[7:11], settings[11]
-    ctx.set_materialize_grads(False)
+    s = _Settings(*inputs[2:])
+    ctx.save_for_backward(*s[3:7])
+    ctx.numbers = s[7:]
 
 
-def _backward(
-    ctx: Any, x_grad: Tensor | None, momentum_grad: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    given = momentum_grad if x_grad is None else x_grad
-    if given is None:
-        return (None,) * len(ctx.needs_input_grad)
-    runs = (0, 0, ctx.mass_run, 0)
-    step, friction, mass, scale = (
-        coefficient.broadcast(ctx.shape)
-        for coefficient in map(Coefficient, ctx.saved_tensors, ctx.numbers, runs)
-    )
-    accumulate = accumulation_dtype(given)
+def _backward(ctx: Any, x_grad: Tensor, momentum_grad: Tensor) -> tuple[Tensor | None, ...]:
+    # The step is linear: its adjoint, in torch's operators, has every further derivative.
+    step_sizes, frictions, masses, noise_scales = ctx.saved_tensors
+    step_size, friction_number, inverse_mass, noise_scale, _ = ctx.numbers
+    step, friction = _columns(step_sizes, step_size), _columns(frictions, friction_number)
+    mass = inverse_mass if masses is None else masses
     # p' enters x' as well.
-    cotangent: Any = 0.0 if momentum_grad is None else momentum_grad.to(accumulate)
-    if x_grad is not None:
-        cotangent = cotangent + step * (mass * x_grad.to(accumulate))
-    adjoints = (
-        x_grad,
-        cotangent - step * (friction * (mass * cotangent)),
-        -step * cotangent,
-        scale * cotangent,
-    )
-    needed = (
-        adjoint.to(given.dtype) if needs and adjoint is not None else None
-        for adjoint, needs in zip(adjoints, ctx.needs_input_grad, strict=False)
-    )
-    return (*needed, *(None,) * (len(ctx.needs_input_grad) - 4))
+    cotangent = rows(momentum_grad) + step * (mass * rows(x_grad))
+    needs_momentum, needs_grad, needs_noise = ctx.needs_input_grad[1:4]
+    wrt_momentum = wrt_grad = wrt_noise = None
+    if needs_momentum:
+        damped = cotangent - step * (friction * (mass * cotangent))
+        wrt_momentum = rows_like(damped, momentum_grad)
+    if needs_grad:
+        wrt_grad = rows_like(-step * cotangent, momentum_grad)
+    if needs_noise:
+        scale = _columns(noise_scales, noise_scale)
+        wrt_noise = rows_like(scale * cotangent, momentum_grad)
+    return (x_grad, wrt_momentum, wrt_grad, wrt_noise, *(None,) * 10)
 
 
 torch.library.register_autograd("gencore::sghmc_step", _backward, setup_context=_setup)

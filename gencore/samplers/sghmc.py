@@ -2,10 +2,10 @@
 
 from dataclasses import KW_ONLY, dataclass
 
+import torch
 from torch import Tensor
 
-from gencore.ops import philox_normal, random_key, sghmc_step, sghmc_step_
-from gencore.ops.coefficients import inverse_mass
+from gencore.ops import leapfrog_start, random_key, sghmc_step, sghmc_step_
 from gencore.samplers.energy import Energy
 from gencore.samplers.stochastic_gradient import (
     StepSize,
@@ -67,10 +67,12 @@ class SGHMC(StochasticGradientSampler):
         """
         if key is None:
             key = random_key(device=x.device)
-        noise = philox_normal(x.shape, key, first_element=first_element, dtype=x.dtype)
-        inverse = inverse_mass("SGHMC.init", self.inverse_mass, x).broadcast(x.shape)
-        momentum = noise / inverse**0.5
-        return StochasticGradientState(x.detach().clone(), momentum.to(x.dtype), 0)
+        x = x.detach().clone()
+        rest = torch.zeros_like(x)  # without a force, what a leapfrog step starts with is kept
+        start = leapfrog_start(
+            x, rest, 0.0, self.inverse_mass, key=key, first_element=first_element
+        )
+        return StochasticGradientState(x, start.momentum, 0)
 
     def _move(
         self,
