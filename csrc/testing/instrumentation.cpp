@@ -11,13 +11,21 @@
 namespace host_executor {
 namespace {
 
-void access(const void* address, std::size_t size, Access kind, bool aligned, const void* code) {
+// The launch whose thread calls, unless the executor is at work for that thread already: a function
+// of the standard library that both use is linked once, perhaps as device code has it.
+Launch* enter() {
   Launch* launch = active_launch();
+  return launch != nullptr && launch->enter() ? launch : nullptr;
+}
+
+void access(const void* address, std::size_t size, Access kind, bool aligned, const void* code) {
+  Launch* launch = enter();
   if (launch == nullptr) return;
   const auto at = reinterpret_cast<std::uintptr_t>(address);
   if (aligned && at % size != 0)
     launch->fail("misaligned: access of " + std::to_string(size) + " bytes" + place(code));
   launch->check(at, size, kind, code);
+  launch->leave();
 }
 
 // What every handler of -fsanitize=undefined is given first.
@@ -28,7 +36,7 @@ struct SourceLocation {
 };
 
 void undefined(const void* data, const char* what) {
-  Launch* launch = active_launch();
+  Launch* launch = enter();
   if (launch == nullptr) return;
   const auto& where = *static_cast<const SourceLocation*>(data);
   launch->fail(std::string(what) + " at " + where.file + ":" + std::to_string(where.line));

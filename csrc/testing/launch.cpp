@@ -183,6 +183,7 @@ void Launch::wait(Thread::State state, Site site) {
 // A failed launch never goes on: its fibres are dropped where they stand.
 void Launch::fail(std::string message) {
   error_ = std::move(message);
+  leave();
   if (running_ != nullptr) setcontext(&scheduler_);
   std::abort();
 }

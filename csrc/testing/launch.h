@@ -9,6 +9,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "executor.h"
@@ -86,6 +87,9 @@ class Launch {
   // The running thread's side of it.
   Thread& running() { return *running_; }
   const LaunchShape& shape() const { return shape_; }
+  // Around what the executor does for an instrumented access; false where it is inside one.
+  bool enter() { return !std::exchange(is_entered_, true); }
+  void leave() { is_entered_ = false; }
   void check(std::uintptr_t at, std::size_t size, Access access, const void* code);
   void wait(Thread::State state, Site site);
   void fence();
@@ -122,6 +126,7 @@ class Launch {
   Block* inside_ = nullptr;       // whose static shared memory is in place
   Thread* running_ = nullptr;
   ucontext_t scheduler_;
+  bool is_entered_ = false;
   std::optional<std::string> error_;
 };
 
