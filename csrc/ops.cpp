@@ -19,6 +19,15 @@
   "Tensor proposal, Tensor proposal_grad, Tensor proposal_energy, Tensor kinetic, " \
   "Tensor proposal_kinetic, Tensor? uniform, Tensor? key, int first_chain, float max_energy_error"
 
+// A coefficient is a tensor or, where that is missing, the number of the same name.
+#define GENCORE_SGHMC_SETTINGS                                                       \
+  "Tensor grad, Tensor? noise, Tensor? key, Tensor? step_sizes, Tensor? frictions, " \
+  "Tensor? inverse_masses, Tensor? noise_scales, float step_size, float friction, "  \
+  "float inverse_mass, float noise_scale, int first_element"
+#define GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS                                     \
+  "Tensor grad, Tensor metric, Tensor? correction, Tensor? noise, Tensor? key, " \
+  "Tensor? step_sizes, float step_size, int first_element"
+
 STABLE_TORCH_LIBRARY(gencore, m) {
   // An operator with a registered derivative pays for a Python call even where none is wanted, so
   // each form that samplers call has a schema of its own.
@@ -64,6 +73,18 @@ STABLE_TORCH_LIBRARY(gencore, m) {
   m.def(
       "metropolis_accept_(Tensor(a!) x, Tensor(b!) grad, Tensor(c!) "
       "energy, " GENCORE_METROPOLIS_PROPOSAL ") -> (Tensor, Tensor, Tensor)");
+  m.def("sghmc_step(Tensor x, Tensor momentum, " GENCORE_SGHMC_SETTINGS ") -> (Tensor, Tensor)");
+  m.def("sghmc_step.no_autograd(Tensor x, Tensor momentum, " GENCORE_SGHMC_SETTINGS
+        ") -> (Tensor, Tensor)");
+  m.def("sghmc_step_(Tensor(a!) x, Tensor(b!) momentum, " GENCORE_SGHMC_SETTINGS ") -> ()");
+  m.def("riemannian_langevin_step(Tensor x, " GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS ") -> Tensor");
+  m.def("riemannian_langevin_step.no_autograd(Tensor x, " GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS
+        ") -> Tensor");
+  m.def("riemannian_langevin_step_(Tensor(a!) x, " GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS ") -> ()");
+  m.def(
+      "replica_swap_(Tensor(a!) x, Tensor(b!) energy, Tensor(c!)? grad, Tensor(d!) is_accepted, "
+      "Tensor inverse_temperature, Tensor? uniform, Tensor? key, int parity, int first_pair) -> "
+      "()");
   m.def("philox_normal(Tensor key, int[] size, ScalarType dtype, int first_element) -> Tensor");
   m.def("philox_words(Tensor key, int[] size, int first_element) -> Tensor");
 }

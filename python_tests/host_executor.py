@@ -21,6 +21,8 @@ KERNELS = (
     "cuda/leapfrog.cu",
     "cuda/metropolis.cu",
     "cuda/philox.cu",
+    "cuda/replica_exchange.cu",
+    "cuda/stochastic_gradient.cu",
     "testing/test_kernels.cu",
 )
 COMMON = [

@@ -70,6 +70,8 @@ struct Coefficient {
   double number;
   std::int64_t chain_stride;
   std::int64_t element_stride;
+
+  GENCORE_HD bool is_zero() const { return values == nullptr && number == 0.0; }
 };
 
 // Chain i is the elements [i chain_size, (i + 1) chain_size), of which there may be none.
@@ -130,6 +132,61 @@ struct MetropolisAccept {
   bool* is_accepted;
   void* acceptance_rate;
   bool* is_divergent;
+};
+
+// The new position may be x and the new momentum may be momentum.
+struct SghmcStep {
+  Dtype dtype;
+  std::int64_t numel;
+  std::int64_t chain_size;
+  const void* x;
+  const void* momentum;
+  const void* grad;
+  NoiseSource noise;
+  Coefficient step_size;
+  Coefficient friction;
+  Coefficient inverse_mass;
+  Coefficient noise_scale;
+  void* new_position;
+  void* new_momentum;
+
+  GENCORE_HD bool has_noise() const { return noise.tensor != nullptr || !noise_scale.is_zero(); }
+};
+
+// A null correction is zero.
+struct RiemannianLangevinStep {
+  Dtype dtype;
+  std::int64_t numel;
+  std::int64_t chain_size;
+  const void* x;
+  const void* grad;
+  const void* metric;
+  const void* correction;
+  NoiseSource noise;
+  Coefficient step_size;
+  void* out;
+
+  GENCORE_HD bool has_noise() const { return noise.tensor != nullptr || !step_size.is_zero(); }
+};
+
+// Replica r of chain n is row r * chains + n. `pairs` counts the pairs (r, r + 1), r = parity,
+// parity + 2, ..., of all chains: pair k of chain n is number k * chains + n. A uniform is entry
+// [r, n] of an array, or else element first + n (replicas - 1) + r of the key's Philox stream.
+struct ReplicaSwap {
+  Dtype energy_dtype;  // kFloat64 or kFloat32
+  std::int64_t pairs;
+  std::int64_t replicas;
+  std::int64_t chains;
+  std::int64_t parity;
+  std::int64_t row_bytes;  // of one chain in x and grad
+  void* x;
+  void* grad;  // may be null
+  void* energy;
+  const double* inverse_temperature;
+  const double* uniform;
+  const std::int64_t* key;
+  std::int64_t first;
+  bool* is_accepted;  // one a row, false beforehand
 };
 
 // Writes normals of `dtype`, or the raw 32-bit words as int64.

@@ -3,9 +3,9 @@
 
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <tuple>
 
+#include "coefficients.h"
 #include "dispatch.h"
 #include "tensors.h"
 
@@ -29,30 +29,15 @@ void check_numbers(const char* op, double step_size, double inverse_mass) {
                   ": inverse_mass must be finite and positive");
 }
 
-// `values` is [1 or N, 1 or D], or shorter by trailing ones.
-Coefficient coefficient(const char* op, const OptionalTensor& values, double number,
-                        const Tensor& x, std::int64_t chains, std::int64_t chain_size) {
-  if (!values || x.numel() == 0) return {nullptr, number, 0, 0};
-  STD_TORCH_CHECK(values->scalar_type() == accumulation_type(x) && values->is_contiguous(), op,
-                  ": coefficients must be contiguous and of the accumulation dtype");
-  STD_TORCH_CHECK(same_device(*values, x), op, ": coefficients and x are on different devices");
-  STD_TORCH_CHECK(values->dim() <= 2, op, ": coefficients must have at most two dimensions");
-  const std::int64_t rows = values->dim() > 0 ? values->size(0) : 1;
-  const std::int64_t columns = values->dim() > 1 ? values->size(1) : 1;
-  STD_TORCH_CHECK((rows == 1 || rows == chains) && (columns == 1 || columns == chain_size), op,
-                  ": coefficients do not fit the chains of x");
-  return {values->const_data_ptr(), number, rows == 1 ? 0 : columns, columns == 1 ? 0 : 1};
-}
-
 template <class Arguments>
 Arguments arguments(const char* op, const Tensor& x, const Settings& s) {
   check_numbers(op, s.step_size, s.inverse_mass);
-  STD_TORCH_CHECK(x.dim() > 0, op, ": there is no dimension of chains");
+  const Chains chains(op, x);
   Arguments args{};
   args.dtype = dtype_of(x, op);
   args.numel = x.numel();
-  args.chains = x.size(0);
-  args.chain_size = args.chains > 0 ? args.numel / args.chains : 0;
+  args.chains = chains.count;
+  args.chain_size = chains.size;
   args.step_size = coefficient(op, s.step_sizes, s.step_size, x, args.chains, args.chain_size);
   args.inverse_mass =
       coefficient(op, s.inverse_masses, s.inverse_mass, x, args.chains, args.chain_size);
@@ -65,12 +50,6 @@ std::tuple<Tensor, Tensor, Tensor> leapfrog_start(Tensor x, Tensor grad, Optiona
                                                   double inverse_mass, std::int64_t first_element) {
   const char* op = "leapfrog_start";
   check_matches(grad, x, op, "grad");
-  if (noise) check_matches(*noise, x, op, "noise");
-  if (key) check_key(*key, x, op);
-  STD_TORCH_CHECK(noise || key, op, ": noise or key is needed");
-  STD_TORCH_CHECK(first_element >= 0, op, ": first_element must not be negative");
-  STD_TORCH_CHECK(x.numel() <= std::numeric_limits<std::int64_t>::max() - first_element, op,
-                  ": first_element is too large");
   auto args =
       arguments<LeapfrogStart>(op, x, {step_sizes, inverse_masses, step_size, inverse_mass});
   const Tensor x_c = as_contiguous(x), grad_c = as_contiguous(grad);
@@ -79,9 +58,7 @@ std::tuple<Tensor, Tensor, Tensor> leapfrog_start(Tensor x, Tensor grad, Optiona
   const Tensor kinetic = per_chain_result(x);
   args.x = x_c.const_data_ptr();
   args.grad = grad_c.const_data_ptr();
-  args.noise = {data(noise_c),
-                key ? static_cast<const std::int64_t*>(key->const_data_ptr()) : nullptr,
-                first_element};
+  args.noise = noise_source(op, noise_c, key, first_element, /*needed=*/true, x);
   args.position = position.data();
   args.momentum = momentum.data();
   args.kinetic = kinetic.mutable_data_ptr();

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <utility>
 
@@ -136,6 +137,12 @@ inline bool overwrites(const Tensor& out, const Tensor& operand) {
     return static_cast<std::size_t>(t.numel()) * t.element_size();
   };
   return overwrites(out.const_data_ptr(), bytes(out), operand.const_data_ptr(), bytes(operand));
+}
+
+inline bool overwrites_any(const Tensor& out,
+                           std::initializer_list<std::optional<Tensor>> operands) {
+  return std::any_of(operands.begin(), operands.end(),
+                     [&](const auto& operand) { return operand && overwrites(out, *operand); });
 }
 
 // A tensor argument of a boxed call, owned but not wrapped.

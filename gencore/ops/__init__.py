@@ -12,6 +12,9 @@ from gencore.ops.leapfrog import (
 )
 from gencore.ops.metropolis import MetropolisStep, metropolis_accept, metropolis_accept_
 from gencore.ops.random import philox_normal, philox_words, random_key, split_key
+from gencore.ops.replica_exchange import replica_swap_
+from gencore.ops.riemannian_langevin import riemannian_langevin_step, riemannian_langevin_step_
+from gencore.ops.sghmc import sghmc_step, sghmc_step_
 
 __all__ = [
     "LeapfrogEnd",
@@ -29,5 +32,10 @@ __all__ = [
     "philox_normal",
     "philox_words",
     "random_key",
+    "replica_swap_",
+    "riemannian_langevin_step",
+    "riemannian_langevin_step_",
+    "sghmc_step",
+    "sghmc_step_",
     "split_key",
 ]

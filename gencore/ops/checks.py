@@ -15,9 +15,13 @@ __all__ = [
     "accumulation_dtype",
     "bounds",
     "check_chains",
+    "check_coefficient",
+    "check_distinct",
+    "check_fake_devices",
     "check_key",
     "check_like",
     "check_native_device",
+    "check_not_differentiated",
     "check_overlap",
     "check_per_chain",
     "check_state",
@@ -29,6 +33,7 @@ __all__ = [
     "per_chain",
     "per_row",
     "shape",
+    "wants_grad",
 ]
 
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -118,6 +123,42 @@ def check_overlap(op: str, x: Tensor, name: str = "x") -> None:
         )
 
 
+def check_distinct(op: str, name: str, a: Tensor, other: str, b: Tensor) -> None:
+    """Raise where ``a`` and ``b``, both to be written to, are visibly the same memory."""
+    if torch.compiler.is_compiling() or not (a.is_contiguous() and b.is_contiguous()):
+        return
+    if a.device.type == "meta" or a.numel() == 0 or b.numel() == 0:
+        return
+    first, second = a.data_ptr(), b.data_ptr()
+    if first < second + b.nbytes and second < first + a.nbytes:
+        raise ValueError(f"{op}: {name} and {other} share memory, but each is written to")
+
+
+def check_not_differentiated(op: str, instead: str | None = None, **tensors: Tensor | None) -> None:
+    """Raise where autograd would have to differentiate ``op``, which works in place."""
+    if not torch.is_grad_enabled():
+        return
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.requires_grad:
+            rather = f", or use {instead}" if instead else ""
+            raise ValueError(
+                f"{op}: works in place and is not differentiable, but {name} requires grad; "
+                f"call it under torch.no_grad(){rather}"
+            )
+
+
+def check_fake_devices(op: str, x: Tensor, arguments: Sequence[Any]) -> None:
+    """Raise where an in-place step with a meta tensor would silently do nothing."""
+    for tensor in arguments:
+        if isinstance(tensor, Tensor) and tensor.device != x.device:
+            raise RuntimeError(f"{op}: a tensor is on {tensor.device}, x on {x.device}")
+
+
+def wants_grad(*tensors: Tensor | None) -> bool:
+    """Whether autograd has to record an operator on these tensors."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
 def check_key(op: str, key: Tensor) -> None:
     """Raise unless ``key`` is an int64 tensor ``[seed, draw]``."""
     if not isinstance(key, Tensor):
@@ -185,7 +226,7 @@ def number(op: str, name: str, value: Any) -> float:
     return number
 
 
-def _check_coefficient(op: str, name: str, value: Tensor, x: Tensor, *, positive: bool) -> None:
+def check_coefficient(op: str, name: str, value: Tensor, x: Tensor, *, positive: bool) -> None:
     """Raise unless a tensor, whatever its shape, can be a coefficient of a step of ``x``."""
     _check_strided(op, value, name)
     if value.is_complex():
@@ -216,7 +257,7 @@ def per_chain(op: str, name: str, value: float | Tensor, x: Tensor) -> Tensor | 
             f"{op}: {name} has shape {list(value.shape)}, which are not the leading dimensions of "
             f"x, of shape {list(x.shape)}"
         )
-    _check_coefficient(op, name, value, x, positive=False)
+    check_coefficient(op, name, value, x, positive=False)
     return value.detach().to(accumulation_dtype(x)).contiguous().view(-1)
 
 
@@ -237,7 +278,7 @@ def inverse_mass(op: str, value: float | Tensor, x: Tensor) -> tuple[Tensor | No
         if not 0.0 < scalar < math.inf:
             raise ValueError(f"{op}: inverse_mass must be finite and positive, got {scalar}")
         return None, scalar
-    _check_coefficient(op, "inverse_mass", value, x, positive=True)
+    check_coefficient(op, "inverse_mass", value, x, positive=True)
     value = value.detach().to(accumulation_dtype(x))
     if value.dim() == 1 and value.shape[0] == x.shape[0]:
         return value.contiguous().view(-1, 1), 1.0

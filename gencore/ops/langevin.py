@@ -11,6 +11,7 @@ from gencore.ops.backend import state
 from gencore.ops.checks import (
     accumulation_dtype,
     bounds,
+    check_fake_devices,
     check_like,
     check_overlap,
     check_state,
@@ -381,9 +382,7 @@ def _(x: Tensor, *_: Any) -> Tensor:
 @torch.library.register_fake("gencore::langevin_step_")
 @torch.library.register_fake("gencore::langevin_step_.plain")
 def _(x: Tensor, *rest: Any) -> None:
-    for tensor in rest:  # else a step with a meta tensor would silently do nothing
-        if isinstance(tensor, Tensor) and tensor.device != x.device:
-            raise RuntimeError(f"langevin_step_: a tensor is on {tensor.device}, x on {x.device}")
+    check_fake_devices("langevin_step_", x, rest)
 
 
 @torch.library.register_fake("gencore::langevin_step_backward")

@@ -14,6 +14,7 @@ from gencore.ops.checks import (
     index,
     number,
     per_row,
+    wants_grad,
 )
 from gencore.ops.checks import (
     inverse_mass as checked_inverse_mass,
@@ -132,7 +133,7 @@ def leapfrog_start(
     key = key_like(op, x, key, generator, needed=noise is None)
     if state.reference:
         return LeapfrogStart(*reference_start(x, grad, noise, key, coefficients, first_element))
-    start = _start if _needs_autograd(x, grad, noise) else _start_without_autograd
+    start = _start if wants_grad(x, grad, noise) else _start_without_autograd
     return LeapfrogStart(*start(x, grad, noise, key, *coefficients, first_element))
 
 
@@ -179,7 +180,7 @@ def leapfrog_step(
     coefficients = _step_coefficients("leapfrog_step", x, momentum, grad, step_size, inverse_mass)
     if state.reference:
         return reference_step(x, momentum, grad, coefficients)
-    step = _step if _needs_autograd(x, momentum, grad) else _step_without_autograd
+    step = _step if wants_grad(x, momentum, grad) else _step_without_autograd
     position, new_momentum = step(x, momentum, grad, *coefficients)
     return position, new_momentum
 
@@ -228,7 +229,7 @@ def leapfrog_step_(
     check_overlap(op, momentum, "momentum")
     if x is momentum or (not _is_compiling() and x.numel() and x.data_ptr() == momentum.data_ptr()):
         raise ValueError(f"{op}: x and momentum are the same memory, and both are written to")
-    if _needs_autograd(x, momentum, grad):
+    if wants_grad(x, momentum, grad):
         raise ValueError(
             f"{op}: works in place and is not differentiable, but x, momentum or grad requires "
             "grad; call it under torch.no_grad(), or use leapfrog_step"
@@ -285,12 +286,8 @@ def leapfrog_end(
     coefficients = _coefficients(op, momentum, step_size, inverse_mass)
     if state.reference:
         return LeapfrogEnd(*reference_end(momentum, grad, coefficients))
-    end = _end if _needs_autograd(momentum, grad) else _end_without_autograd
+    end = _end if wants_grad(momentum, grad) else _end_without_autograd
     return LeapfrogEnd(*end(momentum, grad, *coefficients))
-
-
-def _needs_autograd(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def _step_coefficients(

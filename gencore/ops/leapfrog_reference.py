@@ -10,10 +10,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gencore.ops.checks import accumulation_dtype
+from gencore.ops.checks import accumulation_dtype, check_fake_devices
 from gencore.ops.random import reference_normal
 
-__all__ = ["Coefficients", "reference_end", "reference_start", "reference_step"]
+__all__ = [
+    "Coefficients",
+    "reference_end",
+    "reference_start",
+    "reference_step",
+    "rows",
+    "rows_like",
+]
 
 
 class Coefficients(NamedTuple):
@@ -27,7 +34,8 @@ class Coefficients(NamedTuple):
     inverse_mass: float
 
 
-def _rows(t: Tensor) -> Tensor:
+def rows(t: Tensor) -> Tensor:
+    """[N, ...] as [N, D] in the accumulation dtype."""
     return t.reshape(t.shape[0], math.prod(t.shape[1:])).to(accumulation_dtype(t))
 
 
@@ -37,8 +45,9 @@ def _as_rows(c: Coefficients) -> tuple[Tensor | float, Tensor | float]:
     return step, c.inverse_mass if c.inverse_masses is None else c.inverse_masses
 
 
-def _like(rows: Tensor, like: Tensor) -> Tensor:
-    return rows.reshape(like.shape).to(like.dtype)
+def rows_like(values: Tensor, like: Tensor) -> Tensor:
+    """Rows in the shape and the dtype of ``like``."""
+    return values.reshape(like.shape).to(like.dtype)
 
 
 def reference_start(
@@ -54,11 +63,11 @@ def reference_start(
     if noise is None:
         assert key is not None
         noise = reference_normal(x.shape, key, first_element, accumulation_dtype(x))
-    fresh = _rows(noise) / inverse_mass**0.5
-    momentum = fresh - 0.5 * step * _rows(grad)
-    position = _rows(x) + step * inverse_mass * momentum
+    fresh = rows(noise) / inverse_mass**0.5
+    momentum = fresh - 0.5 * step * rows(grad)
+    position = rows(x) + step * inverse_mass * momentum
     kinetic = 0.5 * (inverse_mass * fresh.square()).sum(1)
-    return (_like(position, x), _like(momentum, x), kinetic)
+    return (rows_like(position, x), rows_like(momentum, x), kinetic)
 
 
 def reference_step(
@@ -66,9 +75,9 @@ def reference_step(
 ) -> tuple[Tensor, Tensor]:
     """``leapfrog_step`` in pure PyTorch."""
     step, inverse_mass = _as_rows(coefficients)
-    kicked = _rows(momentum) - step * _rows(grad)
-    position = _rows(x) + step * inverse_mass * kicked
-    return _like(position, x), _like(kicked, momentum)
+    kicked = rows(momentum) - step * rows(grad)
+    position = rows(x) + step * inverse_mass * kicked
+    return rows_like(position, x), rows_like(kicked, momentum)
 
 
 def reference_end(
@@ -76,8 +85,8 @@ def reference_end(
 ) -> tuple[Tensor, Tensor]:
     """``leapfrog_end`` in pure PyTorch."""
     step, inverse_mass = _as_rows(coefficients)
-    kicked = _rows(momentum) - 0.5 * step * _rows(grad)
-    return (_like(kicked, momentum), 0.5 * (inverse_mass * kicked.square()).sum(1))
+    kicked = rows(momentum) - 0.5 * step * rows(grad)
+    return (rows_like(kicked, momentum), 0.5 * (inverse_mass * kicked.square()).sum(1))
 
 
 # Derivatives of the compiled operators.
@@ -93,12 +102,12 @@ def _start_backward(
 ) -> tuple[Tensor | None, ...]:
     noise, *coefficients = ctx.saved_tensors
     step, inverse_mass = _as_rows(Coefficients(*coefficients, *ctx.numbers))
-    momentum = _rows(momentum_grad) + step * inverse_mass * _rows(position_grad)
+    momentum = rows(momentum_grad) + step * inverse_mass * rows(position_grad)
     noise_grad = None
     if noise is not None:
-        fresh = momentum / inverse_mass**0.5 + kinetic_grad.unsqueeze(1) * _rows(noise)
-        noise_grad = _like(fresh, noise)
-    grad_grad = _like(-0.5 * step * momentum, position_grad)
+        fresh = momentum / inverse_mass**0.5 + kinetic_grad.unsqueeze(1) * rows(noise)
+        noise_grad = rows_like(fresh, noise)
+    grad_grad = rows_like(-0.5 * step * momentum, position_grad)
     return position_grad, grad_grad, noise_grad, *(None,) * 6
 
 
@@ -111,9 +120,9 @@ def _step_backward(
     ctx: Any, position_grad: Tensor, momentum_grad: Tensor
 ) -> tuple[Tensor | None, ...]:
     step, inverse_mass = _as_rows(Coefficients(*ctx.saved_tensors, *ctx.numbers))
-    momentum = _rows(momentum_grad) + step * inverse_mass * _rows(position_grad)
-    grad_grad = _like(-step * momentum, momentum_grad)
-    return position_grad, _like(momentum, momentum_grad), grad_grad, *(None,) * 4
+    momentum = rows(momentum_grad) + step * inverse_mass * rows(position_grad)
+    grad_grad = rows_like(-step * momentum, momentum_grad)
+    return position_grad, rows_like(momentum, momentum_grad), grad_grad, *(None,) * 4
 
 
 def _end_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -126,9 +135,9 @@ def _end_backward(
 ) -> tuple[Tensor | None, ...]:
     momentum, grad, *coefficients = ctx.saved_tensors
     step, inverse_mass = _as_rows(Coefficients(*coefficients, *ctx.numbers))
-    kicked = _rows(momentum) - 0.5 * step * _rows(grad)
-    total = _rows(momentum_grad) + kinetic_grad.unsqueeze(1) * inverse_mass * kicked
-    return _like(total, momentum), _like(-0.5 * step * total, grad), *(None,) * 4
+    kicked = rows(momentum) - 0.5 * step * rows(grad)
+    total = rows(momentum_grad) + kinetic_grad.unsqueeze(1) * inverse_mass * kicked
+    return rows_like(total, momentum), rows_like(-0.5 * step * total, grad), *(None,) * 4
 
 
 torch.library.register_autograd(
@@ -166,6 +175,4 @@ def _(momentum: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
 @torch.library.register_fake("gencore::leapfrog_step_")
 @torch.library.register_fake("gencore::leapfrog_step_.plain")
 def _(x: Tensor, *rest: Any) -> None:
-    for tensor in rest:  # else a step with a meta tensor would silently do nothing
-        if isinstance(tensor, Tensor) and tensor.device != x.device:
-            raise RuntimeError(f"leapfrog_step_: a tensor is on {tensor.device}, x on {x.device}")
+    check_fake_devices("leapfrog_step_", x, rest)

@@ -10,6 +10,7 @@ from gencore.ops.backend import state
 from gencore.ops.checks import (
     accumulation_dtype,
     check_chains,
+    check_fake_devices,
     check_like,
     check_overlap,
     check_per_chain,
@@ -269,11 +270,7 @@ def _(x: Tensor, grad: Tensor, energy: Tensor, *_: Any) -> tuple[Tensor, ...]:
 
 @torch.library.register_fake("gencore::metropolis_accept_")
 def _(x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    for tensor in rest:  # else a decision on a meta tensor would silently change nothing
-        if isinstance(tensor, Tensor) and tensor.device != x.device:
-            raise RuntimeError(
-                f"metropolis_accept_: a tensor is on {tensor.device}, x on {x.device}"
-            )
+    check_fake_devices("metropolis_accept_", x, rest)
     return _fake_verdict(x)
 
 

@@ -6,12 +6,20 @@ from gencore.samplers.hamiltonian import MetropolisInfo, MetropolisState
 from gencore.samplers.hmc import HMC
 from gencore.samplers.langevin import Langevin, LangevinInfo, LangevinState, NonFiniteWarning
 from gencore.samplers.mala import MALA
+from gencore.samplers.parallel_tempering import ParallelTempering, TemperingInfo, TemperingState
 from gencore.samplers.replay_buffer import ReplayBuffer
+from gencore.samplers.sghmc import SGHMC
+from gencore.samplers.sgld import SGLD, polynomial_decay
+from gencore.samplers.sgrld import SGRLD
+from gencore.samplers.stochastic_gradient import StochasticGradientState
 
 __all__ = [
     "HMC",
     "MALA",
     "DualAveraging",
+    "SGHMC",
+    "SGLD",
+    "SGRLD",
     "Langevin",
     "LangevinInfo",
     "LangevinState",
@@ -19,10 +27,15 @@ __all__ = [
     "MetropolisState",
     "Moments",
     "NonFiniteWarning",
+    "ParallelTempering",
     "ReplayBuffer",
     "WarmUpInfo",
     "plot_trace",
     "summary",
     "to_inference_data",
     "warm_up",
+    "StochasticGradientState",
+    "TemperingInfo",
+    "TemperingState",
+    "polynomial_decay",
 ]

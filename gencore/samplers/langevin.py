@@ -179,7 +179,9 @@ class Langevin:
                 if return_trajectory and number % thin == 0:
                     trajectory.append(x if differentiable else x.clone())
 
-        _warn_if_not_finite(energy_sum.isfinite() & rows(x).isfinite().all(1), num_steps)
+        is_finite = energy_sum.isfinite() & rows(x).isfinite().all(1)
+        advice = "a smaller step_size, grad_clamp or clamp"
+        warn_if_not_finite("Langevin", is_finite, num_steps, advice)
         if return_trajectory:
             return torch.stack(trajectory) if trajectory else x.new_empty((0, *x.shape))
         return x
@@ -195,12 +197,13 @@ class Langevin:
         }
 
 
-def _warn_if_not_finite(is_finite: Tensor, num_steps: int) -> None:
+def warn_if_not_finite(name: str, is_finite: Tensor, num_steps: int, advice: str) -> None:
+    """Warn on behalf of the sampler `name` where not all of the chains `is_finite` [N] are."""
     bad = int((~is_finite).sum())
     if bad:
         warnings.warn(
-            f"Langevin: {bad} of {len(is_finite)} chains met NaN or infinity within {num_steps} "
-            "steps and are returned as they are; a smaller step_size, grad_clamp or clamp may help",
+            f"{name}: {bad} of {len(is_finite)} chains met NaN or infinity within {num_steps} "
+            f"steps and are returned as they are; {advice} may help",
             NonFiniteWarning,
             stacklevel=3,
         )
