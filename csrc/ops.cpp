@@ -2,6 +2,8 @@
 // shape functions in gencore/ops/.
 #include <torch/csrc/stable/library.h>
 
+#include <string>
+
 // What a Langevin step needs beside its tensors, in the order of every schema of the family.
 #define GENCORE_LANGEVIN_SETTINGS                                                 \
   "Tensor? key, Tensor? step_sizes, Tensor? noise_scales, float step_size, "      \
@@ -10,6 +12,23 @@
 
 #define GENCORE_MLP \
   "Tensor x, Tensor parameters, int[] widths, int activation, float negative_slope, "
+// What a leapfrog step needs beside its tensors: step sizes [N], inverse masses [1 or N, 1 or D],
+// and the numbers in force where they are missing.
+#define GENCORE_LEAPFROG_COEFFICIENTS \
+  "Tensor? step_sizes, Tensor? inverse_masses, float step_size, float inverse_mass"
+
+#define GENCORE_METROPOLIS_PROPOSAL                                                 \
+  "Tensor proposal, Tensor proposal_grad, Tensor proposal_energy, Tensor kinetic, " \
+  "Tensor proposal_kinetic, Tensor? uniform, Tensor? key, int first_chain, float max_energy_error"
+
+// A coefficient is a tensor or, where that is missing, the number of the same name.
+#define GENCORE_SGHMC_SETTINGS                                                       \
+  "Tensor grad, Tensor? noise, Tensor? key, Tensor? step_sizes, Tensor? frictions, " \
+  "Tensor? inverse_masses, Tensor? noise_scales, float step_size, float friction, "  \
+  "float inverse_mass, float noise_scale, int first_element"
+#define GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS                                     \
+  "Tensor grad, Tensor metric, Tensor? correction, Tensor? noise, Tensor? key, " \
+  "Tensor? step_sizes, float step_size, int first_element"
 
 STABLE_TORCH_LIBRARY(gencore, m) {
   // An operator with a registered derivative pays for a Python call even where none is wanted, so
@@ -38,7 +57,45 @@ STABLE_TORCH_LIBRARY(gencore, m) {
   m.def("mlp_hmc_chain(" GENCORE_MLP
         "int num_steps, int thin, int num_leapfrog, Tensor key, Tensor? step_sizes, "
         "Tensor? inverse_masses, float step_size, float inverse_mass, float prior_precision, "
-        "float max_energy_error, int first_chain) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+        "float max_energy_error, int first_chain, int first_uniform) -> (Tensor, Tensor, Tensor, "
+        "Tensor, Tensor)");
+  for (const char* overload : {"", ".no_autograd"}) {
+    const std::string name(overload);
+    m.def(("leapfrog_start" + name +
+           "(Tensor x, Tensor grad, Tensor? noise, Tensor? key, " GENCORE_LEAPFROG_COEFFICIENTS
+           ", int first_element) -> (Tensor, Tensor, Tensor)")
+              .c_str());
+    m.def(("leapfrog_step" + name +
+           "(Tensor x, Tensor momentum, Tensor grad, " GENCORE_LEAPFROG_COEFFICIENTS
+           ") -> (Tensor, Tensor)")
+              .c_str());
+    m.def(("leapfrog_end" + name +
+           "(Tensor momentum, Tensor grad, " GENCORE_LEAPFROG_COEFFICIENTS ") -> (Tensor, Tensor)")
+              .c_str());
+  }
+  m.def(
+      "leapfrog_step_(Tensor(a!) x, Tensor(b!) momentum, Tensor "
+      "grad, " GENCORE_LEAPFROG_COEFFICIENTS ") -> ()");
+  m.def(
+      "leapfrog_step_.plain(Tensor(a!) x, Tensor(b!) momentum, Tensor grad, float step_size, "
+      "float inverse_mass) -> ()");
+  m.def("metropolis_accept(Tensor x, Tensor grad, Tensor energy, " GENCORE_METROPOLIS_PROPOSAL
+        ") -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "metropolis_accept_(Tensor(a!) x, Tensor(b!) grad, Tensor(c!) "
+      "energy, " GENCORE_METROPOLIS_PROPOSAL ") -> (Tensor, Tensor, Tensor)");
+  m.def("sghmc_step(Tensor x, Tensor momentum, " GENCORE_SGHMC_SETTINGS ") -> (Tensor, Tensor)");
+  m.def("sghmc_step.no_autograd(Tensor x, Tensor momentum, " GENCORE_SGHMC_SETTINGS
+        ") -> (Tensor, Tensor)");
+  m.def("sghmc_step_(Tensor(a!) x, Tensor(b!) momentum, " GENCORE_SGHMC_SETTINGS ") -> ()");
+  m.def("riemannian_langevin_step(Tensor x, " GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS ") -> Tensor");
+  m.def("riemannian_langevin_step.no_autograd(Tensor x, " GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS
+        ") -> Tensor");
+  m.def("riemannian_langevin_step_(Tensor(a!) x, " GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS ") -> ()");
+  m.def(
+      "replica_swap_(Tensor(a!) x, Tensor(b!) energy, Tensor(c!)? grad, Tensor(d!) is_accepted, "
+      "Tensor inverse_temperature, Tensor? uniform, Tensor? key, int parity, int first_pair) -> "
+      "()");
   m.def("philox_normal(Tensor key, int[] size, ScalarType dtype, int first_element) -> Tensor");
   m.def("philox_words(Tensor key, int[] size, int first_element) -> Tensor");
 }

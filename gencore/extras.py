@@ -1,26 +1,28 @@
-"""One sentence for a missing package of the training extra."""
+"""One sentence for a missing package of an extra."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
-__all__ = ["training_extra"]
+__all__ = ["samplers_extra", "training_extra"]
 
-_PACKAGES = frozenset(
-    {
-        "PIL",
-        "lightning_fabric",
-        "matplotlib",
-        "rich",
-        "safetensors",
-        "sklearn",
-        "tensorboard",
-        "tyro",
-    }
-)
+_PACKAGES = {
+    "samplers": frozenset({"arviz", "matplotlib"}),
+    "train": frozenset(
+        {
+            "PIL",
+            "lightning_fabric",
+            "matplotlib",
+            "rich",
+            "safetensors",
+            "sklearn",
+            "tensorboard",
+            "tyro",
+        }
+    ),
+}
 
 
-@contextmanager
-def training_extra(needed_for: str = "training") -> Iterator[None]:
+def training_extra(needed_for: str = "training") -> AbstractContextManager[None]:
     """Imports in this block that miss a package of the extra say how to install it.
 
     Example:
@@ -30,11 +32,29 @@ def training_extra(needed_for: str = "training") -> Iterator[None]:
             ...
         ModuleNotFoundError: training needs the package rich: pip install 'gencore[train]'
     """
+    return _extra("train", needed_for)
+
+
+def samplers_extra(needed_for: str) -> AbstractContextManager[None]:
+    """`training_extra` for the diagnostics of Markov chains.
+
+    Example:
+        >>> with samplers_extra("summary"):
+        ...     raise ModuleNotFoundError("No module named 'arviz'", name="arviz")
+        Traceback (most recent call last):
+            ...
+        ModuleNotFoundError: summary needs the package arviz: pip install 'gencore[samplers]'
+    """
+    return _extra("samplers", needed_for)
+
+
+@contextmanager
+def _extra(extra: str, needed_for: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in _PACKAGES:
+        if package not in _PACKAGES[extra]:
             raise
-        message = f"{needed_for} needs the package {package}: pip install 'gencore[train]'"
+        message = f"{needed_for} needs the package {package}: pip install 'gencore[{extra}]'"
         raise ModuleNotFoundError(message, name=error.name) from None

@@ -20,6 +20,11 @@ KERNELS = (
     "cuda/langevin.cu",
     "cuda/mlp_chain.cu",
     "cuda/philox.cu",
+    "cuda/leapfrog.cu",
+    "cuda/metropolis.cu",
+    "cuda/philox.cu",
+    "cuda/replica_exchange.cu",
+    "cuda/stochastic_gradient.cu",
     "testing/test_kernels.cu",
 )
 COMMON = [
@@ -168,7 +173,7 @@ STRUCTURES["mlp_hmc_chain"] = type(
     {
         "_fields_": [
             ("dtype", ctypes.c_int), ("chains", ctypes.c_int64), ("first_chain", ctypes.c_int64),
-            ("mlp", Mlp),
+            ("first_uniform", ctypes.c_int64), ("mlp", Mlp),
             *((n, ctypes.c_void_p) for n in ("x", "key", "step_sizes", "inverse_masses")),
             *((n, ctypes.c_double) for n in (
                 "step_size", "inverse_mass", "prior_precision", "max_energy_error")),

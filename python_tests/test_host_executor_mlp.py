@@ -11,6 +11,7 @@ from op_tester import TOLERANCE
 from torch import Tensor
 
 from gencore.ops import backend, mlp_hmc_chain, mlp_langevin_chain
+from gencore.ops.metropolis import FIRST_DECISION
 
 pytestmark = [
     pytest.mark.host_executor,
@@ -119,7 +120,8 @@ def test_hmc_chain_equals_the_cpu_kernel_and_the_reference(gpu, widths, dtype):
         names = ("out", "energy", "acceptance_rate", "num_accepted", "num_divergent")
         pointers = {n: t.data_ptr() for n, t in zip(names, results, strict=True)}
         args = STRUCTURES["mlp_hmc_chain"](
-            dtype=DTYPES[dtype], chains=chains, first_chain=4, mlp=network.structure(activation),
+            dtype=DTYPES[dtype], chains=chains, first_chain=4, first_uniform=FIRST_DECISION + 4,
+            mlp=network.structure(activation),
             x=x.data_ptr(), key=KEY.data_ptr(), inverse_masses=masses.data_ptr(), step_size=0.7,
             inverse_mass=1.0, prior_precision=1.1, max_energy_error=0.05, num_leapfrog=2,
             num_steps=3, thin=1, **pointers,

@@ -162,7 +162,7 @@ def test_opcheck(device):
     torch.library.opcheck(
         torch.ops.gencore.mlp_hmc_chain.default,
         (x.detach(), parameters.detach(), [2, 4, 1], 0, 0.0, 4, 2, 3, KEY.to(device), *none,
-         0.1, 1.0, 0.0, 1000.0, 0),
+         0.1, 1.0, 0.0, 1000.0, 0, 2**61),
     )  # fmt: skip
 
 

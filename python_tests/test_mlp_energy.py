@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gencore.nn import MLPEnergy
-from gencore.samplers import Langevin, NonFiniteWarning
+from gencore.samplers import HMC, MALA, Langevin, NonFiniteWarning
 
 KEY = torch.tensor([2, 7])
 
@@ -45,6 +45,18 @@ def test_langevin_samples_the_same_chains_either_way(energy, settings, device):
     ours = Langevin(energy, 0.05, **settings).sample(x, 30, **how)
     steps = Langevin(plain(energy), 0.05, **settings).sample(x, 30, **how)
     torch.testing.assert_close(ours, steps, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("inverse_mass", [1.0, 0.7, torch.tensor([[0.5, 1.0, 1.5]])], ids=str)
+def test_hmc_and_mala_sample_the_same_chains_either_way(energy, inverse_mass, device):
+    x = torch.randn(40, 3, device=device)
+    if isinstance(inverse_mass, torch.Tensor):
+        inverse_mass = inverse_mass.to(device)
+    for kind, settings in ((HMC, (0.4, 3)), (MALA, (0.1,))):
+        how = {"key": KEY.to(device), "first_element": 12}
+        ours = kind(energy, *settings, inverse_mass=inverse_mass).sample(x, 10, **how)
+        steps = kind(plain(energy), *settings, inverse_mass=inverse_mass).sample(x, 10, **how)
+        torch.testing.assert_close(ours, steps, rtol=1e-4, atol=1e-5)
 
 
 def test_trajectories_and_parameters_are_left_alone(energy, device):

@@ -7,8 +7,8 @@
 
 namespace gencore::cpu {
 
-// Every kernel handles the elements (mlp_*: the chains) [begin, end) and may be called for disjoint
-// ranges at once.
+// Every kernel handles the elements [begin, end), or the chains where it adds up over them, or the
+// pairs that it swaps, and may be called for disjoint ranges at once.
 struct KernelTable {
   const char* level;
   void (*langevin_step)(const LangevinStep&, std::int64_t begin, std::int64_t end);
@@ -16,6 +16,14 @@ struct KernelTable {
   void (*langevin_tangent)(const LangevinTangent&, std::int64_t begin, std::int64_t end);
   void (*mlp_langevin_chain)(const MlpLangevinChain&, std::int64_t begin, std::int64_t end);
   void (*mlp_hmc_chain)(const MlpHmcChain&, std::int64_t begin, std::int64_t end);
+  void (*leapfrog_step)(const LeapfrogStep&, std::int64_t begin, std::int64_t end);
+  void (*leapfrog_start)(const LeapfrogStart&, std::int64_t begin, std::int64_t end);
+  void (*leapfrog_end)(const LeapfrogEnd&, std::int64_t begin, std::int64_t end);
+  void (*metropolis_accept)(const MetropolisAccept&, std::int64_t begin, std::int64_t end);
+  void (*sghmc_step)(const SghmcStep&, std::int64_t begin, std::int64_t end);
+  void (*riemannian_langevin_step)(const RiemannianLangevinStep&, std::int64_t begin,
+                                   std::int64_t end);
+  void (*replica_swap)(const ReplicaSwap&, std::int64_t begin, std::int64_t end);
   void (*philox_fill)(const PhiloxFill&, std::int64_t begin, std::int64_t end);
 };
 

@@ -2,8 +2,12 @@
 // GENCORE_LEVEL naming it and the matching -march.
 #include "kernels.h"
 #include "langevin_kernel.h"
+#include "leapfrog_kernel.h"
+#include "metropolis_kernel.h"
 #include "mlp_chain_kernel.h"
 #include "philox_kernel.h"
+#include "replica_exchange_kernel.h"
+#include "stochastic_gradient_kernel.h"
 
 namespace gencore {
 inline namespace GENCORE_LEVEL {
@@ -44,6 +48,30 @@ struct MlpHmc {
   static constexpr auto run = mlp_hmc_range<T>;
 };
 template <class T>
+struct Leapfrog {
+  static constexpr auto run = leapfrog_step_range<T>;
+};
+template <class T>
+struct LeapfrogFirst {
+  static constexpr auto run = leapfrog_start_range<T>;
+};
+template <class T>
+struct LeapfrogLast {
+  static constexpr auto run = leapfrog_end_range<T>;
+};
+template <class T>
+struct Metropolis {
+  static constexpr auto run = metropolis_accept_range<T>;
+};
+template <class T>
+struct Sghmc {
+  static constexpr auto run = sghmc_step_range<T>;
+};
+template <class T>
+struct RiemannianLangevin {
+  static constexpr auto run = riemannian_langevin_step_range<T>;
+};
+template <class T>
 struct Normal {
   static constexpr auto run = philox_normal_range<T>;
 };
@@ -51,6 +79,11 @@ struct Normal {
 void philox_fill(const PhiloxFill& args, std::int64_t begin, std::int64_t end) {
   if (args.words) return philox_word_range(args, begin, end);
   by_dtype<Normal>(args, begin, end);
+}
+
+void replica_swap(const ReplicaSwap& args, std::int64_t begin, std::int64_t end) {
+  if (args.energy_dtype == Dtype::kFloat64) return replica_swap_range<double>(args, begin, end);
+  replica_swap_range<float>(args, begin, end);
 }
 
 #define GENCORE_STRING_(name) #name
@@ -66,6 +99,13 @@ const cpu::KernelTable kernel_table = {
     .langevin_tangent = by_dtype<Tangent, LangevinTangent>,
     .mlp_langevin_chain = by_dtype<MlpLangevin, MlpLangevinChain>,
     .mlp_hmc_chain = by_dtype<MlpHmc, MlpHmcChain>,
+    .leapfrog_step = by_dtype<Leapfrog, LeapfrogStep>,
+    .leapfrog_start = by_dtype<LeapfrogFirst, LeapfrogStart>,
+    .leapfrog_end = by_dtype<LeapfrogLast, LeapfrogEnd>,
+    .metropolis_accept = by_dtype<Metropolis, MetropolisAccept>,
+    .sghmc_step = by_dtype<Sghmc, SghmcStep>,
+    .riemannian_langevin_step = by_dtype<RiemannianLangevin, RiemannianLangevinStep>,
+    .replica_swap = replica_swap,
     .philox_fill = philox_fill,
 };
 

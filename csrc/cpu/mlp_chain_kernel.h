@@ -108,7 +108,7 @@ void mlp_hmc_range(const MlpHmcChain& args, std::int64_t begin, std::int64_t end
   using Rows = ChainRows<T, kChains>;
   const std::int64_t dims = args.mlp.widths[0], size = dims * kChains;
   Scratch scratch(Block::scratch_size(args.mlp) + 5 * Scratch::size<A>(size) +
-                  Scratch::size<A>(Rows::buffer_size(dims)) + 7 * Scratch::size<A>(kChains) +
+                  Scratch::size<A>(Rows::buffer_size(dims)) + 8 * Scratch::size<A>(kChains) +
                   Scratch::size<A>(dims));
   const Block block(args.mlp, scratch);
   A* const x = scratch.take<A>(size);
@@ -120,7 +120,8 @@ void mlp_hmc_range(const MlpHmcChain& args, std::int64_t begin, std::int64_t end
   A* const step_sizes = scratch.take<A>(kChains);
   A* const energy = scratch.take<A>(kChains);
   A* const proposal_energy = scratch.take<A>(kChains);
-  A* const total = scratch.take<A>(kChains);
+  A* const kinetic = scratch.take<A>(kChains);
+  A* const proposal_kinetic = scratch.take<A>(kChains);
   A* const rate = scratch.take<A>(kChains);
   A* const accepted = scratch.take<A>(kChains);
   A* const divergent = scratch.take<A>(kChains);
@@ -148,7 +149,8 @@ void mlp_hmc_range(const MlpHmcChain& args, std::int64_t begin, std::int64_t end
         momentum[k] = multiply_add(-part * step_sizes[c], proposal_grad[k], momentum[k]);
       }
   };
-  const auto add_kinetic = [&](A* value) {
+  const auto sum_kinetic = [&](A* value) {
+    for (int c = 0; c < kChains; ++c) value[c] = A(0);
     for (std::int64_t d = 0; d < dims; ++d)
       for (int c = 0; c < kChains; ++c) {
         const A p = momentum[d * kChains + c];
@@ -164,14 +166,13 @@ void mlp_hmc_range(const MlpHmcChain& args, std::int64_t begin, std::int64_t end
     for (int c = 0; c < kChains; ++c) rate[c] = accepted[c] = divergent[c] = A(0);
     for (std::int64_t step = 0; step < args.num_steps; ++step) {
       PhiloxStream stream = stream_of(args.key);
-      stream.draw += 2 * static_cast<std::uint64_t>(step);
+      stream.draw += static_cast<std::uint64_t>(step);
       rows.normals(stream, args.first_chain * dims, buffer, momentum);
       for (std::int64_t d = 0; d < dims; ++d) {
         const A scale = A(1) / std::sqrt(inverse_mass[d]);
         for (int c = 0; c < kChains; ++c) momentum[d * kChains + c] *= scale;
       }
-      for (int c = 0; c < kChains; ++c) total[c] = energy[c];
-      add_kinetic(total);
+      sum_kinetic(kinetic);
       for (std::int64_t k = 0; k < size; ++k) {
         proposal[k] = x[k];
         proposal_grad[k] = grad[k];
@@ -186,18 +187,17 @@ void mlp_hmc_range(const MlpHmcChain& args, std::int64_t begin, std::int64_t end
         evaluate(proposal, proposal_grad, proposal_energy);
         kick(leap < args.num_leapfrog ? A(1) : A(0.5));
       }
-      stream.draw += 1;
-      A proposal_total[kChains];
-      for (int c = 0; c < kChains; ++c) proposal_total[c] = proposal_energy[c];
-      add_kinetic(proposal_total);
+      sum_kinetic(proposal_kinetic);
       bool take[kChains];
       for (int c = 0; c < kChains; ++c) {
-        const auto chain = static_cast<std::uint64_t>(args.first_chain + first + c);
-        const double uniform = uniform_of(stream(chain / 4).pick(static_cast<int>(chain % 4)));
+        const std::int64_t element = args.first_uniform + first + c;
+        const double uniform = uniform_from_word(
+            word_of_element(stream(static_cast<std::uint64_t>(element / 4)), element));
         const MetropolisDecision decision =
-            metropolis(total[c], proposal_total[c], uniform, args.max_energy_error);
+            metropolis_decide({energy[c], kinetic[c]}, {proposal_energy[c], proposal_kinetic[c]},
+                              true, uniform, args.max_energy_error);
         take[c] = decision.is_accepted;
-        rate[c] += static_cast<A>(decision.rate);
+        rate[c] += static_cast<A>(decision.acceptance_rate);
         accepted[c] += decision.is_accepted ? A(1) : A(0);
         divergent[c] += decision.is_divergent ? A(1) : A(0);
         if (take[c]) energy[c] = proposal_energy[c];

@@ -12,6 +12,13 @@ void langevin_backward(const LangevinBackward& args, void* stream);
 void langevin_tangent(const LangevinTangent& args, void* stream);
 void mlp_langevin_chain(const MlpLangevinChain& args, void* stream);
 void mlp_hmc_chain(const MlpHmcChain& args, void* stream);
+void leapfrog_step(const LeapfrogStep& args, void* stream);
+void leapfrog_start(const LeapfrogStart& args, void* stream);
+void leapfrog_end(const LeapfrogEnd& args, void* stream);
+void metropolis_accept(const MetropolisAccept& args, void* stream);
+void sghmc_step(const SghmcStep& args, void* stream);
+void riemannian_langevin_step(const RiemannianLangevinStep& args, void* stream);
+void replica_swap(const ReplicaSwap& args, void* stream);
 void philox_fill(const PhiloxFill& args, void* stream);
 
 // torch's current stream on a device.

@@ -157,8 +157,8 @@ __global__ void __launch_bounds__(kMaxThreads<A>, 1)
   A* const momentum = slope + size;
   A* const energy = momentum + size;
   A* const value = energy + chains;
-  A* const total = value + chains;
-  A* const change = total + chains;
+  A* const kinetic = value + chains;
+  A* const change = kinetic + chains;
   A* const take = change + chains;
   const MlpTile<A> tile(args.mlp, layout, shared);
   const TileRows rows = rows_of(args.dtype, args.chains, dims, chains);
@@ -185,16 +185,14 @@ __global__ void __launch_bounds__(kMaxThreads<A>, 1)
     for (int k = thread; k < size; k += threads) to[k] = multiply_add(prior, at[k], to[k]);
     __syncthreads();
   };
-  const auto add_kinetic = [&](const A* energies, A* totals) {
+  const auto sum_kinetic = [&](A* energies) {
     tile.sum(
         dims,
         [&](int d, int c) {
           const A p = momentum[d * chains + c];
           return A(0.5) * inverse_mass(d) * p * p;
         },
-        change);
-    if (thread < chains) totals[thread] = energies[thread] + change[thread];
-    __syncthreads();
+        energies);
   };
   const auto kick = [&](A part) {
     for (int k = thread; k < size; k += threads)
@@ -207,7 +205,7 @@ __global__ void __launch_bounds__(kMaxThreads<A>, 1)
   evaluate(x, grad, energy);
   A rate = A(0), accepted = A(0), divergent = A(0);  // of the thread's chain
   for (std::int64_t step = 0; step < args.num_steps; ++step) {
-    rows.for_each_normal<A>(stream_of(args.key, 2 * step), args.first_chain * dims,
+    rows.for_each_normal<A>(stream_of(args.key, step), args.first_chain * dims,
                             [&](int k, int, A normal) {
                               momentum[k] = normal * (A(1) / sqrt(inverse_mass(k / chains)));
                             });
@@ -216,7 +214,7 @@ __global__ void __launch_bounds__(kMaxThreads<A>, 1)
       slope[k] = grad[k];
     }
     __syncthreads();
-    add_kinetic(energy, total);
+    sum_kinetic(kinetic);
     kick(A(0.5));
     __syncthreads();
     for (std::int64_t leap = 1; leap <= args.num_leapfrog; ++leap) {
@@ -228,15 +226,14 @@ __global__ void __launch_bounds__(kMaxThreads<A>, 1)
       kick(leap < args.num_leapfrog ? A(1) : A(0.5));
       __syncthreads();
     }
-    add_kinetic(value, take);  // the proposal's total energy, until it is decided on
+    sum_kinetic(take);  // of the proposal, until it is decided on
     if (thread < chains) {
-      const std::int64_t chain = args.first_chain + rows.first + thread;
-      const Philox4 words =
-          stream_of(args.key, 2 * step + 1)(static_cast<std::uint64_t>(chain / 4));
-      const MetropolisDecision decision =
-          metropolis(total[thread], take[thread],
-                     uniform_of(words.pick(static_cast<int>(chain % 4))), args.max_energy_error);
-      rate += static_cast<A>(decision.rate);
+      const std::int64_t element = args.first_uniform + rows.first + thread;
+      const Philox4 words = stream_of(args.key, step)(static_cast<std::uint64_t>(element / 4));
+      const MetropolisDecision decision = metropolis_decide(
+          {energy[thread], kinetic[thread]}, {value[thread], take[thread]}, true,
+          uniform_from_word(word_of_element(words, element)), args.max_energy_error);
+      rate += static_cast<A>(decision.acceptance_rate);
       accepted += decision.is_accepted ? A(1) : A(0);
       divergent += decision.is_divergent ? A(1) : A(0);
       take[thread] = decision.is_accepted ? A(1) : A(0);

@@ -1,33 +1,50 @@
-// The Metropolis-Hastings decision of one chain.
+// The Metropolis decision about one chain's proposal, in double whatever the dtype.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
 #include "macros.h"
+#include "philox.h"
+#include "storage.h"
 
 namespace gencore {
 inline namespace GENCORE_LEVEL {
 
-// A uniform on (0, 1) from a Philox word.
-GENCORE_HD double uniform_of(std::uint32_t word) {
-  return (static_cast<double>(word) + 0.5) * 2.3283064365386963e-10;  // 2^-32
+// The midpoint of a word's bin, so that it is neither 0 nor 1.
+GENCORE_HD double uniform_from_word(std::uint32_t word) {
+  return (static_cast<double>(word) + 0.5) * 2.3283064365386963e-10;
 }
 
+// Word `element` of a stream. Chosen without an index: a GPU's registers have none.
+GENCORE_HD std::uint32_t word_of_element(const Philox4& block, std::int64_t element) {
+  const std::uint32_t even = (element & 2) != 0 ? block.word[2] : block.word[0];
+  const std::uint32_t odd = (element & 2) != 0 ? block.word[3] : block.word[1];
+  return (element & 1) != 0 ? odd : even;
+}
+
+struct MetropolisEnergies {
+  double potential;
+  double kinetic;
+};
+
 struct MetropolisDecision {
-  double rate;  // the probability of acceptance
+  double acceptance_rate;
   bool is_accepted;
   bool is_divergent;
 };
 
-// For the change of the total energy from `current` to `proposal`. A proposal that is not finite is
-// never accepted; from a state of infinite energy every other one is.
-GENCORE_HD MetropolisDecision metropolis(double current, double proposal, double uniform,
-                                         double max_energy_error) {
-  const double infinity = __builtin_huge_val();
-  if (!(proposal > -infinity && proposal < infinity)) return {0.0, false, true};
-  const double error = proposal - current;
-  const double rate = error <= 0.0 ? 1.0 : (error > 0.0 ? exp(-error) : 0.0);
+// `usable`: nothing in the proposal is infinite or NaN. A current energy of +infinity makes the
+// error -infinity, which accepts; one of NaN makes it NaN, which rejects.
+GENCORE_HD MetropolisDecision metropolis_decide(const MetropolisEnergies& current,
+                                                const MetropolisEnergies& proposal, bool usable,
+                                                double uniform, double max_energy_error) {
+  const double error =
+      (proposal.potential - current.potential) + (proposal.kinetic - current.kinetic);
+  const bool valid =
+      usable && is_finite(proposal.potential) && is_finite(proposal.kinetic) && error == error;
+  if (!valid) return {0.0, false, true};
+  const double rate = error > 0.0 ? exp(-error) : 1.0;
   return {rate, uniform<rate, error> max_energy_error};
 }
 

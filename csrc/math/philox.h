@@ -12,12 +12,6 @@ inline namespace GENCORE_LEVEL {
 
 struct Philox4 {
   std::uint32_t word[4];
-
-  // word[k] without an index, which would put the words in memory on a GPU.
-  GENCORE_HD std::uint32_t pick(int k) const {
-    const std::uint32_t even = k < 2 ? word[0] : word[2], odd = k < 2 ? word[1] : word[3];
-    return k % 2 == 0 ? even : odd;
-  }
 };
 
 GENCORE_HD Philox4 philox4x32_10(Philox4 counter, std::uint32_t key0, std::uint32_t key1) {

@@ -43,6 +43,17 @@ GENCORE_HD float load(Float16 value) {
   return bit_cast<float>(bit_cast<std::uint32_t>(scaled) | special | sign);
 }
 
+// Neither infinite nor NaN: an exponent that is not all ones.
+GENCORE_HD bool is_finite(float value) {
+  return (bit_cast<std::uint32_t>(value) & 0x7F800000u) != 0x7F800000u;
+}
+GENCORE_HD bool is_finite(double value) {
+  constexpr std::uint64_t kExponent = 0x7FF0000000000000u;
+  return (bit_cast<std::uint64_t>(value) & kExponent) != kExponent;
+}
+GENCORE_HD bool is_finite(BFloat16 value) { return (value.bits & 0x7F80u) != 0x7F80u; }
+GENCORE_HD bool is_finite(Float16 value) { return (value.bits & 0x7C00u) != 0x7C00u; }
+
 template <class T>
 GENCORE_HD T store(accumulate_t<T> value);
 template <>

@@ -90,13 +90,14 @@ struct MlpLangevinChain : LangevinArguments {
   GENCORE_HD std::int64_t chains() const { return numel / chain_size; }
 };
 
-// Transition k draws its momentum from the key's draw + 2 k and its uniform, one an element of a
-// stream that starts at chain `first_chain`, from draw + 2 k + 1. Results are of the accumulation
-// dtype, one a chain.
+// Transition k draws from the key's draw + k: its momenta are elements first_chain * dims, ... of
+// the stream, its uniforms elements first_uniform, .... Results are of the accumulation dtype, one
+// a chain.
 struct MlpHmcChain {
   Dtype dtype;
   std::int64_t chains;
   std::int64_t first_chain;
+  std::int64_t first_uniform;
   Mlp mlp;
   const void* x;
   const std::int64_t* key;
@@ -114,6 +115,132 @@ struct MlpHmcChain {
   void* acceptance_rate;  // mean over the transitions
   void* num_accepted;
   void* num_divergent;
+};
+
+// The coefficient of element k of chain i is entry i chain_stride + k element_stride of `values`
+// (fp64 for fp64 ops, else fp32), or `number` where that is null. A stride of 0 broadcasts.
+struct Coefficient {
+  const void* values;
+  double number;
+  std::int64_t chain_stride;
+  std::int64_t element_stride;
+
+  GENCORE_HD bool is_zero() const { return values == nullptr && number == 0.0; }
+};
+
+// Chain i is the elements [i chain_size, (i + 1) chain_size), of which there may be none.
+struct LeapfrogArguments {
+  Dtype dtype;
+  std::int64_t numel;
+  std::int64_t chains;
+  std::int64_t chain_size;
+  Coefficient step_size;
+  Coefficient inverse_mass;
+};
+
+// `kinetic` has one entry a chain, fp64 for fp64 ops, else fp32.
+struct LeapfrogStart : LeapfrogArguments {
+  const void* x;
+  const void* grad;
+  NoiseSource noise;
+  void* position;
+  void* momentum;
+  void* kinetic;
+};
+
+// The new position may be x and the new momentum may be momentum.
+struct LeapfrogStep : LeapfrogArguments {
+  const void* x;
+  const void* momentum;
+  const void* grad;
+  void* new_position;
+  void* new_momentum;
+};
+
+struct LeapfrogEnd : LeapfrogArguments {
+  const void* momentum;
+  const void* grad;
+  void* new_momentum;
+  void* kinetic;
+};
+
+// Energies, kinetic energies, a given uniform and the rate have one entry a chain, fp64 for fp64
+// ops, else fp32. The three `new_` results may be x, grad and energy.
+struct MetropolisAccept {
+  Dtype dtype;
+  std::int64_t chains;
+  std::int64_t chain_size;
+  const void* x;
+  const void* grad;
+  const void* energy;
+  const void* proposal;
+  const void* proposal_grad;
+  const void* proposal_energy;
+  const void* kinetic;
+  const void* proposal_kinetic;
+  NoiseSource uniform;
+  double max_energy_error;
+  void* new_x;
+  void* new_grad;
+  void* new_energy;
+  bool* is_accepted;
+  void* acceptance_rate;
+  bool* is_divergent;
+};
+
+// The new position may be x and the new momentum may be momentum.
+struct SghmcStep {
+  Dtype dtype;
+  std::int64_t numel;
+  std::int64_t chain_size;
+  const void* x;
+  const void* momentum;
+  const void* grad;
+  NoiseSource noise;
+  Coefficient step_size;
+  Coefficient friction;
+  Coefficient inverse_mass;
+  Coefficient noise_scale;
+  void* new_position;
+  void* new_momentum;
+
+  GENCORE_HD bool has_noise() const { return noise.tensor != nullptr || !noise_scale.is_zero(); }
+};
+
+// A null correction is zero.
+struct RiemannianLangevinStep {
+  Dtype dtype;
+  std::int64_t numel;
+  std::int64_t chain_size;
+  const void* x;
+  const void* grad;
+  const void* metric;
+  const void* correction;
+  NoiseSource noise;
+  Coefficient step_size;
+  void* out;
+
+  GENCORE_HD bool has_noise() const { return noise.tensor != nullptr || !step_size.is_zero(); }
+};
+
+// Replica r of chain n is row r * chains + n. `pairs` counts the pairs (r, r + 1), r = parity,
+// parity + 2, ..., of all chains: pair k of chain n is number k * chains + n. A uniform is entry
+// [r, n] of an array, or else element first + n (replicas - 1) + r of the key's Philox stream.
+struct ReplicaSwap {
+  Dtype energy_dtype;  // kFloat64 or kFloat32
+  std::int64_t pairs;
+  std::int64_t replicas;
+  std::int64_t chains;
+  std::int64_t parity;
+  std::int64_t row_bytes;  // of one chain in x and grad
+  void* x;
+  void* grad;  // may be null
+  void* energy;
+  const double* inverse_temperature;
+  const double* uniform;
+  const std::int64_t* key;
+  std::int64_t first;
+  bool* is_accepted;  // one a row, false beforehand
 };
 
 // Writes normals of `dtype`, or the raw 32-bit words as int64.

@@ -3,6 +3,8 @@
 
 #include <torch/csrc/stable/ops.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <type_traits>
 
 #include "../cpu/kernels.h"
@@ -17,13 +19,17 @@ namespace gencore {
 // Below this many elements a second thread costs more than it brings.
 inline constexpr std::int64_t kParallelGrain = 16384;
 
-// Calls the CPU kernel over ranges of [0, count) on torch's threads, of `grain` at least, or
+template <class Arguments>
+using CpuKernel = void (*const cpu::KernelTable::*)(const Arguments&, std::int64_t, std::int64_t);
+template <class Arguments>
+using CudaKernel = std::type_identity_t<void (*)(const Arguments&, void* stream)>;
+
+// Calls the CPU kernel over ranges of `count` items, of at least `grain`, on torch's threads, or
 // launches the CUDA kernel.
 template <class Arguments>
-void launch_over(
-    std::int64_t count, std::int64_t grain, const Tensor& on, const Arguments& args,
-    void (*const cpu::KernelTable::*cpu_kernel)(const Arguments&, std::int64_t, std::int64_t),
-    [[maybe_unused]] std::type_identity_t<void (*)(const Arguments&, void* stream)> cuda_kernel) {
+void launch_items([[maybe_unused]] const Tensor& on, const Arguments& args, std::int64_t count,
+                  std::int64_t grain, CpuKernel<Arguments> cpu_kernel,
+                  [[maybe_unused]] CudaKernel<Arguments> cuda_kernel) {
   if (count == 0) return;
 #ifdef GENCORE_CUDA
   if (!on.is_cpu()) {
@@ -38,13 +44,21 @@ void launch_over(
       0, count, grain, [&](std::int64_t begin, std::int64_t end) { kernel(args, begin, end); });
 }
 
-// The same over the elements of an elementwise kernel.
+// For kernels whose items are elements.
 template <class Arguments>
-void launch(const Tensor& on, const Arguments& args,
-            void (*const cpu::KernelTable::*cpu_kernel)(const Arguments&, std::int64_t,
-                                                        std::int64_t),
-            std::type_identity_t<void (*)(const Arguments&, void* stream)> cuda_kernel) {
-  launch_over(args.numel, kParallelGrain, on, args, cpu_kernel, cuda_kernel);
+void launch(const Tensor& on, const Arguments& args, CpuKernel<Arguments> cpu_kernel,
+            CudaKernel<Arguments> cuda_kernel) {
+  launch_items(on, args, args.numel, kParallelGrain, cpu_kernel, cuda_kernel);
+}
+
+// For kernels whose items are chains. A chain is one thread's work: a few huge ones use few
+// threads.
+template <class Arguments>
+void launch_chains(const Tensor& on, const Arguments& args, CpuKernel<Arguments> cpu_kernel,
+                   CudaKernel<Arguments> cuda_kernel) {
+  const std::int64_t size = std::max<std::int64_t>(args.chain_size, 1);
+  launch_items(on, args, args.chains, std::max<std::int64_t>(kParallelGrain / size, 1), cpu_kernel,
+               cuda_kernel);
 }
 
 }  // namespace gencore

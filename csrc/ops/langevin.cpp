@@ -40,23 +40,6 @@ Tensor langevin_step(Tensor x, Tensor grad, OptionalTensor noise, OptionalTensor
   return out;
 }
 
-// Whether writing elements [0, n) of contiguous memory would change elements of an operand that are
-// read later: the two share memory, but not element for element.
-bool overwrites(const void* out, std::size_t out_bytes, const void* operand, std::size_t bytes) {
-  if (out == operand && out_bytes == bytes) return false;
-  const auto from = reinterpret_cast<std::uintptr_t>(out);
-  const auto operand_from = reinterpret_cast<std::uintptr_t>(operand);
-  return from < operand_from + bytes && operand_from < from + out_bytes;
-}
-
-bool overwrites(const Tensor& out, const Tensor& operand) {
-  if (!operand.is_contiguous()) return false;  // copied beforehand
-  const auto bytes = [](const Tensor& t) {
-    return static_cast<std::size_t>(t.numel()) * t.element_size();
-  };
-  return overwrites(out.const_data_ptr(), bytes(out), operand.const_data_ptr(), bytes(operand));
-}
-
 void langevin_step_inplace(Tensor x, Tensor grad, OptionalTensor noise, OptionalTensor key,
                            OptionalTensor step_sizes, OptionalTensor noise_scales, double step_size,
                            double noise_scale, double prior_precision, double grad_clamp,

@@ -15,10 +15,6 @@ namespace {
 // Chains that one thread takes at a time: the largest block of any instruction-set level.
 constexpr std::int64_t kChainGrain = 32;
 
-ScalarType accumulation_type(const Tensor& x) {
-  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
 // `parameters` is weight, bias, weight, bias, ... of the layers between `widths`.
 Mlp mlp_of(const char* op, const Tensor& x, const Tensor& parameters,
            const std::vector<std::int64_t>& widths, std::int64_t activation,
@@ -91,7 +87,7 @@ Tensor mlp_langevin_chain(Tensor x, Tensor parameters, std::vector<std::int64_t>
   Tensor out = kept_states(op, x_c, num_steps, thin);
   args.out = out.mutable_data_ptr();
   if (args.numel > 0)
-    launch_over(args.chains(), kChainGrain, x_c, args, GENCORE_KERNELS(mlp_langevin_chain));
+    launch_items(x_c, args, args.chains(), kChainGrain, GENCORE_KERNELS(mlp_langevin_chain));
   return out;
 }
 
@@ -99,8 +95,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> mlp_hmc_chain(
     Tensor x, Tensor parameters, std::vector<std::int64_t> widths, std::int64_t activation,
     double negative_slope, std::int64_t num_steps, std::int64_t thin, std::int64_t num_leapfrog,
     Tensor key, OptionalTensor step_sizes, OptionalTensor inverse_masses, double step_size,
-    double inverse_mass, double prior_precision, double max_energy_error,
-    std::int64_t first_chain) {
+    double inverse_mass, double prior_precision, double max_energy_error, std::int64_t first_chain,
+    std::int64_t first_uniform) {
   const char* op = "mlp_hmc_chain";
   const Tensor x_c = as_contiguous(x);
   check_key(key, x, op);
@@ -108,7 +104,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> mlp_hmc_chain(
   args.dtype = dtype_of(x, op);
   args.mlp = mlp_of(op, x_c, parameters, widths, activation, negative_slope);
   args.chains = x_c.size(0);
-  STD_TORCH_CHECK(num_leapfrog >= 1 && first_chain >= 0, op, ": a count is out of range");
+  STD_TORCH_CHECK(num_leapfrog >= 1 && first_chain >= 0 && first_uniform >= 0, op,
+                  ": a count is out of range");
   STD_TORCH_CHECK(inverse_mass > 0.0, op, ": inverse_mass must be positive");
   const auto pointer = [&](const OptionalTensor& values, std::int64_t count) -> const void* {
     if (!values) return nullptr;
@@ -118,6 +115,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> mlp_hmc_chain(
     return values->const_data_ptr();
   };
   args.first_chain = first_chain;
+  args.first_uniform = first_uniform;
   args.x = x_c.const_data_ptr();
   args.key = static_cast<const std::int64_t*>(key.const_data_ptr());
   args.step_sizes = pointer(step_sizes, args.chains);
@@ -131,16 +129,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> mlp_hmc_chain(
   args.thin = thin;
   Tensor out = kept_states(op, x_c, num_steps, thin);
   args.out = out.mutable_data_ptr();
-  const auto per_chain_result = [&](void*& target) {
-    Tensor result = torch::stable::new_empty(x_c, {args.chains}, accumulation_type(x));
+  const auto per_chain = [&](void*& target) {
+    Tensor result = per_chain_result(x_c);
     target = result.mutable_data_ptr();
     return result;
   };
-  Tensor energy = per_chain_result(args.energy);
-  Tensor acceptance_rate = per_chain_result(args.acceptance_rate);
-  Tensor num_accepted = per_chain_result(args.num_accepted);
-  Tensor num_divergent = per_chain_result(args.num_divergent);
-  launch_over(args.chains, kChainGrain, x_c, args, GENCORE_KERNELS(mlp_hmc_chain));
+  Tensor energy = per_chain(args.energy);
+  Tensor acceptance_rate = per_chain(args.acceptance_rate);
+  Tensor num_accepted = per_chain(args.num_accepted);
+  Tensor num_divergent = per_chain(args.num_divergent);
+  launch_items(x_c, args, args.chains, kChainGrain, GENCORE_KERNELS(mlp_hmc_chain));
   return {out, energy, acceptance_rate, num_accepted, num_divergent};
 }
 

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <utility>
 
@@ -90,8 +91,59 @@ inline OptionalTensor as_contiguous(const OptionalTensor& tensor) {
   return tensor ? OptionalTensor(as_contiguous(*tensor)) : std::nullopt;
 }
 
+inline ScalarType accumulation_type(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+// An uninitialised result with one entry a chain, which is the first dimension of x.
+inline Tensor per_chain_result(const Tensor& x) {
+  return torch::stable::new_empty(x, {x.size(0)}, accumulation_type(x));
+}
+
+// A result in the layout of `like`, for a kernel that writes contiguous memory.
+class Result {
+ public:
+  explicit Result(const Tensor& like)
+      : tensor_(empty_result(like)),
+        written_(tensor_.is_contiguous() ? tensor_
+                                         : empty_result(torch::stable::contiguous(like))) {}
+  void* data() const { return written_.mutable_data_ptr(); }
+  Tensor finish() {
+    if (!tensor_.is_contiguous()) torch::stable::copy_(tensor_, written_);
+    return tensor_;
+  }
+
+ private:
+  Tensor tensor_;
+  Tensor written_;
+};
+
 inline const void* data(const OptionalTensor& tensor) {
   return tensor ? tensor->const_data_ptr() : nullptr;
+}
+
+// Whether writing elements [0, n) of contiguous memory would change elements of an operand that are
+// read later: the two share memory, but not element for element.
+inline bool overwrites(const void* out, std::size_t out_bytes, const void* operand,
+                       std::size_t bytes) {
+  if (out == operand && out_bytes == bytes) return false;
+  const auto from = reinterpret_cast<std::uintptr_t>(out);
+  const auto operand_from = reinterpret_cast<std::uintptr_t>(operand);
+  return from < operand_from + bytes && operand_from < from + out_bytes;
+}
+
+inline bool overwrites(const Tensor& out, const Tensor& operand) {
+  if (!operand.is_contiguous()) return false;  // copied beforehand
+  const auto bytes = [](const Tensor& t) {
+    return static_cast<std::size_t>(t.numel()) * t.element_size();
+  };
+  return overwrites(out.const_data_ptr(), bytes(out), operand.const_data_ptr(), bytes(operand));
+}
+
+inline bool overwrites_any(const Tensor& out,
+                           std::initializer_list<std::optional<Tensor>> operands) {
+  return std::any_of(operands.begin(), operands.end(),
+                     [&](const auto& operand) { return operand && overwrites(out, *operand); });
 }
 
 // A tensor argument of a boxed call, owned but not wrapped.

@@ -63,8 +63,10 @@ void fail(std::string message) { here().fail(std::move(message)); }
 
 void before_atomic(const void* address, std::size_t size, const void* code) {
   const auto at = reinterpret_cast<std::uintptr_t>(address);
-  if (at % size != 0)
+  if (at % size != 0) {
+    here().pause_checks();
     fail("misaligned: atomic of " + std::to_string(size) + " bytes" + place(code));
+  }
   if (here().flip_coin()) here().wait(Thread::kReady, Site::current());
   here().check(at, size, Access::kAtomic, code);
 }

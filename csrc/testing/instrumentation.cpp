@@ -15,8 +15,10 @@ void access(const void* address, std::size_t size, Access kind, bool aligned, co
   Launch* launch = active_launch();
   if (launch == nullptr) return;
   const auto at = reinterpret_cast<std::uintptr_t>(address);
-  if (aligned && at % size != 0)
+  if (aligned && at % size != 0) {
+    launch->pause_checks();
     launch->fail("misaligned: access of " + std::to_string(size) + " bytes" + place(code));
+  }
   launch->check(at, size, kind, code);
 }
 
@@ -30,6 +32,7 @@ struct SourceLocation {
 void undefined(const void* data, const char* what) {
   Launch* launch = active_launch();
   if (launch == nullptr) return;
+  launch->pause_checks();
   const auto& where = *static_cast<const SourceLocation*>(data);
   launch->fail(std::string(what) + " at " + where.file + ":" + std::to_string(where.line));
 }

@@ -189,7 +189,8 @@ void Launch::fail(std::string message) {
 
 void Launch::check(std::uintptr_t at, std::size_t size, Access access, const void* code) {
   Thread& thread = *running_;
-  if (thread.stack->contains(at)) return;
+  if (checks_paused_ || thread.stack->contains(at)) return;
+  pause_checks();
   const Observer observer{{thread.block->rank * threads_per_block_ + thread.rank, grid_epoch_,
                            thread.block->epoch, thread.clocks[thread.lane()], thread.fences, 0},
                           threads_per_block_,
@@ -198,6 +199,7 @@ void Launch::check(std::uintptr_t at, std::size_t size, Access access, const voi
   if (auto error = check_access(regions_, at, size, access, observer))
     fail(*error + " (block " + std::to_string(thread.block->rank) + " thread " +
          std::to_string(thread.rank) + ")" + place(code));
+  checks_paused_ = false;
 }
 
 void Launch::fence() {

@@ -86,6 +86,9 @@ class Launch {
   // The running thread's side of it.
   Thread& running() { return *running_; }
   const LaunchShape& shape() const { return shape_; }
+  // The linker may give the executor the instrumented copies of the standard library's templates:
+  // what they access while it works on the running thread's behalf is no access of the kernel's.
+  void pause_checks() { checks_paused_ = true; }
   void check(std::uintptr_t at, std::size_t size, Access access, const void* code);
   void wait(Thread::State state, Site site);
   void fence();
@@ -121,6 +124,7 @@ class Launch {
   std::vector<Region*> regions_;  // of the running thread
   Block* inside_ = nullptr;       // whose static shared memory is in place
   Thread* running_ = nullptr;
+  bool checks_paused_ = false;
   ucontext_t scheduler_;
   std::optional<std::string> error_;
 };

@@ -2,19 +2,45 @@
 
 from gencore.ops.backend import backend
 from gencore.ops.langevin import langevin_step, langevin_step_
+from gencore.ops.leapfrog import (
+    LeapfrogEnd,
+    LeapfrogStart,
+    leapfrog_end,
+    leapfrog_start,
+    leapfrog_step,
+    leapfrog_step_,
+)
+from gencore.ops.metropolis import MetropolisStep, metropolis_accept, metropolis_accept_
 from gencore.ops.mlp_chain import mlp_langevin_chain
 from gencore.ops.mlp_hmc import MLPHMCChain, mlp_hmc_chain
 from gencore.ops.random import philox_normal, philox_words, random_key, split_key
+from gencore.ops.replica_exchange import replica_swap_
+from gencore.ops.riemannian_langevin import riemannian_langevin_step, riemannian_langevin_step_
+from gencore.ops.sghmc import sghmc_step, sghmc_step_
 
 __all__ = [
+    "LeapfrogEnd",
+    "LeapfrogStart",
     "MLPHMCChain",
+    "MetropolisStep",
     "backend",
     "langevin_step",
     "langevin_step_",
+    "leapfrog_end",
+    "leapfrog_start",
+    "leapfrog_step",
+    "leapfrog_step_",
+    "metropolis_accept",
+    "metropolis_accept_",
     "mlp_hmc_chain",
     "mlp_langevin_chain",
     "philox_normal",
     "philox_words",
     "random_key",
+    "replica_swap_",
+    "riemannian_langevin_step",
+    "riemannian_langevin_step_",
+    "sghmc_step",
+    "sghmc_step_",
     "split_key",
 ]

@@ -14,17 +14,26 @@ from gencore.ops.extension import native
 __all__ = [
     "accumulation_dtype",
     "bounds",
+    "check_chains",
+    "check_coefficient",
+    "check_distinct",
+    "check_fake_devices",
     "check_key",
     "check_like",
     "check_native_device",
+    "check_not_differentiated",
     "check_overlap",
+    "check_per_chain",
     "check_state",
     "clip_bound",
     "finite",
     "index",
+    "inverse_mass",
     "number",
     "per_chain",
+    "per_row",
     "shape",
+    "wants_grad",
 ]
 
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -43,12 +52,20 @@ def _check_strided(op: str, tensor: Tensor, name: str) -> None:
         raise TypeError(f"{op}: {name} has layout {tensor.layout}, expected a strided tensor")
 
 
-def check_state(op: str, x: Tensor) -> None:
+def check_state(op: str, x: Tensor, name: str = "x") -> None:
     """Raise unless ``x`` is a floating tensor on a device that has kernels."""
-    _check_strided(op, x, "x")
+    _check_strided(op, x, name)
     if x.dtype not in _FLOATS:
-        raise TypeError(f"{op}: x is {x.dtype}, expected float64, float32, bfloat16 or float16")
+        raise TypeError(
+            f"{op}: {name} is {x.dtype}, expected float64, float32, bfloat16 or float16"
+        )
     check_native_device(op, x)
+
+
+def check_chains(op: str, x: Tensor, name: str = "x") -> None:
+    """Raise unless ``x`` has a dimension of chains."""
+    if x.dim() == 0:
+        raise ValueError(f"{op}: {name} has no dimensions, expected [N, ...] of N chains")
 
 
 def check_native_device(op: str, x: Tensor) -> None:
@@ -64,31 +81,82 @@ def check_native_device(op: str, x: Tensor) -> None:
     )
 
 
-def check_like(op: str, x: Tensor, other: Tensor, name: str) -> None:
-    """Raise unless ``other`` has the dtype, shape and device of ``x``."""
+def check_like(op: str, x: Tensor, other: Tensor, name: str, of: str = "x") -> None:
+    """Raise unless ``other`` has the dtype, shape and device of ``x``, whose name is ``of``."""
     _check_strided(op, other, name)
     if other.dtype != x.dtype:
-        raise TypeError(f"{op}: {name} is {other.dtype}, x is {x.dtype}; they must be equal")
+        raise TypeError(f"{op}: {name} is {other.dtype}, {of} is {x.dtype}; they must be equal")
     if other.shape != x.shape:
         raise ValueError(
-            f"{op}: {name} has shape {list(other.shape)}, x has shape {list(x.shape)}; "
+            f"{op}: {name} has shape {list(other.shape)}, {of} has shape {list(x.shape)}; "
             "they must be equal"
+        )
+    if other.device != x.device:
+        raise ValueError(f"{op}: {name} is on {other.device}, {of} on {x.device}")
+
+
+def check_per_chain(op: str, x: Tensor, other: Tensor, name: str) -> None:
+    """Raise unless ``other`` has an entry for each row of ``x``, in the accumulation dtype."""
+    _check_strided(op, other, name)
+    dtype = accumulation_dtype(x)
+    if other.dtype != dtype:
+        raise TypeError(f"{op}: {name} is {other.dtype}, expected {dtype} for x of {x.dtype}")
+    if other.shape != x.shape[:1]:
+        raise ValueError(
+            f"{op}: {name} has shape {list(other.shape)}, expected one entry a chain: "
+            f"{list(x.shape[:1])}"
         )
     if other.device != x.device:
         raise ValueError(f"{op}: {name} is on {other.device}, x on {x.device}")
 
 
-def check_overlap(op: str, x: Tensor) -> None:
+def check_overlap(op: str, x: Tensor, name: str = "x") -> None:
     """Raise unless ``x`` can be written to: each of its elements has a place of its own."""
-    if x.is_neg():
-        raise ValueError(f"{op}: x is a lazily negated view; pass x.resolve_neg()")
+    if not torch.compiler.is_compiling() and x.is_neg():
+        raise ValueError(f"{op}: {name} is a lazily negated view; pass {name}.resolve_neg()")
     if x.is_contiguous():
         return
     if any(stride == 0 and size > 1 for stride, size in zip(x.stride(), x.shape, strict=True)):
         raise ValueError(
-            f"{op}: x, of shape {list(x.shape)} and strides {list(x.stride())}, repeats elements; "
-            "clone it before writing to it"
+            f"{op}: {name}, of shape {list(x.shape)} and strides {list(x.stride())}, repeats "
+            "elements; clone it before writing to it"
         )
+
+
+def check_distinct(op: str, name: str, a: Tensor, other: str, b: Tensor) -> None:
+    """Raise where ``a`` and ``b``, both to be written to, are visibly the same memory."""
+    if torch.compiler.is_compiling() or not (a.is_contiguous() and b.is_contiguous()):
+        return
+    if a.device.type == "meta" or a.numel() == 0 or b.numel() == 0:
+        return
+    first, second = a.data_ptr(), b.data_ptr()
+    if first < second + b.nbytes and second < first + a.nbytes:
+        raise ValueError(f"{op}: {name} and {other} share memory, but each is written to")
+
+
+def check_not_differentiated(op: str, instead: str | None = None, **tensors: Tensor | None) -> None:
+    """Raise where autograd would have to differentiate ``op``, which works in place."""
+    if not torch.is_grad_enabled():
+        return
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.requires_grad:
+            rather = f", or use {instead}" if instead else ""
+            raise ValueError(
+                f"{op}: works in place and is not differentiable, but {name} requires grad; "
+                f"call it under torch.no_grad(){rather}"
+            )
+
+
+def check_fake_devices(op: str, x: Tensor, arguments: Sequence[Any]) -> None:
+    """Raise where an in-place step with a meta tensor would silently do nothing."""
+    for tensor in arguments:
+        if isinstance(tensor, Tensor) and tensor.device != x.device:
+            raise RuntimeError(f"{op}: a tensor is on {tensor.device}, x on {x.device}")
+
+
+def wants_grad(*tensors: Tensor | None) -> bool:
+    """Whether autograd has to record an operator on these tensors."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def check_key(op: str, key: Tensor) -> None:
@@ -158,10 +226,8 @@ def number(op: str, name: str, value: Any) -> float:
     return number
 
 
-def per_chain(op: str, name: str, value: float | Tensor, x: Tensor) -> Tensor | None:
-    """A coefficient given as a tensor: one entry a chain, in the accumulation dtype."""
-    if not isinstance(value, Tensor):
-        return None
+def check_coefficient(op: str, name: str, value: Tensor, x: Tensor, *, positive: bool) -> None:
+    """Raise unless a tensor, whatever its shape, can be a coefficient of a step of ``x``."""
     _check_strided(op, value, name)
     if value.is_complex():
         raise TypeError(f"{op}: {name} is {value.dtype}, expected real numbers")
@@ -169,6 +235,20 @@ def per_chain(op: str, name: str, value: float | Tensor, x: Tensor) -> Tensor | 
         raise ValueError(f"{op}: {name} requires grad, but the step is not differentiable in it")
     if value.device != x.device:
         raise ValueError(f"{op}: {name} is on {value.device}, x on {x.device}")
+    # Values on a GPU are not looked at: that would stop the host.
+    if value.device.type == "cpu" and not torch.compiler.is_compiling():
+        wrong = ~((value > 0 if positive else value >= 0) & (value < math.inf))
+        if bool(wrong.any()):
+            kind = "positive" if positive else "not negative"
+            raise ValueError(
+                f"{op}: {name} must be finite and {kind}, got {value[wrong][0].item()}"
+            )
+
+
+def per_chain(op: str, name: str, value: float | Tensor, x: Tensor) -> Tensor | None:
+    """A coefficient given as a tensor: one entry a chain, in the accumulation dtype."""
+    if not isinstance(value, Tensor):
+        return None
     leading = list(value.shape)
     while leading and leading[-1] == 1:
         leading.pop()
@@ -177,14 +257,45 @@ def per_chain(op: str, name: str, value: float | Tensor, x: Tensor) -> Tensor | 
             f"{op}: {name} has shape {list(value.shape)}, which are not the leading dimensions of "
             f"x, of shape {list(x.shape)}"
         )
-    # Values on a GPU are not looked at: that would stop the host.
-    if value.device.type == "cpu" and not torch.compiler.is_compiling():
-        wrong = ~((value >= 0) & (value < math.inf))
-        if bool(wrong.any()):
-            raise ValueError(
-                f"{op}: {name} must be finite and not negative, got {value[wrong][0].item()}"
-            )
+    check_coefficient(op, name, value, x, positive=False)
     return value.detach().to(accumulation_dtype(x)).contiguous().view(-1)
+
+
+def per_row(op: str, name: str, value: float | Tensor, x: Tensor) -> Tensor | None:
+    """:func:`per_chain` for an operator whose chains are the rows of ``x``: [N] or [1]."""
+    if isinstance(value, Tensor) and any(size > 1 for size in value.shape[1:]):
+        raise ValueError(
+            f"{op}: {name} has shape {list(value.shape)}, expected one entry a chain: "
+            f"[{x.shape[0]}], trailing ones allowed"
+        )
+    return per_chain(op, name, value, x)
+
+
+def inverse_mass(op: str, value: float | Tensor, x: Tensor) -> tuple[Tensor | None, float]:
+    """A diagonal inverse mass matrix: [1 or N, 1 or D] for the N rows of ``x``, or a number."""
+    if not isinstance(value, Tensor):
+        scalar = _real(op, "inverse_mass", value, "a number or a tensor")
+        if not 0.0 < scalar < math.inf:
+            raise ValueError(f"{op}: inverse_mass must be finite and positive, got {scalar}")
+        return None, scalar
+    check_coefficient(op, "inverse_mass", value, x, positive=True)
+    value = value.detach().to(accumulation_dtype(x))
+    if value.dim() == 1 and value.shape[0] == x.shape[0]:
+        return value.contiguous().view(-1, 1), 1.0
+    chains, numbers = x.shape[0], math.prod(x.shape[1:])
+    padded = (1,) * (x.dim() - value.dim()) + tuple(value.shape)
+    if value.dim() > x.dim() or any(
+        size not in (1, whole) for size, whole in zip(padded, x.shape, strict=True)
+    ):
+        raise ValueError(
+            f"{op}: inverse_mass has shape {list(value.shape)}, which is neither one entry a chain "
+            f"nor broadcasts to x, of shape {list(x.shape)}"
+        )
+    value = value.reshape(padded)
+    rows = 1 if padded[0] == 1 else chains
+    if all(size == 1 for size in padded[1:]):
+        return value.reshape(rows, 1).contiguous(), 1.0
+    return value.expand(rows, *x.shape[1:]).reshape(rows, numbers).contiguous(), 1.0
 
 
 def clip_bound(op: str, name: str, value: Any) -> float:

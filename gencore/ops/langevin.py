@@ -11,7 +11,7 @@ from gencore.ops.backend import state
 from gencore.ops.checks import (
     accumulation_dtype,
     bounds,
-    check_key,
+    check_fake_devices,
     check_like,
     check_overlap,
     check_state,
@@ -21,7 +21,7 @@ from gencore.ops.checks import (
     number,
     per_chain,
 )
-from gencore.ops.random import draw_key, random_key, reference_normal, thread_key
+from gencore.ops.random import key_like, random_key, reference_normal, thread_key
 
 __all__ = ["langevin_step", "langevin_step_"]
 
@@ -255,13 +255,8 @@ def langevin_settings(
     clip = clip_bound(op, "grad_clamp", grad_clamp)
     low, high = bounds(op, clamp)
     first_element = index(op, "first_element", first_element)
-    if key is not None:
-        check_key(op, key)
-        if key.device != x.device:
-            raise ValueError(f"{op}: key is on {key.device}, x on {x.device}")
-        key = key.contiguous()
-    elif noise is None and (noise_scales is not None or noise_number > 0.0):
-        key = draw_key(op, generator, x.device)
+    needed = noise is None and (noise_scales is not None or noise_number > 0.0)
+    key = key_like(op, x, key, generator, needed=needed)
     return LangevinSettings(
         key, step_sizes, noise_scales, step_number, noise_number,
         prior, clip, low, high, first_element,
@@ -393,9 +388,7 @@ def _(x: Tensor, *_: Any) -> Tensor:
 @torch.library.register_fake("gencore::langevin_step_")
 @torch.library.register_fake("gencore::langevin_step_.plain")
 def _(x: Tensor, *rest: Any) -> None:
-    for tensor in rest:  # else a step with a meta tensor would silently do nothing
-        if isinstance(tensor, Tensor) and tensor.device != x.device:
-            raise RuntimeError(f"langevin_step_: a tensor is on {tensor.device}, x on {x.device}")
+    check_fake_devices("langevin_step_", x, rest)
 
 
 @torch.library.register_fake("gencore::langevin_step_backward")

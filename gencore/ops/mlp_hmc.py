@@ -9,16 +9,16 @@ from torch import Tensor
 from gencore.ops.backend import state
 from gencore.ops.checks import (
     accumulation_dtype,
-    check_key,
     check_native_device,
     finite,
     index,
     number,
     per_chain,
 )
+from gencore.ops.metropolis import FIRST_DECISION
 from gencore.ops.mlp import MLP, ActivationName, as_mlp, energy_gradient
 from gencore.ops.mlp_chain import each_chain, steps
-from gencore.ops.random import draw_key, philox_words, reference_normal, split_key
+from gencore.ops.random import key_like, philox_words, reference_normal, split_key
 
 __all__ = ["MLPHMCChain", "mlp_hmc_chain"]
 
@@ -69,8 +69,8 @@ def mlp_hmc_chain(
     and accepts the end with probability min(1, exp(H − H')), H = E(x) + ½ pᵀM⁻¹p, where E is
     :func:`~gencore.ops.mlp.mlp_energy`. A proposal that is not finite is rejected. A block of
     chains stays in cache (on a GPU: in shared memory) throughout; K transitions cost K·L + 1
-    gradients. Transition k draws from keys 2k (momentum) and 2k + 1 (uniforms, one an element of a
-    stream with an element a chain) of ``split_key(key, 2 * num_steps)``. Never differentiable.
+    gradients. Transition k draws from key k of ``split_key(key, num_steps)``, what
+    :class:`gencore.samplers.HMC` would draw. Never differentiable.
 
     Args:
         x: starts, [N, D]; float64, float32, bfloat16 or float16.
@@ -123,15 +123,13 @@ def mlp_hmc_chain(
         raise ValueError(
             f"{op}: first_element is {first_element}, expected a multiple of D = {x.shape[1]}"
         )
-    if key is None:
-        key = draw_key(op, generator, x.device)
-    check_key(op, key)
-    if key.device != x.device:
-        raise ValueError(f"{op}: key is on {key.device}, x on {x.device}")
+    key = key_like(op, x, key, generator, needed=True)
+    assert key is not None
     settings = _Settings(
-        key.contiguous(), step_sizes, masses, step_number, mass,
+        key, step_sizes, masses, step_number, mass,
         finite(op, "prior_precision", prior_precision),
         number(op, "max_energy_error", max_energy_error), first_chain,
+        FIRST_DECISION + first_chain,
     )  # fmt: skip
     if state.reference:
         chain = _reference(x, mlp, num_steps, kept, num_leapfrog, settings)
@@ -150,6 +148,7 @@ class _Settings(NamedTuple):
     prior_precision: float
     max_energy_error: float
     first_chain: int
+    first_uniform: int
 
 
 def _inverse_masses(op: str, value: float | Tensor, x: Tensor) -> tuple[Tensor | None, float]:
@@ -178,12 +177,12 @@ def _reference(
     step_size: Any = s.step_size if s.step_sizes is None else s.step_sizes[:, None]
     sum_of_rates, num_accepted, num_divergent = x.new_zeros(3, chains, dtype=accumulate).unbind(0)
     kept = []
-    keys = split_key(s.key, 2 * num_steps)
+    keys = split_key(s.key, num_steps)
     with torch.no_grad():
         states = x.to(accumulate)
         energies, grads = energy_gradient(states, mlp, s.prior_precision)
-        for k in range(num_steps):
-            noise = reference_normal(x.shape, keys[2 * k], s.first_chain * x.shape[1], accumulate)
+        for k, key in enumerate(keys):
+            noise = reference_normal(x.shape, key, s.first_chain * x.shape[1], accumulate)
             momentum = noise / (inverse_mass**0.5)
             total = energies + 0.5 * (inverse_mass * momentum.square()).sum(1)
             proposal, slope = states, grads
@@ -192,7 +191,7 @@ def _reference(
                 proposal = proposal + step_size * inverse_mass * momentum
                 value, slope = energy_gradient(proposal, mlp, s.prior_precision)
                 momentum = momentum - 0.5 * step_size * slope
-            words = philox_words((chains,), keys[2 * k + 1], first_element=s.first_chain)
+            words = philox_words((chains,), key, first_element=s.first_uniform)
             uniform = (words.double() + 0.5) / 2**32
             ends = value + 0.5 * (inverse_mass * momentum.square()).sum(1)
             error, is_finite = ends.double() - total.double(), ends.isfinite()

@@ -78,6 +78,18 @@ def draw_key(op: str, generator: torch.Generator | None, device: torch.device | 
     return torch.empty(2, dtype=torch.int64, device=device).random_(generator=generator)
 
 
+def key_like(
+    op: str, x: Tensor, key: Tensor | None, generator: torch.Generator | None, *, needed: bool
+) -> Tensor | None:
+    """The given key, checked and contiguous; else one drawn for ``x`` where one is needed."""
+    if key is None:
+        return draw_key(op, generator, x.device) if needed else None
+    check_key(op, key)
+    if key.device != x.device:
+        raise ValueError(f"{op}: key is on {key.device}, x on {x.device}")
+    return key.contiguous()
+
+
 def split_key(key: Tensor, num: int) -> tuple[Tensor, ...]:
     """Keys of ``num`` successive draws: ``(seed, draw), (seed, draw + 1), …``, one a chain step.
 
@@ -164,7 +176,7 @@ def philox_words(size: Sequence[int], key: Tensor, *, first_element: int = 0) ->
     size = shape("philox_words", size)
     if state.reference:
         numel = math.prod(size)
-        return _reference_words(key, first_element, numel, refine=False).reshape(tuple(size))
+        return reference_words(key, first_element, numel, refine=False).reshape(tuple(size))
     check_native_device("philox_words", key)
     result: Tensor = torch.ops.gencore.philox_words(key.contiguous(), size, first_element)
     return result
@@ -174,7 +186,8 @@ def philox_words(size: Sequence[int], key: Tensor, *, first_element: int = 0) ->
 # what the 32 x 32 -> 64 bit product needs.
 
 
-def _reference_words(key: Tensor, first: int, count: int, *, refine: bool) -> Tensor:
+def reference_words(key: Tensor, first: int, count: int, *, refine: bool = False) -> Tensor:
+    """``philox_words`` in pure PyTorch, flat; ``refine`` for the stream that fp64 takes besides."""
     blocks = torch.arange(first // 4, (first + count + 3) // 4, device=key.device)
     seed, draw = key[0], key[1]
     c0, c1 = blocks & _MASK, (blocks >> 32) & _MASK
@@ -202,13 +215,13 @@ def reference_normal(size: Sequence[int], key: Tensor, first: int, dtype: torch.
     total += -total % 4
     bin_width = 2.0**-32
     if dtype == torch.float64:
-        words = _reference_words(key, aligned, total, refine=False).double().view(-1, 2)
-        fine = _reference_words(key, aligned, total, refine=True).double().view(-1, 2)
+        words = reference_words(key, aligned, total, refine=False).double().view(-1, 2)
+        fine = reference_words(key, aligned, total, refine=True).double().view(-1, 2)
         fine = (fine + 0.5) * bin_width
         u = (torch.floor(words[:, 0] / 2) + fine[:, 0]) * (2 * bin_width)
         angle = (words[:, 1] + fine[:, 1]) * (2 * math.pi * bin_width)
     else:
-        pairs = _reference_words(key, aligned, total, refine=False).view(-1, 2)
+        pairs = reference_words(key, aligned, total, refine=False).view(-1, 2)
         u = (pairs[:, 0] >> 1).float() * (2 * bin_width) + bin_width
         signed = pairs[:, 1] - ((pairs[:, 1] >> 31) << 32)  # the turn in [-1/2, 1/2): more digits
         angle = (signed.double() * (2 * math.pi * bin_width)).float()

@@ -1,12 +1,41 @@
 """Markov chain Monte Carlo: many chains at once, one a row of a tensor."""
 
+from gencore.samplers.adaptation import DualAveraging, Moments, WarmUpInfo, warm_up
+from gencore.samplers.diagnostics import plot_trace, summary, to_inference_data
+from gencore.samplers.hamiltonian import MetropolisInfo, MetropolisState
+from gencore.samplers.hmc import HMC
 from gencore.samplers.langevin import Langevin, LangevinInfo, LangevinState, NonFiniteWarning
+from gencore.samplers.mala import MALA
+from gencore.samplers.parallel_tempering import ParallelTempering, TemperingInfo, TemperingState
 from gencore.samplers.replay_buffer import ReplayBuffer
+from gencore.samplers.sghmc import SGHMC
+from gencore.samplers.sgld import SGLD, polynomial_decay
+from gencore.samplers.sgrld import SGRLD
+from gencore.samplers.stochastic_gradient import StochasticGradientState
 
 __all__ = [
+    "HMC",
+    "MALA",
+    "SGHMC",
+    "SGLD",
+    "SGRLD",
+    "DualAveraging",
     "Langevin",
     "LangevinInfo",
     "LangevinState",
+    "MetropolisInfo",
+    "MetropolisState",
+    "Moments",
     "NonFiniteWarning",
+    "ParallelTempering",
     "ReplayBuffer",
+    "StochasticGradientState",
+    "TemperingInfo",
+    "TemperingState",
+    "WarmUpInfo",
+    "plot_trace",
+    "polynomial_decay",
+    "summary",
+    "to_inference_data",
+    "warm_up",
 ]

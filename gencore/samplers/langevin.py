@@ -15,9 +15,12 @@ from gencore.ops import (
     random_key,
     split_key,
 )
+from gencore.samplers.chains import check_sample, rows
 from gencore.samplers.energy import Energy, energy_and_grad, network_of
 
 __all__ = ["Langevin", "LangevinInfo", "LangevinState", "NonFiniteWarning"]
+
+_ADVICE = "a smaller step_size, grad_clamp or clamp"
 
 
 class NonFiniteWarning(RuntimeWarning):
@@ -124,8 +127,8 @@ class Langevin:
         position = langevin_step(
             state.position.detach(), grad, **self._settings, key=key, first_element=first_element
         )
-        grad_norm = torch.linalg.vector_norm(_rows(grad), dim=1)
-        is_finite = energy.isfinite() & _rows(position).isfinite().all(1)
+        grad_norm = torch.linalg.vector_norm(rows(grad), dim=1)
+        is_finite = energy.isfinite() & rows(position).isfinite().all(1)
         return LangevinState(position), LangevinInfo(energy, grad_norm, is_finite)
 
     def sample(
@@ -165,7 +168,7 @@ class Langevin:
         Warns:
             NonFiniteWarning: if an energy along the way or a final state is not finite.
         """
-        _check_sample(x, num_steps, thin, return_trajectory)
+        check_sample("Langevin", x, num_steps, thin, return_trajectory)
         if key is None:
             key = random_key(generator, device=x.device)
         if not differentiable and num_steps > 0 and (network := self._network(x)) is not None:
@@ -175,7 +178,7 @@ class Langevin:
                     return_trajectory=return_trajectory, thin=thin,
                 )  # fmt: skip
             final = result[-1] if return_trajectory else result
-            _warn_if_not_finite(final.isfinite().all(1), num_steps)
+            warn_if_not_finite("Langevin", final.isfinite().all(1), num_steps, _ADVICE)
             return result
         if differentiable:
             x = x if x.requires_grad else x.detach().requires_grad_()
@@ -195,7 +198,8 @@ class Langevin:
                 if return_trajectory and number % thin == 0:
                     trajectory.append(x if differentiable else x.clone())
 
-        _warn_if_not_finite(energy_sum.isfinite() & _rows(x).isfinite().all(1), num_steps)
+        is_finite = energy_sum.isfinite() & rows(x).isfinite().all(1)
+        warn_if_not_finite("Langevin", is_finite, num_steps, _ADVICE)
         if return_trajectory:
             return torch.stack(trajectory) if trajectory else x.new_empty((0, *x.shape))
         return x
@@ -219,34 +223,13 @@ class Langevin:
         }
 
 
-def _rows(x: Tensor) -> Tensor:
-    """`[N, ...] -> [N, D]`, also for one element a row and for no rows."""
-    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
-
-
-def _check_sample(x: Tensor, num_steps: int, thin: int, return_trajectory: bool) -> None:
-    if x.dim() == 0:
-        raise ValueError("Langevin.sample: x is a scalar; expected chains [N, ...], one a row")
-    if num_steps < 0:
-        raise ValueError(f"Langevin.sample: num_steps is {num_steps}; expected 0 or more")
-    if thin < 1 or num_steps % thin:
-        raise ValueError(
-            f"Langevin.sample: thin is {thin} for {num_steps} steps; expected a positive divisor, "
-            "so that the last kept state is the final one"
-        )
-    if thin != 1 and not return_trajectory:
-        raise ValueError(
-            f"Langevin.sample: thin={thin} has no effect on the final states; "
-            "pass return_trajectory=True as well"
-        )
-
-
-def _warn_if_not_finite(is_finite: Tensor, num_steps: int) -> None:
+def warn_if_not_finite(name: str, is_finite: Tensor, num_steps: int, advice: str) -> None:
+    """Warn on behalf of the sampler `name` where not all of the chains `is_finite` [N] are."""
     bad = int((~is_finite).sum())
     if bad:
         warnings.warn(
-            f"Langevin: {bad} of {len(is_finite)} chains met NaN or infinity within {num_steps} "
-            "steps and are returned as they are; a smaller step_size, grad_clamp or clamp may help",
+            f"{name}: {bad} of {len(is_finite)} chains met NaN or infinity within {num_steps} "
+            f"steps and are returned as they are; {advice} may help",
             NonFiniteWarning,
             stacklevel=3,
         )

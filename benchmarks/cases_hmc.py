@@ -1,0 +1,136 @@
+"""Hamiltonian Monte Carlo: each fused part of a transition, for small and large states."""
+
+from collections.abc import Iterator
+
+import torch
+from harness import Case, in_reference
+from torch import Tensor
+
+from gencore.ops import (
+    leapfrog_end,
+    leapfrog_start,
+    leapfrog_step_,
+    metropolis_accept_,
+    random_key,
+)
+
+STEP = 1e-4
+
+
+def cases(device: torch.device, quick: bool) -> Iterator[Case]:
+    shapes = [(64, 2), (256, 100), (128, 3072), (4096, 1024)]
+    for chains, size in shapes[:2] if quick else shapes:
+        yield _start(chains, size, device)
+        yield _step(chains, size, device)
+        yield _end(chains, size, device)
+        yield _accept(chains, size, device)
+
+
+def _size(chains: int, size: int) -> str:
+    return f"{chains:,} chains of {size:,}"
+
+
+def _start(chains: int, size: int, device: torch.device) -> Case:
+    x, grad = torch.randn(2, chains, size, device=device).unbind(0)
+    key = random_key(device=device)
+
+    def eager() -> tuple[Tensor, Tensor, Tensor]:
+        momentum = torch.randn_like(x)
+        kinetic = 0.5 * momentum.square().sum(1)
+        momentum.sub_(grad, alpha=0.5 * STEP)
+        return x.add(momentum, alpha=STEP), momentum, kinetic
+
+    def error() -> float:
+        ours = leapfrog_start(x, grad, STEP, key=key).kinetic.double()
+        exact = leapfrog_start(x.double(), grad.double(), STEP, key=key).kinetic
+        return (ours - exact).abs().max().item()
+
+    return Case(
+        "hmc", "leapfrog_start", _size(chains, size),
+        {
+            "ours": lambda: leapfrog_start(x, grad, STEP),
+            "reference": in_reference(lambda: leapfrog_start(x, grad, STEP, key=key)),
+            "eager": eager,
+            "compiled": torch.compile(eager),
+        },
+        bytes=16 * x.numel(),
+        elements=x.numel(),
+        error=error,
+        context=torch.no_grad,
+    )  # fmt: skip
+
+
+def _step(chains: int, size: int, device: torch.device) -> Case:
+    x, momentum, grad = torch.randn(3, chains, size, device=device).unbind(0)
+
+    def eager() -> Tensor:
+        momentum.sub_(grad, alpha=STEP)
+        return x.add_(momentum, alpha=STEP)
+
+    return Case(
+        "hmc", "leapfrog_step_, in a chain", _size(chains, size),
+        {
+            "ours": lambda: leapfrog_step_(x, momentum, grad, STEP),
+            "eager": eager,
+            "compiled": torch.compile(eager),
+        },
+        bytes=20 * x.numel(),
+        elements=x.numel(),
+        headline=chains == 256,
+        context=torch.no_grad,
+    )  # fmt: skip
+
+
+def _end(chains: int, size: int, device: torch.device) -> Case:
+    momentum, grad = torch.randn(2, chains, size, device=device).unbind(0)
+
+    def eager() -> tuple[Tensor, Tensor]:
+        last = momentum.sub(grad, alpha=0.5 * STEP)
+        return last, 0.5 * last.square().sum(1)
+
+    return Case(
+        "hmc", "leapfrog_end", _size(chains, size),
+        {
+            "ours": lambda: leapfrog_end(momentum, grad, STEP),
+            "eager": eager,
+            "compiled": torch.compile(eager),
+        },
+        bytes=12 * momentum.numel(),
+        elements=momentum.numel(),
+        context=torch.no_grad,
+    )  # fmt: skip
+
+
+def _accept(chains: int, size: int, device: torch.device) -> Case:
+    """Half of the proposals are accepted, and one in sixteen is not finite."""
+    x, grad, proposal, proposal_grad = torch.randn(4, chains, size, device=device).unbind(0)
+    proposal[::16, -1] = torch.nan
+    energy, kinetic = torch.zeros(2, chains, device=device).unbind(0)
+    new_energy = torch.full_like(energy, 0.7)
+    states = (x, grad, energy, proposal, proposal_grad, new_energy, kinetic, kinetic)
+
+    def decide() -> tuple[Tensor, Tensor]:
+        finite = proposal.isfinite().all(1) & proposal_grad.isfinite().all(1)
+        error = (new_energy + kinetic) - (energy + kinetic)
+        rate = torch.where(finite & error.isfinite(), (-error).clamp(max=0.0).exp(), 0.0)
+        return torch.rand_like(rate) < rate, rate
+
+    def eager() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        accepted, rate = decide()
+        rows = accepted.unsqueeze(1)
+        return (
+            torch.where(rows, proposal, x), torch.where(rows, proposal_grad, grad),
+            torch.where(accepted, new_energy, energy), rate,
+        )  # fmt: skip
+
+    def ours() -> object:
+        energy.zero_()  # or the chains that have accepted once would accept for good
+        return metropolis_accept_(*states)
+
+    return Case(
+        "hmc", "metropolis_accept_", _size(chains, size),
+        {"ours": ours, "eager": eager, "compiled": torch.compile(eager)},
+        bytes=12 * x.numel(),
+        elements=x.numel(),  # reads two, writes two for half of the chains
+        context=torch.no_grad,
+    )  # fmt: skip

@@ -1,0 +1,317 @@
+"""Step sizes and masses that fit a density, learned from chains while they approach it."""
+
+import math
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Generator, Tensor
+from torch import distributed as dist
+
+from gencore.ops import random_key, split_key
+from gencore.ops.checks import accumulation_dtype
+from gencore.samplers.hmc import HMC
+from gencore.samplers.mala import MALA
+
+__all__ = ["DualAveraging", "Moments", "WarmUpInfo", "warm_up"]
+
+Sampler = TypeVar("Sampler", HMC, MALA)
+
+_SHRINKAGE, _FAST, _WEIGHT = 0.05, 10.0, 0.75  # γ, t₀ and κ of Hoffman and Gelman 2014, §3.2.1
+_FIRST_WINDOW = 25
+
+
+class DualAveraging(NamedTuple):
+    """A step size ε, or one per chain, whose mean acceptance rate approaches a target δ.
+
+    After transition t with acceptance rate α,
+
+        H ← (1 − 1/(t + t₀)) H + (δ − α)/(t + t₀)
+        log ε ← μ − √t/γ · H
+        log ε̄ ← t^(−κ) log ε + (1 − t^(−κ)) log ε̄
+
+    and ε̄ is the step size to go on with.
+
+    Example:
+        >>> adaptation = DualAveraging.start(torch.tensor(1.0))
+        >>> for _ in range(1000):  # a chain that accepts with probability exp(-ε)
+        ...     adaptation = adaptation.update(torch.exp(-adaptation.step_size), target=0.8)
+        >>> round(math.exp(-adaptation.average_step_size), 2)
+        0.8
+
+    References:
+        Hoffman and Gelman, "The No-U-Turn sampler", JMLR 2014, eq. (6).
+    """
+
+    center: Tensor
+    """μ = log 10ε₀: large steps are tried first, since they are found out cheaply."""
+    log_step: Tensor
+    log_average: Tensor
+    error: Tensor
+    """H, the running mean of the acceptance that is missing."""
+    num_steps: int
+    """t."""
+
+    @classmethod
+    def start(cls, step_size: Tensor) -> "DualAveraging":
+        """From a first guess ε₀ > 0, of any shape."""
+        log_step = step_size.log()
+        return cls(log_step + math.log(10.0), log_step, log_step, torch.zeros_like(log_step), 0)
+
+    @property
+    def step_size(self) -> Tensor:
+        """ε, for the next transition of the adaptation."""
+        return self.log_step.exp()
+
+    @property
+    def average_step_size(self) -> Tensor:
+        """ε̄, for the chains after it."""
+        return self.log_average.exp()
+
+    def update(self, acceptance_rate: Tensor, target: float) -> "DualAveraging":
+        """After a transition with this acceptance rate, of the step size's shape."""
+        num_steps = self.num_steps + 1
+        error = self.error + (target - acceptance_rate - self.error) / (num_steps + _FAST)
+        log_step = self.center - (math.sqrt(num_steps) / _SHRINKAGE) * error
+        log_average = torch.lerp(self.log_average, log_step, num_steps**-_WEIGHT)
+        return DualAveraging(self.center, log_step, log_average, error, num_steps)
+
+
+class Moments(NamedTuple):
+    """Mean and variance of all rows seen, with no sum that cancels (Welford; Chan et al.).
+
+    Example:
+        >>> x = torch.arange(6.0).reshape(6, 1) + 1e6
+        >>> moments = Moments.of(x[:2]).merge(Moments.of(x[2:]))
+        >>> moments.variance
+        tensor([3.5000], dtype=torch.float64)
+
+    References:
+        Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+        variances", 1979, eq. (2.1).
+    """
+
+    num_rows: Tensor
+    mean: Tensor
+    deviation: Tensor
+    """Sum over the rows of the squared distances to the mean."""
+
+    @classmethod
+    def of(cls, x: Tensor) -> "Moments":
+        """Those of the rows of [N, ...], N ≥ 1, kept in float64."""
+        rows = x.to(accumulation_dtype(x))
+        mean = rows.mean(0)
+        deviation = (rows - mean).square_().sum(0)
+        count = torch.tensor(float(len(x)), dtype=torch.float64, device=x.device)
+        return cls(count, mean.double(), deviation.double())
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Those of the rows of both."""
+        count = self.num_rows + other.num_rows
+        difference = other.mean - self.mean
+        weight = other.num_rows / count
+        return Moments(
+            count,
+            self.mean + difference * weight,
+            self.deviation + other.deviation + difference.square() * (self.num_rows * weight),
+        )
+
+    def pool(self, group: "dist.ProcessGroup") -> "Moments":
+        """Those of the rows of all processes in `group`."""
+        count, total = self.num_rows.clone(), self.mean * self.num_rows
+        dist.all_reduce(count, group=group)
+        dist.all_reduce(total, group=group)
+        mean = total / count
+        deviation = self.deviation + self.num_rows * (self.mean - mean).square()
+        dist.all_reduce(deviation, group=group)
+        return Moments(count, mean, deviation)
+
+    @property
+    def variance(self) -> Tensor:
+        """The unbiased variance."""
+        return self.deviation / (self.num_rows - 1)
+
+
+class WarmUpInfo(NamedTuple):
+    """What the adaptation saw and did, transition by transition."""
+
+    step_size: Tensor
+    """[num_steps], the geometric mean while chains differ, or [num_steps, N] with `per_chain`."""
+    acceptance_rate: Tensor
+    """[num_steps], the mean over the chains, or [num_steps, N] with `per_chain`."""
+    divergence_rate: Tensor
+    """[num_steps]: the fraction of chains whose transition was divergent."""
+
+
+def warm_up(
+    sampler: Sampler,
+    x: Tensor,
+    num_steps: int,
+    *,
+    target_acceptance: float | None = None,
+    adapt_mass: bool = True,
+    per_chain: bool = False,
+    generator: Generator | None = None,
+    key: Tensor | None = None,
+    first_element: int = 0,
+    process_group: "dist.ProcessGroup | None" = None,
+) -> tuple[Sampler, Tensor, WarmUpInfo]:
+    """Run the chains while the step size and a diagonal mass adapt to the density.
+
+    In the first 15% of the transitions each chain follows dual averaging with a step size of its
+    own, since a chain that starts where the energy is steep would never move with the step size
+    that suits the others. Then they share one, and its acceptance rate is the mean over chains.
+
+    From there on the inverse mass becomes the variance of each element over the chains and
+    transitions of a window. Windows double in length from 25, up to the last 10%, in which only the
+    step size adapts. A window's variance s² of n states enters as (n s² + 5·10⁻³)/(n + 5), as in
+    Stan.
+
+    The number of leapfrog steps stays, so a trajectory's length adapts with the step size.
+
+    Args:
+        sampler: HMC or MALA; its step size is the first guess, its inverse mass that of the
+            transitions before the first window has ended.
+        x: starts [N, ...], one chain a row; left unchanged.
+        num_steps: number of transitions, some hundred. With fewer than 20 the mass stays.
+        target_acceptance: δ in (0, 1); by default 0.8 for HMC, and for MALA 0.574, the best in
+            high dimensions (Roberts and Rosenthal 1998).
+        adapt_mass: whether the inverse mass adapts.
+        per_chain: whether each chain keeps a step size of its own to the end.
+        generator: draws the key where none is given; torch's default where both are missing.
+        key: int64 [seed, offset]; the transitions use `split_key(key, num_steps)`.
+        first_element: number of elements in the chains of the processes before this one.
+        process_group: processes that hold the other chains; what is averaged over chains is
+            averaged over theirs too. None for this process alone.
+
+    Returns:
+        The sampler with the adapted settings, the final states [N, ...] to start it from, and what
+        happened on the way.
+
+    Raises:
+        ValueError: for starts that `init` refuses, no chains, a negative number of steps, a
+            target outside (0, 1), or a step size that is not positive or is one per chain without
+            `per_chain`.
+
+    Example:
+        >>> scale = torch.tensor([0.1, 1.0, 10.0])
+        >>> sampler = HMC(lambda x: 0.5 * (x / scale).square().sum(1), 0.01, num_leapfrog=5)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> sampler, x, info = warm_up(sampler, torch.randn(100, 3), 200, generator=generator)
+        >>> (sampler.inverse_mass.sqrt() / scale).round(decimals=1)
+        tensor([[1., 1., 1.]])
+
+    References:
+        Hoffman and Gelman, "The No-U-Turn sampler", JMLR 2014, §3.2; Carpenter et al., "Stan: a
+        probabilistic programming language", 2017, §2.6 of the reference manual (windows).
+    """
+    target = _target(sampler, target_acceptance)
+    if num_steps < 0:
+        raise ValueError(f"warm_up: num_steps is {num_steps}; expected 0 or more")
+    state = sampler.init(x)
+    if len(x) == 0:
+        raise ValueError("warm_up: x has no chains to learn from; expected at least one")
+    first_guess: Tensor = _first_guess(sampler.step_size, state.energy, per_chain)
+    adaptation, is_pooled = DualAveraging.start(first_guess), False
+    windows = _MassWindows(num_steps if adapt_mass else 0, process_group)
+    info = _empty_info(num_steps, first_guess if per_chain else first_guess.new_empty(()))
+
+    def pooled(values: Tensor) -> Tensor:
+        return values if per_chain else _mean(values, process_group)
+
+    if key is None:
+        key = random_key(generator, device=x.device)
+    for number, step_key in enumerate(split_key(key, num_steps)):
+        if number == _pooled_from(num_steps) and not per_chain:
+            adaptation, is_pooled = DualAveraging.start(pooled(adaptation.log_average).exp()), True
+        trial = replace(sampler, step_size=adaptation.step_size)
+        state, seen = trial.step(state, key=step_key, first_element=first_element)
+        rate = pooled(seen.acceptance_rate)
+        info.step_size[number].copy_(
+            adaptation.step_size if is_pooled else pooled(adaptation.log_step).exp()
+        )
+        info.acceptance_rate[number].copy_(rate)
+        info.divergence_rate[number].copy_(
+            _mean(seen.is_divergent.to(first_guess.dtype), process_group)
+        )
+        adaptation = adaptation.update(rate if is_pooled else seen.acceptance_rate, target)
+        if (inverse_mass := windows.update(number, state.position)) is not None:
+            sampler = replace(sampler, inverse_mass=inverse_mass)
+            adaptation = DualAveraging.start(adaptation.average_step_size)
+
+    found = adaptation.average_step_size if is_pooled else pooled(adaptation.log_average).exp()
+    return replace(sampler, step_size=found if per_chain else found.item()), state.position, info
+
+
+def _target(sampler: HMC | MALA, target: float | None) -> float:
+    if target is None:
+        return 0.8 if isinstance(sampler, HMC) else 0.574
+    if not 0.0 < target < 1.0:
+        raise ValueError(f"warm_up: target_acceptance is {target}; expected a number in (0, 1)")
+    return target
+
+
+def _first_guess(step_size: float | Tensor, energy: Tensor, per_chain: bool) -> Tensor:
+    guess = torch.as_tensor(step_size, dtype=energy.dtype, device=energy.device).flatten()
+    if not bool((guess > 0).all()):
+        raise ValueError(f"warm_up: the sampler's step_size is {step_size}; expected it positive")
+    if guess.numel() != 1 and not per_chain:
+        raise ValueError(
+            f"warm_up: the sampler has {guess.numel()} step sizes; expected one, or per_chain=True"
+        )
+    return guess.expand_as(energy)
+
+
+def _empty_info(num_steps: int, step_size: Tensor) -> WarmUpInfo:
+    step_sizes, rates = (step_size.new_empty(num_steps, *step_size.shape) for _ in range(2))
+    return WarmUpInfo(step_sizes, rates, step_size.new_empty(num_steps))
+
+
+def _pooled_from(num_steps: int) -> int:
+    """The first transition whose chains share a step size, and whose states a window may hold."""
+    return round(0.15 * num_steps)
+
+
+def _window_ends(num_steps: int) -> list[int]:
+    """After how many transitions the inverse mass changes, as Stan schedules it."""
+    if num_steps < 20:
+        return []
+    end, last = _pooled_from(num_steps), round(0.9 * num_steps)
+    ends, length = [], _FIRST_WINDOW
+    while end + 3 * length <= last:  # this window, and room for one twice as long after it
+        end += length
+        ends.append(end)
+        length *= 2
+    return [*ends, last]
+
+
+class _MassWindows:
+    """The variances of the states in successive windows of a warm-up."""
+
+    def __init__(self, num_steps: int, group: "dist.ProcessGroup | None") -> None:
+        self.start, self.ends = _pooled_from(num_steps), _window_ends(num_steps)
+        self.moments: Moments | None = None
+        self.group = group
+
+    def update(self, number: int, x: Tensor) -> Tensor | None:
+        """After transition `number` to `x`: the next inverse mass [1, ...] where a window ends."""
+        if not self.ends or number < self.start:
+            return None
+        new = Moments.of(x)
+        self.moments = new if self.moments is None else self.moments.merge(new)
+        if number + 1 < self.ends[0]:
+            return None
+        moments = self.moments if self.group is None else self.moments.pool(self.group)
+        self.moments, self.ends = None, self.ends[1:]
+        weight = moments.num_rows / (moments.num_rows + 5)
+        inverse_mass = weight * moments.variance + 1e-3 * (1 - weight)
+        return inverse_mass.to(accumulation_dtype(x)).unsqueeze(0)
+
+
+def _mean(values: Tensor, group: "dist.ProcessGroup | None") -> Tensor:
+    """The mean over the chains of all processes."""
+    if group is None:
+        return values.mean()
+    total = torch.stack([values.sum(), values.new_tensor(len(values))])
+    dist.all_reduce(total, group=group)
+    return total[0] / total[1]
