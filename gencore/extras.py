@@ -1,22 +1,25 @@
-"""One sentence for a missing package of the training extra."""
+"""One sentence for a missing package of an extra."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["training_extra"]
+__all__ = ["samplers_extra", "training_extra"]
 
-_PACKAGES = frozenset(
-    {
-        "PIL",
-        "lightning_fabric",
-        "matplotlib",
-        "rich",
-        "safetensors",
-        "sklearn",
-        "tensorboard",
-        "tyro",
-    }
-)
+_PACKAGES = {
+    "train": frozenset(
+        {
+            "PIL",
+            "lightning_fabric",
+            "matplotlib",
+            "rich",
+            "safetensors",
+            "sklearn",
+            "tensorboard",
+            "tyro",
+        }
+    ),
+    "samplers": frozenset({"arviz", "torchdiffeq"}),
+}
 
 
 @contextmanager
@@ -30,11 +33,32 @@ def training_extra(needed_for: str = "training") -> Iterator[None]:
             ...
         ModuleNotFoundError: training needs the package rich: pip install 'gencore[train]'
     """
+    with _extra("train", needed_for):
+        yield
+
+
+@contextmanager
+def samplers_extra(needed_for: str) -> Iterator[None]:
+    """The same for the packages of the samplers.
+
+    Example:
+        >>> with samplers_extra("GradientFlow"):
+        ...     raise ModuleNotFoundError("No module named 'torchdiffeq'", name="torchdiffeq")
+        Traceback (most recent call last):
+            ...
+        ModuleNotFoundError: GradientFlow needs the package torchdiffeq: pip install 'gencore[samplers]'
+    """  # noqa: E501
+    with _extra("samplers", needed_for):
+        yield
+
+
+@contextmanager
+def _extra(name: str, needed_for: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in _PACKAGES:
+        if package not in _PACKAGES[name]:
             raise
-        message = f"{needed_for} needs the package {package}: pip install 'gencore[train]'"
+        message = f"{needed_for} needs the package {package}: pip install 'gencore[{name}]'"
         raise ModuleNotFoundError(message, name=error.name) from None
