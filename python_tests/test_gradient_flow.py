@@ -120,8 +120,9 @@ class TestGradientFlow:
         x, log_prob = flow.sample_with_log_prob(x0)
         assert (flow.inverse(x) - x0).abs().max() < 1e-4
         assert (flow.log_prob(x) - log_prob).abs().max() < 1e-4
-        well = GradientFlow(ripples, 0.2)
-        assert (well.inverse(well.sample(x0)) - x0).abs().max() < 1e-4
+        # Backward, wells of curvature 10 stretch errors by e²: so much smaller have they to be.
+        wells, x0 = GradientFlow(ripples, 0.2, rtol=1e-7, atol=1e-7), x0.double()
+        assert (wells.inverse(wells.sample(x0)) - x0).abs().max() < 1e-4
 
     def test_the_energy_falls_along_the_flow(self, network):
         x0 = points(20)
@@ -378,7 +379,7 @@ def test_the_flow_and_not_the_energy_learns_the_data(std):
     starts = math.sqrt(1.5) * torch.tensor([[-1.0], [0.0], [1.0]], dtype=torch.float64)
     data = std * starts
     optimizer = torch.optim.SGD(energy.parameters(), lr=0.1)
-    for _ in range(1000):
+    for _ in range(600):
         loss = energy(data).mean() - energy(flow.sample(starts)).mean()
         optimizer.zero_grad()
         loss.backward()

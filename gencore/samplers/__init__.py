@@ -1,5 +1,11 @@
 """Markov chain Monte Carlo: many chains at once, one a row of a tensor."""
 
+from gencore.samplers.annealed_importance import (
+    AnnealedImportance,
+    AnnealedImportanceResult,
+    GaussianBase,
+    annealing_schedule,
+)
 from gencore.samplers.euler_flow import EulerFlow, InverseResult, NonConvergenceWarning
 from gencore.samplers.flow_base import FlowError
 from gencore.samplers.gradient_flow import GradientFlow
@@ -9,9 +15,12 @@ from gencore.samplers.replay_buffer import ReplayBuffer
 
 __all__ = [
     "MALA",
+    "AnnealedImportance",
+    "AnnealedImportanceResult",
     "EulerFlow",
     "FlowError",
     "GradientFlow",
+    "GaussianBase",
     "InverseResult",
     "Langevin",
     "LangevinInfo",
@@ -19,4 +28,5 @@ __all__ = [
     "NonConvergenceWarning",
     "NonFiniteWarning",
     "ReplayBuffer",
+    "annealing_schedule",
 ]
