@@ -22,10 +22,12 @@ def key(seed):
     return torch.tensor([seed, 0])
 
 
-def sampler(energy=shifted, num_steps=60, *, kind="linear", step_size=0.08, **options):
+def sampler(
+    energy=shifted, num_steps=60, *, base=None, kind="linear", step_size=0.08, **options
+):
     return AnnealedImportance(
         energy,
-        GaussianBase((DIM,)),
+        base or GaussianBase((DIM,)),
         annealing_schedule(kind, num_steps),
         partial(MALA, step_size=step_size),
         **options,
@@ -75,13 +77,14 @@ def test_forward_weights_are_unbiased(num_steps):
     assert error < 0.1 * math.exp(LOG_Z)
 
 
-@pytest.mark.parametrize("num_steps", [4, 10])
+@pytest.mark.parametrize("num_steps", [2, 8])
 def test_reverse_weights_are_unbiased(num_steps):
-    """E[1/w] = 1/Z."""
-    inverse = (-sampler(num_steps=num_steps).reverse(exact_samples(40_000, 3), key=key(3)).log_weights).exp()
+    """E[1/w] = 1/Z; from a base near the target, since 1/w has no variance from a wide one."""
+    ais = sampler(num_steps=num_steps, base=GaussianBase((DIM,), std=0.5, mean=0.8))
+    inverse = (-ais.reverse(exact_samples(40_000, 3), key=key(3)).log_weights).exp()
     error = inverse.std().item() / math.sqrt(len(inverse))
     assert abs(inverse.mean().item() - math.exp(-LOG_Z)) < 4 * error
-    assert error < 0.2 * math.exp(-LOG_Z)
+    assert error < 0.02 * math.exp(-LOG_Z)
 
 
 def test_the_two_directions_enclose_log_z():
@@ -95,8 +98,7 @@ def test_the_two_directions_enclose_log_z():
             error = weights.std().item() / math.sqrt(len(weights))
             assert sign * (LOG_Z - weights.mean().item()) > 4 * error
         gaps.append((upper.mean() - lower.mean()).item())
-    assert gaps[0] > gaps[1] > gaps[2] > 0
-    assert gaps[2] < 1.0
+    assert gaps[0] > 2 * gaps[1] > 4 * gaps[2] > 0
 
 
 def test_estimates_of_small_runs_are_bounds_on_average():

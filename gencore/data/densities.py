@@ -217,7 +217,7 @@ class PinwheelDensity(Density):
         return self.scale * _rotate(straight, angle)
 
     def _angle(self, arm: Tensor, radius: Tensor) -> Tensor:
-        return 2 * math.pi * arm / self.arms + self.rate * radius.exp()
+        return 2 * math.pi / self.arms * arm.to(radius) + self.rate * radius.exp()
 
 
 def load_density(name: str) -> Density:
