@@ -281,9 +281,7 @@ def _evaluate(words: list[str]) -> int:
     return 0
 
 
-def _load_run(
-    run_dir: Path, accelerator: str
-) -> "tuple[Recipe, Experiment, int, torch.device]":
+def _load_run(run_dir: Path, accelerator: str) -> "tuple[Recipe, Experiment, int, torch.device]":
     from gencore.recipes import RECIPES
     from gencore.train import RunFolder, load_experiment, recipe_from_config
 

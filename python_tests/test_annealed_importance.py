@@ -22,9 +22,7 @@ def key(seed):
     return torch.tensor([seed, 0])
 
 
-def sampler(
-    energy=shifted, num_steps=60, *, base=None, kind="linear", step_size=0.08, **options
-):
+def sampler(energy=shifted, num_steps=60, *, base=None, kind="linear", step_size=0.08, **options):
     return AnnealedImportance(
         energy,
         base or GaussianBase((DIM,)),
@@ -45,7 +43,7 @@ class Still(NamedTuple):
 
 
 class NoMove:
-    """The transition that stays, which every density allows: what is left is importance sampling."""
+    """The transition that stays: what is left is importance sampling."""
 
     def __init__(self, energy):
         pass
@@ -120,7 +118,9 @@ def test_without_transitions_it_is_importance_sampling():
     result = ais.run(50, key=key(8))
     x = result.samples
     normal = torch.distributions.Normal(0, 1.5).log_prob(x).sum(1)
-    torch.testing.assert_close(result.log_weights, (-shifted(x) - normal).double(), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        result.log_weights, (-shifted(x) - normal).double(), rtol=1e-5, atol=1e-4
+    )
     back = ais.reverse(x, key=key(9))
     torch.testing.assert_close(back.log_weights, result.log_weights)
     weights = result.log_weights.exp()
@@ -137,7 +137,9 @@ def test_equal_densities_have_equal_weights():
     base = GaussianBase((DIM,))
     ais = sampler(lambda x: -base.log_prob(x) - 3.0, num_steps=5)
     result = ais.run(20, key=key(10))
-    torch.testing.assert_close(result.log_weights, torch.full((20,), 3.0).double(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        result.log_weights, torch.full((20,), 3.0).double(), atol=1e-5, rtol=0
+    )
     assert result.standard_error < 1e-5
     assert result.effective_sample_size == pytest.approx(20)
 
@@ -181,7 +183,7 @@ def test_the_sigmoid_is_that_of_the_paper():
 
 @pytest.mark.parametrize("betas", [[0.0], [0.1, 1.0], [0.0, 0.9], [0.0, 0.5, 0.5, 1.0]])
 def test_other_schedules_are_refused(betas):
-    with pytest.raises(ValueError, match="betas are .* expected numbers that increase from 0 to 1"):
+    with pytest.raises(ValueError, match=r"betas are .* expected numbers that increase from 0 to 1"):
         AnnealedImportance(shifted, GaussianBase((DIM,)), torch.tensor(betas), NoMove)
 
 

@@ -32,7 +32,7 @@ class TestEveryDensity:
         assert abs(values.mean().item() + entropy) < 4 * values.std().item() / math.sqrt(num)
 
     def test_samples_fall_where_the_density_says(self, name):
-        """Counts in 36 cells against the density's integrals over them, few ones pooled, within 4.5 errors each."""
+        """Counts in 36 cells, the small ones pooled, within 4.5 errors of the integrals over them."""
         density, num, cells, fine = load_density(name), 50_000, 6, 30
         grid = SquareGrid(density.extent, cells * fine)
         p = density.log_prob(grid.points()).double().exp() * math.exp(grid.log_cell)
@@ -78,9 +78,7 @@ class TestEveryDensity:
 def test_spots_are_a_mixture_of_normals():
     """At a point of the grid, written out: (1/9) Σ N(x; cₖ, 0.15²)."""
     x, y = 0.3, -0.8
-    p = sum(
-        norm.pdf(x, i, 0.15) * norm.pdf(y, j, 0.15) / 9 for i in (-1, 0, 1) for j in (-1, 0, 1)
-    )
+    p = sum(norm.pdf(x, i, 0.15) * norm.pdf(y, j, 0.15) / 9 for i in (-1, 0, 1) for j in (-1, 0, 1))
     value = load_density("grid9").log_prob(torch.tensor([[x, y]], dtype=torch.float64))
     assert value.item() == pytest.approx(math.log(p))
 
@@ -88,7 +86,9 @@ def test_spots_are_a_mixture_of_normals():
 def test_one_spot_is_a_normal():
     density = SpotDensity([(0.5, -1.0)], std=0.3)
     x = torch.randn(20, 2, dtype=torch.float64)
-    expected = torch.distributions.Normal(torch.tensor([0.5, -1.0]).double(), 0.3).log_prob(x).sum(1)
+    expected = (
+        torch.distributions.Normal(torch.tensor([0.5, -1.0]).double(), 0.3).log_prob(x).sum(1)
+    )
     torch.testing.assert_close(density.log_prob(x), expected)
 
 
@@ -121,7 +121,9 @@ def test_the_pinwheel_is_the_straight_one_rotated():
 
 
 def test_unknown_densities_are_named():
-    with pytest.raises(ValueError, match="unknown density 'grid'; expected one of swiss_roll, grid9"):
+    with pytest.raises(
+        ValueError, match="unknown density 'grid'; expected one of swiss_roll, grid9"
+    ):
         load_density("grid")
     for shape in ((3,), (2, 3)):
         with pytest.raises(ValueError, match="expected points"):

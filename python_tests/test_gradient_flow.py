@@ -172,7 +172,7 @@ class TestGradientFlow:
         """In x and in a parameter, against finite differences of the solve without a graph."""
         flow = GradientFlow(network, 0.5, adjoint=adjoint, **PRECISE)
         x = points(4).requires_grad_()
-        weight = network.network[0].weight
+        weight = next(network.parameters())
         flow.log_prob(x, differentiable=True).sum().backward()
         step = 1e-5
         for tensor, at in ((x, (1, 2)), (weight, (3, 1))):
@@ -218,7 +218,9 @@ class TestGradientFlow:
         with pytest.raises(ValueError, match=message):
             GradientFlow(quadratic(1.0), **options)
 
-    @pytest.mark.parametrize("flow", [GradientFlow(quadratic(1.0), 1.0), EulerFlow(quadratic(1.0), 0.1, 2)])
+    @pytest.mark.parametrize(
+        "flow", [GradientFlow(quadratic(1.0), 1.0), EulerFlow(quadratic(1.0), 0.1, 2)]
+    )
     def test_wrong_positions_are_named(self, flow):
         name = type(flow).__name__
         with pytest.raises(ValueError, match=rf"{name}: positions have shape \[3\]"):
@@ -268,7 +270,9 @@ class TestEulerFlow:
         for terms in (1, 3, 10):
             flow = EulerFlow(quadratic(1.0), 0.5, 1, log_det="series", num_terms=terms)
             missing = 3 * sum(0.5**k / k for k in range(terms + 1, 60))
-            torch.testing.assert_close(exact - flow.sample_with_log_prob(x0)[1], exact * 0 + missing)
+            torch.testing.assert_close(
+                exact - flow.sample_with_log_prob(x0)[1], exact * 0 + missing
+            )
 
     def test_it_approaches_the_ode_linearly(self):
         """Samples and densities differ by O(a) at equal T = K·a: halving a halves the error."""
@@ -278,9 +282,7 @@ class TestEulerFlow:
         for num_steps in (80, 160, 320):
             flow = EulerFlow(ripples, time / num_steps, num_steps)
             euler_x, euler_log_prob = flow.sample_with_log_prob(x0)
-            errors.append(
-                torch.stack([(euler_x - x).norm(), (euler_log_prob - log_prob).norm()])
-            )
+            errors.append(torch.stack([(euler_x - x).norm(), (euler_log_prob - log_prob).norm()]))
         for coarse, fine in ((0, 1), (1, 2)):
             assert ((errors[coarse] / errors[fine] - 2).abs() < 0.1).all()
 
@@ -310,13 +312,13 @@ class TestEulerFlow:
 
         def log_prob(x, weight):
             def energy(y):
-                parameters = {"network.0.weight": weight}
+                parameters = {next(network.named_parameters())[0]: weight}
                 return torch.func.functional_call(network, parameters, (y,))
 
             flow = EulerFlow(energy, 0.3, 3, log_det=log_det, tolerance=1e-14, num_terms=30)
             return flow.log_prob(x, differentiable=True, key=key(1))
 
-        weight = network.network[0].weight.detach().clone().requires_grad_()
+        weight = next(network.parameters()).detach().clone().requires_grad_()
         assert torch.autograd.gradcheck(log_prob, (points(2).requires_grad_(), weight))
 
     def test_gradients_of_the_samples(self, network):

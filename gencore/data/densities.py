@@ -11,7 +11,14 @@ from torch import Generator, Tensor
 
 from gencore.ops import philox_normal, philox_words, random_key, split_key
 
-__all__ = ["Density", "DensityName", "NoisyCurves", "PinwheelDensity", "SpotDensity", "load_density"]
+__all__ = [
+    "Density",
+    "DensityName",
+    "NoisyCurves",
+    "PinwheelDensity",
+    "SpotDensity",
+    "load_density",
+]
 
 DensityName = Literal[
     "swiss_roll", "grid9", "eight_gaussians", "twenty_five_gaussians", "pinwheel", "two_moons"
@@ -80,8 +87,7 @@ class _IsotropicMixture:
         rows = max(1, _TERMS_AT_ONCE // len(centres))
         parts = [
             torch.logsumexp(
-                log_weights
-                - (part[:, None] - centres).square().sum(2) / (2 * self.std**2),
+                log_weights - (part[:, None] - centres).square().sum(2) / (2 * self.std**2),
                 dim=1,
             )
             for part in x.split(rows)

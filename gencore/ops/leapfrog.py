@@ -1,4 +1,4 @@
-"""Leapfrog integration and the Metropolis decision in pure PyTorch, until the fused kernels land."""
+"""Leapfrog integration and the Metropolis decision in pure PyTorch, until the kernels land."""
 
 from typing import NamedTuple
 

@@ -183,7 +183,9 @@ class DensitiesExperiment(Experiment):
         start = self.ebm.start(num, key=start_key, first=first)
         try:
             terms = self.model(batch, start, key=chain_key, first=first)
-            scalars = fabric.all_reduce(tuple(term.detach() for term in terms[:3]), reduce_op="mean")
+            scalars = fabric.all_reduce(
+                tuple(term.detach() for term in terms[:3]), reduce_op="mean"
+            )
             check_divergence(*scalars, max_gap=self.recipe.max_gap)
         except (DivergenceError, FlowError) as error:
             raise Diverged(str(error), advice="a lower learning_rate or a shorter time") from error
@@ -229,7 +231,7 @@ class DensitiesExperiment(Experiment):
         size = (grid.size, grid.size)
         panels = {"data": self.density.log_prob(points).exp().reshape(size)}
         for name, log_prob in self._log_densities().items():
-            panels[_TITLES[name]] = log_prob(points).exp().reshape(size)
+            panels[name] = log_prob(points).exp().reshape(size)
         save_plane_panels({**panels, "samples": samples}, grid.half_width, path)
 
     def _log_densities(self) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -241,9 +243,6 @@ class DensitiesExperiment(Experiment):
             densities["flow"] = _in_chunks(self.ebm.flow.log_prob)
         densities["ebm"] = lambda x: -energy(x) - log_z
         return densities
-
-
-_TITLES = {"flow": "flow", "ebm": "exp(−E)/Z"}
 
 
 def _model(recipe: DensitiesRecipe) -> FlowEBM | ShortRunEBM:

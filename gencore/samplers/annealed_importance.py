@@ -34,7 +34,7 @@ class Transition(Protocol):
 
 
 Kernel = Callable[[Energy], Transition]
-"""Makes the transition that leaves exp(−energy) invariant, e.g. `partial(MALA, step_size=0.1)`."""
+"""Makes the transition that leaves exp(-energy) invariant, such as `partial(MALA, step_size=0.1)`."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class AnnealedImportanceResult(NamedTuple):
     """What the chains of one run say about log Z."""
 
     log_weights: Tensor
-    """[N], float64: log w of the chains. E[w] = Z of a forward run, E[1/w] = 1/Z of a reverse one."""
+    """[N], float64: log w of the chains. E[w] = Z in a forward run, E[1/w] = 1/Z in a reverse one."""
     log_z: float
-    """The estimate: log mean w (forward), which is low, or −log mean 1/w (reverse), high on average."""
+    """log mean w (forward), on average too low, or -log mean 1/w (reverse), on average too high."""
     standard_error: float
     """Of `log_z`, to first order; it says nothing where a few chains carry all the weight."""
     effective_sample_size: float
@@ -262,9 +262,7 @@ def annealing_schedule(
     if kind == "linear":
         return places
     if kind != "sigmoid":
-        raise ValueError(
-            f"annealing_schedule: kind is {kind!r}; expected 'linear' or 'sigmoid'"
-        )
+        raise ValueError(f"annealing_schedule: kind is {kind!r}; expected 'linear' or 'sigmoid'")
     if not sharpness > 0:
         raise ValueError(f"annealing_schedule: sharpness is {sharpness}; expected more than 0")
     raw = torch.sigmoid(sharpness * (2 * places - 1))

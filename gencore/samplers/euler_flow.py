@@ -228,7 +228,9 @@ class EulerFlow:
                 newton = newton + term
         return z.detach() + newton
 
-    def _log_det(self, x: Tensor, noise: Tensor | None, *, create_graph: bool) -> tuple[Tensor, Tensor]:
+    def _log_det(
+        self, x: Tensor, noise: Tensor | None, *, create_graph: bool
+    ) -> tuple[Tensor, Tensor]:
         """log|det(I − a∇²E(x))|, [N], and ∇E(x)."""
         with torch.inference_mode(False), torch.enable_grad():
             if not (create_graph and x.requires_grad):

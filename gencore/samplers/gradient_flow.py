@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar, cast, get_args
 
 import torch
 from torch import Generator, Tensor, nn
@@ -233,7 +233,8 @@ class GradientFlow:
                 f"atol={self.atol:g} ({error}); the energy is not finite on the way, or too steep "
                 f"for time={self.time:g}"
             ) from error
-        return tuple(part[-1] for part in path) if isinstance(path, tuple) else path[-1]
+        ends = tuple(part[-1] for part in path) if isinstance(path, tuple) else path[-1]
+        return cast(State, ends)
 
 
 def _enter(x: Tensor, differentiable: bool) -> Tensor:

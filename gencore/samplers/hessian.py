@@ -89,9 +89,7 @@ def rademacher(x: Tensor, key: Tensor, first_element: int = 0) -> Tensor:
     return (2 * bits - 1).to(x.dtype)
 
 
-def _hessian_rows(
-    grad: Tensor, x: Tensor, create_graph: bool
-) -> Iterator[tuple[int, Tensor]]:
+def _hessian_rows(grad: Tensor, x: Tensor, create_graph: bool) -> Iterator[tuple[int, Tensor]]:
     """A few rows [S, N, ...] of the Hessians at a time, with the number of the first."""
     num, dim = x.shape[0], x.shape[1:].numel()
     if num == 0:

@@ -42,7 +42,7 @@ StateObject: TypeAlias = nn.Module | Optimizer | torch.Generator | Stateful
 
 
 class BatchSource(Protocol):
-    """What the steps see: a pure function of the step, so that a run resumes from its step alone."""
+    """What the steps see: a pure function of the step, so that its number alone resumes a run."""
 
     def __getitem__(self, step: int) -> Tensor:
         """This rank's part [B / ranks, ...] of the batch of step `step`, counted from 0."""
