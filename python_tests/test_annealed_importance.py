@@ -183,7 +183,7 @@ def test_the_sigmoid_is_that_of_the_paper():
 
 @pytest.mark.parametrize("betas", [[0.0], [0.1, 1.0], [0.0, 0.9], [0.0, 0.5, 0.5, 1.0]])
 def test_other_schedules_are_refused(betas):
-    with pytest.raises(ValueError, match=r"betas are .* expected numbers that increase from 0 to 1"):
+    with pytest.raises(ValueError, match=r"betas are .* that increase from 0 to 1"):
         AnnealedImportance(shifted, GaussianBase((DIM,)), torch.tensor(betas), NoMove)
 
 

@@ -32,7 +32,7 @@ class TestEveryDensity:
         assert abs(values.mean().item() + entropy) < 4 * values.std().item() / math.sqrt(num)
 
     def test_samples_fall_where_the_density_says(self, name):
-        """Counts in 36 cells, the small ones pooled, within 4.5 errors of the integrals over them."""
+        """Counts in 36 cells, small ones pooled, within 4.5 errors of the integrals over them."""
         density, num, cells, fine = load_density(name), 50_000, 6, 30
         grid = SquareGrid(density.extent, cells * fine)
         p = density.log_prob(grid.points()).double().exp() * math.exp(grid.log_cell)

@@ -34,7 +34,15 @@ class Transition(Protocol):
 
 
 Kernel = Callable[[Energy], Transition]
-"""Makes the transition that leaves exp(-energy) invariant, such as `partial(MALA, step_size=0.1)`."""
+"""Makes the transition that leaves exp(-energy) invariant, like `partial(MALA, step_size=1)`."""
+
+
+class Base(Protocol):
+    """A normalised density that can be sampled."""
+
+    def sample(self, num: int, key: Tensor, first: int = 0) -> Tensor: ...
+
+    def log_prob(self, x: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class AnnealedImportanceResult(NamedTuple):
     """What the chains of one run say about log Z."""
 
     log_weights: Tensor
-    """[N], float64: log w of the chains. E[w] = Z in a forward run, E[1/w] = 1/Z in a reverse one."""
+    """[N], float64: log w. E[w] = Z in a forward run, E[1/w] = 1/Z in a reverse one."""
     log_z: float
     """log mean w (forward), on average too low, or -log mean 1/w (reverse), on average too high."""
     standard_error: float
@@ -130,7 +138,7 @@ class AnnealedImportance:
     """
 
     energy: Energy
-    base: GaussianBase
+    base: Base
     betas: Tensor
     kernel: Kernel
     _: KW_ONLY
@@ -167,7 +175,7 @@ class AnnealedImportance:
         Args:
             num: number of chains N.
             generator: draws the key where none is given.
-            key: int64 [seed, draw].
+            key: int64 [seed, draw], on the device of the chains.
             first: number of chains that the processes before this one run.
         """
         start_key, *keys = self._keys(random_key(generator) if key is None else key)
