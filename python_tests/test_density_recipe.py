@@ -2,12 +2,17 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import gencore
 from gencore import cli
 from gencore.data import load_density
 from gencore.models import FlowEBM, ShortRunEBM, contrastive_loss
@@ -15,6 +20,7 @@ from gencore.nn import MLPEnergy
 from gencore.recipes.densities import DensitiesRecipe, DensityBatches
 from gencore.train import Diverged, RunFolder, fit
 from gencore.train.figures import save_plane_panels
+from gencore.train.logs import read_log
 from gencore.train.state_file import read_state
 
 pytest.importorskip("torchdiffeq")
@@ -134,6 +140,26 @@ def test_training_brings_the_flow_to_the_data(tmp_path, objective, steps):
     measures = experiment.evaluate(1000)
     assert 0 < measures["kl/flow"] < 1
     assert measures["mass/flow"] == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["ml+gen", "flow_mle"])
+def test_two_processes_train_what_one_trains(tmp_path, objective):
+    rows = []
+    for devices in (1, 2):
+        out = tmp_path / str(devices)
+        words = "train densities --sampler ode --steps 3 --batch-size 16 --hidden 8 8 --log-every 1"
+        words += f" --accelerator cpu --num-evaluate 0 --num-samples 0 --devices {devices}"
+        command = [sys.executable, "-m", "gencore", *words.split(), "--objective", objective]
+        package = Path(gencore.__file__).parents[1]
+        environment = {**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"}
+        subprocess.run(
+            [*command, "--out", str(out)], env=environment, timeout=300, check=True,
+            capture_output=True,
+        )  # fmt: skip
+        rows.append(read_log(out / "log.csv"))
+    for name, column in rows[0].items():
+        assert rows[1][name] == pytest.approx(column, abs=1e-5)
 
 
 def test_batches_are_fresh_and_shared_by_ranks():
