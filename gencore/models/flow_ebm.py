@@ -98,8 +98,8 @@ class FlowEBM(nn.Module):
         log_prob = self.flow.log_prob(
             x, differentiable=True, key=key, first_element=first * math.prod(self.shape)
         )
-        # The flow does not see an additive constant of the energy, the last layer's bias; the term of
-        # value 0 gives it a gradient of 0, without which DistributedDataParallel would wait for one.
+        # The flow does not see an additive constant of the energy, the last layer's bias. The term
+        # of value 0 gives it a gradient of 0: DistributedDataParallel would wait for one.
         return terms._replace(loss=0 * terms.loss - log_prob.mean())
 
     def start(
