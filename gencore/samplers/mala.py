@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gencore.ops import split_key
 from gencore.ops.leapfrog import leapfrog_end, leapfrog_start, metropolis_accept_
 from gencore.samplers.energy import Energy, energy_and_grad
 
@@ -42,15 +41,14 @@ class MALA:
         self, state: MALAState, *, key: Tensor, first_element: int = 0
     ) -> tuple[MALAState, MALAInfo]:
         x, energy, grad = state
-        noise_key, accept_key = split_key(key, 2)
         size = math.sqrt(2 * self.step_size)
-        start = leapfrog_start(x, grad, size, key=noise_key, first_element=first_element)
+        start = leapfrog_start(x, grad, size, key=key, first_element=first_element)
         proposal_energy, proposal_grad = energy_and_grad(self.energy, start.position)
         end = leapfrog_end(start.momentum, proposal_grad, size)
         row = math.prod(x.shape[1:])
         result = metropolis_accept_(
             x.clone(), grad.clone(), energy.clone(), start.position, proposal_grad, proposal_energy,
-            start.kinetic, end.kinetic, key=accept_key, first_chain=first_element // row,
+            start.kinetic, end.kinetic, key=key, first_chain=2**61 + first_element // row,
         )  # fmt: skip
         info = MALAInfo(
             result.is_accepted, result.acceptance_rate, result.is_divergent, result.energy
