@@ -19,10 +19,6 @@ __all__ = [
     "annealing_schedule",
 ]
 
-# A transition may use the draws after its key's for its parts: the momentum, the decision, ….
-_DRAWS_OF_A_TRANSITION = 16
-
-
 class Transition(Protocol):
     """What a sampler of `gencore.samplers` offers: chains, and a step that keeps its density."""
 
@@ -175,7 +171,8 @@ class AnnealedImportance:
         Args:
             num: number of chains N.
             generator: draws the key where none is given.
-            key: int64 [seed, draw], on the device of the chains.
+            key: int64 [seed, draw], on the device of the chains; its first draw makes the starts,
+                the next ones the transitions.
             first: number of chains that the processes before this one run.
         """
         start_key, *keys = self._keys(random_key(generator) if key is None else key)
@@ -215,8 +212,7 @@ class AnnealedImportance:
         return _result(log_weights, -1, torch.stack(rates[::-1]), x)
 
     def _keys(self, key: Tensor) -> tuple[Tensor, ...]:
-        number = 1 + (len(self.betas) - 1) * self.transitions
-        return split_key(key, number * _DRAWS_OF_A_TRANSITION)[::_DRAWS_OF_A_TRANSITION]
+        return split_key(key, 1 + (len(self.betas) - 1) * self.transitions)
 
     def _grouped(self, keys: Sequence[Tensor]) -> list[Sequence[Tensor]]:
         size = self.transitions
