@@ -19,6 +19,7 @@ __all__ = [
     "annealing_schedule",
 ]
 
+
 class Transition(Protocol):
     """What a sampler of `gencore.samplers` offers: chains, and a step that keeps its density."""
 
