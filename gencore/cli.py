@@ -103,7 +103,7 @@ def _list(words: list[str]) -> int:
 
     print("recipes (gencore train RECIPE)")
     _print_table((name, RECIPES.describe(name)) for name in RECIPES)
-    print("\ndata (--data)")
+    print("\nimages (--data)")
     _print_table(_DATA_SOURCES.items())
     return 0
 
@@ -144,8 +144,8 @@ class RunOptions:
     keep_every: int = 0
     """Steps between two checkpoints that stay beside the latest; 0 keeps none."""
 
-    num_samples: int = 64
-    """Images in samples.png."""
+    num_samples: int | None = None
+    """Samples in samples.png; without it as many as suit the recipe."""
 
     num_evaluate: int = 1000
     """Samples for metrics.json; 0 measures nothing."""
@@ -208,11 +208,11 @@ class SampleOptions:
     run_dir: Path
     """The run's folder."""
 
-    num: int = 64
-    """How many."""
+    num: int | None = None
+    """How many; without it as many as suit the recipe."""
 
     out: Path | None = None
-    """A .png (grid) or an .npy (float32 [num, C, H, W]); without it RUN_DIR/samples.png."""
+    """A .png (figure) or an .npy (float32 [num, ...]); without it RUN_DIR/samples.png."""
 
     seed: int = 0
     """Of the samples: the same seed gives the same samples."""
@@ -223,26 +223,27 @@ class SampleOptions:
 
 def _sample(words: list[str]) -> int:
     options = parse_options(SampleOptions, words, "gencore sample")
-    _check_positive("num", options.num)
+    if options.num is not None:
+        _check_positive("num", options.num)
     out = options.out or options.run_dir / "samples.png"
     if out.suffix not in (".png", ".npy"):
         raise UsageError(f"--out must end in .png or .npy, got {out}")
-    experiment, step, device = _load_run(options.run_dir, options.accelerator)
+    recipe, experiment, step, device = _load_run(options.run_dir, options.accelerator)
 
     import numpy as np
 
     from gencore.train.atomic import replacing
-    from gencore.train.figures import save_image_grid
     from gencore.train.loop import seeded
 
+    num = recipe.figure_samples if options.num is None else options.num
     with seeded(options.seed, device) as generator:
-        images = experiment.sample(options.num, generator)
-    if out.suffix == ".png":
-        save_image_grid(images, out)
-    else:
-        with replacing(out) as temporary, temporary.open("wb") as file:
-            np.save(file, images.detach().float().cpu().numpy())
-    print(f"{options.num} samples of step {step}: {out}")
+        samples = experiment.sample(num, generator)
+        if out.suffix == ".png":
+            experiment.save_figure(samples, out)
+        else:
+            with replacing(out) as temporary, temporary.open("wb") as file:
+                np.save(file, samples.detach().float().cpu().numpy())
+    print(f"{num} samples of step {step}: {out}")
     return 0
 
 
@@ -266,7 +267,7 @@ class EvaluateOptions:
 def _evaluate(words: list[str]) -> int:
     options = parse_options(EvaluateOptions, words, "gencore evaluate")
     _check_positive("num", options.num)
-    experiment, step, device = _load_run(options.run_dir, options.accelerator)
+    _, experiment, step, device = _load_run(options.run_dir, options.accelerator)
 
     from gencore.train import RunFolder
     from gencore.train.loop import seeded
@@ -280,7 +281,7 @@ def _evaluate(words: list[str]) -> int:
     return 0
 
 
-def _load_run(run_dir: Path, accelerator: str) -> "tuple[Experiment, int, torch.device]":
+def _load_run(run_dir: Path, accelerator: str) -> "tuple[Recipe, Experiment, int, torch.device]":
     from gencore.recipes import RECIPES
     from gencore.train import RunFolder, load_experiment, recipe_from_config
 
@@ -291,7 +292,7 @@ def _load_run(run_dir: Path, accelerator: str) -> "tuple[Experiment, int, torch.
             f"the recipes here are {', '.join(RECIPES)}"
         )
     recipe = recipe_from_config(RECIPES[config["recipe"]], config)
-    return load_experiment(run_dir, recipe, accelerator=accelerator)
+    return recipe, *load_experiment(run_dir, recipe, accelerator=accelerator)
 
 
 _COMMANDS: dict[str, tuple[str, str, Callable[[list[str]], int]]] = {

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 __all__ = ["samplers_extra", "training_extra"]
 
 _PACKAGES = {
-    "samplers": frozenset({"arviz", "matplotlib"}),
+    "samplers": frozenset({"arviz", "matplotlib", "torchdiffeq"}),
     "train": frozenset(
         {
             "PIL",
@@ -36,7 +36,7 @@ def training_extra(needed_for: str = "training") -> AbstractContextManager[None]
 
 
 def samplers_extra(needed_for: str) -> AbstractContextManager[None]:
-    """`training_extra` for the diagnostics of Markov chains.
+    """`training_extra` for the packages of the samplers.
 
     Example:
         >>> with samplers_extra("summary"):

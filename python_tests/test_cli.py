@@ -114,7 +114,7 @@ def test_help_of_a_recipe_shows_options_defaults_and_docstrings(capsys):
         ("train --steps 3", "the recipes are ebm, toy"),
         ("train tyo", "unknown recipe 'tyo'; the recipes are ebm, toy"),
         ("train toy --stepz 3", "no option --stepz (did you mean --steps?); its options are --"),
-        ("train toy stray", "no option stray; its options are --data, --steps, "),
+        ("train toy stray", "no option stray; its options are --steps, --batch-size, "),
         ("train toy --steps", "--steps"),
         ("train toy --steps many", "--steps: invalid literal for int() with base 10: 'many'"),
         ("train toy --steps 0", "steps must be at least 1, got 0"),

@@ -12,11 +12,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gencore.data import ImageDataset
 from gencore.ops import philox_normal, random_key
-from gencore.train import Diverged, Experiment, Recipe
+from gencore.train import Diverged, Experiment, ImageRecipe
 
 
 @dataclass(kw_only=True)
-class ToyRecipe(Recipe):
+class ToyRecipe(ImageRecipe):
     """Fits a Gaussian to noisy images.
 
     Its density is normal with a mean and a standard deviation for each pixel.

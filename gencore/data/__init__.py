@@ -1,6 +1,15 @@
-"""Image data sets as uint8 tensors, read from what the user already has on disk."""
+"""Data: images as uint8 tensors, from what the user already has on disk; densities on the plane."""
 
+from gencore.data.densities import Density, DensityName, load_density
 from gencore.data.images import ImageDataset, load_images
 from gencore.data.pixels import to_float, to_uint8
 
-__all__ = ["ImageDataset", "load_images", "to_float", "to_uint8"]
+__all__ = [
+    "Density",
+    "DensityName",
+    "ImageDataset",
+    "load_density",
+    "load_images",
+    "to_float",
+    "to_uint8",
+]

@@ -1,18 +1,23 @@
 """The models, one file each, named as their papers name them."""
 
 from gencore.models.energy_networks import ConvEnergy, ConvEnergyName
+from gencore.models.flow_ebm import FlowEBM, FlowObjective
 from gencore.models.short_run_ebm import (
     DivergenceError,
     ShortRunEBM,
     ShortRunLoss,
     check_divergence,
+    contrastive_loss,
 )
 
 __all__ = [
     "ConvEnergy",
     "ConvEnergyName",
     "DivergenceError",
+    "FlowEBM",
+    "FlowObjective",
     "ShortRunEBM",
     "ShortRunLoss",
     "check_divergence",
+    "contrastive_loss",
 ]

@@ -10,7 +10,7 @@ from gencore.nn import stop_gradient
 from gencore.ops import philox_normal, random_key, split_key
 from gencore.samplers import Langevin
 
-__all__ = ["DivergenceError", "ShortRunEBM", "ShortRunLoss", "check_divergence"]
+__all__ = ["DivergenceError", "ShortRunEBM", "ShortRunLoss", "check_divergence", "contrastive_loss"]
 
 
 class DivergenceError(RuntimeError):
@@ -136,18 +136,12 @@ class ShortRunEBM(nn.Module):
             key=key,
             first_element=first * start[:1].numel(),
         )
-        energy_data = self.energy(x)  # E_θ(x⁺)
-        energy_samples = self.energy(samples.detach())  # E_θ(x⁻), x⁻ = G_sg(θ)(x₀)
-
-        loss = energy_data.mean() - energy_samples.mean()  # (2.13)
-        if self.generator_weight:
-            generator_loss = stop_gradient(self.energy)(samples).mean()  # (2.24)
-            loss = loss + self.generator_weight * generator_loss  # (2.25)
-        if self.energy_penalty:
-            squares = energy_data.square().mean() + energy_samples.square().mean()
-            loss = loss + self.energy_penalty * squares
-        return ShortRunLoss(
-            loss, energy_data.detach().mean(), energy_samples.detach().mean(), samples.detach()
+        return contrastive_loss(
+            self.energy,
+            x,
+            samples,
+            generator_weight=self.generator_weight,
+            energy_penalty=self.energy_penalty,
         )
 
     def start(
@@ -196,6 +190,37 @@ class ShortRunEBM(nn.Module):
             f"noise_scale={self.noise_scale}, generator_weight={self.generator_weight}, "
             f"energy_penalty={self.energy_penalty}"
         )
+
+
+def contrastive_loss(
+    energy: nn.Module,
+    x: Tensor,
+    samples: Tensor,
+    *,
+    generator_weight: float = 0.0,
+    energy_penalty: float = 0.0,
+) -> ShortRunLoss:
+    """The joint loss (2.25) of an energy's data and its sampler's output, as in `ShortRunEBM`.
+
+    Args:
+        energy: E_θ, [N, ...] → [N].
+        x: data x⁺, [N, ...].
+        samples: x⁻ = G_θ(x₀), [M, ...], with its graph where `generator_weight` is not 0.
+        generator_weight: w.
+        energy_penalty: α.
+    """
+    energy_data = energy(x)  # E_θ(x⁺)
+    energy_samples = energy(samples.detach())  # E_θ(x⁻), x⁻ = G_sg(θ)(x₀)
+    loss = energy_data.mean() - energy_samples.mean()  # (2.13)
+    if generator_weight:
+        generator_loss = stop_gradient(energy)(samples).mean()  # (2.24)
+        loss = loss + generator_weight * generator_loss  # (2.25)
+    if energy_penalty:
+        squares = energy_data.square().mean() + energy_samples.square().mean()
+        loss = loss + energy_penalty * squares
+    return ShortRunLoss(
+        loss, energy_data.detach().mean(), energy_samples.detach().mean(), samples.detach()
+    )
 
 
 def check_divergence(

@@ -64,4 +64,10 @@ class RecipeRegistry(Mapping[str, "type[Recipe]"]):
         return ""
 
 
-RECIPES = RecipeRegistry({"ebm": "gencore.recipes.ebm:EBMRecipe"}, group="gencore.recipes")
+RECIPES = RecipeRegistry(
+    {
+        "densities": "gencore.recipes.densities:DensitiesRecipe",
+        "ebm": "gencore.recipes.ebm:EBMRecipe",
+    },
+    group="gencore.recipes",
+)

@@ -25,7 +25,7 @@ from gencore.models import (
 )
 from gencore.ops import philox_normal, random_key
 from gencore.samplers import ReplayBuffer
-from gencore.train import Diverged, Experiment, Recipe, StateObject
+from gencore.train import Diverged, Experiment, ImageRecipe, StateObject
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -37,7 +37,7 @@ _CHUNK = 512
 
 
 @dataclass(kw_only=True)
-class EBMRecipe(Recipe):
+class EBMRecipe(ImageRecipe):
     """Energy-based model: a convolutional energy trained on short, non-persistent chains.
 
     The defaults give readable digits in 600 steps, a few minutes on two CPU cores. The MNIST model

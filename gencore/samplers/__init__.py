@@ -1,7 +1,16 @@
 """Markov chain Monte Carlo: many chains at once, one a row of a tensor."""
 
 from gencore.samplers.adaptation import DualAveraging, Moments, WarmUpInfo, warm_up
+from gencore.samplers.annealed_importance import (
+    AnnealedImportance,
+    AnnealedImportanceResult,
+    GaussianBase,
+    annealing_schedule,
+)
 from gencore.samplers.diagnostics import plot_trace, summary, to_inference_data
+from gencore.samplers.euler_flow import EulerFlow, InverseResult, NonConvergenceWarning
+from gencore.samplers.flow_base import FlowError
+from gencore.samplers.gradient_flow import GradientFlow
 from gencore.samplers.hamiltonian import MetropolisInfo, MetropolisState
 from gencore.samplers.hmc import HMC
 from gencore.samplers.langevin import Langevin, LangevinInfo, LangevinState, NonFiniteWarning
@@ -19,13 +28,21 @@ __all__ = [
     "SGHMC",
     "SGLD",
     "SGRLD",
+    "AnnealedImportance",
+    "AnnealedImportanceResult",
     "DualAveraging",
+    "EulerFlow",
+    "FlowError",
+    "GaussianBase",
+    "GradientFlow",
+    "InverseResult",
     "Langevin",
     "LangevinInfo",
     "LangevinState",
     "MetropolisInfo",
     "MetropolisState",
     "Moments",
+    "NonConvergenceWarning",
     "NonFiniteWarning",
     "ParallelTempering",
     "ReplayBuffer",
@@ -33,6 +50,7 @@ __all__ = [
     "TemperingInfo",
     "TemperingState",
     "WarmUpInfo",
+    "annealing_schedule",
     "plot_trace",
     "polynomial_decay",
     "summary",

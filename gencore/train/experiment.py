@@ -4,6 +4,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
 
     from gencore.data import ImageDataset
 
-__all__ = ["Diverged", "Experiment", "Recipe", "StateObject", "Stateful"]
+__all__ = [
+    "BatchSource",
+    "Diverged",
+    "Experiment",
+    "ImageRecipe",
+    "Recipe",
+    "StateObject",
+    "Stateful",
+]
 
 
 @runtime_checkable
@@ -30,6 +39,13 @@ class Stateful(Protocol):
 
 
 StateObject: TypeAlias = nn.Module | Optimizer | torch.Generator | Stateful
+
+
+class BatchSource(Protocol):
+    """What the steps see: a pure function of the step, so that its number alone resumes a run."""
+
+    def __getitem__(self, step: int) -> Tensor:
+        """This rank's part [B / ranks, ...] of the batch of step `step`, counted from 0."""
 
 
 class Diverged(RuntimeError):  # noqa: N818 - an outcome of training, not a mistake
@@ -82,7 +98,8 @@ class Experiment(ABC):
         """One complete optimisation step.
 
         Args:
-            batch: uint8 images [B, C, H, W] on the run's device, B = global batch size / ranks.
+            batch: [B, ...] on the run's device, B = global batch size / ranks; of an `ImageRecipe`
+                uint8 images [B, C, H, W].
 
         Returns:
             Scalars to log (0-dimensional tensors, finite), averaged over ranks by `fit`. They are
@@ -94,11 +111,21 @@ class Experiment(ABC):
 
     @abstractmethod
     def sample(self, num: int, generator: torch.Generator | None = None) -> Tensor:
-        """`num` float images [num, C, H, W] in [0, 1]; called on every rank with equal seeds."""
+        """`num` samples, float [num, ...]: images [num, C, H, W] in [0, 1], or what else the model
+        makes; called on every rank with equal seeds."""
 
     @abstractmethod
     def evaluate(self, num: int) -> dict[str, float]:
         """The recipe's measures, from `num` samples; called on every rank."""
+
+    def save_figure(self, samples: Tensor, path: Path) -> None:
+        """Draws `samples` into a PNG: a grid of images, unless the experiment shows them otherwise.
+
+        Called on one rank only, so nothing in it may communicate.
+        """
+        from gencore.train.figures import save_image_grid
+
+        save_image_grid(samples, path)
 
 
 @dataclass(kw_only=True)
@@ -116,6 +143,8 @@ class Recipe(ABC):
         ... class GaussianRecipe(Recipe):
         ...     '''Fits a Gaussian.'''
         ...     learning_rate: float = 1e-2
+        ...     def load_data(self): ...
+        ...     def batches(self, fabric, dataset): ...
         ...     def build(self, fabric, dataset): ...
         >>> GaussianRecipe.name, GaussianRecipe(steps=5).steps
         ('gaussian', 5)
@@ -127,14 +156,14 @@ class Recipe(ABC):
     changeable: ClassVar[frozenset[str]] = frozenset({"steps"})
     """Fields that may differ on resume because no step before the checkpoint depends on them."""
 
-    data: str = "digits"
-    """Images: "digits", or the path of a folder or an .npy or .npz file (see gencore list)."""
+    figure_samples: ClassVar[int] = 64
+    """Samples in a figure where the user names no number."""
 
     steps: int = 1000
     """Optimisation steps of the whole run."""
 
     batch_size: int = 64
-    """Images in one step, over all devices together."""
+    """Data points in one step, over all devices together."""
 
     seed: int = 0
     """Seed of every random number in the run."""
@@ -154,14 +183,16 @@ class Recipe(ABC):
                     f"{type(self).__name__}: {field} must be at least {minimum}, got {value}"
                 )
 
-    def load_data(self) -> "ImageDataset":
-        """The training images that `data` names."""
-        from gencore.data import load_images
-
-        return load_images(self.data)
+    @abstractmethod
+    def load_data(self) -> Any:
+        """The training data, for `batches` and `build`."""
 
     @abstractmethod
-    def build(self, fabric: "Fabric", dataset: "ImageDataset") -> Experiment:
+    def batches(self, fabric: "Fabric", dataset: Any) -> BatchSource:
+        """What the steps see of the data that `load_data` returned."""
+
+    @abstractmethod
+    def build(self, fabric: "Fabric", dataset: Any) -> Experiment:
         """The networks, set up with `fabric.setup`, and all else that training needs.
 
         torch is seeded with `seed` before the call, alike on every rank.
@@ -170,3 +201,34 @@ class Recipe(ABC):
     def fields(self) -> dict[str, Any]:
         """The options by name."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+@dataclass(kw_only=True)
+class ImageRecipe(Recipe):
+    """A recipe whose data are images in memory, shuffled anew for every epoch.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from gencore.train import ImageRecipe
+        >>> @dataclass(kw_only=True)
+        ... class PixelRecipe(ImageRecipe):
+        ...     '''Fits pixels.'''
+        ...     def build(self, fabric, dataset): ...
+        >>> len(PixelRecipe().load_data())
+        1438
+    """
+
+    data: str = "digits"
+    """Images: "digits", or the path of a folder or an .npy or .npz file (see gencore list)."""
+
+    def load_data(self) -> "ImageDataset":
+        """The training images that `data` names."""
+        from gencore.data import load_images
+
+        return load_images(self.data)
+
+    def batches(self, fabric: "Fabric", dataset: "ImageDataset") -> BatchSource:
+        """The images of each step's batch, uint8 [B / ranks, C, H, W]."""
+        from gencore.train.batches import Batches
+
+        return Batches(dataset.images, self.batch_size, self.seed, fabric)

@@ -1,4 +1,4 @@
-"""The two pictures of a run: a grid of images, and the curves of its log."""
+"""The pictures of a run: a grid of images, panels of the plane, and the curves of its log."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 from gencore.extras import training_extra
 from gencore.train.atomic import replacing
 
-__all__ = ["image_grid", "plot_log", "save_image_grid"]
+__all__ = ["image_grid", "plot_log", "save_image_grid", "save_plane_panels"]
 
 
 def image_grid(images: Tensor, *, columns: int | None = None, gap: int = 1) -> Tensor:
@@ -68,6 +68,37 @@ def save_image_grid(
     array = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)
     with replacing(Path(path)) as temporary:
         Image.fromarray(array.contiguous().numpy()).save(temporary, format="PNG")
+
+
+def save_plane_panels(panels: Mapping[str, Tensor], half_width: float, path: str | Path) -> None:
+    """Draws densities and points in squares of the plane, side by side with one scale of colours.
+
+    Args:
+        panels: title → a density on a grid [S, S], S > 2, its first axis x, or points [N, 2].
+        half_width: half of the squares' side; their centre is the origin.
+        path: the PNG.
+    """
+    with training_extra():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+    drawn = {title: panel.detach().float().cpu() for title, panel in panels.items()}
+    heights = [panel.max().item() for panel in drawn.values() if panel.shape[1] != 2]
+    figure = Figure(figsize=(3.2 * len(drawn), 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    square = (-half_width, half_width)
+    for index, (title, panel) in enumerate(drawn.items()):
+        axes = figure.add_subplot(1, len(drawn), index + 1, xlim=square, ylim=square, aspect=1)
+        axes.set_title(title)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        if panel.shape[1] != 2:
+            # The first panel's density sets the scale: the eye compares the others with it.
+            axes.imshow(panel.T.numpy(), origin="lower", extent=square * 2, vmin=0, vmax=heights[0])
+        else:
+            axes.plot(*panel.T.numpy(), ",", color="black", alpha=0.8)
+    with replacing(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
 
 
 def plot_log(columns: Mapping[str, Sequence[float]], path: str | Path) -> None:

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from gencore.train.atomic import replacing
-from gencore.train.batches import Batches
 from gencore.train.checkpoint import load_checkpoint, save_checkpoint
 from gencore.train.devices import Vote, launch, on_rank_zero
 from gencore.train.experiment import Diverged, Experiment, Recipe
-from gencore.train.figures import plot_log, save_image_grid
+from gencore.train.figures import plot_log
 from gencore.train.logs import RunLog, read_log
 from gencore.train.run_folder import RunFolder, describe
 from gencore.train.signals import Interrupted, StopRequest
@@ -37,7 +36,7 @@ def fit(
     log_every: int = 10,
     checkpoint_every: int = 500,
     keep_every: int = 0,
-    num_samples: int = 64,
+    num_samples: int | None = None,
     num_evaluate: int = 1000,
     progress: bool = True,
 ) -> Experiment:
@@ -56,7 +55,7 @@ def fit(
         log_every: steps between two rows of the log; only then are the scalars read.
         checkpoint_every: steps between two checkpoints; one is written at the end in any case.
         keep_every: steps between two checkpoints that stay beside the latest; 0 keeps none.
-        num_samples: images in the final grid; 0 draws none.
+        num_samples: samples in the final figure, `recipe.figure_samples` if None; 0 draws none.
         num_evaluate: samples for the final measures; 0 measures nothing.
         progress: show a progress bar.
 
@@ -78,6 +77,7 @@ def fit(
             f"fit: keep_every must be a multiple of checkpoint_every ({checkpoint_every}), "
             f"got {keep_every}"
         )
+    num_samples = recipe.figure_samples if num_samples is None else num_samples
     if min(num_samples, num_evaluate) < 0:
         raise ValueError("fit: num_samples and num_evaluate must not be negative")
 
@@ -85,7 +85,7 @@ def fit(
     folder = RunFolder(run_dir)
     on_rank_zero(fabric, lambda: folder.check(resume=resume, overwrite=overwrite))
     dataset = recipe.load_data()
-    batches = Batches(dataset.images, recipe.batch_size, recipe.seed, fabric)
+    batches = recipe.batches(fabric, dataset)
     torch.manual_seed(recipe.seed)
     experiment = recipe.build(fabric, dataset)
     start = _load(folder, recipe, experiment) if resume else 0
@@ -223,9 +223,9 @@ def _finish(
     """Samples, measures and the plot; on all ranks, because a wrapped module may communicate."""
     if num_samples:
         with seeded(recipe.seed, fabric.device) as generator:
-            images = experiment.sample(num_samples, generator)
-        if fabric.is_global_zero:
-            save_image_grid(images, folder.samples)
+            samples = experiment.sample(num_samples, generator)
+            if fabric.is_global_zero:
+                experiment.save_figure(samples, folder.samples)
     if num_evaluate:
         with seeded(recipe.seed, fabric.device):
             measures = experiment.evaluate(num_evaluate)

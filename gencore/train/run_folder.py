@@ -26,7 +26,7 @@ class RunFolder:
         log: one row of scalars each `log_every` steps (CSV).
         tensorboard: the same for TensorBoard (folder).
         checkpoint: the latest state of the run.
-        samples: a grid of samples (PNG).
+        samples: the figure of `Experiment.save_figure` (PNG).
         loss_plot: the columns of `log` against the step (PNG).
         metrics: what `Experiment.evaluate` measured (JSON).
     """
@@ -122,11 +122,11 @@ def describe(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain data: {"recipe": name, "fields": {name: value}}.
 
     Example:
-        >>> from gencore.train import Recipe
-        >>> class ToyRecipe(Recipe):
+        >>> from gencore.train import ImageRecipe
+        >>> class ToyRecipe(ImageRecipe):
         ...     def build(self, fabric, dataset): ...
         >>> describe(ToyRecipe(steps=3, batch_size=8))["fields"]
-        {'data': 'digits', 'steps': 3, 'batch_size': 8, 'seed': 0}
+        {'steps': 3, 'batch_size': 8, 'seed': 0, 'data': 'digits'}
     """
     fields = {name: _plain(name, value) for name, value in recipe.fields().items()}
     return {"recipe": recipe.name, "fields": fields}

@@ -1,0 +1,132 @@
+"""The energy-based model whose sampler without noise is a normalising flow (Yan 2022, §2.4.3)."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Generator, Tensor, nn
+
+from gencore.models.short_run_ebm import ShortRunLoss, contrastive_loss
+from gencore.ops import philox_normal, random_key
+from gencore.samplers import EulerFlow, GradientFlow
+
+__all__ = ["FlowEBM", "FlowObjective"]
+
+FlowObjective = Literal["ml", "ml+gen", "flow_mle"]
+
+
+class FlowEBM(nn.Module):
+    """An energy E_θ with two densities: exp(−E_θ)/Z_θ, and that of its noise-free samples.
+
+    The samples x = G_θ(x₀) follow x' = −∇E_θ(x) from x₀ ~ N(0, I) for the time T (2.17), exactly or
+    in Euler steps (2.20), and have the density of a normalising flow (2.19). Objectives:
+
+    - "ml": the energies of data and samples (2.13), as for the density exp(−E_θ)/Z_θ;
+    - "ml+gen": the same and the generator loss (2.25);
+    - "flow_mle": −log p of the flow at the data (2.19).
+
+    Args:
+        energy: a network [N, *shape] → [N].
+        shape: shape of one data point.
+        time: T, the same in training and in use.
+        num_steps: number of Euler steps of length T/num_steps; None solves the ODE.
+        objective: as above.
+        tolerance: relative and absolute, of the ODE's solver.
+        trace: "exact", or "hutchinson" for an estimate of the ODE's density.
+
+    Example:
+        >>> import torch
+        >>> from gencore.nn import MLPEnergy
+        >>> ebm = FlowEBM(MLPEnergy(2), (2,), num_steps=10)
+        >>> x = torch.rand(16, 2)
+        >>> ebm(x, ebm.start(16)).loss.backward()
+        >>> ebm.flow.log_prob(x).shape
+        torch.Size([16])
+
+    References:
+        Yan, "Deep Generative Models: Design, Improvements and Applications", 2022, §2.4, whose
+        equation numbers are used.
+    """
+
+    def __init__(
+        self,
+        energy: nn.Module,
+        shape: Sequence[int],
+        *,
+        time: float = 0.2,
+        num_steps: int | None = None,
+        objective: FlowObjective = "ml",
+        tolerance: float = 1e-5,
+        trace: Literal["exact", "hutchinson"] = "exact",
+    ) -> None:
+        super().__init__()
+        self.energy = energy
+        self.shape = tuple(shape)
+        self.time = time
+        self.num_steps = num_steps
+        self.objective = objective
+        self.tolerance = tolerance
+        self.trace: Literal["exact", "hutchinson"] = trace
+
+    @property
+    def flow(self) -> GradientFlow | EulerFlow:
+        """The sampler, which knows its density."""
+        if self.num_steps is not None:
+            return EulerFlow(self.energy, self.time / self.num_steps, self.num_steps)
+        return GradientFlow(
+            self.energy, self.time, rtol=self.tolerance, atol=self.tolerance, trace=self.trace
+        )
+
+    def forward(
+        self, x: Tensor, start: Tensor, *, key: Tensor | None = None, first: int = 0
+    ) -> ShortRunLoss:
+        """The objective on one batch.
+
+        Args:
+            x: data x⁺, [N, *shape].
+            start: x₀, [M, *shape], from `start`.
+            key: of the signs of the "hutchinson" trace.
+            first: number of data points of the processes before this one.
+        """
+        has_generator_loss = self.objective == "ml+gen"
+        samples = self.flow.sample(start, differentiable=has_generator_loss)
+        terms = contrastive_loss(
+            self.energy, x, samples, generator_weight=1.0 if has_generator_loss else 0.0
+        )
+        if self.objective != "flow_mle":
+            return terms
+        log_prob = self.flow.log_prob(
+            x, differentiable=True, key=key, first_element=first * math.prod(self.shape)
+        )
+        # The flow does not see an additive constant of the energy, the last layer's bias. The term
+        # of value 0 gives it a gradient of 0: DistributedDataParallel would wait for one.
+        return terms._replace(loss=0 * terms.loss - log_prob.mean())
+
+    def start(
+        self,
+        num: int,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        """`num` starts x₀ ~ N(0, I), after `first` starts of other processes."""
+        if key is None:
+            key = random_key(generator, device=next(self.energy.parameters()).device)
+        size = (num, *self.shape)
+        return philox_normal(size, key, first_element=first * math.prod(self.shape))
+
+    def sample(
+        self,
+        num: int,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        """`num` samples G_θ(x₀); arguments as for `start`."""
+        return self.flow.sample(self.start(num, generator=generator, key=key, first=first))
+
+    def extra_repr(self) -> str:
+        method = "ode" if self.num_steps is None else f"euler, num_steps={self.num_steps}"
+        return f"shape={self.shape}, time={self.time}, {method}, objective={self.objective}"

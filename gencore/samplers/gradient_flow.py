@@ -1,0 +1,241 @@
+"""The noise-free sampler x' = −∇E(x) as a continuous normalising flow (Yan 2022, §2.4.3)."""
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal, TypeVar, cast, get_args
+
+import torch
+from torch import Generator, Tensor, nn
+
+from gencore.extras import samplers_extra
+from gencore.ops import random_key
+from gencore.samplers.energy import Energy, energy_and_grad
+from gencore.samplers.flow_base import FlowError, check_flow_input, normal_log_prob
+from gencore.samplers.hessian import hessian_trace, rademacher
+
+__all__ = ["GradientFlow", "TraceMethod"]
+
+TraceMethod = Literal["exact", "hutchinson"]
+
+State = TypeVar("State", Tensor, tuple[Tensor, ...])
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """The gradient flow of an energy, from noise at time 0 to samples at time T, with its density.
+
+    From x(0) ~ N(0, I) the flow and the density of its samples are
+
+        x'(t) = −∇E(x(t)),   t ∈ [0, T]                         (2.16), (2.17)
+        ∂log p(x(t))/∂t = tr ∇²E(x(t))                          (2.18)
+        log p(x(T)) = log N(x(0); 0, I) + ∫₀ᵀ tr ∇²E(x(t)) dt   (2.19)
+
+    so the sampler of an energy-based model without noise is a generative model of its own, whose
+    density is not exp(−E)/Z. `log_prob` follows the flow backward from the data.
+
+    The solver chooses its steps for the whole batch, so a row depends on the others within the
+    tolerances. The random part of the "hutchinson" trace is drawn once and kept for the whole
+    solve, as an adaptive solver needs; the log-density is then unbiased, up to the tolerances.
+    An energy that grows faster than ‖x‖² brings points from infinity in a finite time: where the
+    flow backward does so, the density is 0 and the solver gives up.
+
+    Args:
+        energy: maps [N, ...] to [N], each row by itself.
+        time: T > 0, the same in training and in use.
+        solver: a method of torchdiffeq.odeint, "dopri5" or another.
+        rtol, atol: tolerances of an adaptive solver.
+        trace: "exact", by one Hessian-vector product for each element of a row, or "hutchinson",
+            by one.
+        adjoint: where gradients are asked for, solve the adjoint equation backward instead of
+            keeping all steps: constant memory, gradients right to the tolerances. The energy then
+            has to be an `nn.Module`.
+
+    Raises:
+        ValueError: for a time or tolerance that is not positive, or an unknown trace.
+        ModuleNotFoundError: on use, where torchdiffeq is not installed.
+
+    Example:
+        >>> flow = GradientFlow(lambda x: 0.5 * x.square().sum(1), time=0.5)
+        >>> x, log_prob = flow.sample_with_log_prob(torch.ones(1, 2))
+        >>> torch.allclose(x, torch.full((1, 2), 0.5).exp().reciprocal(), atol=1e-4)
+        True
+        >>> torch.allclose(flow.log_prob(x), log_prob, atol=1e-4)
+        True
+
+    References:
+        Yan, "Deep Generative Models: Design, Improvements and Applications", 2022, §2.4.3, whose
+        equation numbers are used; Chen et al., "Neural ordinary differential equations", 2018;
+        Grathwohl et al., "FFJORD", 2019, for the trace's estimate.
+    """
+
+    energy: Energy
+    time: float
+    _: KW_ONLY
+    solver: str = "dopri5"
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    trace: TraceMethod = "exact"
+    adjoint: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("time", "rtol", "atol"):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"GradientFlow: {name} is {getattr(self, name)}; expected a positive number"
+                )
+        if self.trace not in get_args(TraceMethod):
+            raise ValueError(
+                f"GradientFlow: trace is {self.trace!r}; expected one of {get_args(TraceMethod)}"
+            )
+        if self.adjoint and not isinstance(self.energy, nn.Module):
+            raise ValueError(
+                "GradientFlow: adjoint=True needs an energy that is an nn.Module, whose parameters "
+                f"it can list; got a {type(self.energy).__name__}"
+            )
+
+    def sample(self, x0: Tensor, *, differentiable: bool = False) -> Tensor:
+        """x(T) of the starts x(0) = `x0` (2.17).
+
+        Args:
+            x0: starts [N, ...], x0 ~ N(0, I); left unchanged.
+            differentiable: build a graph through the solve, to `x0` and to the energy's parameters.
+
+        Returns:
+            [N, ...].
+
+        Raises:
+            FlowError: the flow leaves the finite numbers or is too stiff.
+        """
+        return self._positions(x0, 0.0, self.time, differentiable)
+
+    def inverse(self, x: Tensor, *, differentiable: bool = False) -> Tensor:
+        """The starts x(0) whose flow ends in x(T) = `x`; arguments and errors as for `sample`."""
+        return self._positions(x, self.time, 0.0, differentiable)
+
+    def sample_with_log_prob(
+        self,
+        x0: Tensor,
+        *,
+        differentiable: bool = False,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first_element: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """x(T) of the starts and log p(x(T)) (2.19), in one solve.
+
+        Args:
+            x0, differentiable: as for `sample`.
+            generator: draws the key where none is given.
+            key: int64 [seed, draw] of the signs of the "hutchinson" trace.
+            first_element: number of elements in the rows of the processes before this one.
+
+        Returns:
+            [N, ...] and [N].
+        """
+        x, integral = self._densities(
+            x0, 0.0, self.time, differentiable, generator, key, first_element
+        )
+        return x, normal_log_prob(_enter(x0, differentiable)) + integral
+
+    def log_prob(
+        self,
+        x: Tensor,
+        *,
+        differentiable: bool = False,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first_element: int = 0,
+    ) -> Tensor:
+        """log p(x) of x = x(T), by the flow backward to x(0) (2.19).
+
+        Args:
+            x: data [N, ...].
+            differentiable: build a graph to `x` and to the energy's parameters; maximum likelihood
+                of the flow minimises the mean of −log p.
+            generator, key, first_element: as for `sample_with_log_prob`.
+
+        Returns:
+            [N].
+        """
+        x0, integral = self._densities(
+            x, self.time, 0.0, differentiable, generator, key, first_element
+        )
+        return normal_log_prob(x0) + integral
+
+    def _positions(self, x: Tensor, start: float, end: float, differentiable: bool) -> Tensor:
+        check_flow_input("GradientFlow", x)
+
+        def velocity(_: Tensor, position: Tensor) -> Tensor:
+            create_graph = differentiable and torch.is_grad_enabled()
+            return -energy_and_grad(self.energy, position, create_graph=create_graph)[1]
+
+        return self._solve(velocity, _enter(x, differentiable), start, end, differentiable)
+
+    def _densities(
+        self,
+        x: Tensor,
+        start: float,
+        end: float,
+        differentiable: bool,
+        generator: Generator | None,
+        key: Tensor | None,
+        first_element: int,
+    ) -> tuple[Tensor, Tensor]:
+        """x(end), and the integral of the trace from 0 to T."""
+        check_flow_input("GradientFlow", x)
+        noise = None
+        if self.trace == "hutchinson":
+            key = random_key(generator, x.device) if key is None else key
+            noise = rademacher(x, key, first_element)
+
+        def velocity(_: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            create_graph = differentiable and torch.is_grad_enabled()
+            with torch.inference_mode(False), torch.enable_grad():
+                position = state[0] if create_graph else state[0].clone().detach()
+                if not position.requires_grad:
+                    position.requires_grad_()
+                _, grad = energy_and_grad(self.energy, position, create_graph=True)
+                trace = hessian_trace(grad, position, noise=noise, create_graph=create_graph)
+            return (-grad, trace) if create_graph else (-grad.detach(), trace.detach())
+
+        state = (_enter(x, differentiable), x.new_zeros(x.shape[0]))
+        position, integral = self._solve(velocity, state, start, end, differentiable)
+        return position, integral if end > start else -integral
+
+    def _solve(
+        self,
+        velocity: Callable[[Tensor, State], State],
+        state: State,
+        start: float,
+        end: float,
+        differentiable: bool,
+    ) -> State:
+        with samplers_extra("GradientFlow"):
+            from torchdiffeq import odeint, odeint_adjoint
+
+        first = state[0] if isinstance(state, tuple) else state
+        if first.numel() == 0:
+            return state
+        times = torch.tensor([start, end], dtype=first.dtype, device=first.device)
+        solve, options = odeint, {}
+        if differentiable and self.adjoint:
+            assert isinstance(self.energy, nn.Module)
+            solve, options = odeint_adjoint, {"adjoint_params": tuple(self.energy.parameters())}
+        try:
+            with torch.set_grad_enabled(differentiable):
+                path = solve(
+                    velocity, state, times,
+                    rtol=self.rtol, atol=self.atol, method=self.solver, **options,
+                )  # fmt: skip
+        except AssertionError as error:  # how torchdiffeq reports steps that became too small
+            raise FlowError(
+                f"GradientFlow: {self.solver} cannot follow the flow to rtol={self.rtol:g}, "
+                f"atol={self.atol:g} ({error}); the energy is not finite on the way, or too steep "
+                f"for time={self.time:g}"
+            ) from error
+        ends = tuple(part[-1] for part in path) if isinstance(path, tuple) else path[-1]
+        return cast(State, ends)
+
+
+def _enter(x: Tensor, differentiable: bool) -> Tensor:
+    return x if differentiable else x.detach()
