@@ -253,7 +253,7 @@ SHARED = torch.zeros(2, 3)
             "inverse_temperature must be finite and not negative, got -0.5",
         ),
         ({"parity": 2}, ValueError, "parity must be 0 or 1, got 2"),
-        ({"uniform": torch.full((2, 3), 0.5)}, ValueError, r"uniform has shape .*, expected \[1, 3\]"),
+        ({"uniform": torch.ones(2, 3)}, ValueError, r"uniform has shape .*, expected \[1, 3\]"),
         ({"uniform": torch.ones(1, 3).long()}, TypeError, "uniform is torch.int64"),
         ({"key": torch.zeros(2)}, ValueError, "key must be an int64 tensor"),
         ({"first_pair": -1}, ValueError, "first_pair must not be negative"),

@@ -8,8 +8,16 @@ import pytest
 import torch
 from torch import nn
 
+from gencore.nn import MLPEnergy
 from gencore.ops import split_key
-from gencore.samplers import Langevin, LangevinState, NonFiniteWarning, ReplayBuffer
+from gencore.samplers import (
+    HMC,
+    Langevin,
+    LangevinState,
+    NonFiniteWarning,
+    ReplayBuffer,
+    TransportedEnergy,
+)
 
 
 def quadratic(precision):
@@ -333,3 +341,71 @@ class TestReplayBuffer:
             buffer.draw(6)
         with pytest.raises(ValueError, match=r"expected \[2, 1\]"):
             buffer.put(torch.zeros(3, 1), torch.tensor([0, 1]))
+
+
+class TestAnneal:
+    def test_each_temperature_has_its_variance(self):
+        """On λx²/2 the noise √(2aT) gives the variance T/(λ(1 − aλ/2)), whatever was before."""
+        precision, step_size, temperatures = 2.0, 0.1, (9.0, 4.0)
+        sampler = Langevin(quadratic(precision), step_size)
+        x = sampler.anneal(torch.zeros(20000, 1), 60, temperatures, key=key(3))
+        assert_variance(x, 4.0 / (precision * (1 - step_size * precision / 2)))
+
+    def test_is_the_chains_of_its_stages(self):
+        energy, x = quadratic(1.0), torch.ones(5, 2)
+        ours = Langevin(energy, 0.1).anneal(x, 3, (4.0, 0.0), key=key(3))
+        hot = Langevin(energy, 0.1, 2 * math.sqrt(0.2)).sample(x, 3, key=key(3))
+        cold = Langevin.noise_free(energy, 0.1).sample(hot, 3)
+        torch.testing.assert_close(ours, cold)
+
+    def test_a_negative_temperature_is_named(self):
+        with pytest.raises(ValueError, match=r"^Langevin.anneal: temperatures are \[1.0, -1.0\]"):
+            Langevin(quadratic(1.0), 0.1).anneal(torch.ones(2, 2), 3, (1.0, -1.0))
+
+
+class TestCudaGraph:
+    def test_needs_a_cuda_device(self):
+        with pytest.raises(ValueError, match=r"^Langevin.sample: cuda_graph=True needs .* got cpu"):
+            Langevin(quadratic(1.0), 0.1).sample(torch.ones(2, 2), 3, cuda_graph=True)
+
+    def test_runs_the_same_chains(self, device):
+        if device.type != "cuda":
+            pytest.skip("needs a CUDA device")
+        layers = MLPEnergy(3, (16,)).to(device)
+        sampler, x = Langevin(lambda x: layers(x), 0.1), torch.randn(9, 3, device=device)
+        how = {"key": key(3).to(device), "return_trajectory": True, "thin": 2}
+        torch.testing.assert_close(
+            sampler.sample(x, 6, cuda_graph=True, **how), sampler.sample(x, 6, **how)
+        )
+
+    def test_says_what_cannot_be_captured(self, device):
+        if device.type != "cuda":
+            pytest.skip("needs a CUDA device")
+
+        def waits(x):
+            return x.square().sum(1) * x.max().item()
+
+        with pytest.raises(RuntimeError, match="cannot be captured"):
+            Langevin(waits, 0.1).sample(torch.ones(2, 2, device=device), 3, cuda_graph=True)
+
+
+class TestTransportedEnergy:
+    def test_latent_chains_have_the_density_of_the_data(self):
+        """z → x = z³ + z turns exp(−E) into exp(−E(x(z))) |dx/dz|, whatever its shape."""
+
+        def inverse(z):
+            return z**3 + z, (3 * z.square() + 1).log().sum(1)
+
+        energy = TransportedEnergy(quadratic(0.25), inverse)
+        z = torch.linspace(-3, 3, 5001, dtype=torch.float64)[:, None]
+        mass = torch.trapezoid((-energy(z)).exp(), z[:, 0])
+        torch.testing.assert_close(mass.item(), math.sqrt(2 * math.pi / 0.25), rtol=1e-5, atol=0)
+
+        x = torch.randn(20000, 1, generator=torch.Generator().manual_seed(0)) * 0.5
+        latents = HMC(energy, 0.2, 5).sample(x, 40, key=key(5))
+        assert_variance(energy.to_data(latents), 1 / 0.25)
+
+    def test_a_wrong_log_determinant_is_named(self):
+        energy = TransportedEnergy(quadratic(1.0), lambda z: (z, torch.zeros_like(z)))
+        with pytest.raises(ValueError, match=r"shape \[4, 2\]; expected \[4\]"):
+            energy(torch.zeros(4, 2))

@@ -21,6 +21,7 @@ from gencore.samplers.sghmc import SGHMC
 from gencore.samplers.sgld import SGLD, polynomial_decay
 from gencore.samplers.sgrld import SGRLD
 from gencore.samplers.stochastic_gradient import StochasticGradientState
+from gencore.samplers.transport import TransportedEnergy
 
 __all__ = [
     "HMC",
@@ -49,6 +50,7 @@ __all__ = [
     "StochasticGradientState",
     "TemperingInfo",
     "TemperingState",
+    "TransportedEnergy",
     "WarmUpInfo",
     "annealing_schedule",
     "plot_trace",

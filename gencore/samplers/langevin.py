@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from gencore.ops import (
     split_key,
 )
 from gencore.samplers.chains import check_sample, rows
+from gencore.samplers.cuda_graph import graphed
 from gencore.samplers.energy import Energy, energy_and_grad, network_of
 
 __all__ = ["Langevin", "LangevinInfo", "LangevinState", "NonFiniteWarning"]
@@ -139,6 +141,7 @@ class Langevin:
         return_trajectory: bool = False,
         thin: int = 1,
         differentiable: bool = False,
+        cuda_graph: bool = False,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first_element: int = 0,
@@ -153,6 +156,9 @@ class Langevin:
                 `2 * thin`, ..., `num_steps`.
             differentiable: build a graph through all steps, to `x` and to the parameters of the
                 energy (memory grows with `num_steps`).
+            cuda_graph: capture the gradient and the step in a CUDA graph and replay it, which pays
+                where a step takes the device less time than the host needs to launch it. The
+                energy must not wait for the device. Not with `differentiable`.
             generator: draws the key where none is given; torch's default where both are missing.
             key: int64 [seed, offset]; the steps use `split_key(key, num_steps)`.
             first_element: number of elements in the chains of the processes before this one, which
@@ -163,7 +169,9 @@ class Langevin:
 
         Raises:
             ValueError: if `num_steps` is negative or `thin` does not divide it, if `x` has no
-                dimension for the chains, or if the energies do not have shape [N].
+                dimension for the chains, if the energies do not have shape [N], or for
+                `cuda_graph` with chains that are not on a CUDA device.
+            RuntimeError: if the step cannot be captured in a CUDA graph; it says why.
 
         Warns:
             NonFiniteWarning: if an energy along the way or a final state is not finite.
@@ -181,6 +189,8 @@ class Langevin:
             warn_if_not_finite("Langevin", final.isfinite().all(1), num_steps, _ADVICE)
             return result
         if differentiable:
+            if cuda_graph:
+                raise ValueError("Langevin.sample: a CUDA graph cannot be differentiable")
             x = x if x.requires_grad else x.detach().requires_grad_()
             update = langevin_step
         else:
@@ -190,11 +200,18 @@ class Langevin:
         trajectory: list[Tensor] = []
         # A NaN or an infinity stays in a sum, so one check at the end covers all steps.
         energy_sum = torch.zeros(x.shape[0], device=x.device)
+
+        def step(step_key: Tensor) -> Tensor:
+            energy, grad = energy_and_grad(self.energy, x, create_graph=differentiable)
+            energy_sum.add_(energy.detach())
+            return update(x, grad, **self._settings, key=step_key, first_element=first_element)
+
         with torch.set_grad_enabled(differentiable):
-            for number, step_key in enumerate(split_key(key, num_steps), start=1):
-                energy, grad = energy_and_grad(self.energy, x, create_graph=differentiable)
-                x = update(x, grad, **self._settings, key=step_key, first_element=first_element)
-                energy_sum += energy.detach()
+            keys = split_key(key, num_steps)
+            graph = cuda_graph and num_steps > 0
+            move = _captured(step, x, energy_sum, keys[0]) if graph else step
+            for number, step_key in enumerate(keys, start=1):
+                x = move(step_key)
                 if return_trajectory and number % thin == 0:
                     trajectory.append(x if differentiable else x.clone())
 
@@ -202,6 +219,60 @@ class Langevin:
         warn_if_not_finite("Langevin", is_finite, num_steps, _ADVICE)
         if return_trajectory:
             return torch.stack(trajectory) if trajectory else x.new_empty((0, *x.shape))
+        return x
+
+    def anneal(
+        self,
+        x: Tensor,
+        num_steps: int,
+        temperatures: Sequence[float],
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first_element: int = 0,
+    ) -> Tensor:
+        """Run every chain for `num_steps` steps at each temperature T in turn.
+
+        The noise is scaled by √T, so that the chains approach exp(−E/T): hot ones cross barriers,
+        and a schedule that falls to 1 leaves them near exp(−E), one that falls to 0 near its modes.
+
+        Args:
+            x: starts [N, ...], one chain a row; left unchanged.
+            num_steps: number of steps at each temperature.
+            temperatures: the T, in their order; not negative.
+            generator: draws the key where none is given; torch's default where both are missing.
+            key: int64 [seed, offset]; the steps use it and the following ones of `split_key`.
+            first_element: number of elements in the chains of the processes before this one.
+
+        Returns:
+            Final states [N, ...].
+
+        Raises:
+            ValueError: for a negative temperature, and as `sample`.
+
+        Example:
+            >>> energy = lambda x: 8 * (x.square() - 1).square().sum(1)  # wells at −1 and 1
+            >>> generator = torch.Generator().manual_seed(0)
+            >>> x = Langevin(energy, 0.01, clamp=(-2.0, 2.0)).anneal(
+            ...     torch.ones(2000, 1), 100, (10.0, 3.0, 1.0), generator=generator)
+            >>> round((x > 0).float().mean().item(), 1)
+            0.5
+
+        References:
+            Kirkpatrick, Gelatt and Vecchi, "Optimization by simulated annealing", 1983.
+        """
+        if not all(0 <= temperature < math.inf for temperature in temperatures):
+            raise ValueError(
+                f"Langevin.anneal: temperatures are {list(temperatures)}; expected finite ones, "
+                "not negative"
+            )
+        if key is None:
+            key = random_key(generator, device=x.device)
+        scale = (2.0 * self.step_size) ** 0.5 if self.noise_scale is None else self.noise_scale
+        for stage, temperature in enumerate(temperatures):
+            sampler = replace(self, noise_scale=math.sqrt(temperature) * scale)
+            stage_key = key + torch.tensor([0, stage * num_steps], device=key.device)
+            x = sampler.sample(x, num_steps, key=stage_key, first_element=first_element)
         return x
 
     def _network(self, x: Tensor) -> dict[str, Any] | None:
@@ -221,6 +292,29 @@ class Langevin:
             "grad_clamp": self.grad_clamp,
             "clamp": self.clamp,
         }
+
+
+def _captured(
+    step: Callable[[Tensor], Tensor], x: Tensor, energy_sum: Tensor, key: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """`step`, which moves `x` and adds to `energy_sum` in place, as a CUDA graph."""
+    start, static_key = x.clone(), key.clone()
+
+    def run() -> None:
+        step(static_key)
+
+    def restore() -> None:
+        x.copy_(start)
+        energy_sum.zero_()
+
+    replay = graphed("Langevin.sample", run, restore, x.device)
+
+    def replayed(step_key: Tensor) -> Tensor:
+        static_key.copy_(step_key)
+        replay()
+        return x
+
+    return replayed
 
 
 def warn_if_not_finite(name: str, is_finite: Tensor, num_steps: int, advice: str) -> None:
