@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from gencore.nn import MLPEnergy
 from gencore.ops import mlp_hmc_chain, mlp_langevin_chain, random_key
-from gencore.ops.mlp import mlp_energy
-from gencore.samplers import Langevin
+from gencore.samplers import HMC, Langevin
 
 STEP, NOISE = 0.01, 0.1
 
@@ -22,7 +21,7 @@ def cases(device: torch.device, quick: bool) -> Iterator[Case]:
         yield _langevin(256, (256, 512, 512), 100, device)
         yield _any_module(64, 100, device)
         yield _any_module(4096, 100, device)
-    yield _gaussian_hmc(256, 100, 10, device)
+    yield from _gaussian_hmc(256, 100, 10, 1 if quick else 10, device)
 
 
 def _eager_chain(energy: Callable[[Tensor], Tensor], x: Tensor, num_steps: int) -> Tensor:
@@ -117,59 +116,125 @@ def _any_module(chains: int, num_steps: int, device: torch.device) -> Case:
     )
 
 
-def _gaussian_hmc(chains: int, dims: int, num_leapfrog: int, device: torch.device) -> Case:
-    x = torch.randn(chains, dims, device=device)
-    step_size = 0.15
+def _gaussian_hmc(
+    chains: int, dims: int, num_leapfrog: int, num_steps: int, device: torch.device
+) -> Iterator[Case]:
+    """Transitions on a standard normal: as a known energy, and as one that only autograd knows."""
+    x, step_size = torch.randn(chains, dims, device=device), 0.15
 
     def eager(gradient: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
         with torch.no_grad():
-            momentum = torch.randn_like(x)
-            energy, grad = gradient(x)
-            total = energy + 0.5 * momentum.square().sum(1)
-            proposal = x
-            for _ in range(num_leapfrog):
-                momentum = momentum - 0.5 * step_size * grad
-                proposal = proposal + step_size * momentum
-                value, grad = gradient(proposal)
-                momentum = momentum - 0.5 * step_size * grad
-            rate = torch.exp(total - value - 0.5 * momentum.square().sum(1))
-            accepted = torch.rand(chains, device=device) < rate
-            return torch.where(accepted[:, None], proposal, x)
+            state = x
+            energy, slope = gradient(state)
+            for _ in range(num_steps):
+                momentum = torch.randn_like(x)
+                total = energy + 0.5 * momentum.square().sum(1)
+                proposal, grad = state, slope
+                for _ in range(num_leapfrog):
+                    momentum = momentum - 0.5 * step_size * grad
+                    proposal = proposal + step_size * momentum
+                    value, grad = gradient(proposal)
+                    momentum = momentum - 0.5 * step_size * grad
+                rate = torch.exp(total - value - 0.5 * momentum.square().sum(1))
+                accepted = torch.rand(chains, device=device) < rate
+                state = torch.where(accepted[:, None], proposal, state)
+                slope = torch.where(accepted[:, None], grad, slope)
+                energy = torch.where(accepted, value, energy)
+            return state
+
+    def energy(x: Tensor) -> Tensor:
+        return 0.5 * x.square().sum(1)
 
     def by_autograd(x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            energy = mlp_energy(x, [], [], prior_precision=1.0)
-            (grad,) = torch.autograd.grad(energy.sum(), x)
-        return energy.detach(), grad
+            value = energy(x)
+            (grad,) = torch.autograd.grad(value.sum(), x)
+        return value.detach(), grad
 
     def by_hand(x: Tensor) -> tuple[Tensor, Tensor]:
-        return 0.5 * x.square().sum(1), x
+        return energy(x), x
 
-    compiled = torch.compile(lambda: eager(by_hand))
-    return Case(
-        "chains",
-        "HMC transition, Gaussian",
-        f"{chains} chains, {dims} dims, L = {num_leapfrog}",
+    others: dict[str, Call] = {
+        "eager": lambda: eager(by_autograd),
+        "eager, gradient by hand": lambda: eager(by_hand),
+        "compiled": torch.compile(lambda: eager(by_hand)),
+        **_blackjax_hmc(chains, dims, num_leapfrog, num_steps, step_size),
+        **_torchebm_hmc(x, num_leapfrog, num_steps, step_size),
+    }
+    size = f"{chains} chains of {dims}, L = {num_leapfrog}, {num_steps} transitions"
+    yield Case(
+        "chains", "HMC, Gaussian", size,
         {
             "ours": lambda: mlp_hmc_chain(
-                x, [], [], 1, step_size, num_leapfrog, prior_precision=1.0
+                x, [], [], num_steps, step_size, num_leapfrog, prior_precision=1.0
             ),
-            "eager": lambda: eager(by_autograd),
-            "eager, gradient by hand": lambda: eager(by_hand),
-            "compiled": lambda: compiled(),
+            **others,
         },
         headline=True,
+    )  # fmt: skip
+    generic = HMC(energy, step_size, num_leapfrog)
+    yield Case(
+        "chains", "HMC, any energy (the same Gaussian)", size,
+        {"ours": lambda: generic.sample(x, num_steps), **others},
+        headline=True,
+    )  # fmt: skip
+
+
+def _blackjax_hmc(
+    chains: int, dims: int, num_leapfrog: int, num_steps: int, step_size: float
+) -> dict[str, Call]:
+    """The same transitions by blackjax, on jax's default device, where it is installed."""
+    try:
+        import blackjax
+        import jax
+    except ImportError:
+        return {}
+    sampler = blackjax.hmc(
+        lambda x: -0.5 * (x * x).sum(),
+        step_size=step_size,
+        inverse_mass_matrix=jax.numpy.ones(dims),
+        num_integration_steps=num_leapfrog,
     )
+    start = jax.vmap(sampler.init)(jax.random.normal(jax.random.key(0), (chains, dims)))
+
+    @jax.jit
+    def run(key, state):  # type: ignore[no-untyped-def]
+        def transition(state, key):  # type: ignore[no-untyped-def]
+            state, _ = jax.vmap(sampler.step)(jax.random.split(key, chains), state)
+            return state, None
+
+        return jax.lax.scan(transition, state, jax.random.split(key, num_steps))[0].position
+
+    key = jax.random.key(1)
+    return {"blackjax": lambda: run(key, start).block_until_ready()}
 
 
 def _torchebm_langevin(energy: nn.Module, x: Tensor, num_steps: int) -> dict[str, Call]:
     """The same chain by torchebm, where the optional group of peers is installed."""
     try:
-        from torchebm.core import BaseModel
         from torchebm.samplers import LangevinDynamics
     except ImportError:
         return {}
+    scale = NOISE / (2 * STEP) ** 0.5  # its noise is scale · √(2 step)
+    sampler = LangevinDynamics(_torchebm_model(energy), STEP, scale, device=x.device)
+    return {"torchebm": lambda: sampler.sample(x=x, n_steps=num_steps)}
+
+
+def _torchebm_hmc(
+    x: Tensor, num_leapfrog: int, num_steps: int, step_size: float
+) -> dict[str, Call]:
+    try:
+        from torchebm.samplers import HamiltonianMonteCarlo
+    except ImportError:
+        return {}
+    model = _torchebm_model(lambda x: 0.5 * x.square().sum(1))
+    sampler = HamiltonianMonteCarlo(model, step_size, num_leapfrog, device=x.device)
+    return {"torchebm": lambda: sampler.sample(x=x, n_steps=num_steps)}
+
+
+def _torchebm_model(energy: Callable[[Tensor], Tensor]) -> object:
+    from torchebm.core import BaseModel
 
     class Model(BaseModel):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -177,9 +242,6 @@ def _torchebm_langevin(energy: nn.Module, x: Tensor, num_steps: int) -> dict[str
             self.energy = energy
 
         def forward(self, x: Tensor) -> Tensor:
-            result: Tensor = self.energy(x)
-            return result
+            return self.energy(x)
 
-    scale = NOISE / (2 * STEP) ** 0.5  # its noise is scale · √(2 step)
-    sampler = LangevinDynamics(Model(), STEP, scale, device=x.device)
-    return {"torchebm": lambda: sampler.sample(x=x, n_steps=num_steps)}
+    return Model()

@@ -219,6 +219,57 @@ def test_a_tiled_transpose_works(gpu):
     assert torch.equal(out, expected)
 
 
+def test_separate_arrays_in_shared_memory_are_told_apart(gpu):
+    x, out = torch.arange(64.0), torch.zeros(64)
+    assert gpu.call("rotate_pairs", x, out, read=[x], written=[out]) is None
+    assert torch.equal(out, torch.cat([x[32:].roll(-1), x[:32].roll(-1)]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_atomics_and_counting_barriers(gpu, seed):
+    gpu.seed(seed)
+    values = torch.randint(0, 1000, (300,), generator=torch.Generator().manual_seed(1)).int()
+    bins, odd = torch.zeros(7, dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
+    error = gpu.call(
+        "histogram", values, bins, odd, 300, 7, read=[values, bins, odd], written=[bins, odd]
+    )
+    assert error is None
+    assert torch.equal(bins.long(), torch.bincount(values.long() % 7, minlength=7))
+    assert odd.item() == (values % 2).sum()
+
+
+def test_votes(gpu):
+    values = torch.tensor([k if k % 3 else -k for k in range(32)], dtype=torch.int32)
+    out = torch.full((32,), -1, dtype=torch.int32)
+    error = gpu.call("compact_warp", values, out, read=[values, out], written=[out])
+    assert error is None
+    positive = values[values > 0]
+    assert torch.equal(out, torch.nn.functional.pad(positive, (0, 32 - len(positive))))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_grid_waits_for_itself(gpu, seed):
+    gpu.seed(seed)
+    x, sums = torch.linspace(0, 3, 200), torch.zeros(4)
+    expected = x - x.mean()
+    error = gpu.call("subtract_mean", x, sums, 200, read=[x, sums], written=[x, sums])
+    assert error is None
+    torch.testing.assert_close(x, expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_fences_make_other_blocks_results_visible(gpu, seed):
+    gpu.seed(seed)
+    x, sums, total = torch.linspace(0, 3, 9), torch.zeros(9), torch.zeros(1)
+    finished = torch.zeros(1, dtype=torch.int32)
+    error = gpu.call(
+        "last_block_sum", x, sums, finished, total, 9,
+        read=[x, sums, finished], written=[sums, finished, total],
+    )  # fmt: skip
+    assert error is None
+    torch.testing.assert_close(total, x.sum(0, keepdim=True))
+
+
 KERNELS, ELEMENTWISE = "testing/test_kernels.cu", "cuda/elementwise.cuh"
 
 
