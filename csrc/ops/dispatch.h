@@ -16,8 +16,8 @@
 
 namespace gencore {
 
-// Below this many elements a second thread costs more than it brings.
-inline constexpr std::int64_t kParallelGrain = 16384;
+// Below this many elements a second thread costs more than it brings; as in ATen.
+inline constexpr std::int64_t kParallelGrain = 32768;
 
 template <class Arguments>
 using CpuKernel = void (*const cpu::KernelTable::*)(const Arguments&, std::int64_t, std::int64_t);
