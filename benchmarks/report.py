@@ -75,12 +75,12 @@ def table(groups: list[list[Row]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def setting(row: Row) -> str:
+def setting(groups: list[list[Row]]) -> str:
+    row = groups[0][0]
     kernels = f", {row['cpu_level']} kernels" if row["device"] == "cpu" else ""
-    return (
-        f"{row['device']}, {row['threads']} threads{kernels}, torch {row['torch']}, "
-        f"commit {row['commit']}"
-    )
+    measured = {rows[0]["group"]: rows[0]["commit"] for rows in groups}
+    commits = ", ".join(f"{group} at {commit}" for group, commit in measured.items())
+    return f"{row['device']}, {row['threads']} threads{kernels}, torch {row['torch']}; {commits}"
 
 
 def page(path: Path) -> str:
@@ -93,7 +93,7 @@ def page(path: Path) -> str:
     ]
     for name, members in groupby(groups, lambda rows: rows[0]["group"]):
         listed = list(members)
-        lines += [f"## {name}\n", f"{setting(listed[0][0])}\n", table(listed), details(listed)]
+        lines += [f"## {name}\n", f"{setting(listed)}\n", table(listed), details(listed)]
     return "\n".join(lines)
 
 
@@ -129,7 +129,7 @@ def readme(path: Path) -> str:
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     shown = [rows for rows in cases(path) if rows[0]["headline"] == "1"]
-    block = f"{table(shown)}\n{setting(shown[0][0])}.\n"
+    block = f"{table(shown)}\n{setting(shown)}.\n"
     return before + BEGIN + block + END + after
 
 
@@ -138,7 +138,7 @@ def plot(groups: list[list[Row]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 1.2 + 0.32 * len(groups)), layout="constrained")
+    figure = Figure(figsize=(14, 1.2 + 0.28 * len(groups)), layout="constrained")
     axes = figure.add_subplot()
     contenders = sorted({row["contender"] for rows in groups for row in rows} - {"ours"})
     for index, contender in enumerate(contenders):
@@ -154,6 +154,7 @@ def plot(groups: list[list[Row]], path: Path) -> None:
     axes.set_xscale("log")
     axes.set_xlabel("time over ours (right of the line: we are faster)")
     axes.set_yticks(range(len(groups)), [f"{r[0]['name']}, {r[0]['size']}" for r in groups])
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.4)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)

@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch's profiler writes between the rows
@@ -118,8 +119,9 @@ def slug(device: torch.device) -> str:
     return re.sub(r"\W+", "-", device_name(device).lower())
 
 
+@cache
 def commit() -> str:
-    """The commit measured; of an installation without its repository, the version."""
+    """The commit measured, as it was before results changed the tree; else the version."""
     command = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     return result.stdout.strip() or gencore.__version__

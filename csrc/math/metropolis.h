@@ -45,7 +45,9 @@ GENCORE_HD MetropolisDecision metropolis_decide(const MetropolisEnergies& curren
       usable && is_finite(proposal.potential) && is_finite(proposal.kinetic) && error == error;
   if (!valid) return {0.0, false, true};
   const double rate = error > 0.0 ? exp(-error) : 1.0;
-  return {rate, uniform<rate, error> max_energy_error};
+  const bool is_accepted = uniform < rate;
+  const bool is_divergent = error > max_energy_error;
+  return {rate, is_accepted, is_divergent};
 }
 
 }  // namespace GENCORE_LEVEL

@@ -11,6 +11,9 @@ __all__ = ["Energy", "NetworkEnergy", "energy_and_grad", "network_of"]
 Energy = Callable[[Tensor], Tensor]
 """`energy(x[N, ...]) -> [N]`, each row by itself; the density is proportional to exp(-energy)."""
 
+# Chains on wider networks do not fit into the shared memory of every GPU.
+_WIDEST_ON_CUDA = 512
+
 
 @runtime_checkable
 class NetworkEnergy(Protocol):
@@ -26,7 +29,8 @@ def network_of(energy: Energy, x: Tensor) -> dict[str, Any] | None:
     network = energy.network()
     if network is None or any(w.dtype != x.dtype for w in network["weights"]):
         return None
-    return network
+    widest = max((n for w in network["weights"] for n in w.shape), default=0)
+    return None if x.is_cuda and widest > _WIDEST_ON_CUDA else network
 
 
 def energy_and_grad(
