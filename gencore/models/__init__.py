@@ -1,6 +1,7 @@
 """The models, one file each, named as their papers name them."""
 
 from gencore.models.energy_networks import ConvEnergy, ConvEnergyName
+from gencore.models.flow import Base, Flow, FlowDistribution
 from gencore.models.flow_ebm import FlowEBM, FlowObjective
 from gencore.models.short_run_ebm import (
     DivergenceError,
@@ -11,9 +12,12 @@ from gencore.models.short_run_ebm import (
 )
 
 __all__ = [
+    "Base",
     "ConvEnergy",
     "ConvEnergyName",
     "DivergenceError",
+    "Flow",
+    "FlowDistribution",
     "FlowEBM",
     "FlowObjective",
     "ShortRunEBM",

@@ -2,5 +2,6 @@
 
 from gencore.nn.mlp_energy import MLPEnergy
 from gencore.nn.stop_gradient import stop_gradient
+from gencore.nn.transforms import Compose, Inverse, Permutation, Transform
 
-__all__ = ["MLPEnergy", "stop_gradient"]
+__all__ = ["Compose", "Inverse", "MLPEnergy", "Permutation", "Transform", "stop_gradient"]

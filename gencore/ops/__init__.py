@@ -1,6 +1,9 @@
 """The public operators: one file a family, each with its twin in pure PyTorch."""
 
+from gencore.ops.actnorm import actnorm
+from gencore.ops.affine_coupling import CouplingMask, affine_coupling
 from gencore.ops.backend import backend
+from gencore.ops.gaussian_nll import gaussian_nll
 from gencore.ops.langevin import langevin_step, langevin_step_
 from gencore.ops.leapfrog import (
     LeapfrogEnd,
@@ -17,13 +20,18 @@ from gencore.ops.random import philox_normal, philox_words, random_key, split_ke
 from gencore.ops.replica_exchange import replica_swap_
 from gencore.ops.riemannian_langevin import riemannian_langevin_step, riemannian_langevin_step_
 from gencore.ops.sghmc import sghmc_step, sghmc_step_
+from gencore.ops.squeeze import squeeze2d, unsqueeze2d
 
 __all__ = [
+    "CouplingMask",
     "LeapfrogEnd",
     "LeapfrogStart",
     "MLPHMCChain",
     "MetropolisStep",
+    "actnorm",
+    "affine_coupling",
     "backend",
+    "gaussian_nll",
     "langevin_step",
     "langevin_step_",
     "leapfrog_end",
@@ -43,4 +51,6 @@ __all__ = [
     "sghmc_step",
     "sghmc_step_",
     "split_key",
+    "squeeze2d",
+    "unsqueeze2d",
 ]

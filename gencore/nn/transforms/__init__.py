@@ -1,0 +1,6 @@
+"""Invertible layers with log-determinants, the parts of normalizing flows."""
+
+from gencore.nn.transforms.base import Compose, Inverse, Transform
+from gencore.nn.transforms.permutation import Permutation
+
+__all__ = ["Compose", "Inverse", "Permutation", "Transform"]

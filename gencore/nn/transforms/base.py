@@ -1,0 +1,108 @@
+"""What an invertible layer is, and how layers are joined."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from gencore.ops.checks import accumulation_dtype
+
+__all__ = ["Compose", "Inverse", "Transform"]
+
+
+class Transform(nn.Module, ABC):
+    r"""An invertible map x → z of data to latents, with the logarithm of its Jacobian determinant.
+
+    .. math:: \log p(x) = \log p_0(z) + \log\left\lvert\det\frac{\partial z}{\partial x}\right\rvert
+
+    Both directions work on batches [N, ...], are differentiable, and return log-determinants of
+    shape [N], in float64 for float64 data and otherwise in float32. A context [N, ...] conditions
+    the map; a transform that has no use for it ignores it.
+
+    References:
+        Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017, eq. (2), (3).
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The latents z of the data x, and log|det ∂z/∂x|, [N]."""
+
+    @abstractmethod
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The data x of the latents z, and log|det ∂x/∂z|, [N]: minus that of the forward map."""
+
+
+class Compose(Transform):
+    """Transforms one after another, from data to latents.
+
+    Args:
+        *transforms: the first one meets the data.
+
+    Example:
+        >>> import torch
+        >>> from gencore.nn import Compose, Permutation
+        >>> flow = Compose(Permutation([2, 0, 1]), Permutation([2, 0, 1]))
+        >>> flow(torch.tensor([[0.0, 1.0, 2.0]]))
+        (tensor([[1., 2., 0.]]), tensor([0.]))
+    """
+
+    def __init__(self, *transforms: Transform) -> None:
+        super().__init__()
+        for transform in transforms:
+            if not isinstance(transform, Transform):
+                raise TypeError(
+                    f"Compose: got a {type(transform).__name__}, expected Transforms only"
+                )
+        self.transforms = nn.ModuleList(transforms)
+
+    def __len__(self) -> int:
+        return len(self.transforms)
+
+    def __iter__(self) -> Iterator[Transform]:
+        for transform in self.transforms:
+            assert isinstance(transform, Transform)
+            yield transform
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        total = no_log_det(x)
+        for transform in self:
+            x, log_det = transform(x, context)
+            total = total + log_det
+        return x, total
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        total = no_log_det(z)
+        for transform in reversed(list(self)):
+            z, log_det = transform.inverse(z, context)
+            total = total + log_det
+        return z, total
+
+
+class Inverse(Transform):
+    """A transform the other way round: its forward map is the other's inverse.
+
+    Args:
+        transform: the transform to turn round.
+
+    Example:
+        >>> import torch
+        >>> from gencore.nn import Inverse, Permutation
+        >>> Inverse(Permutation([2, 0, 1]))(torch.tensor([[2.0, 0.0, 1.0]]))[0]
+        tensor([[0., 1., 2.]])
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__()
+        self.transform = transform
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.transform.inverse(x, context)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x, log_det = self.transform(z, context)
+        return x, log_det
+
+
+def no_log_det(x: Tensor) -> Tensor:
+    """Zeros [N], the log-determinant of a map that preserves volume."""
+    return x.new_zeros(x.shape[:1], dtype=accumulation_dtype(x))
