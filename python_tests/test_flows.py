@@ -1,4 +1,4 @@
-"""Flows as densities: exact Jacobians, grids, known entropies, and torch's distribution interface."""
+"""Flows as densities: exact Jacobians, grids, known entropies, torch's distributions."""
 
 import math
 from collections.abc import Callable
