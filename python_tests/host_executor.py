@@ -17,6 +17,7 @@ from torch import Tensor
 
 CSRC = Path(__file__).parents[1] / "csrc"
 KERNELS = (
+    "cuda/affine_coupling.cu",
     "cuda/langevin.cu",
     "cuda/mlp_chain.cu",
     "cuda/philox.cu",

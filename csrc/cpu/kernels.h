@@ -3,12 +3,13 @@
 
 #include <cstdint>
 
+#include "../ops/affine_coupling_arguments.h"
 #include "../ops/arguments.h"
 
 namespace gencore::cpu {
 
 // Every kernel handles the elements [begin, end), or the chains where it adds up over them, or the
-// pairs that it swaps, and may be called for disjoint ranges at once.
+// pairs that it swaps, or pieces of rows, and may be called for disjoint ranges at once.
 struct KernelTable {
   const char* level;
   void (*langevin_step)(const LangevinStep&, std::int64_t begin, std::int64_t end);
@@ -24,6 +25,11 @@ struct KernelTable {
   void (*riemannian_langevin_step)(const RiemannianLangevinStep&, std::int64_t begin,
                                    std::int64_t end);
   void (*replica_swap)(const ReplicaSwap&, std::int64_t begin, std::int64_t end);
+  void (*affine_coupling)(const AffineCoupling&, std::int64_t begin, std::int64_t end);
+  void (*affine_coupling_backward)(const AffineCouplingBackward&, std::int64_t begin,
+                                   std::int64_t end);
+  void (*affine_coupling_double_backward)(const AffineCouplingDoubleBackward&, std::int64_t begin,
+                                          std::int64_t end);
   void (*philox_fill)(const PhiloxFill&, std::int64_t begin, std::int64_t end);
 };
 

@@ -1,5 +1,6 @@
 // One instruction-set level's table of kernels. CMake compiles this file once per level, with
 // GENCORE_LEVEL naming it and the matching -march.
+#include "affine_coupling_kernel.h"
 #include "kernels.h"
 #include "langevin_kernel.h"
 #include "leapfrog_kernel.h"
@@ -72,6 +73,18 @@ struct RiemannianLangevin {
   static constexpr auto run = riemannian_langevin_step_range<T>;
 };
 template <class T>
+struct Coupling {
+  static constexpr auto run = affine_coupling_range<T>;
+};
+template <class T>
+struct CouplingBackward {
+  static constexpr auto run = affine_coupling_backward_range<T>;
+};
+template <class T>
+struct CouplingDoubleBackward {
+  static constexpr auto run = affine_coupling_double_backward_range<T>;
+};
+template <class T>
 struct Normal {
   static constexpr auto run = philox_normal_range<T>;
 };
@@ -106,6 +119,10 @@ const cpu::KernelTable kernel_table = {
     .sghmc_step = by_dtype<Sghmc, SghmcStep>,
     .riemannian_langevin_step = by_dtype<RiemannianLangevin, RiemannianLangevinStep>,
     .replica_swap = replica_swap,
+    .affine_coupling = by_dtype<Coupling, AffineCoupling>,
+    .affine_coupling_backward = by_dtype<CouplingBackward, AffineCouplingBackward>,
+    .affine_coupling_double_backward =
+        by_dtype<CouplingDoubleBackward, AffineCouplingDoubleBackward>,
     .philox_fill = philox_fill,
 };
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "../ops/affine_coupling_arguments.h"
 #include "../ops/arguments.h"
 
 namespace gencore::cuda {
@@ -19,6 +20,10 @@ void metropolis_accept(const MetropolisAccept& args, void* stream);
 void sghmc_step(const SghmcStep& args, void* stream);
 void riemannian_langevin_step(const RiemannianLangevinStep& args, void* stream);
 void replica_swap(const ReplicaSwap& args, void* stream);
+void affine_coupling(const AffineCoupling& args, void* stream);
+void affine_coupling_backward(const AffineCouplingBackward& args, void* stream);
+void affine_coupling_double_backward(const AffineCouplingDoubleBackward& args, void* stream);
+void piece_sums(const PieceSums& args, void* stream);
 void philox_fill(const PhiloxFill& args, void* stream);
 
 // torch's current stream on a device.

@@ -5,6 +5,7 @@ from gencore.ops.affine_coupling import (
     CouplingMask,
     affine_coupling,
     affine_coupling_backward_from_output,
+    iaf_step,
 )
 from gencore.ops.backend import backend
 from gencore.ops.gaussian_nll import gaussian_nll
@@ -37,6 +38,7 @@ __all__ = [
     "affine_coupling_backward_from_output",
     "backend",
     "gaussian_nll",
+    "iaf_step",
     "langevin_step",
     "langevin_step_",
     "leapfrog_end",
