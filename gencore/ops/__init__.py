@@ -3,6 +3,7 @@
 from gencore.ops.actnorm import actnorm
 from gencore.ops.affine_coupling import CouplingMask, affine_coupling
 from gencore.ops.backend import backend
+from gencore.ops.dequantize import dequantize, quantize
 from gencore.ops.gaussian_nll import gaussian_nll
 from gencore.ops.langevin import langevin_step, langevin_step_
 from gencore.ops.leapfrog import (
@@ -31,6 +32,7 @@ __all__ = [
     "actnorm",
     "affine_coupling",
     "backend",
+    "dequantize",
     "gaussian_nll",
     "langevin_step",
     "langevin_step_",
@@ -44,6 +46,7 @@ __all__ = [
     "mlp_langevin_chain",
     "philox_normal",
     "philox_words",
+    "quantize",
     "random_key",
     "replica_swap_",
     "riemannian_langevin_step",
