@@ -122,4 +122,18 @@ STABLE_TORCH_LIBRARY(gencore, m) {
       "bool needs_shift) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("philox_normal(Tensor key, int[] size, ScalarType dtype, int first_element) -> Tensor");
   m.def("philox_words(Tensor key, int[] size, int first_element) -> Tensor");
+  for (const char* overload : {"", ".no_autograd"}) {
+    const std::string name(overload);
+    m.def(("actnorm" + name +
+           "(Tensor x, Tensor log_scale, Tensor bias, bool inverse) -> (Tensor, Tensor)")
+              .c_str());
+    m.def(("gaussian_nll" + name + "(Tensor z, Tensor log_det) -> Tensor").c_str());
+  }
+  m.def(
+      "actnorm_backward(Tensor grad_out, Tensor grad_log_det, Tensor x, Tensor log_scale, "
+      "Tensor bias, bool inverse) -> (Tensor, Tensor, Tensor)");
+  m.def("squeeze2d(Tensor x, int factor, bool inverse) -> Tensor");
+  m.def(
+      "dequantize(Tensor x, Tensor? noise, Tensor? key, int bins, ScalarType dtype, "
+      "int first_element) -> Tensor");
 }

@@ -5,6 +5,7 @@
 
 #include "../ops/affine_coupling_arguments.h"
 #include "../ops/arguments.h"
+#include "../ops/flow_pointwise_arguments.h"
 
 namespace gencore::cpu {
 
@@ -31,6 +32,13 @@ struct KernelTable {
   void (*affine_coupling_double_backward)(const AffineCouplingDoubleBackward&, std::int64_t begin,
                                           std::int64_t end);
   void (*philox_fill)(const PhiloxFill&, std::int64_t begin, std::int64_t end);
+  void (*actnorm_scales)(const ActnormScales&, std::int64_t begin, std::int64_t end);
+  void (*actnorm)(const Actnorm&, std::int64_t begin, std::int64_t end);
+  void (*actnorm_backward)(const ActnormBackward&, std::int64_t begin, std::int64_t end);
+  void (*actnorm_parameters)(const ActnormParameters&, std::int64_t begin, std::int64_t end);
+  void (*squeeze2d)(const Squeeze2d&, std::int64_t begin, std::int64_t end);
+  void (*gaussian_nll)(const GaussianNll&, std::int64_t begin, std::int64_t end);
+  void (*dequantize)(const Dequantize&, std::int64_t begin, std::int64_t end);
 };
 
 // The table of the best level that this processor runs, chosen once. The environment variable
