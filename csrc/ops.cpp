@@ -31,7 +31,9 @@
   "Tensor? step_sizes, float step_size, int first_element"
 
 // Kinds of scale and masks are numbered as in gencore/ops/affine_coupling_reference.py.
-#define GENCORE_COUPLING_SETTINGS "int kind, float bound, bool inverse, int mask, bool swap"
+// Joint: raw_scale holds the raw scales and, in the second half of dimension 1, the shifts.
+#define GENCORE_COUPLING_SETTINGS \
+  "int kind, float bound, bool inverse, int mask, bool swap, bool joint"
 #define GENCORE_COUPLING_BACKWARD                                      \
   "Tensor? grad_y, Tensor? grad_log_det, Tensor x, Tensor raw_scale, " \
   "Tensor? shift, " GENCORE_COUPLING_SETTINGS
@@ -105,7 +107,7 @@ STABLE_TORCH_LIBRARY(gencore, m) {
   for (const char* overload : {"", ".no_autograd"}) {
     const std::string name(overload);
     m.def(("affine_coupling" + name +
-           "(Tensor x, Tensor? raw_scale, Tensor shift, " GENCORE_COUPLING_SETTINGS
+           "(Tensor x, Tensor? raw_scale, Tensor? shift, " GENCORE_COUPLING_SETTINGS
            ") -> (Tensor, Tensor)")
               .c_str());
     m.def(("affine_coupling_backward" + name + "(" GENCORE_COUPLING_BACKWARD
@@ -117,9 +119,9 @@ STABLE_TORCH_LIBRARY(gencore, m) {
       "Tensor? shift_tangent, " GENCORE_COUPLING_BACKWARD
       ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
-      "affine_coupling_backward_from_output(Tensor y, Tensor raw_scale, Tensor shift, "
-      "Tensor grad_y, Tensor grad_log_det, int kind, float bound, int mask, bool swap, "
-      "bool needs_shift) -> (Tensor, Tensor, Tensor, Tensor)");
+      "affine_coupling_backward_from_output(Tensor y, Tensor raw_scale, Tensor? shift, "
+      "Tensor grad_y, Tensor grad_log_det, " GENCORE_COUPLING_SETTINGS
+      ", bool needs_shift) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("philox_normal(Tensor key, int[] size, ScalarType dtype, int first_element) -> Tensor");
   m.def("philox_words(Tensor key, int[] size, int first_element) -> Tensor");
   for (const char* overload : {"", ".no_autograd"}) {
