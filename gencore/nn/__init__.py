@@ -2,6 +2,22 @@
 
 from gencore.nn.mlp_energy import MLPEnergy
 from gencore.nn.stop_gradient import stop_gradient
-from gencore.nn.transforms import Compose, Inverse, Permutation, Transform
+from gencore.nn.transforms import (
+    Compose,
+    Inverse,
+    Permutation,
+    Transform,
+    UniformDequantization,
+    VariationalDequantization,
+)
 
-__all__ = ["Compose", "Inverse", "MLPEnergy", "Permutation", "Transform", "stop_gradient"]
+__all__ = [
+    "Compose",
+    "Inverse",
+    "MLPEnergy",
+    "Permutation",
+    "Transform",
+    "UniformDequantization",
+    "VariationalDequantization",
+    "stop_gradient",
+]
