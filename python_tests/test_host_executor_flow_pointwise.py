@@ -229,8 +229,8 @@ FAULTS = {
         "  rows[1][row][lane] = product;",
     ),
     "another channel's plane": (
-        "cuda/actnorm.cu", "image * args.channels + channel;",
-        "image * args.channels + channel + 1;",
+        "cuda/actnorm.cu", "plane = image * args.channels + channel;",
+        "plane = image * args.channels + channel + 1;",
     ),
 }  # fmt: skip
 
