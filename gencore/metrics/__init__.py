@@ -1,6 +1,7 @@
 """How far a set of samples is from the data, on features that are always stated."""
 
 from gencore.metrics.baselines import independent_pixels
+from gencore.metrics.bits_per_dim import bits_per_dim
 from gencore.metrics.classifier import ClassifierFeatures
 from gencore.metrics.features import Features, pixel_features
 from gencore.metrics.frechet import frechet_distance
@@ -13,6 +14,7 @@ __all__ = [
     "GaussianMoments",
     "SquareGrid",
     "StreamingMoments",
+    "bits_per_dim",
     "frechet_distance",
     "gaussian_moments",
     "independent_pixels",

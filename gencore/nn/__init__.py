@@ -16,6 +16,8 @@ from gencore.nn.transforms import (
     Rewound,
     Squeeze,
     Transform,
+    UniformDequantization,
+    VariationalDequantization,
 )
 
 __all__ = [
@@ -34,5 +36,7 @@ __all__ = [
     "Rewound",
     "Squeeze",
     "Transform",
+    "UniformDequantization",
+    "VariationalDequantization",
     "stop_gradient",
 ]

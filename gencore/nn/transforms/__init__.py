@@ -4,6 +4,7 @@ from gencore.nn.transforms.actnorm import ActNorm
 from gencore.nn.transforms.base import Compose, Inverse, Rewound, Transform
 from gencore.nn.transforms.conv1x1 import InvertibleConv1x1
 from gencore.nn.transforms.coupling import AffineCoupling
+from gencore.nn.transforms.dequantization import UniformDequantization, VariationalDequantization
 from gencore.nn.transforms.multiscale import MultiScale
 from gencore.nn.transforms.permutation import Permutation
 from gencore.nn.transforms.reversible import Reversible
@@ -21,4 +22,6 @@ __all__ = [
     "Rewound",
     "Squeeze",
     "Transform",
+    "UniformDequantization",
+    "VariationalDequantization",
 ]
