@@ -1,7 +1,25 @@
 """Layers and tools for networks that the models share."""
 
+from gencore.nn.made import MADE
 from gencore.nn.mlp_energy import MLPEnergy
 from gencore.nn.stop_gradient import stop_gradient
-from gencore.nn.transforms import Compose, Inverse, Permutation, Transform
+from gencore.nn.transforms import (
+    Compose,
+    Inverse,
+    InverseAutoregressive,
+    MaskedAutoregressive,
+    Permutation,
+    Transform,
+)
 
-__all__ = ["Compose", "Inverse", "MLPEnergy", "Permutation", "Transform", "stop_gradient"]
+__all__ = [
+    "MADE",
+    "Compose",
+    "Inverse",
+    "InverseAutoregressive",
+    "MLPEnergy",
+    "MaskedAutoregressive",
+    "Permutation",
+    "Transform",
+    "stop_gradient",
+]
