@@ -174,7 +174,7 @@ class MadeTile {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     made_inverse_kernel(const __grid_constant__ MadeInverse args,
                         const __grid_constant__ MadeLayout layout) {
   MadeTile<T>(args, layout, dynamic_shared<accumulate_t<T>>()).run();

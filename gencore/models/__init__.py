@@ -3,6 +3,9 @@
 from gencore.models.energy_networks import ConvEnergy, ConvEnergyName
 from gencore.models.flow import Base, Flow, FlowDistribution
 from gencore.models.flow_ebm import FlowEBM, FlowObjective
+from gencore.models.flow_posterior import FlowPosterior, PosteriorSample
+from gencore.models.iaf import IAF
+from gencore.models.maf import MAF
 from gencore.models.short_run_ebm import (
     DivergenceError,
     ShortRunEBM,
@@ -12,6 +15,8 @@ from gencore.models.short_run_ebm import (
 )
 
 __all__ = [
+    "IAF",
+    "MAF",
     "Base",
     "ConvEnergy",
     "ConvEnergyName",
@@ -20,6 +25,8 @@ __all__ = [
     "FlowDistribution",
     "FlowEBM",
     "FlowObjective",
+    "FlowPosterior",
+    "PosteriorSample",
     "ShortRunEBM",
     "ShortRunLoss",
     "check_divergence",
