@@ -46,7 +46,9 @@ def test_an_output_depends_on_every_input_before_it_and_on_no_other(widths, cont
 
 
 @pytest.mark.parametrize("context_size", [0, 2])
-@pytest.mark.parametrize("features, widths", [(1, (4,)), (2, (1,)), (5, (2, 7)), (9, (3, 30, 4))])
+@pytest.mark.parametrize(
+    ("features", "widths"), [(1, (4,)), (2, (1,)), (5, (2, 7)), (9, (3, 30, 4))]
+)
 def test_every_hidden_unit_is_used_and_has_an_input(features, widths, context_size):
     """Each unit's bias changes some output, and, but for constants, some input or context it."""
     made = spread(MADE(features, widths, 1, activation="tanh", context_size=context_size))
@@ -74,12 +76,16 @@ def test_the_first_output_depends_on_the_context():
 
 def test_masks_are_not_saved_and_weights_stay_whole():
     made = MADE(4, (8, 8))
-    assert set(made.state_dict()) == {f"layers.{k}.{n}" for k in range(3) for n in ("weight", "bias")}
+    assert set(made.state_dict()) == {
+        f"layers.{k}.{n}" for k in range(3) for n in ("weight", "bias")
+    }
     before = [linear.weight.clone() for linear in made.linears()]
     made(torch.randn(3, 4)).sum().backward()
     for linear, weight, mask in zip(made.linears(), before, masks(made), strict=True):
-        assert torch.equal(linear.weight, weight) and not bool(weight[~mask].eq(0).any())
-        assert linear.weight.grad is not None and not bool(linear.weight.grad[~mask].any())
+        assert torch.equal(linear.weight, weight)
+        assert not bool(weight[~mask].eq(0).any())
+        assert linear.weight.grad is not None
+        assert not bool(linear.weight.grad[~mask].any())
     ordered = MADE(4, (8, 8), order=[2, 0, 3, 1])
     other = MADE(4, (8, 8), order=[0, 1, 2, 3])
     other.load_state_dict(ordered.state_dict())
@@ -87,7 +93,7 @@ def test_masks_are_not_saved_and_weights_stay_whole():
     assert torch.equal(other(x), ordered(x))
 
 
-@pytest.mark.parametrize("changes, message", [
+@pytest.mark.parametrize(("changes", "message"), [
     ({"num_inputs": 0}, "num_inputs is 0"),
     ({"hidden_widths": ()}, r"hidden_widths \(\)"),
     ({"hidden_widths": (8, 1)}, "at least two units"),
@@ -115,7 +121,7 @@ def test_bad_inputs():
 
 
 @pytest.mark.parametrize("context_size", [0, 2])
-@pytest.mark.parametrize("features, widths", SIZES, ids=str)
+@pytest.mark.parametrize(("features", "widths"), SIZES, ids=str)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_log_det_is_that_of_the_jacobian_both_ways(kind, features, widths, context_size):
     layer = spread(kind(features, widths, activation="tanh", context_size=context_size))
@@ -154,20 +160,24 @@ def test_data_of_any_shape_and_half_types():
     x = torch.randn(5, 3, 2, 2)
     z, log_det = layer(x)
     back = layer.inverse(z)[0]
-    assert z.shape == x.shape and log_det.shape == (5,) and back.shape == x.shape
+    assert z.shape == x.shape
+    assert log_det.shape == (5,)
+    assert back.shape == x.shape
     torch.testing.assert_close(back, x)
     with torch.no_grad():
         assert layer.inverse(x[:0])[0].shape == (0, 3, 2, 2)
         half = layer.half()
         z, log_det = half(x.half())
-        assert z.dtype == torch.float16 and log_det.dtype == torch.float32
+        assert z.dtype == torch.float16
+        assert log_det.dtype == torch.float32
         torch.testing.assert_close(half.inverse(z)[0], x.half(), rtol=0.02, atol=0.02)
 
 
 def test_start():
     x = normal(7, 4)
     z, log_det = MaskedAutoregressive(4, (8, 8)).double()(x)
-    assert torch.equal(z, x) and not bool(log_det.any())
+    assert torch.equal(z, x)
+    assert not bool(log_det.any())
     y, log_det = InverseAutoregressive(4, (8, 8), gate_bias=40.0).double().inverse(x)
     torch.testing.assert_close(y, x)  # m = 0, σ = 1
     torch.testing.assert_close(log_det, torch.zeros(7, dtype=torch.float64))
@@ -192,7 +202,9 @@ def test_log_scales_are_bounded():
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("features, context_size, order", [(4, 2, [2, 0, 3, 1]), (3, 0, None)])
+@pytest.mark.parametrize(
+    ("features", "context_size", "order"), [(4, 2, [2, 0, 3, 1]), (3, 0, None)]
+)
 def test_gradients_of_the_sequential_direction(kind, features, context_size, order):
     layer = spread(
         kind(features, (7, 6), activation="tanh", context_size=context_size, order=order)
@@ -243,4 +255,6 @@ def test_frozen_parameters_and_a_frozen_context_get_no_gradient():
     x, log_det = layer.inverse(z, normal(4, 2))
     (x.sum() + log_det.sum()).backward()
     frozen, *others = [p.grad for p in layer.made.linears()[0].parameters()]
-    assert frozen is None and z.grad is not None and all(g is not None for g in others)
+    assert frozen is None
+    assert z.grad is not None
+    assert all(g is not None for g in others)

@@ -70,12 +70,15 @@ def test_is_a_distribution(kind):
     flow = spread(kind(3, num_layers=2, hidden_widths=(12, 12), context_size=2), 0.5)
     contexts = torch.zeros(4, 2, dtype=torch.float64, requires_grad=True)
     density = flow(contexts)
-    assert density.batch_shape == (4,) and density.event_shape == (3,)
+    assert density.batch_shape == (4,)
+    assert density.event_shape == (3,)
     x = density.rsample((6,))
-    assert x.shape == (6, 4, 3) and density.log_prob(x).shape == (6, 4)
+    assert x.shape == (6, 4, 3)
+    assert density.log_prob(x).shape == (6, 4)
     assert not density.sample().requires_grad
     x.square().sum().backward()
-    assert contexts.grad is not None and bool(contexts.grad.any())
+    assert contexts.grad is not None
+    assert bool(contexts.grad.any())
     for parameter in flow.parameters():
         assert parameter.grad is not None
 

@@ -4,8 +4,8 @@
 // Every array of the block is [units][samples]. Hidden units are in the order of their degrees, so
 // that those which a new coordinate completes are neighbours: each is computed once, from the units
 // that are known by then, and what a mask would remove is not read. A sample costs about half the
-// network's products, a block half of its weights from the second-level cache. A sample's arithmetic
-// does not depend on the block it is in.
+// network's products, a block half of its weights from the second-level cache. A sample's
+// arithmetic does not depend on the block it is in.
 #pragma once
 
 #include "../math/made.h"
@@ -37,15 +37,17 @@ class MadeBlock {
 
   template <class T>
   void run(std::int64_t first, std::int64_t count) const {
-    read(static_cast<const T*>(args_.z) + first * args_.features(), args_.features(), count,
-         [](std::int64_t) { return A(0); }, values_[0]);
+    read(
+        static_cast<const T*>(args_.z) + first * args_.features(), args_.features(), count,
+        [](std::int64_t) { return A(0); }, values_[0]);
     const auto bias = [this](int l) { return static_cast<const A*>(args_.mlp.biases[l]); };
     const A* const context = static_cast<const A*>(args_.context_term);
     for (int l = 0; l < args_.hidden_layers(); ++l) {
       const std::int64_t width = args_.mlp.widths[l + 1];
       const A* const from = l == 0 && context != nullptr ? context + first * width : nullptr;
-      read(from, width, from == nullptr ? 0 : count, [=](std::int64_t r) { return bias(l)[r]; },
-           values_[l + 1]);
+      read(
+          from, width, from == nullptr ? 0 : count, [=](std::int64_t r) { return bias(l)[r]; },
+          values_[l + 1]);
     }
     double log_det[kSamples] = {};
     for (std::int64_t i = 0; i < args_.features(); ++i) {
@@ -96,8 +98,7 @@ class MadeBlock {
         }
       }
       for (int r = 0; r < kWidth; ++r)
-        for (int v = 0; v < kVectors; ++v)
-          sums[r][v].store(to + r * kSamples + v * Vector::count);
+        for (int v = 0; v < kVectors; ++v) sums[r][v].store(to + r * kSamples + v * Vector::count);
     }
     if constexpr (kWidth > 1)
       if (rows > 0) add_products<kWidth / 2>(weight, stride, rows, columns, in, to);

@@ -1,6 +1,6 @@
-// The inverse of an affine autoregressive layer: a block of threads takes its samples from the first
-// coordinate to the last, with every unit of the network in shared memory. Global memory sees z, x
-// and, through the caches, half of the weights once a block.
+// The inverse of an affine autoregressive layer: a block of threads takes its samples from the
+// first coordinate to the last, with every unit of the network in shared memory. Global memory sees
+// z, x and, through the caches, half of the weights once a block.
 //
 // A thread owns one sample and a share of the columns of a product; shares are then added up in the
 // order of the threads.
@@ -76,7 +76,8 @@ class MadeTile {
     T* const out = static_cast<T*>(args_.x) + first_ * features;
     for (int k = thread_; k < features * count_; k += kThreads)
       out[k] = store<T>(x[k % features * layout_.samples + k / features]);
-    if (thread_ < count_) static_cast<A*>(args_.log_det)[first_ + thread_] = static_cast<A>(log_det);
+    if (thread_ < count_)
+      static_cast<A*>(args_.log_det)[first_ + thread_] = static_cast<A>(log_det);
   }
 
  private:

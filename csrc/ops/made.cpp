@@ -1,4 +1,5 @@
-// The inverse of an affine autoregressive layer: checks, layouts and memory; the kernels do the rest.
+// The inverse of an affine autoregressive layer: checks, layouts and memory; the kernels do the
+// rest.
 #include <torch/csrc/stable/library.h>
 
 #include <cstdint>
@@ -21,9 +22,9 @@ std::tuple<Tensor, Tensor> made_inverse(Tensor z, std::vector<Tensor> weights,
                                         double negative_slope, std::int64_t scale, double bound) {
   const char* op = "made_inverse";
   STD_TORCH_CHECK(z.dim() == 2 && z.size(1) > 0, op, ": z must be [N, D]");
-  STD_TORCH_CHECK(weights.size() == biases.size() && weights.size() >= 2 &&
-                      weights.size() <= kMaxMlpLayers,
-                  op, ": the network must have 1 to 4 hidden layers");
+  STD_TORCH_CHECK(
+      weights.size() == biases.size() && weights.size() >= 2 && weights.size() <= kMaxMlpLayers, op,
+      ": the network must have 1 to 4 hidden layers");
   STD_TORCH_CHECK(activation >= 0 && activation <= static_cast<int>(Activation::kLeakyRelu), op,
                   ": unknown activation");
   STD_TORCH_CHECK(scale >= 0 && scale <= static_cast<int>(AutoregressiveScale::kGate), op,

@@ -8,9 +8,10 @@ namespace gencore {
 // In the order of gencore/ops/made_inverse.py.
 enum class AutoregressiveScale { kExponential, kGate };
 
-// The network maps widths[0] = D inputs to 2 D outputs: D shifts, then D raw scales. Entry [l][d] of
-// `unit_ends` counts the units of hidden layer l that depend on the first d inputs alone, which are
-// the first units of their layer. A kernel does not trust them to be in order and within bounds.
+// The network maps widths[0] = D inputs to 2 D outputs: D shifts, then D raw scales. Entry [l][d]
+// of `unit_ends` counts the units of hidden layer l that depend on the first d inputs alone, which
+// are the first units of their layer. A kernel does not trust them to be in order and within
+// bounds.
 struct MadeInverse {
   Dtype dtype;
   std::int64_t rows;

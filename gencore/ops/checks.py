@@ -18,13 +18,9 @@ __all__ = [
     "check_coefficient",
     "check_distinct",
     "check_fake_devices",
-    "check_coefficient",
-    "check_distinct",
-    "check_fake_devices",
     "check_key",
     "check_like",
     "check_native_device",
-    "check_not_differentiated",
     "check_not_differentiated",
     "check_overlap",
     "check_per_chain",
@@ -125,42 +121,6 @@ def check_overlap(op: str, x: Tensor, name: str = "x") -> None:
             f"{op}: {name}, of shape {list(x.shape)} and strides {list(x.stride())}, repeats "
             "elements; clone it before writing to it"
         )
-
-
-def check_distinct(op: str, name: str, a: Tensor, other: str, b: Tensor) -> None:
-    """Raise where ``a`` and ``b``, both to be written to, are visibly the same memory."""
-    if torch.compiler.is_compiling() or not (a.is_contiguous() and b.is_contiguous()):
-        return
-    if a.device.type == "meta" or a.numel() == 0 or b.numel() == 0:
-        return
-    first, second = a.data_ptr(), b.data_ptr()
-    if first < second + b.nbytes and second < first + a.nbytes:
-        raise ValueError(f"{op}: {name} and {other} share memory, but each is written to")
-
-
-def check_not_differentiated(op: str, instead: str | None = None, **tensors: Tensor | None) -> None:
-    """Raise where autograd would have to differentiate ``op``, which works in place."""
-    if not torch.is_grad_enabled():
-        return
-    for name, tensor in tensors.items():
-        if tensor is not None and tensor.requires_grad:
-            rather = f", or use {instead}" if instead else ""
-            raise ValueError(
-                f"{op}: works in place and is not differentiable, but {name} requires grad; "
-                f"call it under torch.no_grad(){rather}"
-            )
-
-
-def check_fake_devices(op: str, x: Tensor, arguments: Sequence[Any]) -> None:
-    """Raise where an in-place step with a meta tensor would silently do nothing."""
-    for tensor in arguments:
-        if isinstance(tensor, Tensor) and tensor.device != x.device:
-            raise RuntimeError(f"{op}: a tensor is on {tensor.device}, x on {x.device}")
-
-
-def wants_grad(*tensors: Tensor | None) -> bool:
-    """Whether autograd has to record an operator on these tensors."""
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def check_distinct(op: str, name: str, a: Tensor, other: str, b: Tensor) -> None:

@@ -132,14 +132,10 @@ def made_masks(unit_ends: Tensor, widths: Sequence[int], outputs_per_input: int)
         units = torch.arange(width, device=unit_ends.device)
         degrees.append(torch.searchsorted(ends.contiguous(), units, right=True))
     degrees.append(positions.repeat(outputs_per_input))
-    return [
-        following[:, None] >= preceding[None, :] for preceding, following in pairwise(degrees)
-    ]
+    return [following[:, None] >= preceding[None, :] for preceding, following in pairwise(degrees)]
 
 
-def _check_network(
-    op: str, z: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
-) -> None:
+def _check_network(op: str, z: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
     check_state(op, z, "z")
     if z.dim() != 2 or z.shape[1] == 0:
         raise ValueError(f"{op}: z has shape {list(z.shape)}, expected [N, D]")

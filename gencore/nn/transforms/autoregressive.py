@@ -71,7 +71,7 @@ class Autoregressive(Transform):
         if not wants_grad(rows, context, *self.parameters()):
             u, log_det = self._solve(rows, context)
             return u.view(v.shape), log_det
-        u = _Solve.apply(self, rows, context, *self.made.parameters())  # type: ignore[no-untyped-call]
+        u = _Solve.apply(self, rows, context, *self.made.parameters())
         return u.view(v.shape), -self.evaluate(u, context)[1]
 
     @torch.no_grad()
@@ -246,14 +246,16 @@ class _Solve(torch.autograd.Function):
         return u
 
     @staticmethod
-    def backward(ctx: Any, grad_u: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_u: Tensor) -> tuple[Tensor | None, ...]:
         made, create_graph = ctx.layer.made, torch.is_grad_enabled()
-        u, *operands = ctx.saved_tensors
+        u, given_context, *given = ctx.saved_tensors
+        _, _, needs_context, *needed = ctx.needs_input_grad
         with torch.enable_grad():
             # v = f(u) depends on u through the network, by the strictly triangular part of J, and
             # directly, by its diagonal.
             inner, direct = _leaf(u, create_graph), _leaf(u, create_graph)
-            context, *parameters = (_leaf(t, create_graph) for t in operands)
+            parameters = [_leaf(parameter, create_graph) for parameter in given]
+            context = None if given_context is None else _leaf(given_context, create_graph)
             names = [name for name, _ in made.named_parameters()]
             network = torch.func.functional_call(
                 made, dict(zip(names, parameters, strict=True)), (inner, context)
@@ -269,22 +271,22 @@ class _Solve(torch.autograd.Function):
                     v, inner, w, create_graph=create_graph, retain_graph=True
                 )
                 previous, w = w, (grad_u - coupled) / diagonal
-                # Its derivative may take more passes than its value.
+                # The derivative of w may take more passes than its value.
                 if not create_graph and torch.equal(previous, w):
                     break
-            wanted = ctx.needs_input_grad[2:]
-            leaves = [t for t, need in zip((context, *parameters), wanted, strict=True) if need]
-            grads = iter(
-                torch.autograd.grad(v, leaves, -w, create_graph=create_graph, allow_unused=True)
-                if leaves
-                else ()
+            leaves = [t for t, need in zip(parameters, needed, strict=True) if need]
+            if context is not None and needs_context:
+                leaves.append(context)
+            found = iter(
+                torch.autograd.grad(v, leaves, -w, create_graph=create_graph) if leaves else ()
             )
-        return None, w, *(next(grads) if need else None for need in wanted)
+        grads = [next(found) if need else None for need in needed]
+        return None, w, next(found, None), *grads
 
 
-def _leaf(t: Tensor | None, create_graph: bool) -> Tensor | None:
+def _leaf(t: Tensor, create_graph: bool) -> Tensor:
     """A copy with respect to which f is differentiated, so that u's own dependence on it is not
     followed; for a second derivative it stays connected to what it copies."""
-    if t is None or (create_graph and t.requires_grad):
-        return t if t is None else t.view_as(t)
-    return t.detach().requires_grad_(t.is_floating_point())
+    if create_graph and t.requires_grad:
+        return t.view_as(t)
+    return t.detach().requires_grad_()
