@@ -37,18 +37,13 @@ class MadeBlock {
 
   template <class T>
   void run(std::int64_t first, std::int64_t count) const {
-    read(
-        static_cast<const T*>(args_.z) + first * args_.features(), args_.features(), count,
-        [](std::int64_t) { return A(0); }, values_[0]);
-    const auto bias = [this](int l) { return static_cast<const A*>(args_.mlp.biases[l]); };
-    const A* const context = static_cast<const A*>(args_.context_term);
-    for (int l = 0; l < args_.hidden_layers(); ++l) {
-      const std::int64_t width = args_.mlp.widths[l + 1];
-      const A* const from = l == 0 && context != nullptr ? context + first * width : nullptr;
-      read(
-          from, width, from == nullptr ? 0 : count, [=](std::int64_t r) { return bias(l)[r]; },
-          values_[l + 1]);
-    }
+    for (int l = 0; l <= args_.hidden_layers(); ++l)
+      spread(l == 0 ? nullptr : static_cast<const A*>(args_.mlp.biases[l - 1]), args_.mlp.widths[l],
+             values_[l]);
+    add_rows(static_cast<const T*>(args_.z), args_.features(), first, count, values_[0]);
+    if (args_.context_term != nullptr)
+      add_rows(static_cast<const A*>(args_.context_term), args_.mlp.widths[1], first, count,
+               values_[1]);
     double log_det[kSamples] = {};
     for (std::int64_t i = 0; i < args_.features(); ++i) {
       for (int l = 0; l < args_.hidden_layers(); ++l) complete(l, i);
@@ -68,12 +63,19 @@ class MadeBlock {
   static constexpr int kRegisters = kVectorBytes == 64 ? 32 : 16;
   static constexpr int kRows = kRegisters / 2 / kVectors < 8 ? kRegisters / 2 / kVectors : 8;
 
-  // to[r][c] = start(r) + rows[c][r], where a row that there is none of is zero.
-  template <class T, class Start>
-  static void read(const T* rows, std::int64_t width, std::int64_t count, Start start, A* to) {
+  // to[r][c] = values[r], or zero for null.
+  static void spread(const A* values, std::int64_t width, A* to) {
     for (std::int64_t r = 0; r < width; ++r)
-      for (std::int64_t c = 0; c < kSamples; ++c)
-        to[r * kSamples + c] = c < count ? start(r) + load(rows[c * width + r]) : start(r);
+      for (int c = 0; c < kSamples; ++c)
+        to[r * kSamples + c] = values == nullptr ? A(0) : values[r];
+  }
+  // to[r][c] += rows[first + c][r]
+  template <class T>
+  static void add_rows(const T* rows, std::int64_t width, std::int64_t first, std::int64_t count,
+                       A* to) {
+    for (std::int64_t c = 0; c < count; ++c)
+      for (std::int64_t r = 0; r < width; ++r)
+        to[r * kSamples + c] += load(rows[(first + c) * width + r]);
   }
 
   // to[r] += sum_j weight[r][j] in[j] for `rows` rows, panel by panel.

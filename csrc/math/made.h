@@ -27,8 +27,7 @@ GENCORE_HD SolvedCoordinate<A> solve_exponential(A z, A shift, A raw, A bound) {
   return {multiply_add(z, exp_signed(s), shift), s};
 }
 
-// z = sigma x + (1 - sigma) m for the gate sigma = sigmoid(raw), of which 1 / sigma = 1 +
-// exp(-raw).
+// z = sigma x + (1 - sigma) m for the gate sigma = sigmoid(raw): 1 / sigma is 1 + exp(-raw).
 template <class A>
 GENCORE_HD SolvedCoordinate<A> solve_gate(A z, A shift, A raw) {
   return {multiply_add(z - shift, A(1) + exp_signed(-raw), shift),
