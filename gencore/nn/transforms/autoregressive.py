@@ -76,12 +76,12 @@ class Autoregressive(Transform):
 
     @torch.no_grad()
     def _solve(self, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        made, order = self.made, self.made.order
+        made, order, linears = self.made, self.made.order, self.made.linears()
         term = made.context_term(context)
         u, log_det = made_inverse(
             v if order is None else v[:, order],
-            [layer.weight.to(v.dtype) for layer in made.linears()],
-            [layer.bias.to(v.dtype) for layer in made.linears()],
+            [linear.weight.to(v.dtype) for linear in linears],
+            [linear.bias.to(v.dtype) for linear in linears],
             made.unit_ends,
             scale=self.scale, bound=self.bound, activation=made.activation,
             negative_slope=made.negative_slope,
