@@ -16,7 +16,7 @@ MEAN_FIELD = -0.5 * math.log(1 - CORRELATION**2)  # no product of two Gaussians 
 
 def spread(module: nn.Module, scale: float) -> nn.Module:
     generator = torch.Generator().manual_seed(3)
-    module.double()
+    module.double().eval()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))

@@ -2,12 +2,8 @@
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
-
 from gencore.models.flow import Base, Flow
-from gencore.nn.transforms import Compose, InverseAutoregressive, Permutation, Transform
-from gencore.ops import actnorm
+from gencore.nn.transforms import ActNorm, Compose, InverseAutoregressive, Permutation, Transform
 from gencore.ops.mlp import ActivationName
 
 __all__ = ["IAF", "iaf_layers"]
@@ -16,12 +12,12 @@ __all__ = ["IAF", "iaf_layers"]
 class IAF(Flow):
     r"""A flow whose samples take one pass of each layer's network, and densities D short steps.
 
-    .. math:: x = e^{a} \odot \big(g_K \circ \rho \circ \dots \circ \rho \circ g_1(z)\big) + b,
+    .. math:: x = e^{-a} \odot \big(g_1 \circ \rho \circ \dots \circ \rho \circ g_K(z) - b\big),
               \qquad g(z)_i = \sigma_i z_i + (1 - \sigma_i)\, m_i(z_{<i}), \quad
               \sigma_i = \mathrm{sigmoid}\big(s_i(z_{<i})\big)
 
     with the reversal ρ of the coordinates between layers. Gates only contract, so the data's scale
-    e^a and location b are parameters of their own.
+    and location are those of a :class:`~gencore.nn.ActNorm`, whose a and b the first batch sets.
 
     Args:
         features: D, the numbers in a row of the data.
@@ -64,22 +60,7 @@ class IAF(Flow):
             features, num_layers, hidden_widths, activation=activation, context_size=context_size,
             gate_bias=gate_bias,
         )  # fmt: skip
-        super().__init__(Compose(_Standardize(features), *steps), [features], base=base)
-
-
-class _Standardize(Transform):
-    """z = (x − b)·exp(−a), a and b learned."""
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.log_scale = nn.Parameter(torch.zeros(features))
-        self.shift = nn.Parameter(torch.zeros(features))
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return actnorm(x, self.log_scale, self.shift, inverse=True)
-
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return actnorm(z, self.log_scale, self.shift)
+        super().__init__(Compose(ActNorm(features), *steps), [features], base=base)
 
 
 def iaf_layers(

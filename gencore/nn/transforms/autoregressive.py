@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from gencore.nn.made import MADE
 from gencore.nn.transforms.base import Transform
-from gencore.ops import affine_coupling
-from gencore.ops.checks import accumulation_dtype, clip_bound, wants_grad
+from gencore.ops import affine_coupling, iaf_step
+from gencore.ops.checks import clip_bound, wants_grad
 from gencore.ops.made_inverse import AutoregressiveScale, made_inverse
 from gencore.ops.mlp import ActivationName
 
@@ -217,20 +217,13 @@ class InverseAutoregressive(Autoregressive):
         nn.init.constant_(self._last.bias[features:], gate_bias)
 
     def step(self, u: Tensor, m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        return _iaf_step(u, m, s)
+        return iaf_step(u, m, s)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.solve(x, context)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.evaluate(z, context)
-
-
-def _iaf_step(z: Tensor, m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """σ(s)·z + (1 − σ(s))·m and Σ log σ(s), [N]."""
-    gate = torch.sigmoid(s)
-    log_det = nn.functional.logsigmoid(s.to(accumulation_dtype(z))).sum(1)
-    return gate * z + (1 - gate) * m, log_det
 
 
 class _Solve(torch.autograd.Function):
