@@ -258,3 +258,18 @@ def test_frozen_parameters_and_a_frozen_context_get_no_gradient():
     assert frozen is None
     assert z.grad is not None
     assert all(g is not None for g in others)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_rewinding_gives_the_gradients_of_the_forward_map(kind):
+    layer = spread(kind(4, (9, 9), activation="tanh", context_size=2))
+    x, context = normal(5, 4).requires_grad_(), normal(5, 2).requires_grad_()
+    grad_z, grad_log_det = normal(5, 4, seed=1), normal(5, seed=2)
+    z, log_det = layer(x, context)
+    leaves = [x, context, *layer.parameters()]
+    expected = torch.autograd.grad([z, log_det], leaves, [grad_z, grad_log_det])
+    rewound = layer.rewind(z.detach(), context, grad_z, grad_log_det)
+    torch.testing.assert_close(rewound.x, x.detach())
+    ours = [rewound.grad_x, rewound.grad_context, *rewound.grad_parameters]
+    for grad, other in zip(ours, expected, strict=True):
+        torch.testing.assert_close(grad, other)
