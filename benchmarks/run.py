@@ -25,7 +25,10 @@ import gencore
 from gencore.ops.extension import native
 
 HERE = Path(__file__).parent
-GROUPS = ("langevin", "chains", "hmc", "sgmcmc", "ebm", "flows", "flow-pointwise", "glow")
+GROUPS = (
+    "langevin", "chains", "hmc", "sgmcmc", "ebm", "flows", "flow-pointwise", "autoregressive-flow",
+    "glow",
+)  # fmt: skip
 COLUMNS = (
     "commit", "device", "cpu_level", "threads", "torch", "group", "name", "size", "dtype",
     "headline", "elements", "contender", "median_us", "low_us", "high_us", "floor_us",

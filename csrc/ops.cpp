@@ -67,6 +67,10 @@ STABLE_TORCH_LIBRARY(gencore, m) {
         "Tensor? inverse_masses, float step_size, float inverse_mass, float prior_precision, "
         "float max_energy_error, int first_chain, int first_uniform) -> (Tensor, Tensor, Tensor, "
         "Tensor, Tensor)");
+  m.def(
+      "made_inverse(Tensor z, Tensor[] weights, Tensor[] biases, Tensor unit_ends, "
+      "Tensor? context_term, int activation, float negative_slope, int scale, float bound) -> "
+      "(Tensor, Tensor)");
   for (const char* overload : {"", ".no_autograd"}) {
     const std::string name(overload);
     m.def(("leapfrog_start" + name +

@@ -25,6 +25,7 @@ KERNELS = (
     "cuda/mlp_chain.cu",
     "cuda/philox.cu",
     "cuda/leapfrog.cu",
+    "cuda/made.cu",
     "cuda/metropolis.cu",
     "cuda/philox.cu",
     "cuda/replica_exchange.cu",

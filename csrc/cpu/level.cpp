@@ -7,6 +7,7 @@
 #include "kernels.h"
 #include "langevin_kernel.h"
 #include "leapfrog_kernel.h"
+#include "made_kernel.h"
 #include "metropolis_kernel.h"
 #include "mlp_chain_kernel.h"
 #include "philox_kernel.h"
@@ -51,6 +52,10 @@ struct MlpLangevin {
 template <class T>
 struct MlpHmc {
   static constexpr auto run = mlp_hmc_range<T>;
+};
+template <class T>
+struct Made {
+  static constexpr auto run = made_inverse_range<T>;
 };
 template <class T>
 struct Leapfrog {
@@ -136,6 +141,7 @@ const cpu::KernelTable kernel_table = {
     .langevin_tangent = by_dtype<Tangent, LangevinTangent>,
     .mlp_langevin_chain = by_dtype<MlpLangevin, MlpLangevinChain>,
     .mlp_hmc_chain = by_dtype<MlpHmc, MlpHmcChain>,
+    .made_inverse = by_dtype<Made, MadeInverse>,
     .leapfrog_step = by_dtype<Leapfrog, LeapfrogStep>,
     .leapfrog_start = by_dtype<LeapfrogFirst, LeapfrogStart>,
     .leapfrog_end = by_dtype<LeapfrogLast, LeapfrogEnd>,

@@ -5,6 +5,7 @@
 
 #include "../ops/affine_coupling_arguments.h"
 #include "../ops/arguments.h"
+#include "../ops/made_arguments.h"
 #include "../ops/flow_pointwise_arguments.h"
 
 namespace gencore::cuda {
@@ -14,6 +15,7 @@ void langevin_backward(const LangevinBackward& args, void* stream);
 void langevin_tangent(const LangevinTangent& args, void* stream);
 void mlp_langevin_chain(const MlpLangevinChain& args, void* stream);
 void mlp_hmc_chain(const MlpHmcChain& args, void* stream);
+void made_inverse(const MadeInverse& args, void* stream);
 void leapfrog_step(const LeapfrogStep& args, void* stream);
 void leapfrog_start(const LeapfrogStart& args, void* stream);
 void leapfrog_end(const LeapfrogEnd& args, void* stream);

@@ -4,7 +4,10 @@ from gencore.models.coupling_flow import CouplingFlow
 from gencore.models.energy_networks import ConvEnergy, ConvEnergyName
 from gencore.models.flow import Base, Flow, FlowDistribution
 from gencore.models.flow_ebm import FlowEBM, FlowObjective
+from gencore.models.flow_posterior import FlowPosterior, PosteriorSample
 from gencore.models.glow import CouplingKind, Glow
+from gencore.models.iaf import IAF
+from gencore.models.maf import MAF
 from gencore.models.nice import NICE
 from gencore.models.real_nvp import RealNVP
 from gencore.models.short_run_ebm import (
@@ -16,6 +19,8 @@ from gencore.models.short_run_ebm import (
 )
 
 __all__ = [
+    "IAF",
+    "MAF",
     "NICE",
     "Base",
     "ConvEnergy",
@@ -27,7 +32,9 @@ __all__ = [
     "FlowDistribution",
     "FlowEBM",
     "FlowObjective",
+    "FlowPosterior",
     "Glow",
+    "PosteriorSample",
     "RealNVP",
     "ShortRunEBM",
     "ShortRunLoss",

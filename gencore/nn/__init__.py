@@ -1,6 +1,7 @@
 """Layers and tools for networks that the models share."""
 
 from gencore.nn.conditioners import ConvConditioner, ResidualConditioner
+from gencore.nn.made import MADE
 from gencore.nn.mlp import MLP
 from gencore.nn.mlp_energy import MLPEnergy
 from gencore.nn.stop_gradient import stop_gradient
@@ -9,7 +10,9 @@ from gencore.nn.transforms import (
     AffineCoupling,
     Compose,
     Inverse,
+    InverseAutoregressive,
     InvertibleConv1x1,
+    MaskedAutoregressive,
     MultiScale,
     Permutation,
     Reversible,
@@ -21,14 +24,17 @@ from gencore.nn.transforms import (
 )
 
 __all__ = [
+    "MADE",
     "MLP",
     "ActNorm",
     "AffineCoupling",
     "Compose",
     "ConvConditioner",
     "Inverse",
+    "InverseAutoregressive",
     "InvertibleConv1x1",
     "MLPEnergy",
+    "MaskedAutoregressive",
     "MultiScale",
     "Permutation",
     "ResidualConditioner",

@@ -19,6 +19,7 @@ from gencore.ops.leapfrog import (
     leapfrog_step,
     leapfrog_step_,
 )
+from gencore.ops.made_inverse import AutoregressiveScale, made_inverse
 from gencore.ops.metropolis import MetropolisStep, metropolis_accept, metropolis_accept_
 from gencore.ops.mlp_chain import mlp_langevin_chain
 from gencore.ops.mlp_hmc import MLPHMCChain, mlp_hmc_chain
@@ -29,6 +30,7 @@ from gencore.ops.sghmc import sghmc_step, sghmc_step_
 from gencore.ops.squeeze import squeeze2d, unsqueeze2d
 
 __all__ = [
+    "AutoregressiveScale",
     "CouplingMask",
     "LeapfrogEnd",
     "LeapfrogStart",
@@ -47,6 +49,7 @@ __all__ = [
     "leapfrog_start",
     "leapfrog_step",
     "leapfrog_step_",
+    "made_inverse",
     "metropolis_accept",
     "metropolis_accept_",
     "mlp_hmc_chain",

@@ -1,6 +1,7 @@
 """Invertible layers with log-determinants, the parts of normalizing flows."""
 
 from gencore.nn.transforms.actnorm import ActNorm
+from gencore.nn.transforms.autoregressive import InverseAutoregressive, MaskedAutoregressive
 from gencore.nn.transforms.base import Compose, Inverse, Rewound, Transform
 from gencore.nn.transforms.conv1x1 import InvertibleConv1x1
 from gencore.nn.transforms.coupling import AffineCoupling
@@ -15,7 +16,9 @@ __all__ = [
     "AffineCoupling",
     "Compose",
     "Inverse",
+    "InverseAutoregressive",
     "InvertibleConv1x1",
+    "MaskedAutoregressive",
     "MultiScale",
     "Permutation",
     "Reversible",
