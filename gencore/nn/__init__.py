@@ -1,7 +1,8 @@
 """Layers and tools for networks that the models share."""
 
+from gencore.nn.mlp import MLP
 from gencore.nn.mlp_energy import MLPEnergy
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import Compose, Inverse, Permutation, Transform
 
-__all__ = ["Compose", "Inverse", "MLPEnergy", "Permutation", "Transform", "stop_gradient"]
+__all__ = ["MLP", "Compose", "Inverse", "MLPEnergy", "Permutation", "Transform", "stop_gradient"]
