@@ -26,6 +26,9 @@
   "Tensor grad, Tensor? noise, Tensor? key, Tensor? step_sizes, Tensor? frictions, " \
   "Tensor? inverse_masses, Tensor? noise_scales, float step_size, float friction, "  \
   "float inverse_mass, float noise_scale, int first_element"
+#define GENCORE_SPLINE                                                              \
+  "Tensor x, Tensor widths, Tensor heights, Tensor derivatives, float tail_bound, " \
+  "float bound, float min_width, float min_height, float min_derivative, bool inverse"
 #define GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS                                     \
   "Tensor grad, Tensor metric, Tensor? correction, Tensor? noise, Tensor? key, " \
   "Tensor? step_sizes, float step_size, int first_element"
@@ -96,6 +99,10 @@ STABLE_TORCH_LIBRARY(gencore, m) {
       "replica_swap_(Tensor(a!) x, Tensor(b!) energy, Tensor(c!)? grad, Tensor(d!) is_accepted, "
       "Tensor inverse_temperature, Tensor? uniform, Tensor? key, int parity, int first_pair) -> "
       "()");
+  m.def("rational_quadratic_spline(" GENCORE_SPLINE ") -> (Tensor, Tensor)");
+  m.def("rational_quadratic_spline.no_autograd(" GENCORE_SPLINE ") -> (Tensor, Tensor)");
+  m.def("rational_quadratic_spline_backward(Tensor y_grad, Tensor log_det_grad, " GENCORE_SPLINE
+        ") -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("philox_normal(Tensor key, int[] size, ScalarType dtype, int first_element) -> Tensor");
   m.def("philox_words(Tensor key, int[] size, int first_element) -> Tensor");
 }

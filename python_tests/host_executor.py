@@ -24,6 +24,7 @@ KERNELS = (
     "cuda/metropolis.cu",
     "cuda/philox.cu",
     "cuda/replica_exchange.cu",
+    "cuda/spline.cu",
     "cuda/stochastic_gradient.cu",
     "testing/test_kernels.cu",
 )

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "../ops/arguments.h"
+#include "../ops/spline_arguments.h"
 
 namespace gencore::cpu {
 
@@ -24,6 +25,8 @@ struct KernelTable {
   void (*riemannian_langevin_step)(const RiemannianLangevinStep&, std::int64_t begin,
                                    std::int64_t end);
   void (*replica_swap)(const ReplicaSwap&, std::int64_t begin, std::int64_t end);
+  void (*spline)(const SplineTransform&, std::int64_t begin, std::int64_t end);
+  void (*spline_backward)(const SplineBackward&, std::int64_t begin, std::int64_t end);
   void (*philox_fill)(const PhiloxFill&, std::int64_t begin, std::int64_t end);
 };
 

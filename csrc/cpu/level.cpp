@@ -7,6 +7,7 @@
 #include "mlp_chain_kernel.h"
 #include "philox_kernel.h"
 #include "replica_exchange_kernel.h"
+#include "spline_kernel.h"
 #include "stochastic_gradient_kernel.h"
 
 namespace gencore {
@@ -72,6 +73,14 @@ struct RiemannianLangevin {
   static constexpr auto run = riemannian_langevin_step_range<T>;
 };
 template <class T>
+struct Spline {
+  static constexpr auto run = spline_range<T>;
+};
+template <class T>
+struct SplineGrads {
+  static constexpr auto run = spline_backward_range<T>;
+};
+template <class T>
 struct Normal {
   static constexpr auto run = philox_normal_range<T>;
 };
@@ -106,6 +115,8 @@ const cpu::KernelTable kernel_table = {
     .sghmc_step = by_dtype<Sghmc, SghmcStep>,
     .riemannian_langevin_step = by_dtype<RiemannianLangevin, RiemannianLangevinStep>,
     .replica_swap = replica_swap,
+    .spline = by_dtype<Spline, SplineTransform>,
+    .spline_backward = by_dtype<SplineGrads, SplineBackward>,
     .philox_fill = philox_fill,
 };
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "../ops/arguments.h"
+#include "../ops/spline_arguments.h"
 
 namespace gencore::cuda {
 
@@ -19,6 +20,8 @@ void metropolis_accept(const MetropolisAccept& args, void* stream);
 void sghmc_step(const SghmcStep& args, void* stream);
 void riemannian_langevin_step(const RiemannianLangevinStep& args, void* stream);
 void replica_swap(const ReplicaSwap& args, void* stream);
+void spline(const SplineTransform& args, void* stream);
+void spline_backward(const SplineBackward& args, void* stream);
 void philox_fill(const PhiloxFill& args, void* stream);
 
 // torch's current stream on a device.
