@@ -3,6 +3,25 @@
 from gencore.nn.mlp import MLP
 from gencore.nn.mlp_energy import MLPEnergy
 from gencore.nn.stop_gradient import stop_gradient
-from gencore.nn.transforms import Compose, Inverse, Permutation, Transform
+from gencore.nn.transforms import (
+    Compose,
+    Inverse,
+    Permutation,
+    Planar,
+    Radial,
+    SplineCoupling,
+    Transform,
+)
 
-__all__ = ["MLP", "Compose", "Inverse", "MLPEnergy", "Permutation", "Transform", "stop_gradient"]
+__all__ = [
+    "MLP",
+    "Compose",
+    "Inverse",
+    "MLPEnergy",
+    "Permutation",
+    "Planar",
+    "Radial",
+    "SplineCoupling",
+    "Transform",
+    "stop_gradient",
+]

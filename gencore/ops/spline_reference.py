@@ -41,8 +41,7 @@ def reference_spline(
     if s.bound < math.inf:
         w, h, d = (s.bound * torch.tanh(p / s.bound) for p in (w, h, d))
     left, bottom = (
-        _knots(p, s.tail_bound, smallest)
-        for p, smallest in ((w, s.min_width), (h, s.min_height))
+        _knots(p, s.tail_bound, smallest) for p, smallest in ((w, s.min_width), (h, s.min_height))
     )
     offset = math.log(math.exp(1 - s.min_derivative) - 1)
     slopes = functional.pad(s.min_derivative + functional.softplus(d + offset), (1, 1), value=1.0)
@@ -116,14 +115,15 @@ def _backward_backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         # Views, so that no path from one operand to another counts as the operator's.
-        y_grad, log_det_grad, *operands = inputs = [
+        inputs = [
             t.view_as(t) if t.requires_grad else t.detach().requires_grad_()
             for t in ctx.saved_tensors
         ]
+        x, widths, heights, derivatives = operands = inputs[2:]
         grads = torch.autograd.grad(
-            reference_spline(*operands, ctx.settings),
+            reference_spline(x, widths, heights, derivatives, ctx.settings),
             operands,
-            (y_grad, log_det_grad),
+            inputs[:2],
             create_graph=True,
         )
         seconds = torch.autograd.grad(
@@ -153,6 +153,4 @@ def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
 
 @torch.library.register_fake("gencore::rational_quadratic_spline_backward")
 def _(y_grad: Tensor, log_det_grad: Tensor, *operands: Any) -> tuple[Tensor, ...]:
-    return tuple(
-        torch.empty_like(t, memory_format=torch.contiguous_format) for t in operands[:4]
-    )
+    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in operands[:4])

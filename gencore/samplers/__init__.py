@@ -8,7 +8,12 @@ from gencore.samplers.annealed_importance import (
     annealing_schedule,
 )
 from gencore.samplers.diagnostics import plot_trace, summary, to_inference_data
-from gencore.samplers.euler_flow import EulerFlow, InverseResult, NonConvergenceWarning
+from gencore.samplers.euler_flow import (
+    EulerFlow,
+    InverseResult,
+    LogDetMethod,
+    NonConvergenceWarning,
+)
 from gencore.samplers.flow_base import FlowError
 from gencore.samplers.gradient_flow import GradientFlow
 from gencore.samplers.hamiltonian import MetropolisInfo, MetropolisState
@@ -40,6 +45,7 @@ __all__ = [
     "Langevin",
     "LangevinInfo",
     "LangevinState",
+    "LogDetMethod",
     "MetropolisInfo",
     "MetropolisState",
     "Moments",
