@@ -58,7 +58,7 @@ def test_flows_invert_and_integrate_to_one_either_way(flow, explicit):
     randomise(model, 0.7)
     x, context = torch.randn(2, 5, 2, dtype=torch.float64).unbind(0)
     assert_invertible(model.transform, x, context, tolerance=1e-7)
-    assert grid_integral(model, 12.0, 800, context[:1]) == pytest.approx(1.0, abs=1e-3)
+    assert grid_integral(model, 12.0, 400, context[:1]) == pytest.approx(1.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("flow", FLOWS)
@@ -75,8 +75,8 @@ def test_samples_have_the_density(flow):
     assert abs(weights.mean() - 1.0) < 4 * error
 
 
-def test_a_planar_fold_as_sharp_as_float32_has_it_inverts():
-    """At the constraint's edge, slopes of 1e-7: Newton's method alone cycles there."""
+def test_planar_folds_as_sharp_as_float32_allows_invert():
+    """Slopes from 1e-9 to 150: Newton's method cycles within its bracket at the largest."""
     planar = Planar(1)
     for u in (-20.0, -5.0, 0.0, 50.0):
         with torch.no_grad():
@@ -87,8 +87,9 @@ def test_a_planar_fold_as_sharp_as_float32_has_it_inverts():
             again, _ = planar(back)
         assert back.isfinite().all()
         assert log_det.isfinite().all()
-        scale = 1 + (z - x).abs().max()
-        assert (again - z).abs().max() < 2e-6 * scale
+        # x is a difference of numbers as large as z, and its rounding is mapped forward again
+        scale = z.abs() * (1 + log_det.exp().unsqueeze(1))
+        assert ((again - z).abs() <= 4e-7 * (1 + scale)).all()
 
 
 def test_a_radial_point_at_its_centre_inverts():

@@ -93,8 +93,9 @@ GENCORE_HD SplineValue spline_forward(const SplineBin& bin, double x) {
   return {bin.bottom + bin.height * (n / q), spline_slope(bin, xi)};
 }
 
-// The root of eqs. (6) to (8) in the form that does not cancel. The discriminant is a square where
-// the bin is, and the root within [0, 1], but for roundings.
+// The root of eqs. (6) to (8), in whichever of its two forms does not cancel: b is negative towards
+// the end of a flat bin, and a = s - b is then positive. The discriminant is not negative and the
+// root lies in [0, 1], but for roundings.
 GENCORE_HD SplineValue spline_inverse(const SplineBin& bin, double y) {
   const double s = bin.height / bin.width;
   const double eta = (y - bin.bottom) / bin.height;
@@ -103,7 +104,8 @@ GENCORE_HD SplineValue spline_inverse(const SplineBin& bin, double y) {
   const double b = bin.slope0 - excess;
   const double discriminant = b * b + 4.0 * a * s * eta;
   const double root = sqrt(discriminant < 0.0 ? 0.0 : discriminant);
-  double xi = 2.0 * s * eta / (b + root);
+  const bool is_rising = b >= 0.0;
+  double xi = (is_rising ? 2.0 * s * eta : root - b) / (is_rising ? b + root : 2.0 * a);
   xi = xi < 0.0 ? 0.0 : (xi > 1.0 ? 1.0 : xi);
   return {bin.left + bin.width * xi, spline_slope(bin, xi)};
 }

@@ -62,7 +62,10 @@ def reference_spline(
         eta = (at - y0) / height
         a = secant - slope0 + eta * excess
         b = slope0 - eta * excess
-        xi = 2 * secant * eta / (b + (b * b + 4 * a * secant * eta).sqrt())
+        root = (b * b + 4 * a * secant * eta).sqrt()
+        rising = b >= 0  # of the root's two forms, the one that does not cancel
+        numerator = torch.where(rising, 2 * secant * eta, root - b)
+        xi = numerator / torch.where(rising, b + root, 2 * a)
         value = x0 + width * xi
     else:  # eq. (4)
         xi = (at - x0) / width

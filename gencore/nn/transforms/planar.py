@@ -100,17 +100,22 @@ def _root(target: Tensor, least: Tensor) -> Tensor:
 
 
 def _bracketed_root(target: Tensor, least: Tensor) -> Tensor:
-    """The root by Newton's method, by bisection where that leaves the bracket."""
+    """The root by Newton's method; by bisection where its steps leave the bracket or do not halve,
+    as they do where it cycles."""
     reach = (least - 1).abs()
     low, high, a = target - reach, target + reach, target.clone()
+    step = 2 * reach
+    tolerance = torch.finfo(a.dtype).eps
     for _ in range(_MAX_ITERATIONS):
         t = torch.tanh(a)
         residual = a + (least - 1) * t - target
         low, high = torch.where(residual < 0, a, low), torch.where(residual > 0, a, high)
-        following = a - residual / (t.square() + least * (1 - t.square()))
-        is_inside = (following >= low) & (following <= high)
-        following = torch.where(is_inside, following, 0.5 * (low + high))
-        if torch.equal(following, a):
+        newton = a - residual / (t.square() + least * (1 - t.square()))
+        is_good = (newton >= low) & (newton <= high) & ((newton - a).abs() <= 0.5 * step)
+        following = torch.where(is_good, newton, 0.5 * (low + high))
+        is_found = (residual == 0) | ((newton - a).abs() <= tolerance * (1 + a.abs()))
+        if is_found.all():
             break
-        a = following
+        step = (following - a).abs()
+        a = torch.where(is_found, a, following)
     return a
