@@ -33,7 +33,7 @@ class SplineArguments(ctypes.Structure):
         ("dtype", ctypes.c_int), ("inverse", ctypes.c_bool),
         *((n, ctypes.c_int64) for n in ("numel", "chains", "chain_size", "bins")),
         *((n, ctypes.c_double) for n in (
-            "tail_bound", "bound", "min_width", "min_height", "min_derivative")),
+            "tail_bound", "bound", "min_width", "min_height", "min_derivative", "slope_offset")),
         *((n, ctypes.c_void_p) for n in ("x", "widths", "heights", "derivatives")),
     ]  # fmt: skip
 
@@ -79,8 +79,10 @@ def operands(shape, bins, dtype, shift=0) -> dict[str, Tensor]:
 def run(gpu: Device, name: str, variant: str, shape, bins, read, written) -> None:
     more = VARIANTS[variant]
     bound = math.inf if more["bound"] is None else more["bound"]
+    offset = math.log(math.exp(1 - SETTINGS["min_derivative"]) - 1)
     args = STRUCTURES[name](
         dtype=DTYPES[read["x"].dtype], inverse=more["inverse"], bound=bound, **SETTINGS,
+        slope_offset=offset,
         numel=math.prod(shape), chains=shape[0], chain_size=shape[1], bins=bins,
         **{field: t.data_ptr() for field, t in {**read, **written}.items()},
     )  # fmt: skip

@@ -22,7 +22,7 @@ class SplineBlock {
       : args_(args),
         bins_(static_cast<int>(args.bins)),
         limit_(args.bound),
-        offset_(static_cast<A>(slope_offset(args.min_derivative))) {}
+        offset_(static_cast<A>(args.slope_offset)) {}
 
   // How many elements fit, of at most kElements.
   std::int64_t room() const { return std::min<std::int64_t>(kElements, kRoom / bins_); }
@@ -34,9 +34,9 @@ class SplineBlock {
     exponentials(args_.widths, at, count, width_weights, width_slopes);
     exponentials(args_.heights, at, count, height_weights, height_slopes);
     const T* derivatives = static_cast<const T*>(args_.derivatives) + at * (bins_ - 1);
+    locate(count);
     for (std::int64_t k = 0; k < count; ++k) {
-      locate(k);
-      const int bin = index[k];
+      const std::int64_t bin = index[k];
       const T* raw = derivatives + k * (bins_ - 1);
       left_raw_[k] = bin > 0 ? load(raw[bin - 1]) : A(0);
       right_raw_[k] = bin + 1 < bins_ ? load(raw[bin]) : A(0);
@@ -64,9 +64,9 @@ class SplineBlock {
 
   static constexpr std::int64_t kRoom = kMaxSplineBins;
   alignas(64) double in[kElements];
-  int index[kElements];
-  double width_sum[kElements], width_below[kElements];
-  double height_sum[kElements], height_below[kElements];
+  alignas(64) std::int64_t index[kElements];
+  alignas(64) double width_sum[kElements], width_below[kElements];
+  alignas(64) double height_sum[kElements], height_below[kElements];
   alignas(64) A width_weights[kRoom], width_slopes[kRoom];
   alignas(64) A height_weights[kRoom], height_slopes[kRoom];
   alignas(64) A slope0_by_raw[kElements], slope1_by_raw[kElements];
@@ -78,7 +78,7 @@ class SplineBlock {
     const std::int64_t total = count * bins_;
     if (limit_.exists) {
       for (std::int64_t k = 0; k < total; ++k) {
-        const Activated<A> bounded = limit_(load(source[k]));
+        const Activated<A> bounded = limit_.within(load(source[k]));
         slope[k] = bounded.slope;
         weights[k] = exp_negative(bounded.value - limit_.bound);
       }
@@ -93,38 +93,46 @@ class SplineBlock {
     for (std::int64_t k = 0; k < total; ++k) weights[k] = exp_negative(weights[k]);
   }
 
-  void locate(std::int64_t k) {
-    const A* w = width_weights + k * bins_;
-    const A* h = height_weights + k * bins_;
-    double w_sum = 0.0, h_sum = 0.0;
+  // Sums of the weights below each knot, knot by knot so that elements are the vector's lanes.
+  void sum_weights(const A* weights, std::int64_t count, double* below, double* sum) const {
+    std::fill_n(below, count, 0.0);
     for (int j = 0; j < bins_; ++j) {
-      w_sum += static_cast<double>(w[j]);
-      h_sum += static_cast<double>(h[j]);
+      double* next = j + 1 < bins_ ? below + (j + 1) * count : sum;
+      for (std::int64_t k = 0; k < count; ++k)
+        next[k] = below[j * count + k] + static_cast<double>(weights[k * bins_ + j]);
     }
-    const SplineAxis across(args_.tail_bound, args_.min_width, bins_, w_sum);
-    const SplineAxis up(args_.tail_bound, args_.min_height, bins_, h_sum);
-    const SplineAxis& searched = args_.inverse ? up : across;
-    const A* weights = args_.inverse ? h : w;
-    double below = 0.0;
-    int bin = 0;
+  }
+
+  void locate(std::int64_t count) {
+    sum_weights(width_weights, count, width_knots_, width_sum);
+    sum_weights(height_weights, count, height_knots_, height_sum);
+    const double* below = args_.inverse ? height_knots_ : width_knots_;
+    const double* sum = args_.inverse ? height_sum : width_sum;
+    const double share = args_.inverse ? args_.min_height : args_.min_width;
+    std::fill_n(index, count, 0);
+    for (std::int64_t k = 0; k < count; ++k)
+      scale_[k] = SplineAxis(args_.tail_bound, share, bins_, sum[k]).scale;
     for (int j = 1; j < bins_; ++j) {
-      below += static_cast<double>(weights[j - 1]);
-      bin += in[k] >= searched.knot(j, below) ? 1 : 0;
+      const double start = SplineAxis(args_.tail_bound, share, bins_, 1.0).start(j);
+      for (std::int64_t k = 0; k < count; ++k)
+        index[k] += in[k] >= scale_[k] * below[j * count + k] + start ? 1 : 0;
     }
-    double w_below = 0.0, h_below = 0.0;
-    for (int j = 0; j < bin; ++j) {
-      w_below += static_cast<double>(w[j]);
-      h_below += static_cast<double>(h[j]);
+    measure(width_knots_, width_weights, width_sum, args_.min_width, count, width_below, left_,
+            width_);
+    measure(height_knots_, height_weights, height_sum, args_.min_height, count, height_below,
+            bottom_, height_);
+  }
+
+  void measure(const double* knots, const A* weights, const double* sum, double share,
+               std::int64_t count, double* below, double* start, double* length) const {
+    for (std::int64_t k = 0; k < count; ++k) {
+      const int bin = static_cast<int>(index[k]);
+      const SplineAxis axis(args_.tail_bound, share, bins_, sum[k]);
+      below[k] = knots[bin * count + k];
+      start[k] = axis.knot(bin, below[k]);
+      const double above = below[k] + static_cast<double>(weights[k * bins_ + bin]);
+      length[k] = axis.knot(bin + 1, above) - start[k];
     }
-    index[k] = bin;
-    width_sum[k] = w_sum;
-    height_sum[k] = h_sum;
-    width_below[k] = w_below;
-    height_below[k] = h_below;
-    left_[k] = across.knot(bin, w_below);
-    width_[k] = across.knot(bin + 1, w_below + static_cast<double>(w[bin])) - left_[k];
-    bottom_[k] = up.knot(bin, h_below);
-    height_[k] = up.knot(bin + 1, h_below + static_cast<double>(h[bin])) - bottom_[k];
   }
 
   void slopes(const A* raw, std::int64_t count, A* slope, A* by_raw) const {
@@ -141,16 +149,11 @@ class SplineBlock {
   const int bins_;
   const RawBound<A> limit_;
   const A offset_;
+  alignas(64) double width_knots_[kRoom], height_knots_[kRoom], scale_[kElements];
   alignas(64) A left_raw_[kElements], right_raw_[kElements];
   alignas(64) A slope0_[kElements], slope1_[kElements];
   alignas(64) double left_[kElements], width_[kElements], bottom_[kElements], height_[kElements];
 };
-
-// log of a slope; what is no positive number is NaN.
-GENCORE_HD float log_slope(float slope) {
-  return is_finite(slope) ? log_positive(slope) : slope - slope;
-}
-GENCORE_HD double log_slope(double slope) { return log(slope); }
 
 template <class T>
 void spline_range(const SplineTransform& args, std::int64_t begin, std::int64_t end) {
@@ -236,7 +239,7 @@ void spline_backward_range(const SplineBackward& args, std::int64_t begin, std::
     for (std::int64_t k = 0; k < count; ++k) {
       const SplineAdjoint& g = adjoints[k];
       const std::int64_t e = at + k, first = k * bins;
-      const int bin = block.index[k];
+      const int bin = static_cast<int>(block.index[k]);
       write_logit_grads(widths_grad + e * bins, block.width_weights + first,
                         block.width_slopes + first, bins, bin, g.left, g.width, block.width_sum[k],
                         block.width_below[k], width_reach);

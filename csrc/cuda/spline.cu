@@ -8,98 +8,115 @@
 namespace gencore::cuda {
 namespace {
 
-// The logits of one element on one axis.
+// The weights of one element's bins on one axis: exponentials of bounded logits.
 template <class T>
-struct Logits {
+struct Weights {
   using A = accumulate_t<T>;
   const T* raw;
   RawBound<A> limit;
   A largest;
-  double sum;
+  int bins;
 
-  __device__ Logits(const void* all, std::int64_t element, const SplineArguments& args)
-      : raw(static_cast<const T*>(all) + element * args.bins), limit(args.bound), sum(0.0) {
-    const int bins = static_cast<int>(args.bins);
-    largest = limit.bound;
-    if (!limit.exists) {
-      largest = load(raw[0]);
-      for (int j = 1; j < bins; ++j) {
-        const A logit = load(raw[j]);
-        largest = largest < logit ? logit : largest;
-      }
+  __device__ Weights(const void* all, std::int64_t element, const SplineArguments& args)
+      : raw(static_cast<const T*>(all) + element * args.bins),
+        limit(args.bound),
+        largest(limit.bound),
+        bins(static_cast<int>(args.bins)) {
+    if (limit.exists) return;
+    largest = load(raw[0]);
+#pragma unroll 1
+    for (int j = 1; j < bins; ++j) {
+      const A logit = load(raw[j]);
+      largest = largest < logit ? logit : largest;
     }
-    for (int j = 0; j < bins; ++j) sum += static_cast<double>(weight(j));
   }
 
-  __device__ __forceinline__ A weight(int j) const {
-    return exp_negative(limit(load(raw[j])).value - largest);
+  __device__ __forceinline__ Activated<A> operator()(int j) const {
+    const Activated<A> bounded = limit(load(raw[j]));
+    return {exp_negative(bounded.value - largest), bounded.slope};
   }
 };
+
+// A bin's place on one axis, with the weights below it, its own and all.
+struct Side {
+  double below, own, sum, start, length;
+};
+
+template <class T>
+__device__ __forceinline__ Side side_of(const Weights<T>& weights, int bin, double tail_bound,
+                                        double smallest) {
+  Side side{0.0, 0.0, 0.0, 0.0, 0.0};
+#pragma unroll 1
+  for (int j = 0; j < weights.bins; ++j) {
+    const double weight = static_cast<double>(weights(j).value);
+    if (j == bin) {
+      side.below = side.sum;
+      side.own = weight;
+    }
+    side.sum += weight;
+  }
+  const SplineAxis axis(tail_bound, smallest, weights.bins, side.sum);
+  side.start = axis.knot(bin, side.below);
+  side.length = axis.knot(bin + 1, side.below + side.own) - side.start;
+  return side;
+}
+
+// The bin that `in` lies in.
+template <class T>
+__device__ __forceinline__ int search(const Weights<T>& weights, double in, double tail_bound,
+                                      double smallest) {
+  double sum = 0.0, below = 0.0;
+#pragma unroll 1
+  for (int j = 0; j < weights.bins; ++j) sum += static_cast<double>(weights(j).value);
+  const SplineAxis axis(tail_bound, smallest, weights.bins, sum);
+  int bin = 0;
+#pragma unroll 1
+  for (; bin + 1 < weights.bins; ++bin) {
+    below += static_cast<double>(weights(bin).value);
+    if (!(in >= axis.knot(bin + 1, below))) break;
+  }
+  return bin;
+}
 
 // Where an element lies, with what its gradients need.
 template <class T>
 struct Located {
   using A = accumulate_t<T>;
-  Logits<T> widths, heights;
   int index;
-  double width_below, height_below;
-  SplineBin bin;
-  A slope0_by_raw, slope1_by_raw;
+  Side across, up;
+  A slope0, slope1, slope0_by_raw, slope1_by_raw;
 
-  __device__ Located(const SplineArguments& args, std::int64_t element, double in)
-      : widths(args.widths, element, args), heights(args.heights, element, args) {
+  __device__ Located(const SplineArguments& args, std::int64_t element, double in) {
     const int bins = static_cast<int>(args.bins);
-    const SplineAxis across(args.tail_bound, args.min_width, bins, widths.sum);
-    const SplineAxis up(args.tail_bound, args.min_height, bins, heights.sum);
-    if (args.inverse)
-      search(up, heights, in, bins, height_below, bin.bottom, bin.height);
-    else
-      search(across, widths, in, bins, width_below, bin.left, bin.width);
-    if (args.inverse)
-      measure(across, widths, width_below, bin.left, bin.width);
-    else
-      measure(up, heights, height_below, bin.bottom, bin.height);
+    const Weights<T> searched(args.inverse ? args.heights : args.widths, element, args);
+    index = search(searched, in, args.tail_bound, args.inverse ? args.min_height : args.min_width);
+    const Weights<T> widths(args.widths, element, args);
+    across = side_of(widths, index, args.tail_bound, args.min_width);
+    const Weights<T> heights(args.heights, element, args);
+    up = side_of(heights, index, args.tail_bound, args.min_height);
     const T* raw = static_cast<const T*>(args.derivatives) + element * (bins - 1);
-    const A offset = static_cast<A>(slope_offset(args.min_derivative));
-    const A smallest = static_cast<A>(args.min_derivative);
-    bin.slope0 = bin.slope1 = 1.0;
+    slope0 = slope1 = A(1);
     slope0_by_raw = slope1_by_raw = A(0);
-    if (index > 0) bin.slope0 = slope(load(raw[index - 1]), offset, smallest, slope0_by_raw);
-    if (index + 1 < bins) bin.slope1 = slope(load(raw[index]), offset, smallest, slope1_by_raw);
+    if (index > 0) slope0 = slope(args, load(raw[index - 1]), slope0_by_raw);
+    if (index + 1 < bins) slope1 = slope(args, load(raw[index]), slope1_by_raw);
+  }
+
+  __device__ __forceinline__ SplineBin bin() const {
+    return {across.start,
+            across.length,
+            up.start,
+            up.length,
+            static_cast<double>(slope0),
+            static_cast<double>(slope1)};
   }
 
  private:
-  __device__ __forceinline__ void search(const SplineAxis& axis, const Logits<T>& logits, double in,
-                                         int bins, double& below, double& start, double& length) {
-    double running = 0.0, at = axis.knot(0, 0.0);
-    for (int j = 0;; ++j) {
-      const double after = running + static_cast<double>(logits.weight(j));
-      const double next = axis.knot(j + 1, after);
-      if (j + 1 == bins || !(in >= next)) {
-        index = j;
-        below = running;
-        start = at;
-        length = next - at;
-        return;
-      }
-      running = after;
-      at = next;
-    }
-  }
-
-  __device__ __forceinline__ void measure(const SplineAxis& axis, const Logits<T>& logits,
-                                          double& below, double& start, double& length) {
-    below = 0.0;
-    for (int j = 0; j < index; ++j) below += static_cast<double>(logits.weight(j));
-    start = axis.knot(index, below);
-    length = axis.knot(index + 1, below + static_cast<double>(logits.weight(index))) - start;
-  }
-
-  __device__ __forceinline__ double slope(A raw, A offset, A smallest, A& by_raw) const {
-    const Activated<A> bounded = widths.limit(raw);
-    const Activated<A> at_knot = knot_slope(bounded.value, offset, smallest);
+  __device__ static __forceinline__ A slope(const SplineArguments& args, A raw, A& by_raw) {
+    const Activated<A> bounded = RawBound<A>(args.bound)(raw);
+    const Activated<A> at_knot = knot_slope(bounded.value, static_cast<A>(args.slope_offset),
+                                            static_cast<A>(args.min_derivative));
     by_raw = at_knot.slope * bounded.slope;
-    return static_cast<double>(at_knot.value);
+    return at_knot.value;
   }
 };
 
@@ -122,11 +139,11 @@ struct TransformBody {
         const double in = static_cast<double>(load(x[e]));
         SplineValue out{in, 1.0};
         if (is_inside(in, args.tail_bound)) {
-          const Located<T> at(args, e, in);
-          out = args.inverse ? spline_inverse(at.bin, in) : spline_forward(at.bin, in);
+          const SplineBin bin = Located<T>(args, e, in).bin();
+          out = args.inverse ? spline_inverse(bin, in) : spline_forward(bin, in);
         }
         y[e] = store<T>(static_cast<A>(out.value));
-        sum += static_cast<double>(log(static_cast<A>(out.slope)));
+        sum += static_cast<double>(log_slope(static_cast<A>(out.slope)));
       }
     });
     sum = chain_sum(place, sum);
@@ -135,39 +152,40 @@ struct TransformBody {
   }
 };
 
+// The gradient of an axis' raw logits: of the shares before the bin, of the bin's own, and through
+// the softmax and the bound.
 template <class T>
-__device__ __forceinline__ void write_logit_grads(T* grads, const Logits<T>& logits, int bins,
-                                                  int bin, double by_start, double by_length,
-                                                  double below, double reach) {
+__device__ __forceinline__ void write_logit_grads(T* grads, const Weights<T>& weights, int bin,
+                                                  const Side& side, double by_start,
+                                                  double by_length, double reach) {
   using A = accumulate_t<T>;
-  const double inverse_sum = 1.0 / logits.sum;
-  const double own_weight = static_cast<double>(logits.weight(bin));
-  const double mean = (by_start * below + by_length * own_weight) * inverse_sum;
-  const double scale = reach * inverse_sum;
+  const double scale = reach / side.sum;
+  const double mean = (by_start * side.below + by_length * side.own) / side.sum;
 #pragma unroll 1
-  for (int j = 0; j < bins; ++j) {
+  for (int j = 0; j < weights.bins; ++j) {
     const double own = j < bin ? by_start : (j == bin ? by_length : 0.0);
-    const Activated<A> bounded = logits.limit(load(logits.raw[j]));
-    const double weight = static_cast<double>(exp_negative(bounded.value - logits.largest));
-    grads[j] = store<T>(static_cast<A>(scale * weight * (own - mean)) * bounded.slope);
+    const Activated<A> weight = weights(j);
+    const double grad = scale * static_cast<double>(weight.value) * (own - mean);
+    grads[j] = store<T>(static_cast<A>(grad) * weight.slope);
   }
 }
 
 template <class T>
 struct BackwardBody {
   SplineBackward args;
-  __device__ void operator()(const Span& span) const {
+  __device__ void operator()(const Place& place, const ChainShape& shape) const {
+    for_each_span(place, shape, [&](const Span& span) {
 #pragma unroll 1
-    for (int k = span.begin; k < span.end; ++k) element(span.at + k);
+      for (int k = span.begin; k < span.end; ++k) element(span.at + k, place.chain);
+    });
   }
 
-  __device__ void element(std::int64_t e) const {
+  __device__ __forceinline__ void element(std::int64_t e, std::int64_t chain) const {
     using A = accumulate_t<T>;
     const int bins = static_cast<int>(args.bins);
     const double in = static_cast<double>(load(static_cast<const T*>(args.x)[e]));
     const double u = static_cast<double>(load(static_cast<const T*>(args.y_grad)[e]));
-    const double v =
-        static_cast<double>(static_cast<const A*>(args.log_det_grad)[e / args.chain_size]);
+    const double v = static_cast<double>(static_cast<const A*>(args.log_det_grad)[chain]);
     T* x_grad = static_cast<T*>(args.x_grad) + e;
     T* widths_grad = static_cast<T*>(args.widths_grad) + e * bins;
     T* heights_grad = static_cast<T*>(args.heights_grad) + e * bins;
@@ -179,14 +197,14 @@ struct BackwardBody {
       return;
     }
     const Located<T> at(args, e, in);
-    const SplineAdjoint g =
-        args.inverse ? spline_inverse_adjoint(at.bin, in, u, v) : spline_adjoint(at.bin, in, u, v);
+    const SplineAdjoint g = args.inverse ? spline_inverse_adjoint(at.bin(), in, u, v)
+                                         : spline_adjoint(at.bin(), in, u, v);
     *x_grad = store<T>(static_cast<A>(g.x));
     const double reach = 2.0 * args.tail_bound;
-    write_logit_grads(widths_grad, at.widths, bins, at.index, g.left, g.width, at.width_below,
-                      reach * (1.0 - bins * args.min_width));
-    write_logit_grads(heights_grad, at.heights, bins, at.index, g.bottom, g.height, at.height_below,
-                      reach * (1.0 - bins * args.min_height));
+    write_logit_grads(widths_grad, Weights<T>(args.widths, e, args), at.index, at.across, g.left,
+                      g.width, reach * (1.0 - bins * args.min_width));
+    write_logit_grads(heights_grad, Weights<T>(args.heights, e, args), at.index, at.up, g.bottom,
+                      g.height, reach * (1.0 - bins * args.min_height));
     if (at.index > 0)
       slopes_grad[at.index - 1] = store<T>(static_cast<A>(g.slope0) * at.slope0_by_raw);
     if (at.index + 1 < bins)
@@ -206,7 +224,7 @@ void spline(const SplineTransform& args, void* stream) {
 void spline_backward(const SplineBackward& args, void* stream) {
   by_dtype(args.dtype, [&](auto type) {
     using T = decltype(type);
-    launch_elementwise<T>(BackwardBody<T>{args}, args.numel, 0, {}, stream);
+    launch_chainwise<T>(BackwardBody<T>{args}, args.chains, args.chain_size, 0, {}, stream);
   });
 }
 

@@ -10,6 +10,7 @@
 
 #include "activation.h"
 #include "macros.h"
+#include "storage.h"
 
 namespace gencore {
 inline namespace GENCORE_LEVEL {
@@ -26,10 +27,13 @@ struct RawBound {
         bound(static_cast<A>(limit)),
         inverse(static_cast<A>(1.0 / limit)) {}
 
-  GENCORE_HD Activated<A> operator()(A raw) const {
-    if (!exists) return {raw, A(1)};
+  // Where a bound exists.
+  GENCORE_HD Activated<A> within(A raw) const {
     const Activated<A> t = activate<Activation::kTanh>(raw * inverse, A(0));
     return {bound * t.value, t.slope};
+  }
+  GENCORE_HD Activated<A> operator()(A raw) const {
+    return exists ? within(raw) : Activated<A>{raw, A(1)};
   }
 };
 
@@ -47,16 +51,14 @@ struct SplineAxis {
         scale(2.0 * bound * (1.0 - count * min_share) / sum),
         bins(count) {}
 
+  // Where bin j begins if it and those below have the smallest width.
+  GENCORE_HD double start(int j) const { return step * j - tail_bound; }
+
   // Knot j, where `below` is the sum of the exponentials before it. The last one is exact too.
   GENCORE_HD double knot(int j, double below) const {
-    return j == bins ? tail_bound : scale * below + (step * j - tail_bound);
+    return j == bins ? tail_bound : scale * below + start(j);
   }
 };
-
-// The offset of the softplus that makes the slope of a raw derivative of zero one.
-GENCORE_HD double slope_offset(double min_derivative) {
-  return log(exp(1.0 - min_derivative) - 1.0);
-}
 
 // The slope at an inner knot, and its derivative by the bounded raw parameter.
 template <class A>
@@ -109,6 +111,12 @@ GENCORE_HD SplineValue spline_inverse(const SplineBin& bin, double y) {
   xi = xi < 0.0 ? 0.0 : (xi > 1.0 ? 1.0 : xi);
   return {bin.left + bin.width * xi, spline_slope(bin, xi)};
 }
+
+// log of a slope; what is no positive number is NaN.
+GENCORE_HD float log_slope(float slope) {
+  return is_finite(slope) ? log_positive(slope) : slope - slope;
+}
+GENCORE_HD double log_slope(double slope) { return log(slope); }
 
 // What u y + v log(dy/dx) changes by, per change of x and of the bin.
 struct SplineAdjoint {

@@ -73,6 +73,7 @@ struct Operands {
     args.min_width = s.min_width;
     args.min_height = s.min_height;
     args.min_derivative = s.min_derivative;
+    args.slope_offset = std::log(std::exp(1.0 - s.min_derivative) - 1.0);
     args.x = x.const_data_ptr();
     args.widths = widths.const_data_ptr();
     args.heights = heights.const_data_ptr();

@@ -24,6 +24,7 @@ struct SplineArguments {
   double min_width;
   double min_height;
   double min_derivative;
+  double slope_offset;  // of the softplus, so that the slope of a raw derivative of zero is one
   const void* x;
   const void* widths;
   const void* heights;
