@@ -26,6 +26,9 @@
   "Tensor grad, Tensor? noise, Tensor? key, Tensor? step_sizes, Tensor? frictions, " \
   "Tensor? inverse_masses, Tensor? noise_scales, float step_size, float friction, "  \
   "float inverse_mass, float noise_scale, int first_element"
+#define GENCORE_SPLINE                                                              \
+  "Tensor x, Tensor widths, Tensor heights, Tensor derivatives, float tail_bound, " \
+  "float bound, float min_width, float min_height, float min_derivative, bool inverse"
 #define GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS                                     \
   "Tensor grad, Tensor metric, Tensor? correction, Tensor? noise, Tensor? key, " \
   "Tensor? step_sizes, float step_size, int first_element"
@@ -126,6 +129,10 @@ STABLE_TORCH_LIBRARY(gencore, m) {
       "affine_coupling_backward_from_output(Tensor y, Tensor raw_scale, Tensor? shift, "
       "Tensor grad_y, Tensor grad_log_det, " GENCORE_COUPLING_SETTINGS
       ", bool needs_shift) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("rational_quadratic_spline(" GENCORE_SPLINE ") -> (Tensor, Tensor)");
+  m.def("rational_quadratic_spline.no_autograd(" GENCORE_SPLINE ") -> (Tensor, Tensor)");
+  m.def("rational_quadratic_spline_backward(Tensor y_grad, Tensor log_det_grad, " GENCORE_SPLINE
+        ") -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("philox_normal(Tensor key, int[] size, ScalarType dtype, int first_element) -> Tensor");
   m.def("philox_words(Tensor key, int[] size, int first_element) -> Tensor");
   for (const char* overload : {"", ".no_autograd"}) {

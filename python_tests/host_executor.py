@@ -30,6 +30,7 @@ KERNELS = (
     "cuda/philox.cu",
     "cuda/replica_exchange.cu",
     "cuda/squeeze.cu",
+    "cuda/spline.cu",
     "cuda/stochastic_gradient.cu",
     "testing/test_kernels.cu",
 )

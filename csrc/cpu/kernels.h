@@ -7,6 +7,7 @@
 #include "../ops/arguments.h"
 #include "../ops/made_arguments.h"
 #include "../ops/flow_pointwise_arguments.h"
+#include "../ops/spline_arguments.h"
 
 namespace gencore::cpu {
 
@@ -33,6 +34,8 @@ struct KernelTable {
                                    std::int64_t end);
   void (*affine_coupling_double_backward)(const AffineCouplingDoubleBackward&, std::int64_t begin,
                                           std::int64_t end);
+  void (*spline)(const SplineTransform&, std::int64_t begin, std::int64_t end);
+  void (*spline_backward)(const SplineBackward&, std::int64_t begin, std::int64_t end);
   void (*philox_fill)(const PhiloxFill&, std::int64_t begin, std::int64_t end);
   void (*actnorm_scales)(const ActnormScales&, std::int64_t begin, std::int64_t end);
   void (*actnorm)(const Actnorm&, std::int64_t begin, std::int64_t end);

@@ -13,6 +13,7 @@
 #include "philox_kernel.h"
 #include "replica_exchange_kernel.h"
 #include "squeeze_kernel.h"
+#include "spline_kernel.h"
 #include "stochastic_gradient_kernel.h"
 
 namespace gencore {
@@ -94,6 +95,14 @@ struct CouplingDoubleBackward {
   static constexpr auto run = affine_coupling_double_backward_range<T>;
 };
 template <class T>
+struct Spline {
+  static constexpr auto run = spline_range<T>;
+};
+template <class T>
+struct SplineGrads {
+  static constexpr auto run = spline_backward_range<T>;
+};
+template <class T>
 struct Normal {
   static constexpr auto run = philox_normal_range<T>;
 };
@@ -153,6 +162,8 @@ const cpu::KernelTable kernel_table = {
     .affine_coupling_backward = by_dtype<CouplingBackward, AffineCouplingBackward>,
     .affine_coupling_double_backward =
         by_dtype<CouplingDoubleBackward, AffineCouplingDoubleBackward>,
+    .spline = by_dtype<Spline, SplineTransform>,
+    .spline_backward = by_dtype<SplineGrads, SplineBackward>,
     .philox_fill = philox_fill,
     .actnorm_scales = by_dtype<Scales, ActnormScales>,
     .actnorm = by_dtype<ActnormMap, Actnorm>,

@@ -7,6 +7,7 @@
 #include "../ops/arguments.h"
 #include "../ops/made_arguments.h"
 #include "../ops/flow_pointwise_arguments.h"
+#include "../ops/spline_arguments.h"
 
 namespace gencore::cuda {
 
@@ -27,6 +28,8 @@ void affine_coupling(const AffineCoupling& args, void* stream);
 void affine_coupling_backward(const AffineCouplingBackward& args, void* stream);
 void affine_coupling_double_backward(const AffineCouplingDoubleBackward& args, void* stream);
 void piece_sums(const PieceSums& args, void* stream);
+void spline(const SplineTransform& args, void* stream);
+void spline_backward(const SplineBackward& args, void* stream);
 void philox_fill(const PhiloxFill& args, void* stream);
 void actnorm_scales(const ActnormScales& args, void* stream);
 void actnorm(const Actnorm& args, void* stream);

@@ -9,7 +9,10 @@ from gencore.models.glow import CouplingKind, Glow
 from gencore.models.iaf import IAF
 from gencore.models.maf import MAF
 from gencore.models.nice import NICE
+from gencore.models.planar_flow import ExplicitDirection, PlanarFlow
+from gencore.models.radial_flow import RadialFlow
 from gencore.models.real_nvp import RealNVP
+from gencore.models.residual_flow import EulerSteps, LipschitzEnergy, ResidualFlow
 from gencore.models.short_run_ebm import (
     DivergenceError,
     ShortRunEBM,
@@ -17,6 +20,7 @@ from gencore.models.short_run_ebm import (
     check_divergence,
     contrastive_loss,
 )
+from gencore.models.spline_flow import SplineFlow
 
 __all__ = [
     "IAF",
@@ -28,16 +32,23 @@ __all__ = [
     "CouplingFlow",
     "CouplingKind",
     "DivergenceError",
+    "EulerSteps",
+    "ExplicitDirection",
     "Flow",
     "FlowDistribution",
     "FlowEBM",
     "FlowObjective",
     "FlowPosterior",
     "Glow",
+    "LipschitzEnergy",
+    "PlanarFlow",
     "PosteriorSample",
+    "RadialFlow",
     "RealNVP",
+    "ResidualFlow",
     "ShortRunEBM",
     "ShortRunLoss",
+    "SplineFlow",
     "check_divergence",
     "contrastive_loss",
 ]

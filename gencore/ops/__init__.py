@@ -27,6 +27,7 @@ from gencore.ops.random import philox_normal, philox_words, random_key, split_ke
 from gencore.ops.replica_exchange import replica_swap_
 from gencore.ops.riemannian_langevin import riemannian_langevin_step, riemannian_langevin_step_
 from gencore.ops.sghmc import sghmc_step, sghmc_step_
+from gencore.ops.spline import rational_quadratic_spline
 from gencore.ops.squeeze import squeeze2d, unsqueeze2d
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "philox_words",
     "quantize",
     "random_key",
+    "rational_quadratic_spline",
     "replica_swap_",
     "riemannian_langevin_step",
     "riemannian_langevin_step_",

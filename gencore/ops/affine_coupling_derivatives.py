@@ -92,8 +92,12 @@ def _second_exists(
 ) -> tuple[bool, ...]:
     """Which results of the double backward do not vanish whatever the operands are."""
     curved = tangents[1] is not None and saved[0] is not None
-    return saved[0] is not None, saved[1] is not None, curved, True, (
-        curved and settings.subtracts_shift and not settings.joint
+    return (
+        saved[0] is not None,
+        saved[1] is not None,
+        curved,
+        True,
+        (curved and settings.subtracts_shift and not settings.joint),
     )
 
 
@@ -207,7 +211,10 @@ def _(*arguments: Any) -> tuple[Tensor, ...]:
     return (
         _wanted(x, exists[0]),
         _row_entries(x),
-        *(_wanted(t, there) for t, there in zip((x, raw_scale, raw_scale), exists[2:], strict=True)),
+        *(
+            _wanted(t, there)
+            for t, there in zip((x, raw_scale, raw_scale), exists[2:], strict=True)
+        ),
     )
 
 

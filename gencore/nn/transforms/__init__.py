@@ -8,7 +8,10 @@ from gencore.nn.transforms.coupling import AffineCoupling
 from gencore.nn.transforms.dequantization import UniformDequantization, VariationalDequantization
 from gencore.nn.transforms.multiscale import MultiScale
 from gencore.nn.transforms.permutation import Permutation
+from gencore.nn.transforms.planar import Planar
+from gencore.nn.transforms.radial import Radial
 from gencore.nn.transforms.reversible import Reversible
+from gencore.nn.transforms.spline import SplineCoupling
 from gencore.nn.transforms.squeeze import Squeeze
 
 __all__ = [
@@ -21,8 +24,11 @@ __all__ = [
     "MaskedAutoregressive",
     "MultiScale",
     "Permutation",
+    "Planar",
+    "Radial",
     "Reversible",
     "Rewound",
+    "SplineCoupling",
     "Squeeze",
     "Transform",
     "UniformDequantization",
