@@ -1,7 +1,7 @@
 // One instruction-set level's table of kernels. CMake compiles this file once per level, with
 // GENCORE_LEVEL naming it and the matching -march.
-#include "affine_coupling_kernel.h"
 #include "actnorm_kernel.h"
+#include "affine_coupling_kernel.h"
 #include "dequantize_kernel.h"
 #include "gaussian_nll_kernel.h"
 #include "kernels.h"
