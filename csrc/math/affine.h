@@ -109,7 +109,7 @@ GENCORE_HD CouplingScale<A> coupling_scale(ScaleKind kind, bool inverse, A raw, 
     const A larger = A(1) / (A(1) + e);
     const A sigmoid = raw < A(0) ? e * larger : larger;
     const A complement = raw < A(0) ? larger : e * larger;
-    const A log_sigmoid = (raw < A(0) ? raw : A(0)) - log_one_plus(e);
+    const A log_sigmoid = (raw > A(0) ? A(0) : raw) - log_one_plus(e);  // NaN is the first term's
     const A odds = raw < A(0) ? A(1) / e : e;  // e^-raw
     return {sign * log_sigmoid, inverse ? A(1) + odds : sigmoid, inverse ? -odds : complement,
             sign * complement, -sign * sigmoid * complement};

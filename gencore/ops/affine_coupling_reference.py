@@ -1,5 +1,6 @@
 """The affine coupling in pure PyTorch: the twin of its operators."""
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -94,7 +95,7 @@ def reference_coupling(
     else:
         s = bound * torch.tanh(raw / bound) if kind == BOUNDED else raw
     y = (part - t) * torch.exp(-s) if inverse else part * torch.exp(s) + t
-    log_det = s.flatten(1).sum(1)
+    log_det = s.reshape(s.shape[0], math.prod(s.shape[1:])).sum(1)
     return put(y.to(x.dtype)), -log_det if inverse else log_det
 
 
