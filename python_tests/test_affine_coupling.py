@@ -32,9 +32,7 @@ def parts(x: Tensor, mask, swap, seed: int = 1) -> tuple[Tensor, Tensor]:
     shape = list(x.shape)
     if mask == "channel":
         shape[1] = shape[1] - shape[1] // 2 if swap else shape[1] // 2
-    raw_scale, shift = (
-        randn(*shape, seed=seed + k, device=x.device).to(x.dtype) for k in range(2)
-    )
+    raw_scale, shift = (randn(*shape, seed=seed + k, device=x.device).to(x.dtype) for k in range(2))
     return raw_scale, shift
 
 
@@ -387,9 +385,7 @@ def test_rows_without_elements_have_a_log_det(device):
 
 
 def test_backward_operators_pass_opcheck():
-    x, raw_scale, shift, grad_y, a, b, c = (
-        randn(2, 3, seed=s).requires_grad_() for s in range(7)
-    )
+    x, raw_scale, shift, grad_y, a, b, c = (randn(2, 3, seed=s).requires_grad_() for s in range(7))
     h = randn(2, seed=8).requires_grad_()
     settings = (1, 2.0, True, 0, False, False)
     ops = torch.ops.gencore
@@ -425,7 +421,7 @@ def test_backward_operators_pass_opcheck():
         ({"bound": math.nan}, ValueError, "bound must be finite"),
         ({"bound": "wide"}, TypeError, "bound must be"),
         ({"mask": "rows"}, ValueError, "mask is 'rows'; expected None, 'channel', 'checkerboard'"),
-        ({"mask": "channel"}, ValueError, r"\[2, 4\], the transformed part of x has shape \[2, 2\]"),
+        ({"mask": "channel"}, ValueError, r"transformed part of x has shape \[2, 2\]"),
         ({"mask": "checkerboard"}, ValueError, r"x has shape \[2, 4\]; mask='checkerboard'"),
         ({"x": torch.ones(2), "mask": "channel"}, ValueError, r"x has shape \[2\]; mask='channel'"),
         ({"x": torch.ones(2), "shift": None}, ValueError, r"x has shape \[2\]; without a shift"),

@@ -65,9 +65,7 @@ def test_a_coupling_reads_what_it_is_given(device, case):
 @given(couplings(), st.booleans())
 def test_its_gradients_do_too(device, case, second):
     def gradients(arguments):
-        leaves = [
-            t.requires_grad_() for t in arguments.values() if isinstance(t, torch.Tensor)
-        ]
+        leaves = [t.requires_grad_() for t in arguments.values() if isinstance(t, torch.Tensor)]
         y, log_det = affine_coupling(**arguments)
         heads = (y, log_det) if log_det.requires_grad else (y,)
         ones = [torch.ones_like(head) for head in heads]

@@ -28,7 +28,7 @@ PIECE = 512  # of a row: in the operators it is larger
 
 
 class Rows(ctypes.Structure):
-    _fields_ = [("data", ctypes.c_void_p), ("stride", ctypes.c_int64)]  # noqa: RUF012
+    _fields_ = [("data", ctypes.c_void_p), ("stride", ctypes.c_int64)]
 
 
 def structure(name: str, *results: str) -> type[ctypes.Structure]:
@@ -137,13 +137,9 @@ class Coupling:
             n: t.data_ptr() if n == "grad_log_det" else Rows(t.data_ptr(), t[:1].numel())
             for n, t in tensors.items()
         }
-        args = STRUCTURES[name](
-            **self.numbers, **fields, sums=partial.data_ptr() if sums else None
-        )
+        args = STRUCTURES[name](**self.numbers, **fields, sums=partial.data_ptr() if sums else None)
         outputs = [*written.values(), *([partial] if sums else [])]
-        error = gpu.call(
-            name, ctypes.byref(args), read=list(read.values()), written=outputs
-        )
+        error = gpu.call(name, ctypes.byref(args), read=list(read.values()), written=outputs)
         assert error is None
         if not sums or not several:
             return partial
@@ -254,6 +250,6 @@ def test_a_planted_fault_is_caught(fault, tmp_path):
     gpu = Device(build(tmp_path, [("cuda/affine_coupling.cu", *FAULTS[fault])]))
     case = Coupling((2, 4, 4, 4), torch.float32, "bounded")
     x, (raw, shift), out = case.normal(), case.parts(2), case.empty()
+    operands = {"x": x, "raw": raw, "shift": shift}
     with pytest.raises(AssertionError, match=r"race|bounds|initialised"):
-        operands = {"x": x, "raw": raw, "shift": shift}
         case.run(gpu, "affine_coupling", operands, {"out": out}, sums=True)

@@ -1,9 +1,9 @@
 // Affine couplings on CUDA, a piece of a row to a part of a warp, a warp or a block. Bytes per
 // transformed element of b bytes: the map reads x, raw, shift and writes one (4b); backward reads
 // those and grad_out and writes up to three (7b; 5b where the shift's part is grad_out itself);
-// rebuilding the input adds a write (8b at most); double backward reads up to seven and writes up to
-// four (11b). An element that passes through is read and written once. The kind of scale is a branch
-// that all threads take alike: the kernels wait for memory, not for it.
+// rebuilding the input adds a write (8b at most); double backward reads up to seven and writes up
+// to four (11b). An element that passes through is read and written once. The kind of scale is a
+// branch that all threads take alike: the kernels wait for memory, not for it.
 #include "../math/affine.h"
 #include "../ops/affine_coupling_arguments.h"
 #include "chainwise.cuh"
@@ -229,8 +229,8 @@ void launch_coupling(const Arguments& args, std::initializer_list<ConstRows> ten
     bool aligned = args.begin % 4 == 0 && args.rest_begin % 4 == 0;
     const auto look_at = [&](const void* data, std::int64_t stride) {
       const auto address = reinterpret_cast<std::uintptr_t>(data);
-      aligned = aligned && (data == nullptr ||
-                            (address % alignof(Quad<T>) == 0 && (args.rows < 2 || stride % 4 == 0)));
+      aligned = aligned && (data == nullptr || (address % alignof(Quad<T>) == 0 &&
+                                                (args.rows < 2 || stride % 4 == 0)));
     };
     for (const ConstRows& rows : tensors) look_at(rows.data, rows.stride);
     for (const Rows& rows : results) look_at(rows.data, rows.stride);
