@@ -21,7 +21,7 @@ def cases(device: torch.device, quick: bool) -> Iterator[Case]:
 
 
 def _size(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))
+    return " x ".join(map(str, shape))
 
 
 def _scaled(x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:

@@ -117,7 +117,8 @@ STABLE_TORCH_LIBRARY(gencore, m) {
            "(Tensor x, Tensor? raw_scale, Tensor? shift, " GENCORE_COUPLING_SETTINGS
            ") -> (Tensor, Tensor)")
               .c_str());
-    m.def(("affine_coupling_backward" + name + "(" GENCORE_COUPLING_BACKWARD
+    m.def(("affine_coupling_backward" + name +
+           "(" GENCORE_COUPLING_BACKWARD
            ", bool needs_x, bool needs_raw_scale, bool needs_shift) -> (Tensor, Tensor, Tensor)")
               .c_str());
   }

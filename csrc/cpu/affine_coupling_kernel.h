@@ -1,8 +1,8 @@
 // Affine couplings over pieces of rows. Bytes per transformed element of b bytes: the map reads x,
 // raw, shift and writes one (4b); backward reads those and grad_out and writes up to three (7b; 5b
-// where the shift's part is grad_out itself); rebuilding the input adds a write (8b at most); double
-// backward reads up to seven and writes up to four (11b). An element that passes through is read and
-// written once.
+// where the shift's part is grad_out itself); rebuilding the input adds a write (8b at most);
+// double backward reads up to seven and writes up to four (11b). An element that passes through is
+// read and written once.
 #pragma once
 
 #include <algorithm>
@@ -44,8 +44,8 @@ class BlocksIn {
   alignas(64) A buffer_[kCouplingBlock];
 };
 
-// The same for a result: fill the block that at() returns, then write() it. A block of a result that
-// is not wanted goes nowhere.
+// The same for a result: fill the block that at() returns, then write() it. A block of a result
+// that is not wanted goes nowhere.
 template <class T>
 class BlocksOut {
  public:
@@ -175,8 +175,7 @@ struct CouplingLoops {
 #pragma GCC ivdep
     for (std::int64_t k = 0; k < count; ++k) {
       const auto scale = coupling_scale<A>(kind, inverse, p.raw[k], bound, inverse_bound);
-      const auto grads =
-          coupling_grads(kind, inverse, scale, p.x[k], p.shift[k], p.g[k], p.h);
+      const auto grads = coupling_grads(kind, inverse, scale, p.x[k], p.shift[k], p.g[k], p.h);
       p.x_grad[k] = grads.x;
       p.raw_grad[k] = grads.raw;
       p.shift_grad[k] = grads.shift;
@@ -295,11 +294,10 @@ void affine_coupling_backward_range(const AffineCouplingBackward& args, std::int
       args, begin, end,
       [&](std::int64_t row, std::int64_t at, std::int64_t count, A*) {
         const std::int64_t whole = args.begin + at;
-        const BackwardBlock<A> block{x.at(row, whole, count),  raw.at(row, at, count),
-                                     shift.at(row, at, count), g.at(row, whole, count),
-                                     h == nullptr ? A(0) : h[row], x_grad.at(row, whole),
-                                     raw_grad.at(row, at),     shift_grad.at(row, at),
-                                     x_out.at(row, whole)};
+        const BackwardBlock<A> block{
+            x.at(row, whole, count), raw.at(row, at, count),       shift.at(row, at, count),
+            g.at(row, whole, count), h == nullptr ? A(0) : h[row], x_grad.at(row, whole),
+            raw_grad.at(row, at),    shift_grad.at(row, at),       x_out.at(row, whole)};
         loop(block, bound, inverse_bound, count);
         if (board) {
           board.move_to(at, count);
@@ -335,12 +333,19 @@ void affine_coupling_double_backward_range(const AffineCouplingDoubleBackward& a
       args, begin, end,
       [&](std::int64_t row, std::int64_t at, std::int64_t count, A* terms) {
         const std::int64_t whole = args.begin + at;
-        const DoubleBackwardBlock<A> block{
-            x.at(row, whole, count), raw.at(row, at, count),   shift.at(row, at, count),
-            g.at(row, whole, count), a.at(row, whole, count),  b.at(row, at, count),
-            c.at(row, at, count),    h == nullptr ? A(0) : h[row], g_grad.at(row, whole),
-            x_grad.at(row, whole),   raw_grad.at(row, at),     shift_grad.at(row, at),
-            terms};
+        const DoubleBackwardBlock<A> block{x.at(row, whole, count),
+                                           raw.at(row, at, count),
+                                           shift.at(row, at, count),
+                                           g.at(row, whole, count),
+                                           a.at(row, whole, count),
+                                           b.at(row, at, count),
+                                           c.at(row, at, count),
+                                           h == nullptr ? A(0) : h[row],
+                                           g_grad.at(row, whole),
+                                           x_grad.at(row, whole),
+                                           raw_grad.at(row, at),
+                                           shift_grad.at(row, at),
+                                           terms};
         loop(block, bound, inverse_bound, count);
         if (board) {
           board.move_to(at, count);

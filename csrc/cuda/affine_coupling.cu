@@ -1,9 +1,9 @@
 // Affine couplings on CUDA, a piece of a row to a part of a warp, a warp or a block. Bytes per
 // transformed element of b bytes: the map reads x, raw, shift and writes one (4b); backward reads
 // those and grad_out and writes up to three (7b; 5b where the shift's part is grad_out itself);
-// rebuilding the input adds a write (8b at most); double backward reads up to seven and writes up to
-// four (11b). An element that passes through is read and written once. The kind of scale is a branch
-// that all threads take alike: the kernels wait for memory, not for it.
+// rebuilding the input adds a write (8b at most); double backward reads up to seven and writes up
+// to four (11b). An element that passes through is read and written once. The kind of scale is a
+// branch that all threads take alike: the kernels wait for memory, not for it.
 #include "../math/affine.h"
 #include "../ops/affine_coupling_arguments.h"
 #include "chainwise.cuh"
@@ -110,7 +110,7 @@ struct CouplingBody {
     const A bound = static_cast<A>(args.bound), inverse_bound = static_cast<A>(1.0 / args.bound);
     double sum = 0.0;
     for_each_group(place, args, args.size, aligned, [&](std::int64_t row, const Span& span) {
-      A x[4], raw[4], shift[4], out[4];
+      A x[4], raw[4], shift[4], out[4], terms = 0;
       bool moved[4] = {true, true, true, true};
       read_row<T>(args.x, row, shifted(span, args.begin), x);
       read_row<T>(args.raw, row, span, raw);
@@ -120,8 +120,9 @@ struct CouplingBody {
       for (int k = 0; k < 4; ++k) {
         const auto scale = coupling_scale(args.kind, args.inverse, raw[k], bound, inverse_bound);
         out[k] = coupling_map(args.kind, args.inverse, scale, x[k], shift[k]);
-        if (k < span.end && moved[k]) sum += scale.log_multiplier;
+        if (k < span.end && moved[k]) terms += scale.log_multiplier;
       }
+      sum += terms;
       keep(moved, x, out);
       write_row<T>(args.out, row, shifted(span, args.begin), out);
     });
@@ -183,7 +184,7 @@ struct DoubleBackwardBody {
     const A bound = static_cast<A>(args.bound), inverse_bound = static_cast<A>(1.0 / args.bound);
     double sum = 0.0;
     for_each_group(place, args, args.size, aligned, [&](std::int64_t row, const Span& span) {
-      A x[4], raw[4], shift[4], g[4], a[4], b[4], c[4];
+      A x[4], raw[4], shift[4], g[4], a[4], b[4], c[4], terms = 0;
       bool moved[4] = {true, true, true, true};
       const Span whole = shifted(span, args.begin);
       read_row<T>(args.x, row, whole, x);
@@ -204,8 +205,9 @@ struct DoubleBackwardBody {
         x[k] = moved[k] ? grads.x : A(0);
         raw[k] = moved[k] ? grads.raw : A(0);
         shift[k] = moved[k] ? grads.shift : A(0);
-        if (k < span.end && moved[k]) sum += grads.h;
+        if (k < span.end && moved[k]) terms += grads.h;
       }
+      sum += terms;
       write_row<T>(args.grad_out_grad, row, whole, g);
       write_row<T>(args.x_grad, row, whole, x);
       write_row<T>(args.raw_grad, row, span, raw);
@@ -227,8 +229,8 @@ void launch_coupling(const Arguments& args, std::initializer_list<ConstRows> ten
     bool aligned = args.begin % 4 == 0 && args.rest_begin % 4 == 0;
     const auto look_at = [&](const void* data, std::int64_t stride) {
       const auto address = reinterpret_cast<std::uintptr_t>(data);
-      aligned = aligned && (data == nullptr ||
-                            (address % alignof(Quad<T>) == 0 && (args.rows < 2 || stride % 4 == 0)));
+      aligned = aligned && (data == nullptr || (address % alignof(Quad<T>) == 0 &&
+                                                (args.rows < 2 || stride % 4 == 0)));
     };
     for (const ConstRows& rows : tensors) look_at(rows.data, rows.stride);
     for (const Rows& rows : results) look_at(rows.data, rows.stride);

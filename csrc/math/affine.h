@@ -41,8 +41,8 @@ GENCORE_HD float exponential_fraction(float x, float n) {
   return multiply_add(p, r * r, r + 1.0f);
 }
 
-// e^x for any x, subnormal and infinite results included: the power of two is applied in two halves,
-// for the whole may be out of a float's range.
+// e^x for any x, subnormal and infinite results included: the power of two is applied in two
+// halves, for the whole may be out of a float's range.
 GENCORE_HD float exponential(float x) {
   x = x < -110.0f ? -110.0f : x;
   x = x > 90.0f ? 90.0f : x;
@@ -109,8 +109,8 @@ GENCORE_HD CouplingScale<A> coupling_scale(ScaleKind kind, bool inverse, A raw, 
     const A larger = A(1) / (A(1) + e);
     const A sigmoid = raw < A(0) ? e * larger : larger;
     const A complement = raw < A(0) ? larger : e * larger;
-    const A log_sigmoid = (raw < A(0) ? raw : A(0)) - log_one_plus(e);
-    const A odds = raw < A(0) ? A(1) / e : e;  // e^-raw
+    const A log_sigmoid = (raw > A(0) ? A(0) : raw) - log_one_plus(e);  // NaN is the first term's
+    const A odds = raw < A(0) ? A(1) / e : e;                           // e^-raw
     return {sign * log_sigmoid, inverse ? A(1) + odds : sigmoid, inverse ? -odds : complement,
             sign * complement, -sign * sigmoid * complement};
   }

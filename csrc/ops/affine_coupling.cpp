@@ -127,7 +127,8 @@ template <class RowsType>
 RowsType second_half(RowsType rows, const Tensor& like, std::int64_t size) {
   using Byte = std::conditional_t<std::is_same_v<RowsType, Rows>, char, const char>;
   if (rows.data != nullptr)
-    rows.data = static_cast<Byte*>(rows.data) + size * static_cast<std::int64_t>(like.element_size());
+    rows.data =
+        static_cast<Byte*>(rows.data) + size * static_cast<std::int64_t>(like.element_size());
   return rows;
 }
 
@@ -293,9 +294,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> affine_coupling_double_backwa
   args.x_grad = x_grad.rows();
   args.raw_grad = grads.raw_rows();
   args.shift_grad = grads.shift_rows();
-  const Tensor log_det_grad = with_sums(args, x, [&] {
-    launch_pieces(x, args, GENCORE_KERNELS(affine_coupling_double_backward));
-  });
+  const Tensor log_det_grad = with_sums(
+      args, x, [&] { launch_pieces(x, args, GENCORE_KERNELS(affine_coupling_double_backward)); });
   return {grad_out_grad.finish(), log_det_grad, x_grad.finish(), grads.finish_raw(),
           grads.finish_shift()};
 }

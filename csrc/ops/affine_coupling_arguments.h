@@ -20,9 +20,9 @@ struct Rows {
 };
 
 // Row i of a whole tensor (x, out and their derivatives) has `size` transformed elements from
-// `begin` on and `rest_size` that pass through from `rest_begin` on; a row of a raw scale or a shift
-// has the transformed elements only. With a checkerboard all elements count as transformed, in
-// planes of height * width, but those pass through whose h + w has the parity `passing`.
+// `begin` on and `rest_size` that pass through from `rest_begin` on; a row of a raw scale or a
+// shift has the transformed elements only. With a checkerboard all elements count as transformed,
+// in planes of height * width, but those pass through whose h + w has the parity `passing`.
 //
 // Items of work are pieces of a row: `piece` transformed elements, the last one fewer, and as many
 // that pass through. Item i is piece i % pieces of row i / pieces, and the sum over its elements is
@@ -55,8 +55,8 @@ struct AffineCoupling : CouplingArguments {
 };
 
 // `grad_log_det` has one entry a row, of the accumulation type. Any gradient may be null: it is
-// zero, or not wanted. Where `x_out` is not null, x is the output of the forward map, whose input is
-// rebuilt there. No sums.
+// zero, or not wanted. Where `x_out` is not null, x is the output of the forward map, whose input
+// is rebuilt there. No sums.
 struct AffineCouplingBackward : CouplingArguments {
   ConstRows grad_out;
   const void* grad_log_det;

@@ -186,8 +186,8 @@ def affine_coupling_backward_from_output(
     Example:
         >>> import torch
         >>> from gencore.ops import affine_coupling_backward_from_output
-        >>> y, raw_scale, shift = torch.full((1, 1), 5.0), torch.zeros(1, 1), torch.ones(1, 1)
-        >>> affine_coupling_backward_from_output(y, raw_scale, shift, torch.ones(1, 1), torch.ones(1))
+        >>> y, ones = torch.full((1, 1), 5.0), torch.ones(1, 1)
+        >>> affine_coupling_backward_from_output(y, 0 * ones, ones, ones, torch.ones(1))
         (tensor([[4.]]), tensor([[1.]]), tensor([[5.]]), tensor([[1.]]))
     """
     op = "affine_coupling_backward_from_output"

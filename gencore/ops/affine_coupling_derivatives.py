@@ -17,7 +17,9 @@ from gencore.ops.affine_coupling_reference import (
 )
 from gencore.ops.checks import accumulation_dtype, wants_grad
 
-_ops = torch.ops.gencore
+_backward = torch.ops.gencore.affine_coupling_backward.default
+_backward_without_autograd = torch.ops.gencore.affine_coupling_backward.no_autograd
+_double_backward = torch.ops.gencore.affine_coupling_double_backward.default
 
 
 def shift_grad_of(grad_y: Tensor, settings: CouplingSettings) -> Tensor:
@@ -63,8 +65,7 @@ def _coupling_backward(
     needs = (needs_x, needs_raw, needs_shift)
     if any(needs):
         differentiated = wants_grad(grad_y, grad_log_det, x, raw_scale, shift)
-        backward = _ops.affine_coupling_backward
-        backward = backward.default if differentiated else backward.no_autograd
+        backward = _backward if differentiated else _backward_without_autograd
         grads = backward(grad_y, grad_log_det, x, raw_scale, shift, *settings, *needs)
         x_grad, raw_grad = (g if need else None for g, need in zip(grads, needs[:2], strict=False))
         shift_grad = grads[2] if needs_shift else shift_grad
@@ -82,7 +83,7 @@ def _backward_backward(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | Non
     nothing = (None,) * (len(ctx.settings) + len(ctx.needs))
     if all(t is None for t in wanted):
         return *(None,) * 5, *nothing
-    grads = _ops.affine_coupling_double_backward(*wanted, *ctx.saved_tensors, *ctx.settings)
+    grads = _double_backward(*wanted, *ctx.saved_tensors, *ctx.settings)
     exists = _second_exists(wanted, ctx.saved_tensors, ctx.settings)
     return *(g if there else None for g, there in zip(grads, exists, strict=True)), *nothing
 
@@ -207,14 +208,12 @@ def _(
 def _(*arguments: Any) -> tuple[Tensor, ...]:
     tangents, saved = arguments[:3], arguments[3:8]
     x, raw_scale = saved[2:4]
+    likes = (x, raw_scale, raw_scale)
     exists = _second_exists(tangents, saved, CouplingSettings(*arguments[8:]))
     return (
         _wanted(x, exists[0]),
         _row_entries(x),
-        *(
-            _wanted(t, there)
-            for t, there in zip((x, raw_scale, raw_scale), exists[2:], strict=True)
-        ),
+        *(_wanted(like, there) for like, there in zip(likes, exists[2:], strict=True)),
     )
 
 

@@ -1,5 +1,6 @@
 """The affine coupling in pure PyTorch: the twin of its operators."""
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -94,7 +95,7 @@ def reference_coupling(
     else:
         s = bound * torch.tanh(raw / bound) if kind == BOUNDED else raw
     y = (part - t) * torch.exp(-s) if inverse else part * torch.exp(s) + t
-    log_det = s.flatten(1).sum(1)
+    log_det = s.reshape(s.shape[0], math.prod(s.shape[1:])).sum(1)
     return put(y.to(x.dtype)), -log_det if inverse else log_det
 
 
@@ -110,15 +111,14 @@ def reference_rewind(
     with torch.no_grad():
         x = reference_coupling(y, raw_scale, shift, settings._replace(inverse=True))[0]
     with torch.enable_grad():
-        x, raw_scale, shift = (
-            None if t is None else t.detach().requires_grad_() for t in (x, raw_scale, shift)
+        x = x.requires_grad_()
+        raw_scale, shift = (
+            None if t is None else t.detach().requires_grad_() for t in (raw_scale, shift)
         )
-        assert x is not None
         leaves = [t for t in (x, raw_scale, shift) if t is not None]
         outputs = reference_coupling(x, raw_scale, shift, settings)
         pairs = zip(outputs, (grad_y, grad_log_det), strict=True)
         heads, tails = zip(*((out, g) for out, g in pairs if out.requires_grad), strict=True)
-        grads = iter(torch.autograd.grad(heads, leaves, tails))
-    found = [None if t is None else next(grads) for t in (x, raw_scale, shift)]
-    assert found[0] is not None
-    return x.detach(), found[0], found[1], found[2]
+        x_grad, *grads = torch.autograd.grad(heads, leaves, tails)
+    raw_grad = None if raw_scale is None else grads.pop(0)
+    return x.detach(), x_grad, raw_grad, None if shift is None else grads.pop(0)

@@ -75,39 +75,38 @@ class AffineCoupling(Transform):
             kept = self._kept(z).detach().requires_grad_()
             if context is not None:
                 context = context.detach().requires_grad_(context.requires_grad)
-            raw_scale, shift = self._scale_and_shift(kept, context)
+            parameters = self._evaluate(kept, context)
         x, grad_x, grad_raw_scale, grad_shift = affine_coupling_backward_from_output(
             z,
-            None if raw_scale is None else raw_scale.detach(),
-            shift.detach(),
+            *self._scale_and_shift(parameters.detach()),
             grad_z,
             grad_log_det,
             bound=self.bound,
             mask=self.mask,
             swap=self.swap,
         )
-        outputs: tuple[Tensor, ...] = (shift,)
-        grad_outputs: tuple[Tensor, ...] = (grad_shift,)
-        if raw_scale is not None and grad_raw_scale is not None:
-            outputs, grad_outputs = (raw_scale, shift), (grad_raw_scale, grad_shift)
-        (grad_kept, grad_context), grad_parameters = gradients(
-            self.network, outputs, grad_outputs, (kept, context)
+        grad_parameters = grad_shift if self.additive else grad_raw_scale
+        assert grad_parameters is not None
+        (grad_kept, grad_context), grads = gradients(
+            self.network, (parameters,), (grad_parameters,), (kept, context)
         )
-        if grad_kept is not None and self.mask == "channel":
-            self._kept(grad_x).add_(grad_kept)
-        elif grad_kept is not None:
-            grad_x.add_(self._kept(grad_kept))
-        return Rewound(x, grad_x, grad_context, grad_parameters)
+        if grad_x is grad_z:  # which is not ours to write to
+            grad_x = grad_x.clone()
+        if grad_kept is not None:
+            if self.mask == "channel":
+                self._kept(grad_x).add_(grad_kept)
+            else:
+                grad_x.add_(self._kept(grad_kept))
+        return Rewound(x, grad_x, grad_context, grads)
 
     def extra_repr(self) -> str:
         return f"mask={self.mask!r}, swap={self.swap}, bound={self.bound}, additive={self.additive}"
 
     def _couple(self, x: Tensor, context: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
-        raw_scale, shift = self._scale_and_shift(self._kept(x), context)
+        parameters = self._evaluate(self._kept(x), context)
         return affine_coupling(
             x,
-            raw_scale,
-            shift,
+            *self._scale_and_shift(parameters),
             bound=self.bound,
             inverse=inverse,
             mask=self.mask,
@@ -121,15 +120,13 @@ class AffineCoupling(Transform):
             return x[:, first:] if self.swap else x[:, :first]
         return x * checkerboard(x, keep_even=not self.swap)
 
-    def _scale_and_shift(
-        self, kept: Tensor, context: Tensor | None
-    ) -> tuple[Tensor | None, Tensor]:
-        output = self.network(kept) if context is None else self.network(kept, context)
-        output = output.to(kept.dtype)  # under autocast, networks give half precision
-        if self.additive:
-            return None, output
-        raw_scale, shift = output.chunk(2, 1)
-        return raw_scale, shift
+    def _evaluate(self, kept: Tensor, context: Tensor | None) -> Tensor:
+        output: Tensor = self.network(kept) if context is None else self.network(kept, context)
+        return output.to(kept.dtype)  # under autocast, networks give half precision
+
+    def _scale_and_shift(self, parameters: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The network's output as the operator takes it: r and t in one tensor, or t alone."""
+        return (None, parameters) if self.additive else (parameters, None)
 
 
 def checkerboard(x: Tensor, *, keep_even: bool) -> Tensor:
