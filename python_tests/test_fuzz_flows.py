@@ -43,7 +43,7 @@ def norms(draw):
     return arguments, gradients
 
 
-@fuzz(120)
+@fuzz(60)
 @given(norms())
 def test_actnorm_reads_what_it_is_given(device, case):
     def derivatives(arguments, gradients):
