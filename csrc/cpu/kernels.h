@@ -6,8 +6,8 @@
 #include "../ops/affine_coupling_arguments.h"
 #include "../ops/arguments.h"
 #include "../ops/flow_pointwise_arguments.h"
-#include "../ops/spline_arguments.h"
 #include "../ops/made_arguments.h"
+#include "../ops/spline_arguments.h"
 
 namespace gencore::cpu {
 

@@ -12,8 +12,8 @@
 #include "mlp_chain_kernel.h"
 #include "philox_kernel.h"
 #include "replica_exchange_kernel.h"
-#include "squeeze_kernel.h"
 #include "spline_kernel.h"
+#include "squeeze_kernel.h"
 #include "stochastic_gradient_kernel.h"
 
 namespace gencore {
