@@ -124,27 +124,33 @@ __device__ __forceinline__ bool is_inside(double in, double tail_bound) {
   return in >= -tail_bound && in <= tail_bound;
 }
 
+// Calls body(e) for a thread's share of its chain, neighbours next to each other.
+template <class Body>
+__device__ __forceinline__ void for_each_element(const Place& place, const ChainShape& shape,
+                                                 Body body) {
+  if (!place.present) return;
+  const std::int64_t start = place.chain * shape.chain_size;
+#pragma unroll 1
+  for (std::int64_t k = place.rank; k < shape.chain_size; k += place.width) body(start + k);
+}
+
 template <class T>
 struct TransformBody {
   SplineTransform args;
   __device__ void operator()(const Place& place, const ChainShape& shape) const {
     using A = accumulate_t<T>;
     double sum = 0.0;
-    const T* x = static_cast<const T*>(args.x);
-    T* y = static_cast<T*>(args.y);
-    for_each_span(place, shape, [&](const Span& span) {
-#pragma unroll 1
-      for (int k = span.begin; k < span.end; ++k) {
-        const std::int64_t e = span.at + k;
-        const double in = static_cast<double>(load(x[e]));
-        SplineValue out{in, 1.0};
-        if (is_inside(in, args.tail_bound)) {
-          const SplineBin bin = Located<T>(args, e, in).bin();
-          out = args.inverse ? spline_inverse(bin, in) : spline_forward(bin, in);
-        }
-        y[e] = store<T>(static_cast<A>(out.value));
-        sum += static_cast<double>(log_slope(static_cast<A>(out.slope)));
+    for_each_element(place, shape, [&](std::int64_t e) {
+      const double in = static_cast<double>(load(static_cast<const T*>(args.x)[e]));
+      A value = static_cast<A>(in), slope = A(1);
+      if (is_inside(in, args.tail_bound)) {
+        const SplineBin bin = Located<T>(args, e, in).bin();
+        const SplineValue out = args.inverse ? spline_inverse(bin, in) : spline_forward(bin, in);
+        value = static_cast<A>(out.value);
+        slope = static_cast<A>(out.slope);
       }
+      static_cast<T*>(args.y)[e] = store<T>(value);
+      sum += static_cast<double>(log_slope(slope));
     });
     sum = chain_sum(place, sum);
     if (place.present && place.rank == 0)
@@ -174,10 +180,7 @@ template <class T>
 struct BackwardBody {
   SplineBackward args;
   __device__ void operator()(const Place& place, const ChainShape& shape) const {
-    for_each_span(place, shape, [&](const Span& span) {
-#pragma unroll 1
-      for (int k = span.begin; k < span.end; ++k) element(span.at + k, place.chain);
-    });
+    for_each_element(place, shape, [&](std::int64_t e) { element(e, place.chain); });
   }
 
   __device__ __forceinline__ void element(std::int64_t e, std::int64_t chain) const {

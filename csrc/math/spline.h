@@ -79,20 +79,22 @@ struct SplineValue {
 };
 
 // s^2 M / Q^2 of eq. (5), at xi of the bin's width.
-GENCORE_HD double spline_slope(const SplineBin& bin, double xi) {
-  const double s = bin.height / bin.width, rest = 1.0 - xi;
+GENCORE_HD double spline_slope(const SplineBin& bin, double s, double xi, double inverse_q) {
+  const double rest = 1.0 - xi, ratio = s * inverse_q;
   const double m = bin.slope1 * xi * xi + 2.0 * s * xi * rest + bin.slope0 * rest * rest;
-  const double q = s + (bin.slope1 + bin.slope0 - 2.0 * s) * xi * rest;
-  const double ratio = s / q;
   return ratio * ratio * m;
 }
 
+GENCORE_HD double inverse_q(const SplineBin& bin, double s, double xi) {
+  return 1.0 / (s + (bin.slope1 + bin.slope0 - 2.0 * s) * xi * (1.0 - xi));
+}
+
 GENCORE_HD SplineValue spline_forward(const SplineBin& bin, double x) {
-  const double s = bin.height / bin.width;
-  const double xi = (x - bin.left) / bin.width, product = xi * (1.0 - xi);
-  const double n = s * xi * xi + bin.slope0 * product;
-  const double q = s + (bin.slope1 + bin.slope0 - 2.0 * s) * product;
-  return {bin.bottom + bin.height * (n / q), spline_slope(bin, xi)};
+  const double inverse_width = 1.0 / bin.width;
+  const double s = bin.height * inverse_width, xi = (x - bin.left) * inverse_width;
+  const double n = s * xi * xi + bin.slope0 * xi * (1.0 - xi);
+  const double over_q = inverse_q(bin, s, xi);
+  return {bin.bottom + bin.height * (n * over_q), spline_slope(bin, s, xi, over_q)};
 }
 
 // The root of eqs. (6) to (8), in whichever of its two forms does not cancel: b is negative towards
@@ -109,7 +111,7 @@ GENCORE_HD SplineValue spline_inverse(const SplineBin& bin, double y) {
   const bool is_rising = b >= 0.0;
   double xi = (is_rising ? 2.0 * s * eta : root - b) / (is_rising ? b + root : 2.0 * a);
   xi = xi < 0.0 ? 0.0 : (xi > 1.0 ? 1.0 : xi);
-  return {bin.left + bin.width * xi, spline_slope(bin, xi)};
+  return {bin.left + bin.width * xi, spline_slope(bin, s, xi, inverse_q(bin, s, xi))};
 }
 
 // log of a slope; what is no positive number is NaN.
@@ -128,12 +130,12 @@ GENCORE_HD SplineAdjoint spline_adjoint(const SplineBin& bin, double x, double u
   const double xi = (x - bin.left) / bin.width, rest = 1.0 - xi;
   const double product = xi * rest, product_xi = rest - xi;
   const double m = bin.slope1 * xi * xi + 2.0 * s * product + bin.slope0 * rest * rest;
-  const double q = s + excess * product, inverse_q = 1.0 / q;
-  const double r = (s * xi * xi + bin.slope0 * product) * inverse_q;
+  const double over_q = 1.0 / (s + excess * product);
+  const double r = (s * xi * xi + bin.slope0 * product) * over_q;
   const double by_m = v / m;
   // y = bottom + height r and log(dy/dx) = 2 log s + log m - 2 log q: by r over q, and by q
-  const double by_n = u * bin.height * inverse_q;
-  const double by_q = -(by_n * r + 2.0 * v * inverse_q);
+  const double by_n = u * bin.height * over_q;
+  const double by_q = -(by_n * r + 2.0 * v * over_q);
   const double by_xi = by_n * (2.0 * s * xi + bin.slope0 * product_xi) +
                        by_q * excess * product_xi +
                        2.0 * by_m * (bin.slope1 * xi + s * product_xi - bin.slope0 * rest);
