@@ -219,7 +219,8 @@ class ImageRecipe(Recipe):
     """
 
     data: str = "digits"
-    """Images: "digits", or the path of a folder or an .npy or .npz file (see gencore list)."""
+    """Images: "digits", "photos", or the path of a folder or an .npy or .npz file (see gencore
+    list)."""
 
     def load_data(self) -> "ImageDataset":
         """The training images that `data` names."""
