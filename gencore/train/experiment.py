@@ -127,6 +127,13 @@ class Experiment(ABC):
 
         save_image_grid(samples, path)
 
+    def save_figures(self, folder: Path) -> None:
+        """Draws what else shows the model into PNGs in `folder`, which it makes; nothing, unless
+        the experiment has more to show.
+
+        Called on one rank only, so nothing in it may communicate.
+        """
+
 
 @dataclass(kw_only=True)
 class Recipe(ABC):
