@@ -1,7 +1,11 @@
 """The public operators: one file a family, each with its twin in pure PyTorch."""
 
 from gencore.ops.actnorm import actnorm
-from gencore.ops.affine_coupling import CouplingMask, affine_coupling
+from gencore.ops.affine_coupling import (
+    CouplingMask,
+    affine_coupling,
+    affine_coupling_backward_from_output,
+)
 from gencore.ops.backend import backend
 from gencore.ops.gaussian_nll import gaussian_nll
 from gencore.ops.langevin import langevin_step, langevin_step_
@@ -30,6 +34,7 @@ __all__ = [
     "MetropolisStep",
     "actnorm",
     "affine_coupling",
+    "affine_coupling_backward_from_output",
     "backend",
     "gaussian_nll",
     "langevin_step",

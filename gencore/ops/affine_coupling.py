@@ -1,14 +1,14 @@
 """The affine coupling of normalizing flows."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from gencore.ops.checks import accumulation_dtype
 
-__all__ = ["CouplingMask", "affine_coupling", "split_mask"]
+__all__ = ["CouplingMask", "affine_coupling", "affine_coupling_backward_from_output", "split_mask"]
 
 CouplingMask = Literal["channel", "checkerboard"]
 
@@ -61,3 +61,29 @@ def split_mask(
     w = torch.arange(x.shape[-1], device=x.device)
     moved = ((h + w) % 2 == (0 if swap else 1)).to(x.dtype)
     return x * moved, lambda y: torch.where(moved.bool(), y, x)
+
+
+def affine_coupling_backward_from_output(
+    y: Tensor,
+    raw_scale: Tensor | None,
+    shift: Tensor,
+    grad_y: Tensor,
+    grad_log_det: Tensor,
+    *,
+    bound: float | None = 2.0,
+    mask: CouplingMask | None = None,
+    swap: bool = False,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """The input of a coupling's forward map, rebuilt from its output, and all gradients."""
+    kind: dict[str, Any] = {"bound": bound, "mask": mask, "swap": swap}
+    with torch.no_grad():
+        x = affine_coupling(y, raw_scale, shift, inverse=True, **kind)[0]
+    with torch.enable_grad():
+        x = x.requires_grad_()
+        t = shift.detach().requires_grad_()
+        r = None if raw_scale is None else raw_scale.detach().requires_grad_()
+        out = affine_coupling(x, r, t, **kind)
+        leaves = [x, t] if r is None else [x, t, r]
+        outs = out[:1] if r is None else out
+        g = torch.autograd.grad(outs, leaves, (grad_y, grad_log_det)[: len(outs)])
+    return x.detach(), g[0], None if r is None else g[2], g[1]

@@ -1,6 +1,24 @@
 """Invertible layers with log-determinants, the parts of normalizing flows."""
 
-from gencore.nn.transforms.base import Compose, Inverse, Transform
+from gencore.nn.transforms.actnorm import ActNorm
+from gencore.nn.transforms.base import Compose, Inverse, Rewound, Transform
+from gencore.nn.transforms.conv1x1 import InvertibleConv1x1
+from gencore.nn.transforms.coupling import AffineCoupling
+from gencore.nn.transforms.multiscale import MultiScale
 from gencore.nn.transforms.permutation import Permutation
+from gencore.nn.transforms.reversible import Reversible
+from gencore.nn.transforms.squeeze import Squeeze
 
-__all__ = ["Compose", "Inverse", "Permutation", "Transform"]
+__all__ = [
+    "ActNorm",
+    "AffineCoupling",
+    "Compose",
+    "Inverse",
+    "InvertibleConv1x1",
+    "MultiScale",
+    "Permutation",
+    "Reversible",
+    "Rewound",
+    "Squeeze",
+    "Transform",
+]

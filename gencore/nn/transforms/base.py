@@ -2,12 +2,27 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from gencore.ops.checks import accumulation_dtype
 
-__all__ = ["Compose", "Inverse", "Transform"]
+__all__ = ["Compose", "Inverse", "Rewound", "Transform", "no_log_det"]
+
+
+class Rewound(NamedTuple):
+    """A transform's input, rebuilt from its output, and the gradients with respect to it."""
+
+    x: Tensor
+    """[N, ...]: the input, without a graph."""
+    grad_x: Tensor
+    """∂L/∂x, like ``x``."""
+    grad_context: Tensor | None
+    """∂L/∂context, if that is wanted and the transform depends on it."""
+    grad_parameters: list[Tensor | None]
+    """∂L/∂θ for those of ``transform.parameters()`` that require gradients, in their order."""
 
 
 class Transform(nn.Module, ABC):
@@ -30,6 +45,23 @@ class Transform(nn.Module, ABC):
     @abstractmethod
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The data x of the latents z, and log|det ∂x/∂z|, [N]: minus that of the forward map."""
+
+    def rewind(
+        self, z: Tensor, context: Tensor | None, grad_z: Tensor, grad_log_det: Tensor
+    ) -> Rewound:
+        """The backward pass of :meth:`forward` from its output z alone.
+
+        For a loss L with ∂L/∂z and ∂L/∂log_det, rebuilds x = inverse(z), on which it evaluates the
+        forward map again. A transform that can share work between the two overrides it.
+        """
+        with torch.no_grad():
+            x = self.inverse(z, context)[0]
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            if context is not None:
+                context = context.detach().requires_grad_(context.requires_grad)
+            outputs = self(x, context)
+        return Rewound(x.detach(), *gradients(self, outputs, (grad_z, grad_log_det), x, context))
 
 
 class Compose(Transform):
@@ -106,3 +138,27 @@ class Inverse(Transform):
 def no_log_det(x: Tensor) -> Tensor:
     """Zeros [N], the log-determinant of a map that preserves volume."""
     return x.new_zeros(x.shape[:1], dtype=accumulation_dtype(x))
+
+
+def gradients(
+    module: nn.Module,
+    outputs: tuple[Tensor, ...],
+    grad_outputs: tuple[Tensor, ...],
+    x: Tensor,
+    context: Tensor | None,
+) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
+    """What :meth:`Transform.rewind` returns of the outputs of ``module`` that have a graph."""
+    leaves = [x, *trained(module)]
+    if context is not None and context.requires_grad:
+        leaves.append(context)
+    pairs = [pair for pair in zip(outputs, grad_outputs, strict=True) if pair[0].requires_grad]
+    heads, tails = [head for head, _ in pairs], [tail for _, tail in pairs]
+    grads = torch.autograd.grad(heads, leaves, tails, allow_unused=True)
+    grad_context = grads[-1] if len(leaves) > 1 + len(trained(module)) else None
+    grad_x = torch.zeros_like(x) if grads[0] is None else grads[0]
+    return grad_x, grad_context, list(grads[1 : 1 + len(trained(module))])
+
+
+def trained(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that require gradients."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -1,0 +1,135 @@
+"""Convolutional networks that say how the moving part of a coupling is scaled and shifted."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from gencore.nn.transforms.actnorm import ActNorm
+
+__all__ = ["ConvConditioner", "ResidualConditioner"]
+
+
+class ConvConditioner(nn.Module):
+    """The network of Glow's couplings: convolutions 3×3, 1×1 and 3×3, the last one zero at first.
+
+    The hidden convolutions are followed by `ActNorm` and ReLU. A context shifts the channels of the
+    first one.
+
+    Args:
+        in_channels: of the images [N, C, H, W].
+        hidden_channels: of both hidden layers.
+        out_channels: of the result [N, C', H, W].
+        context_size: C of contexts [N, C]; 0 for none.
+
+    References:
+        Kingma and Dhariwal, "Glow: generative flow with invertible 1×1 convolutions", 2018, §5.
+
+    Example:
+        >>> import torch
+        >>> from gencore.nn import ConvConditioner
+        >>> ConvConditioner(2, 16, 4)(torch.ones(1, 2, 1, 1)).flatten().tolist()
+        [0.0, 0.0, 0.0, 0.0]
+    """
+
+    def __init__(
+        self, in_channels: int, hidden_channels: int, out_channels: int, *, context_size: int = 0
+    ) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(in_channels, hidden_channels, 3, padding=1, bias=False)
+        self.first_norm = ActNorm(hidden_channels)
+        self.middle = nn.Conv2d(hidden_channels, hidden_channels, 1, bias=False)
+        self.middle_norm = ActNorm(hidden_channels)
+        self.last = zero_(nn.Conv2d(hidden_channels, out_channels, 3, padding=1))
+        for conv in (self.first, self.middle):
+            nn.init.normal_(conv.weight, std=0.05)
+        self.context = (
+            nn.Linear(context_size, hidden_channels, bias=False) if context_size else None
+        )
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        h = self.first_norm(self.first(x))[0]
+        h = F.relu(_shift_by(self.context, h, context))
+        h = F.relu(self.middle_norm(self.middle(h))[0])
+        return self.last(h)
+
+
+class ResidualConditioner(nn.Module):
+    """The network of Real NVP's couplings: weight-normalised residual blocks with skip connections.
+
+    A 3×3 convolution, ``num_blocks`` blocks of BN–ReLU–conv 3×3–BN–ReLU–conv 3×3, and a 1×1
+    convolution that is zero at first.
+
+    Args:
+        in_channels: of the images [N, C, H, W].
+        hidden_channels: of the blocks.
+        out_channels: of the result [N, C', H, W].
+        num_blocks: residual blocks.
+        batch_norm: normalise over the batch, as the paper does. The density of an image then
+            depends on its batch in training, and every process uses the statistics of its own part.
+        context_size: C of contexts [N, C]; 0 for none.
+
+    References:
+        Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017, §4.1.
+
+    Example:
+        >>> import torch
+        >>> from gencore.nn import ResidualConditioner
+        >>> ResidualConditioner(3, 16, 6)(torch.ones(2, 3, 4, 4)).shape
+        torch.Size([2, 6, 4, 4])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        *,
+        num_blocks: int = 2,
+        batch_norm: bool = True,
+        context_size: int = 0,
+    ) -> None:
+        super().__init__()
+        self.first = weight_norm(nn.Conv2d(in_channels, hidden_channels, 3, padding=1))
+        self.blocks = nn.ModuleList(
+            _residual_block(hidden_channels, batch_norm) for _ in range(num_blocks)
+        )
+        self.last = zero_(nn.Conv2d(hidden_channels, out_channels, 1))
+        self.context = (
+            nn.Linear(context_size, hidden_channels, bias=False) if context_size else None
+        )
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        h = _shift_by(self.context, self.first(x), context)
+        for block in self.blocks:
+            h = h + block(h)
+        return self.last(F.relu(h))
+
+
+def zero_(layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer, with weights and biases of zero: a coupling that starts as the identity."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _residual_block(channels: int, batch_norm: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(2):
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(channels))
+        layers += [nn.ReLU(), weight_norm(nn.Conv2d(channels, channels, 3, padding=1))]
+    return nn.Sequential(*layers)
+
+
+def _shift_by(layer: nn.Linear | None, h: Tensor, context: Tensor | None) -> Tensor:
+    if layer is None or context is None:
+        if (layer is None) != (context is None):
+            raise ValueError(
+                "a conditioner was " + ("built" if layer is None else "called") + " without a "
+                "context but " + ("called" if layer is None else "built") + " with one: "
+                "context_size and the context go together"
+            )
+        return h
+    return h + torch.unflatten(layer(context), 1, (-1, 1, 1))

@@ -1,0 +1,89 @@
+"""A fully connected network, the conditioner of couplings on vectors."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["MLP"]
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "leaky_relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
+
+
+class MLP(nn.Module):
+    """Linear layers with an activation between them, conditioned on a context by concatenation.
+
+    Args:
+        num_inputs: D, without the context.
+        hidden_widths: of the hidden layers, first to last; none is a linear map.
+        num_outputs: O.
+        activation: "elu", "gelu", "leaky_relu", "relu", "silu", "softplus" or "tanh".
+        zero_last: start the last layer at zero, so that the outputs are zero for every input:
+            a coupling conditioned by it starts as the identity.
+        context_size: C, numbers of a context's row; 0 for none.
+
+    Shape:
+        [N, D], and a context [N, C] → [N, O].
+
+    Raises:
+        ValueError: for sizes below 1 or another activation, and on a call where the context is
+            missing, or has another shape.
+
+    Example:
+        >>> import torch
+        >>> from gencore.nn import MLP
+        >>> MLP(3, [16], 2, context_size=4)(torch.ones(5, 3), torch.ones(5, 4)).shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        num_inputs: int,
+        hidden_widths: Sequence[int],
+        num_outputs: int,
+        *,
+        activation: str = "silu",
+        zero_last: bool = True,
+        context_size: int = 0,
+    ) -> None:
+        super().__init__()
+        widths = (num_inputs + context_size, *hidden_widths, num_outputs)
+        if min(widths) < 1 or min(num_inputs, context_size) < 0:
+            raise ValueError(
+                f"MLP: num_inputs is {num_inputs}, hidden_widths {tuple(hidden_widths)}, "
+                f"num_outputs {num_outputs} and context_size {context_size}; expected positive "
+                "widths"
+            )
+        if activation not in _ACTIVATIONS:
+            raise ValueError(
+                f"MLP: activation is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}"
+            )
+        self.context_size = context_size
+        layers: list[nn.Module] = []
+        for width_in, width_out in pairwise(widths):
+            layers += [nn.Linear(width_in, width_out), _ACTIVATIONS[activation]()]
+        last = layers[-2]
+        self.layers = nn.Sequential(*layers[:-1])
+        if zero_last:
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        if self.context_size:
+            if context is None or context.shape != (x.shape[0], self.context_size):
+                given = "none" if context is None else f"one of shape {list(context.shape)}"
+                raise ValueError(
+                    f"MLP: expected a context [{x.shape[0]}, {self.context_size}], got {given}"
+                )
+            x = torch.cat([x, context], 1)
+        outputs: Tensor = self.layers(x)
+        return outputs

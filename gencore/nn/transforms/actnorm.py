@@ -1,0 +1,100 @@
+"""Normalisation of channels with a log-determinant."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gencore.nn.transforms.base import Transform
+from gencore.ops import actnorm
+
+__all__ = ["ActNorm"]
+
+
+class ActNorm(Transform):
+    r"""A scale and shift of every channel, chosen so that the first batch has mean 0, variance 1.
+
+    .. math:: z_c = e^{a_c} x_c + b_c, \qquad \log\lvert\det\rvert = P \textstyle\sum_c a_c
+
+    for P positions in a channel. The first forward pass in training mode sets a and b from its
+    batch, together with those of all processes when torch.distributed is running; from then on
+    they are ordinary parameters. Whether that has happened is part of the state dict. A channel
+    that is constant, or not finite, keeps the scale 1.
+
+    Args:
+        channels: entries of dimension 1 of the data [N, C, ...].
+
+    Raises:
+        ValueError: on a call, for data with another number of channels.
+
+    References:
+        Kingma and Dhariwal, "Glow: generative flow with invertible 1×1 convolutions", 2018, §3.1.
+
+    Example:
+        >>> import torch
+        >>> from gencore.nn import ActNorm
+        >>> layer = ActNorm(2)
+        >>> z, log_det = layer(torch.tensor([[0.0, 10.0], [4.0, 10.0]]))
+        >>> z.detach()
+        tensor([[-1.,  0.],
+                [ 1.,  0.]])
+        >>> log_det.detach()
+        tensor([-0.6931, -0.6931])
+    """
+
+    is_initialized: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("is_initialized", torch.tensor(False))
+        # Spares a read of the device's memory on every call; a false one is looked up there.
+        self._surely_initialized = False
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.training and not self._surely_initialized:
+            if not self.is_initialized:
+                self.initialize(x)
+            self._surely_initialized = True
+        return actnorm(x, self.log_scale, self.bias)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return actnorm(z, self.log_scale, self.bias, inverse=True)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """Set a and b from the batch ``x`` [N, C, ...], of which every process gives its part."""
+        count, mean, variance = channel_moments(x)
+        usable = (count > 0) & variance.isfinite() & mean.isfinite()
+        # Rounding leaves a constant channel a variance of about (mean·ε)².
+        floor = (mean.abs() * torch.finfo(x.dtype).eps * 8).square()
+        scalable = usable & (variance > floor) & (variance > torch.finfo(torch.float32).tiny)
+        log_scale = torch.where(scalable, -0.5 * variance.log(), 0.0)
+        self.log_scale.copy_(log_scale)
+        self.bias.copy_(torch.where(usable, -mean * log_scale.exp(), 0.0))
+        self.is_initialized.fill_(True)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._surely_initialized = False
+
+    def extra_repr(self) -> str:
+        return f"{self.log_scale.numel()}"
+
+
+def channel_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The number of elements a channel of [N, C, ...], their mean and variance over all processes,
+    in float64."""
+    x = x.to(torch.float64).transpose(0, 1).flatten(1)
+    count = torch.tensor(float(x.shape[1]), dtype=torch.float64, device=x.device)
+    total = _sum_over_processes(torch.cat([x.sum(1), count[None]]))
+    count, mean = total[-1], total[:-1] / total[-1]
+    squares = _sum_over_processes((x - mean[:, None]).square().sum(1))
+    return count, mean, squares / count
+
+
+def _sum_over_processes(value: Tensor) -> Tensor:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(value)
+    return value

@@ -1,0 +1,212 @@
+"""Flows as densities: exact Jacobians, grids, known entropies, torch's distributions."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from flow_testing import check_transform, gaussian_entropy, grid_integral, randomize
+from torch.distributions import Distribution, Normal
+
+from gencore.models import NICE, CouplingFlow, Flow, Glow, RealNVP
+from gencore.nn import Permutation
+
+
+def ready(flow: Flow, scale: float = 0.3) -> Flow:
+    """In float64, evaluating, no identity."""
+    flow = flow.double().eval()
+    randomize(flow, scale)
+    return flow
+
+
+VECTOR_FLOWS: dict[str, Callable[..., Flow]] = {
+    "NICE": lambda features, **options: NICE(features, hidden_widths=(16,), **options),
+    "CouplingFlow": lambda features, **options: CouplingFlow(
+        features, hidden_widths=(16,), **options
+    ),
+}
+
+IMAGE_FLOWS: dict[str, Callable[..., Flow]] = {
+    "Glow": lambda shape, **options: Glow(
+        shape, num_levels=2, num_steps=2, hidden_channels=8, **options
+    ),
+    "additive Glow": lambda shape, **options: Glow(
+        shape, num_levels=1, num_steps=2, hidden_channels=8, coupling="additive", **options
+    ),
+    "RealNVP": lambda shape, **options: RealNVP(
+        shape, hidden_channels=4, num_blocks=1, **options
+    ),
+}
+
+
+@pytest.mark.parametrize("features", [2, 3, 7])
+@pytest.mark.parametrize("context_size", [0, 2])
+@pytest.mark.parametrize("name", VECTOR_FLOWS)
+def test_vector_flows_invert_with_exact_jacobians(name, context_size, features):
+    torch.manual_seed(0)
+    flow = ready(VECTOR_FLOWS[name](features, context_size=context_size))
+    context = torch.randn(3, context_size, dtype=torch.float64) if context_size else None
+    check_transform(flow.transform, torch.randn(3, features, dtype=torch.float64), context)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (3, 4, 8)])
+@pytest.mark.parametrize("context_size", [0, 2])
+@pytest.mark.parametrize("name", IMAGE_FLOWS)
+def test_image_flows_invert_with_exact_jacobians(name, context_size, shape):
+    torch.manual_seed(0)
+    flow = ready(IMAGE_FLOWS[name](shape, context_size=context_size), scale=0.1)
+    context = torch.randn(2, context_size, dtype=torch.float64) if context_size else None
+    check_transform(flow.transform, torch.randn(2, *shape, dtype=torch.float64), context)
+
+
+@pytest.mark.parametrize("base", ["normal", "logistic"])
+@pytest.mark.parametrize("name", VECTOR_FLOWS)
+def test_densities_on_the_plane_integrate_to_one(name, base):
+    torch.manual_seed(0)
+    flow = ready(VECTOR_FLOWS[name](2, num_layers=4), scale=0.2)
+    flow.base = base
+    reach = 15 if base == "normal" else 70  # the flow stretches its latents
+    assert grid_integral(flow, low=-reach, high=reach, points=801) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", VECTOR_FLOWS)
+def test_a_conditional_density_integrates_to_one_for_every_context(name):
+    torch.manual_seed(0)
+    flow = ready(VECTOR_FLOWS[name](2, num_layers=4, context_size=1), scale=0.2)
+    flow.base = "normal"
+    for value in (-2.0, 2.0):
+        context = torch.tensor([[value]], dtype=torch.float64)
+        integral = grid_integral(flow, low=-15, high=15, points=801, context=context)
+        assert integral == pytest.approx(1, abs=1e-3)
+
+
+def test_a_trained_flow_reaches_the_entropy_of_a_gaussian():
+    generator = torch.Generator().manual_seed(0)
+    factor = torch.tensor([[1.0, 0.0, 0.0], [0.9, 0.5, 0.0], [-0.3, 1.2, 0.7]])
+    mean = torch.tensor([1.0, -2.0, 0.5])
+
+    def draw(num: int) -> torch.Tensor:
+        return mean + torch.randn(num, 3, generator=generator) @ factor.T
+
+    torch.manual_seed(0)
+    flow = CouplingFlow(3, num_layers=6, hidden_widths=(16,), generator=generator)
+    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)
+    for _ in range(400):
+        loss = -flow.log_prob(draw(512)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    test = draw(50_000)
+    with torch.no_grad():
+        nll = -flow.log_prob(test)
+    entropy = gaussian_entropy((factor @ factor.T).double())
+    standard_error = nll.std().item() / math.sqrt(len(test))
+    assert entropy - 4 * standard_error < nll.mean().item() < entropy + 4 * standard_error + 0.02
+
+
+@pytest.mark.parametrize(
+    "flow",
+    [
+        Glow((3, 8, 8), num_levels=2, num_steps=8, hidden_channels=16),
+        RealNVP((3, 8, 8), hidden_channels=8, num_blocks=1, batch_norm=False),
+    ],
+    ids=["Glow", "RealNVP"],
+)
+def test_fresh_image_flows_keep_large_inputs_finite(flow):
+    torch.manual_seed(0)
+    randomize(flow, scale=0.05)
+    x = 10 * torch.randn(8, 3, 8, 8)
+    log_prob = flow.log_prob(x)
+    assert log_prob.isfinite().all()
+    log_prob.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in flow.parameters())
+    z, _ = flow.transform(x)
+    back = flow.eval().transform.inverse(flow.transform(x)[0])[0]
+    assert (back - x).abs().max() < 1e-2
+    assert z.isfinite().all()
+
+
+class TestDistribution:
+    def test_it_is_one_of_torch(self):
+        flow = ready(CouplingFlow(3, hidden_widths=(8,)))
+        distribution = flow()
+        assert isinstance(distribution, Distribution)
+        assert distribution.event_shape == (3,)
+        assert distribution.batch_shape == ()
+        x = distribution.sample((4, 5))
+        assert x.shape == (4, 5, 3)
+        assert not x.requires_grad
+        assert distribution.log_prob(x).shape == (4, 5)
+        torch.testing.assert_close(
+            distribution.log_prob(x)[2, 3], flow.log_prob(x[2, 3][None])[0]
+        )
+
+    def test_a_context_makes_a_batch(self):
+        flow = ready(CouplingFlow(3, hidden_widths=(8,), context_size=2))
+        context = torch.randn(4, 2, dtype=torch.float64)
+        distribution = flow(context)
+        assert distribution.batch_shape == (4,)
+        x = distribution.sample((5,))
+        assert x.shape == (5, 4, 3)
+        torch.testing.assert_close(
+            distribution.log_prob(x)[1], flow.log_prob(x[1], context)
+        )
+        expanded = flow(context[:1]).expand((4,))
+        torch.testing.assert_close(
+            expanded.log_prob(x[0]), flow.log_prob(x[0], context[:1].expand(4, 2))
+        )
+
+    def test_rsample_carries_gradients_through_the_inverse(self):
+        flow = ready(CouplingFlow(2, hidden_widths=(8,)))
+        flow().rsample((6,)).square().sum().backward()
+        grads = [parameter.grad for parameter in flow.parameters()]
+        assert all(grad is not None and grad.isfinite().all() for grad in grads)
+        assert any(grad.abs().sum() > 0 for grad in grads if grad is not None)
+
+    def test_temperature_scales_the_latents(self):
+        flow = Flow(Permutation.reverse(2), [2])
+        torch.manual_seed(0)
+        cold = flow(temperature=0.5).sample((1000,))
+        torch.manual_seed(0)
+        torch.testing.assert_close(cold, 0.5 * flow().sample((1000,)))
+        with pytest.raises(ValueError, match="temperature is -1"):
+            flow(temperature=-1.0)
+
+    def test_a_generator_reproduces_samples(self):
+        flow = ready(CouplingFlow(2, hidden_widths=(8,)))
+        a, b = (flow.sample(5, generator=torch.Generator().manual_seed(3)) for _ in range(2))
+        assert torch.equal(a, b)
+
+    def test_the_identity_flow_has_its_base_density(self):
+        flow, x = Flow(Permutation.reverse(2), [2]), torch.linspace(-9, 9, 20).view(10, 2)
+        torch.testing.assert_close(flow().log_prob(x), Normal(0, 1).log_prob(x).sum(-1))
+        logistic = Flow(Permutation.reverse(2), [2], base="logistic")
+        far = torch.full((1, 2), 500.0)
+        torch.testing.assert_close(logistic.log_prob(far), torch.tensor([-1000.0]))
+        torch.manual_seed(0)
+        x = logistic.sample(20_000)
+        # variance π²/3, whose estimate has the relative standard error √((κ − 1)/n), κ = 4.2
+        error = math.sqrt(3.2 / x.numel()) * math.pi**2 / 3
+        assert abs(x.var().item() - math.pi**2 / 3) < 4 * error
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Flow(Permutation.reverse(2), [2], base="cauchy"), "base is 'cauchy'"),
+        (lambda: Flow(Permutation.reverse(2), [2]).log_prob(torch.zeros(5, 3)), r"\[5, 3\]"),
+        (lambda: Glow((3, 10, 8)), "multiples of 8"),
+        (lambda: Glow((8, 8)), r"expected \(C, H, W\)"),
+        (lambda: Glow((3, 8, 8), coupling="linear"), "coupling is 'linear'"),
+        (lambda: Glow((3, 8, 8), num_levels=0), "at least one of each"),
+        (lambda: RealNVP((3, 7, 8)), "multiples of 2"),
+        (lambda: RealNVP((3, 8, 8), num_scales=0), "num_scales is 0"),
+        (lambda: NICE(1), "NICE: features is 1"),
+        (lambda: CouplingFlow(1), "CouplingFlow: features is 1"),
+    ],
+)
+def test_bad_arguments_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
