@@ -11,10 +11,9 @@ from torch import Generator, Tensor, nn
 from torch.optim.lr_scheduler import LinearLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from gencore import models
 from gencore.data import ImageDataset, load_images
 from gencore.metrics import full_gaussian_bits, independent_gaussian_bits
-from gencore.models import Flow
+from gencore.models import CouplingKind, Flow, Glow, RealNVP
 from gencore.ops import philox_words, random_key
 from gencore.train import Diverged, Experiment, ImageRecipe, StateObject
 
@@ -56,12 +55,12 @@ class GlowRecipe(ImageRecipe):
     """Scales, each of half the side of the one before; without it 2 below 16 pixels, else 3."""
 
     num_steps: int = 8
-    """Steps of the flow at each scale."""
+    """Steps of Glow at each scale; of RealNVP the residual blocks in a network."""
 
     hidden_channels: int = 64
     """Width of the couplings' networks."""
 
-    coupling: Literal["affine", "additive"] = "affine"
+    coupling: CouplingKind = "affine"
     """What a coupling does with its half: scale and shift, or shift."""
 
     bound: float = 2.0
@@ -95,6 +94,10 @@ class GlowRecipe(ImageRecipe):
         levels = () if self.num_levels is None else ("num_levels",)
         positive = (*levels, "num_steps", "hidden_channels", "bound", "learning_rate",
                     "warmup_steps", "max_grad_norm")  # fmt: skip
+        if self.model == "realnvp" and (self.reversible or self.coupling != "affine"):
+            raise ValueError(
+                "GlowRecipe: the model realnvp has affine couplings, and none that are reversible"
+            )
         for names, expected, fits in (
             (positive, "positive", lambda value: value > 0),
             (("temperature",), "0 or positive", lambda value: value >= 0),
@@ -194,6 +197,7 @@ class GlowExperiment(Experiment):
         grad_norm = fabric.clip_gradients(
             self.model, self.optimizer, max_norm=self.recipe.max_grad_norm, error_if_nonfinite=False
         )
+        assert grad_norm is not None
         self.optimizer.step()
         self.scheduler.step()
         self.ema.update_parameters(self.bits)
@@ -265,15 +269,16 @@ class GlowExperiment(Experiment):
 def make_flow(recipe: GlowRecipe, shape: Sequence[int]) -> Flow:
     """The flow that the recipe names, for images of `shape` [C, H, W]."""
     num_levels = recipe.num_levels or (2 if min(shape[1:]) < 16 else 3)
-    if any(side % 2**num_levels for side in shape[1:]):
-        raise ValueError(
-            f"GlowRecipe: the images are {shape[1]}x{shape[2]}; {num_levels} scales need sides "
-            f"that are multiples of {2**num_levels} (set image_size or num_levels)"
-        )
     if recipe.model == "realnvp":
-        return models.RealNVP(tuple(shape))
-    return models.Glow(
-        tuple(shape),
+        return RealNVP(
+            shape,
+            num_scales=num_levels,
+            hidden_channels=recipe.hidden_channels,
+            num_blocks=recipe.num_steps,
+            bound=recipe.bound,
+        )
+    return Glow(
+        shape,
         num_levels=num_levels,
         num_steps=recipe.num_steps,
         hidden_channels=recipe.hidden_channels,

@@ -127,7 +127,7 @@ class Experiment(ABC):
 
         save_image_grid(samples, path)
 
-    def save_figures(self, folder: Path) -> None:
+    def save_figures(self, folder: Path) -> None:  # noqa: B027 - few have more to show
         """Draws what else shows the model into PNGs in `folder`, which it makes; nothing, unless
         the experiment has more to show.
 
