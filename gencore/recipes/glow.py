@@ -39,7 +39,7 @@ class GlowRecipe(ImageRecipe):
     The defaults take a few minutes on digits, with two CPU cores.
     """
 
-    steps: int = 1500
+    steps: int = 1000
     """Optimisation steps of the whole run."""
 
     batch_size: int = 64
@@ -69,10 +69,10 @@ class GlowRecipe(ImageRecipe):
     reversible: bool = False
     """Recompute activations in the backward pass, so that memory does not grow with num_steps."""
 
-    optimizer: Literal["adam", "adamax"] = "adamax"
+    optimizer: Literal["adam", "adamax"] = "adam"
     """The optimiser."""
 
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     """Its learning rate after the warm-up."""
 
     warmup_steps: int = 100
