@@ -25,7 +25,7 @@ import gencore
 from gencore.ops.extension import native
 
 HERE = Path(__file__).parent
-GROUPS = ("langevin", "chains", "hmc", "sgmcmc", "ebm")
+GROUPS = ("langevin", "chains", "hmc", "sgmcmc", "ebm", "glow")
 COLUMNS = (
     "commit", "device", "cpu_level", "threads", "torch", "group", "name", "size", "dtype",
     "headline", "elements", "contender", "median_us", "low_us", "high_us", "floor_us",

@@ -1,4 +1,4 @@
-"""How cost grows: with chains, dimensions, image size and steps, and over processes.
+"""How cost grows: with chains, dimensions, image size, steps and depth, and over processes.
 
     python benchmarks/scaling.py [--csv FILE] [--quick]
 
@@ -8,6 +8,7 @@ own; a process runs one thread, and its chains are the ones a single process wou
 
 import argparse
 import csv
+import os
 import statistics
 import tempfile
 import time
@@ -15,15 +16,27 @@ from collections.abc import Callable, Iterator
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch's profiler writes between the rows
+
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from harness import peak_memory
 
-from gencore.models import ConvEnergy, ShortRunEBM
+from gencore.models import ConvEnergy, Glow, ShortRunEBM
+from gencore.nn import (
+    ActNorm,
+    AffineCoupling,
+    Compose,
+    ConvConditioner,
+    InvertibleConv1x1,
+    Reversible,
+    Transform,
+)
 from gencore.samplers import Langevin
 
 HERE = Path(__file__).parent
-COLUMNS = ("curve", "value", "processes", "median_ms", "per_unit_us")
+COLUMNS = ("curve", "value", "processes", "median_ms", "per_unit_us", "peak_bytes")
 
 
 def seconds(call: Callable[[], object], repeats: int) -> float:
@@ -55,10 +68,39 @@ def growth(quick: bool) -> Iterator[dict[str, object]]:
         yield _row("image chain, side", side, 1, median, median / (x.numel() * 10))
 
 
-def _row(curve: str, value: int, processes: int, median: float, unit: float) -> dict[str, object]:
+def flow_growth(quick: bool) -> Iterator[dict[str, object]]:
+    """Time and memory of a flow's training step as it gets deeper, and its samples as they grow."""
+    x = torch.randn(16, 12, 16, 16)
+    for depth in (4,) if quick else (4, 8, 16, 32, 64):
+        steps = [step for _ in range(depth) for step in glow_step(12, 64)]
+        for name, kind in (("plain", Compose), ("reversible", Reversible)):
+            stack = kind(*steps)
+
+            def call(stack: Transform = stack) -> None:
+                stack.zero_grad()
+                z, log_det = stack(x)
+                (z.square().sum() - log_det.sum()).backward()
+
+            median, peak = seconds(call, 5), peak_memory(call, x.device)
+            yield _row(f"{name} flow, steps", depth, 1, median, median / depth, peak)
+    for side in (8, 16) if quick else (8, 16, 32, 64):
+        glow = Glow((3, side, side), num_levels=2, num_steps=4, hidden_channels=32).eval()
+        median = seconds(torch.no_grad()(lambda glow=glow: glow.sample(16)), 5)
+        yield _row("Glow samples, side", side, 1, median, median / (16 * 3 * side**2))
+
+
+def glow_step(channels: int, hidden: int) -> list[Transform]:
+    network = ConvConditioner(channels // 2, hidden, channels)
+    return [ActNorm(channels), InvertibleConv1x1(channels), AffineCoupling(network)]
+
+
+def _row(
+    curve: str, value: int, processes: int, median: float, unit: float, peak: int | None = None
+) -> dict[str, object]:
     return {
         "curve": curve, "value": value, "processes": processes,
         "median_ms": f"{1e3 * median:.3f}", "per_unit_us": f"{1e6 * unit:.5f}",
+        "peak_bytes": "" if peak is None else peak,
     }  # fmt: skip
 
 
@@ -112,7 +154,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke run")
     parser.add_argument("--csv", type=Path, default=HERE / "results" / "scaling" / "cpu.csv")
     options = parser.parse_args()
-    rows = [*growth(options.quick), *processes(options.quick)]
+    rows = [*growth(options.quick), *flow_growth(options.quick), *processes(options.quick)]
     for row in rows:
         print(
             "  ".join(

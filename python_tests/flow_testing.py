@@ -53,7 +53,11 @@ def check_transform(
 
 
 def grid_integral(
-    flow: Flow, *, low: float = -8.0, high: float = 8.0, points: int = 401,
+    flow: Flow,
+    *,
+    low: float = -8.0,
+    high: float = 8.0,
+    points: int = 401,
     context: Tensor | None = None,
 ) -> float:
     """∫ p(x) dx of a flow on the plane, by the midpoint rule."""

@@ -33,9 +33,7 @@ IMAGE_FLOWS: dict[str, Callable[..., Flow]] = {
     "additive Glow": lambda shape, **options: Glow(
         shape, num_levels=1, num_steps=2, hidden_channels=8, coupling="additive", **options
     ),
-    "RealNVP": lambda shape, **options: RealNVP(
-        shape, hidden_channels=4, num_blocks=1, **options
-    ),
+    "RealNVP": lambda shape, **options: RealNVP(shape, hidden_channels=4, num_blocks=1, **options),
 }
 
 
@@ -139,9 +137,7 @@ class TestDistribution:
         assert x.shape == (4, 5, 3)
         assert not x.requires_grad
         assert distribution.log_prob(x).shape == (4, 5)
-        torch.testing.assert_close(
-            distribution.log_prob(x)[2, 3], flow.log_prob(x[2, 3][None])[0]
-        )
+        torch.testing.assert_close(distribution.log_prob(x)[2, 3], flow.log_prob(x[2, 3][None])[0])
 
     def test_a_context_makes_a_batch(self):
         flow = ready(CouplingFlow(3, hidden_widths=(8,), context_size=2))
@@ -150,9 +146,7 @@ class TestDistribution:
         assert distribution.batch_shape == (4,)
         x = distribution.sample((5,))
         assert x.shape == (5, 4, 3)
-        torch.testing.assert_close(
-            distribution.log_prob(x)[1], flow.log_prob(x[1], context)
-        )
+        torch.testing.assert_close(distribution.log_prob(x)[1], flow.log_prob(x[1], context))
         expanded = flow(context[:1]).expand((4,))
         torch.testing.assert_close(
             expanded.log_prob(x[0]), flow.log_prob(x[0], context[:1].expand(4, 2))

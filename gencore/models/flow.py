@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from gencore.models.starts import normal_starts
 from gencore.nn.transforms import Transform
 from gencore.ops import gaussian_nll
 
@@ -91,19 +92,36 @@ class Flow(nn.Module):
         *,
         temperature: float = 1.0,
         generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
     ) -> Tensor:
-        """Data [num, ...], a row of the context [num, ...] for each; differentiable in weights."""
-        z = temperature * self.sample_base(num, generator)
-        return self.transform.inverse(z, context)[0]
+        """Data [num, ...], a row of the context [num, ...] for each; differentiable in weights.
 
-    def sample_base(self, num: int, generator: Generator | None = None) -> Tensor:
-        """Latents [num, ...] of the base distribution, on the device and in the dtype of the
-        transform's parameters."""
-        like = next(self.transform.parameters(), torch.empty(0))
-        z = torch.empty((num, *self.latent_shape), dtype=like.dtype, device=like.device)
+        Args:
+            num: number of samples.
+            context: what they are conditioned on.
+            temperature: factor of the latents' standard deviation.
+            generator: draws the key where none is given; torch's default where both are missing.
+            key: int64 [seed, offset] of the latents.
+            first: number of samples before these, of other processes.
+        """
+        z = self.sample_latents(num, generator=generator, key=key, first=first)
+        return self.transform.inverse(temperature * z, context)[0]
+
+    def sample_latents(
+        self,
+        num: int,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        """Latents [num, ...] of the base distribution; arguments as for `sample`."""
+        z = normal_starts(self, num, self.latent_shape, generator=generator, key=key, first=first)
         if self.base == "normal":
-            return z.normal_(generator=generator)
-        return z.uniform_(generator=generator).logit_(eps=torch.finfo(z.dtype).eps)
+            return z
+        # logit Φ(z), which keeps the digits of both tails
+        return torch.special.log_ndtr(z) - torch.special.log_ndtr(-z)
 
     def _check_data(self, x: Tensor) -> None:
         if x.shape[1:] != self.event_shape:

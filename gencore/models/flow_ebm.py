@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Generator, Tensor, nn
 
 from gencore.models.short_run_ebm import ShortRunLoss, contrastive_loss
-from gencore.ops import philox_normal, random_key
+from gencore.models.starts import normal_starts
 from gencore.samplers import EulerFlow, GradientFlow
 
 __all__ = ["FlowEBM", "FlowObjective"]
@@ -111,10 +111,7 @@ class FlowEBM(nn.Module):
         first: int = 0,
     ) -> Tensor:
         """`num` starts x₀ ~ N(0, I), after `first` starts of other processes."""
-        if key is None:
-            key = random_key(generator, device=next(self.energy.parameters()).device)
-        size = (num, *self.shape)
-        return philox_normal(size, key, first_element=first * math.prod(self.shape))
+        return normal_starts(self, num, self.shape, generator=generator, key=key, first=first)
 
     def sample(
         self,

@@ -87,7 +87,8 @@ class Glow(Flow):
             )
             return AffineCoupling(network, bound=bound, additive=additive)
 
-        levels, shapes = [], squeezed_shapes("Glow", image_shape, num_levels)
+        levels: list[Transform] = []
+        shapes = squeezed_shapes("Glow", image_shape, num_levels)
         for shape in shapes:
             channels = shape[0]
             steps: list[Transform] = []

@@ -62,9 +62,7 @@ class RealNVP(Flow):
         batch_norm: bool = True,
         context_size: int = 0,
     ) -> None:
-        def couplings(
-            channels: int, mask: CouplingMask, count: int, width: int
-        ) -> list[Transform]:
+        def couplings(channels: int, mask: CouplingMask, count: int, width: int) -> list[Transform]:
             layers: list[Transform] = []
             for i in range(count):
                 swap = bool(i % 2)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from torch import Generator, Tensor, nn
 
+from gencore.models.starts import normal_starts
 from gencore.nn import stop_gradient
-from gencore.ops import philox_normal, random_key, split_key
+from gencore.ops import random_key, split_key
 from gencore.samplers import Langevin
 
 __all__ = ["DivergenceError", "ShortRunEBM", "ShortRunLoss", "check_divergence", "contrastive_loss"]
@@ -153,11 +154,8 @@ class ShortRunEBM(nn.Module):
         first: int = 0,
     ) -> Tensor:
         """Fresh starts x₀ of `num` chains, after `first` chains of other processes."""
-        if key is None:
-            key = random_key(generator, device=next(self.energy.parameters()).device)
-        size = (num, *self.shape)
-        first_element = first * math.prod(self.shape)
-        return self.start_scale * philox_normal(size, key, first_element=first_element)
+        starts = normal_starts(self, num, self.shape, generator=generator, key=key, first=first)
+        return self.start_scale * starts
 
     def sample(
         self,

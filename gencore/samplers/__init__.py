@@ -7,13 +7,14 @@ from gencore.samplers.annealed_importance import (
     GaussianBase,
     annealing_schedule,
 )
+from gencore.samplers.chains import NonFiniteWarning
 from gencore.samplers.diagnostics import plot_trace, summary, to_inference_data
 from gencore.samplers.euler_flow import EulerFlow, InverseResult, NonConvergenceWarning
 from gencore.samplers.flow_base import FlowError
 from gencore.samplers.gradient_flow import GradientFlow
 from gencore.samplers.hamiltonian import MetropolisInfo, MetropolisState
 from gencore.samplers.hmc import HMC
-from gencore.samplers.langevin import Langevin, LangevinInfo, LangevinState, NonFiniteWarning
+from gencore.samplers.langevin import Langevin, LangevinInfo, LangevinState
 from gencore.samplers.mala import MALA
 from gencore.samplers.parallel_tempering import ParallelTempering, TemperingInfo, TemperingState
 from gencore.samplers.replay_buffer import ReplayBuffer

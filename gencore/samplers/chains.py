@@ -1,10 +1,22 @@
 """What every sampler does with a batch of chains [N, ...], one a row."""
 
 import math
+import warnings
 
 from torch import Tensor
 
-__all__ = ["chain_size", "check_sample", "first_chain", "rows"]
+__all__ = [
+    "NonFiniteWarning",
+    "chain_size",
+    "check_sample",
+    "first_chain",
+    "rows",
+    "warn_if_not_finite",
+]
+
+
+class NonFiniteWarning(RuntimeWarning):
+    """Some chains met a value that is not finite; they are returned as they are."""
 
 
 def chain_size(x: Tensor) -> int:
@@ -54,4 +66,16 @@ def check_sample(name: str, x: Tensor, num_steps: int, thin: int, return_traject
         raise ValueError(
             f"{name}.sample: thin={thin} has no effect on the final states; "
             "pass return_trajectory=True as well"
+        )
+
+
+def warn_if_not_finite(name: str, is_finite: Tensor, num_steps: int, advice: str) -> None:
+    """Warn on behalf of the sampler `name` where not all of the chains `is_finite` [N] are."""
+    bad = int((~is_finite).sum())
+    if bad:
+        warnings.warn(
+            f"{name}: {bad} of {len(is_finite)} chains met NaN or infinity within {num_steps} "
+            f"steps and are returned as they are; {advice} may help",
+            NonFiniteWarning,
+            stacklevel=3,
         )

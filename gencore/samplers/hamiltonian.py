@@ -1,10 +1,10 @@
 """The Markov chain that HMC and MALA are settings of: leapfrog proposals, Metropolis decisions."""
 
-from abc import ABC, abstractmethod
-from typing import Any, Literal, NamedTuple, overload
+from abc import abstractmethod
+from typing import Any, NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from gencore.ops import (
     leapfrog_end,
@@ -18,7 +18,8 @@ from gencore.ops import (
 )
 from gencore.ops.checks import accumulation_dtype, index
 from gencore.ops.metropolis import FIRST_DECISION
-from gencore.samplers.chains import check_sample, first_chain, rows
+from gencore.samplers.chain_sampler import ChainSampler
+from gencore.samplers.chains import first_chain, rows
 from gencore.samplers.energy import Energy, energy_and_grad, network_of
 
 __all__ = ["HamiltonianSampler", "MetropolisInfo", "MetropolisState"]
@@ -56,7 +57,7 @@ class Leapfrog(NamedTuple):
     inverse_mass: float | Tensor
 
 
-class HamiltonianSampler(ABC):
+class HamiltonianSampler(ChainSampler[MetropolisState, MetropolisInfo]):
     """Transitions of chains that propose by leapfrog and decide by Metropolis, at three levels.
 
     `init` and `step` are functions of states, for loops of your own; `sample` is the loop that
@@ -140,99 +141,22 @@ class HamiltonianSampler(ABC):
         with torch.no_grad():
             return self._transition(state, key, first_element, in_place=False)
 
-    @overload
-    def sample(
-        self,
-        x: Tensor,
-        num_steps: int,
-        *,
-        return_trajectory: bool = ...,
-        thin: int = ...,
-        return_info: Literal[False] = ...,
-        generator: Generator | None = ...,
-        key: Tensor | None = ...,
-        first_element: int = ...,
-    ) -> Tensor: ...
-    @overload
-    def sample(
-        self,
-        x: Tensor,
-        num_steps: int,
-        *,
-        return_trajectory: bool = ...,
-        thin: int = ...,
-        return_info: Literal[True],
-        generator: Generator | None = ...,
-        key: Tensor | None = ...,
-        first_element: int = ...,
-    ) -> tuple[Tensor, MetropolisInfo]: ...
-    def sample(
-        self,
-        x: Tensor,
-        num_steps: int,
-        *,
-        return_trajectory: bool = False,
-        thin: int = 1,
-        return_info: bool = False,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first_element: int = 0,
-    ) -> Tensor | tuple[Tensor, MetropolisInfo]:
-        """Run every chain for `num_steps` transitions.
+    def _start(
+        self, x: Tensor, key: Tensor, num_steps: int, first_element: int
+    ) -> tuple[MetropolisState, tuple[Tensor, ...]]:
+        return self.init(x), split_key(key, num_steps)
 
-        Args:
-            x: starts [N, ...], one chain a row; left unchanged.
-            num_steps: number of transitions.
-            return_trajectory: return the states along the way instead of the final ones.
-            thin: with `return_trajectory`, keep the states after transitions `thin`,
-                `2 * thin`, ..., `num_steps`, and with `return_info` what these did.
-            return_info: return what the transitions did as well.
-            generator: draws the key where none is given; torch's default where both are missing.
-            key: int64 [seed, offset]; the transitions use `split_key(key, num_steps)`.
-            first_element: number of elements in the chains of the processes before this one, which
-                makes the draws those of a single process with all chains.
-
-        Returns:
-            Final states [N, ...], or the trajectory [num_steps / thin, N, ...]; with `return_info`
-            also a `MetropolisInfo` of tensors [num_steps / thin, N].
-
-        Raises:
-            ValueError: for starts that `init` refuses, if `num_steps` is negative or `thin` does
-                not divide it, or if `first_element` is no multiple of the elements of a chain.
-
-        Example:
-            >>> from gencore.samplers import HMC
-            >>> sampler = HMC(lambda x: 0.5 * x.square().sum(1), step_size=0.2, num_leapfrog=8)
-            >>> generator = torch.Generator().manual_seed(0)
-            >>> x = sampler.sample(torch.zeros(4000, 2), 20, generator=generator)
-            >>> round(x.var().item(), 1)
-            1.0
-        """
-        check_sample(type(self).__name__, x, num_steps, thin, return_trajectory or return_info)
-        state = self.init(x)
-        if key is None:
-            key = random_key(generator, device=x.device)
-        if num_steps > 0 and not return_info and (network := self._network(state)) is not None:
-            with torch.no_grad():
-                return mlp_hmc_chain(
-                    state.position, **network, num_steps=num_steps, key=key,
-                    return_trajectory=return_trajectory, thin=thin, first_element=first_element,
-                ).position  # fmt: skip
-        num_kept = num_steps // thin
-        trajectory = x.new_empty((num_kept, *x.shape)) if return_trajectory else None
-        infos = _empty_infos(state, num_kept) if return_info else None
-        with torch.no_grad():
-            for number, step_key in enumerate(split_key(key, num_steps), start=1):
-                state, info = self._transition(state, step_key, first_element, in_place=True)
-                if number % thin:
-                    continue
-                if trajectory is not None:
-                    trajectory[number // thin - 1].copy_(state.position)
-                if infos is not None:
-                    for kept, value in zip(infos, info, strict=True):
-                        kept[number // thin - 1].copy_(value)
-        result = state.position if trajectory is None else trajectory
-        return result if infos is None else (result, infos)
+    def _at_once(
+        self, state: MetropolisState, num_steps: int, thin: int, return_trajectory: bool,
+        key: Tensor, first_element: int,
+    ) -> Tensor | None:  # fmt: skip
+        network = self._network(state)
+        if network is None:
+            return None
+        return mlp_hmc_chain(
+            state.position, **network, num_steps=num_steps, key=key,
+            return_trajectory=return_trajectory, thin=thin, first_element=first_element,
+        ).position  # fmt: skip
 
     def _transition(
         self, state: MetropolisState, key: Tensor, first_element: int, *, in_place: bool
@@ -262,6 +186,12 @@ class HamiltonianSampler(ABC):
             ),
         )
 
+    def _collect(self, infos: list[MetropolisInfo], state: MetropolisState) -> MetropolisInfo:
+        if infos:
+            return MetropolisInfo(*map(torch.stack, zip(*infos, strict=True)))
+        none = state.energy.new_empty((0, *state.energy.shape))
+        return MetropolisInfo(none.bool(), none, none.bool(), none)
+
     def _network(self, state: MetropolisState) -> dict[str, Any] | None:
         """The energy and the settings of a whole-chain kernel, where they have one."""
         x, (step_size, num_steps, inverse_mass) = state.position, self.leapfrog
@@ -284,10 +214,3 @@ class HamiltonianSampler(ABC):
     def _energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         energy, grad = energy_and_grad(self.energy, x)
         return energy.to(accumulation_dtype(x)), grad
-
-
-def _empty_infos(state: MetropolisState, num: int) -> MetropolisInfo:
-    size = (num, *state.energy.shape)
-    is_accepted, is_divergent = (state.energy.new_empty(size, dtype=torch.bool) for _ in range(2))
-    acceptance_rate, energy = (state.energy.new_empty(size) for _ in range(2))
-    return MetropolisInfo(is_accepted, acceptance_rate, is_divergent, energy)

@@ -1,7 +1,6 @@
 """Unadjusted Langevin dynamics for energies, with its customary parametrisations."""
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, NamedTuple
@@ -16,17 +15,13 @@ from gencore.ops import (
     random_key,
     split_key,
 )
-from gencore.samplers.chains import check_sample, rows
+from gencore.samplers.chains import check_sample, rows, warn_if_not_finite
 from gencore.samplers.cuda_graph import graphed
 from gencore.samplers.energy import Energy, energy_and_grad, network_of
 
-__all__ = ["Langevin", "LangevinInfo", "LangevinState", "NonFiniteWarning"]
+__all__ = ["Langevin", "LangevinInfo", "LangevinState"]
 
 _ADVICE = "a smaller step_size, grad_clamp or clamp"
-
-
-class NonFiniteWarning(RuntimeWarning):
-    """Some chains met a value that is not finite; they are returned as they are."""
 
 
 class LangevinState(NamedTuple):
@@ -315,15 +310,3 @@ def _captured(
         return x
 
     return replayed
-
-
-def warn_if_not_finite(name: str, is_finite: Tensor, num_steps: int, advice: str) -> None:
-    """Warn on behalf of the sampler `name` where not all of the chains `is_finite` [N] are."""
-    bad = int((~is_finite).sum())
-    if bad:
-        warnings.warn(
-            f"{name}: {bad} of {len(is_finite)} chains met NaN or infinity within {num_steps} "
-            f"steps and are returned as they are; {advice} may help",
-            NonFiniteWarning,
-            stacklevel=3,
-        )

@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple, overload
+from typing import Literal, NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from gencore.ops import (
     langevin_step,
@@ -19,9 +19,9 @@ from gencore.ops import (
     split_key,
 )
 from gencore.ops.checks import accumulation_dtype
-from gencore.samplers.chains import check_sample, first_chain, rows
+from gencore.samplers.chain_sampler import ChainSampler
+from gencore.samplers.chains import first_chain, rows
 from gencore.samplers.energy import Energy, energy_and_grad
-from gencore.samplers.langevin import warn_if_not_finite
 
 __all__ = ["ParallelTempering", "TemperingInfo", "TemperingState"]
 
@@ -54,7 +54,7 @@ class TemperingInfo(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ParallelTempering:
+class ParallelTempering(ChainSampler[TemperingState, TemperingInfo]):
     """Replicas at inverse temperatures 1 = β_0 > β_1 > …, so that the cold ones cross barriers.
 
     A step moves every replica once in its density exp(−β_r E), then tries to exchange neighbours:
@@ -89,6 +89,8 @@ class ParallelTempering:
     step_size: float | Sequence[float]
     _: KW_ONLY
     kernel: Literal["langevin", "mala"] = "mala"
+
+    _averages_info = True
 
     def __post_init__(self) -> None:
         beta = tuple(map(float, self.inverse_temperatures))
@@ -178,87 +180,33 @@ class ParallelTempering:
         moved = TemperingState(position, energy, grad, 1 - state.parity)
         return moved, TemperingInfo(swap_rate, move_rate)
 
-    @overload
-    def sample(
-        self,
-        x: Tensor,
-        num_steps: int,
-        *,
-        return_trajectory: bool = ...,
-        thin: int = ...,
-        return_info: Literal[False] = ...,
-        generator: Generator | None = ...,
-        key: Tensor | None = ...,
-        first_element: int = ...,
-    ) -> Tensor: ...
-    @overload
-    def sample(
-        self,
-        x: Tensor,
-        num_steps: int,
-        *,
-        return_trajectory: bool = ...,
-        thin: int = ...,
-        return_info: Literal[True],
-        generator: Generator | None = ...,
-        key: Tensor | None = ...,
-        first_element: int = ...,
-    ) -> tuple[Tensor, TemperingInfo]: ...
-    def sample(
-        self,
-        x: Tensor,
-        num_steps: int,
-        *,
-        return_trajectory: bool = False,
-        thin: int = 1,
-        return_info: bool = False,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first_element: int = 0,
-    ) -> Tensor | tuple[Tensor, TemperingInfo]:
-        """Run the replicas of every chain for `num_steps` steps, and return the cold ones.
+    def _start(
+        self, x: Tensor, key: Tensor, num_steps: int, first_element: int
+    ) -> tuple[TemperingState, tuple[Tensor, ...]]:
+        return self.init(x), split_key(key, num_steps)
 
-        Args:
-            x: starts [N, ...], one chain a row; left unchanged.
-            num_steps: number of steps.
-            return_trajectory: return the states along the way instead of the final ones.
-            thin: with `return_trajectory`, keep the states after steps `thin`, `2 * thin`, ...,
-                `num_steps`.
-            return_info: return the rates of exchanges and moves over all steps as well.
-            generator: draws the key where none is given; torch's default where both are missing.
-            key: int64 [seed, offset]; the steps use `split_key(key, num_steps)`.
-            first_element: number of elements in the chains of the processes before this one, which
-                makes the draws those of a single process with all chains.
+    def _transition(
+        self, state: TemperingState, key: Tensor, first_element: int, *, in_place: bool
+    ) -> tuple[TemperingState, TemperingInfo]:
+        return self.step(state, key=key, first_element=first_element)
 
-        Returns:
-            Final states [N, ...] of the replicas with β = 1, or their trajectory
-            [num_steps / thin, N, ...]; with `return_info` also a `TemperingInfo`.
+    def _position(self, state: TemperingState) -> Tensor:
+        """The cold replicas."""
+        return state.position[0].clone()
 
-        Raises:
-            ValueError: for starts that `init` refuses, if `num_steps` is negative or `thin` does
-                not divide it, or if `first_element` is no multiple of the elements of a chain.
+    def _is_finite(
+        self, state: TemperingState, info: TemperingInfo, is_last: bool
+    ) -> Tensor | None:
+        if not is_last:  # a replica that is not finite stays so
+            return None
+        return (state.position.flatten(2).isfinite().all(2) & state.energy.isfinite()).all(0)
 
-        Warns:
-            NonFiniteWarning: if the Langevin kernel led a replica to a value that is not finite.
-        """
-        check_sample("ParallelTempering", x, num_steps, thin, return_trajectory)
-        state = self.init(x)
-        if key is None:
-            key = random_key(generator, device=x.device)
-        trajectory: list[Tensor] = []
-        infos: list[TemperingInfo] = []
-        for number, step_key in enumerate(split_key(key, num_steps), start=1):
-            state, info = self.step(state, key=step_key, first_element=first_element)
-            if return_info:
-                infos.append(info)
-            if return_trajectory and number % thin == 0:
-                trajectory.append(state.position[0].clone())
-        is_finite = state.position.flatten(2).isfinite().all(2) & state.energy.isfinite()
-        warn_if_not_finite("ParallelTempering", is_finite.all(0), num_steps, "a smaller step_size")
-        result = state.position[0].clone()
-        if return_trajectory:
-            result = torch.stack(trajectory) if trajectory else x.new_empty((0, *x.shape))
-        return (result, _average(infos, state)) if return_info else result
+    def _collect(self, infos: list[TemperingInfo], state: TemperingState) -> TemperingInfo:
+        if not infos:
+            none = state.energy.new_full((len(state.position),), math.nan)
+            return TemperingInfo(none[1:], none)
+        swaps, moves = (torch.stack(rates) for rates in zip(*infos, strict=True))
+        return TemperingInfo(swaps.nanmean(0), moves.mean(0))
 
     def _langevin(
         self, state: TemperingState, key: Tensor, chain: int, first_element: int
@@ -315,12 +263,3 @@ class ParallelTempering:
         energy, grad = energy_and_grad(self.energy, x.flatten(0, 1))
         wide = energy.to(accumulation_dtype(x)).clone()  # an energy may be a view of x
         return wide.view(x.shape[:2]), grad.reshape(x.shape).contiguous()
-
-
-def _average(infos: list[TemperingInfo], state: TemperingState) -> TemperingInfo:
-    replicas = len(state.position)
-    if not infos:
-        none = state.energy.new_full((replicas,), math.nan)
-        return TemperingInfo(none[1:], none)
-    swaps, moves = (torch.stack(rates) for rates in zip(*infos, strict=True))
-    return TemperingInfo(swaps.nanmean(0), moves.mean(0))

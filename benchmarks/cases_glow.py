@@ -1,0 +1,62 @@
+"""Whole jobs of image flows: a training step, with and without stored activations, and sampling."""
+
+from collections.abc import Iterator
+
+import torch
+from harness import Case, in_reference
+
+from gencore.models import Glow
+
+# Of the work a step does, the convolutions of the couplings' networks are nearly all in wide ones;
+# a narrow one shows what is around them.
+SIZES = ((16, 32), (16, 128))
+
+
+def cases(device: torch.device, quick: bool) -> Iterator[Case]:
+    for batch, hidden in SIZES[:1] if quick else SIZES:
+        yield _training_step(batch, hidden, device)
+    if not quick:
+        yield _sampling(16, 32, device)
+
+
+def _glow(hidden: int, device: torch.device, reversible: bool = False) -> Glow:
+    torch.manual_seed(0)
+    return Glow(
+        (3, 32, 32), num_levels=3, num_steps=8, hidden_channels=hidden, reversible=reversible
+    ).to(device)
+
+
+def _training_step(batch: int, hidden: int, device: torch.device) -> Case:
+    data = torch.rand(batch, 3, 32, 32, device=device) - 0.5
+
+    def stepper(reversible: bool):
+        glow = _glow(hidden, device, reversible)
+        optimizer = torch.optim.Adam(glow.parameters(), 1e-4)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            loss = -glow.log_prob(data).mean()
+            loss.backward()
+            optimizer.step()
+
+        return step
+
+    plain = stepper(reversible=False)
+    return Case(
+        "glow", "Glow training step, 32x32", f"batch {batch}, 3 levels of 8 steps, width {hidden}",
+        {
+            "ours": plain,
+            "ours, reversible": stepper(reversible=True),
+            "reference": in_reference(plain),
+        },
+        headline=True,
+    )  # fmt: skip
+
+
+def _sampling(num: int, hidden: int, device: torch.device) -> Case:
+    glow = _glow(hidden, device).eval()
+    sample = torch.no_grad()(lambda: glow.sample(num))
+    return Case(
+        "glow", "Glow samples, 32x32", f"{num} images, 3 levels of 8 steps, width {hidden}",
+        {"ours": sample, "reference": in_reference(sample)},
+    )  # fmt: skip

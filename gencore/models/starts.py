@@ -1,0 +1,46 @@
+"""Where samples start: standard normal variables, the same for any split over processes."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+from gencore.ops import philox_normal, random_key
+
+__all__ = ["normal_starts"]
+
+
+def normal_starts(
+    module: nn.Module,
+    num: int,
+    shape: Sequence[int],
+    *,
+    generator: Generator | None = None,
+    key: Tensor | None = None,
+    first: int = 0,
+) -> Tensor:
+    """N(0, 1) variables [num, *shape] on the device and in the dtype of a module's parameters.
+
+    Args:
+        module: whose samples start here.
+        num: number of samples.
+        shape: of one start.
+        generator: draws the key where none is given; torch's default where both are missing.
+        key: int64 [seed, offset].
+        first: number of samples before these. With one key, ``num = a`` and ``num = b`` with
+            ``first = a`` are the two parts of ``num = a + b``.
+
+    Example:
+        >>> import torch
+        >>> from gencore.ops import random_key
+        >>> model, key = torch.nn.Linear(1, 1), random_key()
+        >>> whole = normal_starts(model, 5, (3,), key=key)
+        >>> torch.equal(whole[2:], normal_starts(model, 3, (3,), key=key, first=2))
+        True
+    """
+    like = next(module.parameters(), torch.empty(0))
+    if key is None:
+        key = random_key(generator, device=like.device)
+    first_element = first * math.prod(shape)
+    return philox_normal((num, *shape), key, first_element=first_element, dtype=like.dtype)
