@@ -203,15 +203,10 @@ class GlowExperiment(Experiment):
         self.ema.update_parameters(self.bits)
         return {"bits_per_dim": bits, "grad_norm": grad_norm}
 
-    @torch.no_grad()
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
         """Images of the averaged weights at the recipe's temperature."""
-        sizes = [min(_CHUNK, num - first) for first in range(0, num, _CHUNK)] or [0]
-        temperature = self.recipe.temperature
-        parts = [
-            self.flow.sample(size, temperature=temperature, generator=generator) for size in sizes
-        ]
-        return (torch.cat(parts) + 0.5).clamp(0, 1)
+        latents = self.recipe.temperature * self.flow.sample_latents(num, generator=generator)
+        return torch.cat([self._images(z) for z in latents.split(_CHUNK)])
 
     def evaluate(self, num: int) -> dict[str, float]:
         """Bits per dimension of up to `num` held-out test images, and of training images.
@@ -236,7 +231,7 @@ class GlowExperiment(Experiment):
         from gencore.train.figures import save_image_grid
 
         folder.mkdir(exist_ok=True)
-        z = self.flow.sample_base(_FIGURE_COLUMNS)
+        z = self.flow.sample_latents(_FIGURE_COLUMNS)
         rows = torch.cat([temperature * z for temperature in _FIGURE_TEMPERATURES])
         save_image_grid(self._images(rows), folder / "temperatures.png", columns=_FIGURE_COLUMNS)
 
