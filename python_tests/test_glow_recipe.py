@@ -2,18 +2,25 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import gencore
 from gencore import cli
+from gencore.data import load_images, to_uint8
 from gencore.models import Flow
 from gencore.nn import Transform
 from gencore.ops import random_key
 from gencore.recipes.glow import DequantizedBits, GlowRecipe
 from gencore.train import Diverged, RunFolder, fit
+from gencore.train.logs import read_log
 
 pytest.importorskip("sklearn")
 fabric_module = pytest.importorskip("lightning_fabric")
@@ -174,8 +181,6 @@ class TestExperiment:
         experiment.save_figures(tmp_path / "figures")
         images, columns = drawn["interpolation.png"]
         rows = images.view(-1, columns, *images.shape[1:])
-        from gencore.data import load_images, to_uint8
-
         test = load_images("digits", split="test").images
         for ends in (rows[:, 0], rows[:, -1]):
             distance = (to_uint8(ends)[:, None].int() - test.int()).abs().amax((2, 3, 4))
@@ -225,3 +230,22 @@ def test_training_beats_the_gaussians(tmp_path):
     fit(recipe, tmp_path, accelerator="cpu", progress=False, num_samples=0)
     measures = json.loads(RunFolder(tmp_path).metrics.read_text())
     assert measures["bits_per_dim/test"] < measures["bits_per_dim/full_gaussian"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains(tmp_path):
+    rows = []
+    for devices in (1, 2):
+        out = tmp_path / str(devices)
+        words = "train glow --steps 3 --batch-size 16 --num-steps 2 --hidden-channels 8 "
+        words += "--log-every 1 --accelerator cpu --num-evaluate 0 --num-samples 0"
+        package = Path(gencore.__file__).parents[1]
+        subprocess.run(
+            [sys.executable, "-m", "gencore", *words.split(), "--devices", str(devices),
+             "--out", str(out)],
+            env={**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"},
+            timeout=300, check=True, capture_output=True,
+        )  # fmt: skip
+        rows.append(read_log(out / "log.csv"))
+    for name, column in rows[0].items():
+        assert rows[1][name] == pytest.approx(column, rel=1e-4)
