@@ -30,6 +30,12 @@
   "Tensor grad, Tensor metric, Tensor? correction, Tensor? noise, Tensor? key, " \
   "Tensor? step_sizes, float step_size, int first_element"
 
+// Kinds of scale and masks are numbered as in gencore/ops/affine_coupling_reference.py.
+#define GENCORE_COUPLING_SETTINGS "int kind, float bound, bool inverse, int mask, bool swap"
+#define GENCORE_COUPLING_BACKWARD                                      \
+  "Tensor? grad_y, Tensor? grad_log_det, Tensor x, Tensor raw_scale, " \
+  "Tensor? shift, " GENCORE_COUPLING_SETTINGS
+
 STABLE_TORCH_LIBRARY(gencore, m) {
   // An operator with a registered derivative pays for a Python call even where none is wanted, so
   // each form that samplers call has a schema of its own.
@@ -96,6 +102,38 @@ STABLE_TORCH_LIBRARY(gencore, m) {
       "replica_swap_(Tensor(a!) x, Tensor(b!) energy, Tensor(c!)? grad, Tensor(d!) is_accepted, "
       "Tensor inverse_temperature, Tensor? uniform, Tensor? key, int parity, int first_pair) -> "
       "()");
+  for (const char* overload : {"", ".no_autograd"}) {
+    const std::string name(overload);
+    m.def(("affine_coupling" + name +
+           "(Tensor x, Tensor? raw_scale, Tensor shift, " GENCORE_COUPLING_SETTINGS
+           ") -> (Tensor, Tensor)")
+              .c_str());
+    m.def(("affine_coupling_backward" + name + "(" GENCORE_COUPLING_BACKWARD
+           ", bool needs_x, bool needs_raw_scale, bool needs_shift) -> (Tensor, Tensor, Tensor)")
+              .c_str());
+  }
+  m.def(
+      "affine_coupling_double_backward(Tensor? x_tangent, Tensor? raw_scale_tangent, "
+      "Tensor? shift_tangent, " GENCORE_COUPLING_BACKWARD
+      ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "affine_coupling_backward_from_output(Tensor y, Tensor raw_scale, Tensor shift, "
+      "Tensor grad_y, Tensor grad_log_det, int kind, float bound, int mask, bool swap, "
+      "bool needs_shift) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("philox_normal(Tensor key, int[] size, ScalarType dtype, int first_element) -> Tensor");
   m.def("philox_words(Tensor key, int[] size, int first_element) -> Tensor");
+  for (const char* overload : {"", ".no_autograd"}) {
+    const std::string name(overload);
+    m.def(("actnorm" + name +
+           "(Tensor x, Tensor log_scale, Tensor bias, bool inverse) -> (Tensor, Tensor)")
+              .c_str());
+    m.def(("gaussian_nll" + name + "(Tensor z, Tensor log_det) -> Tensor").c_str());
+  }
+  m.def(
+      "actnorm_backward(Tensor grad_out, Tensor grad_log_det, Tensor x, Tensor log_scale, "
+      "Tensor bias, bool inverse) -> (Tensor, Tensor, Tensor)");
+  m.def("squeeze2d(Tensor x, int factor, bool inverse) -> Tensor");
+  m.def(
+      "dequantize(Tensor x, Tensor? noise, Tensor? key, int bins, ScalarType dtype, "
+      "int first_element) -> Tensor");
 }

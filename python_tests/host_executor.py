@@ -17,6 +17,10 @@ from torch import Tensor
 
 CSRC = Path(__file__).parents[1] / "csrc"
 KERNELS = (
+    "cuda/affine_coupling.cu",
+    "cuda/actnorm.cu",
+    "cuda/dequantize.cu",
+    "cuda/gaussian_nll.cu",
     "cuda/langevin.cu",
     "cuda/mlp_chain.cu",
     "cuda/philox.cu",
@@ -24,6 +28,7 @@ KERNELS = (
     "cuda/metropolis.cu",
     "cuda/philox.cu",
     "cuda/replica_exchange.cu",
+    "cuda/squeeze.cu",
     "cuda/stochastic_gradient.cu",
     "testing/test_kernels.cu",
 )

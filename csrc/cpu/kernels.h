@@ -3,12 +3,14 @@
 
 #include <cstdint>
 
+#include "../ops/affine_coupling_arguments.h"
 #include "../ops/arguments.h"
+#include "../ops/flow_pointwise_arguments.h"
 
 namespace gencore::cpu {
 
 // Every kernel handles the elements [begin, end), or the chains where it adds up over them, or the
-// pairs that it swaps, and may be called for disjoint ranges at once.
+// pairs that it swaps, or pieces of rows, and may be called for disjoint ranges at once.
 struct KernelTable {
   const char* level;
   void (*langevin_step)(const LangevinStep&, std::int64_t begin, std::int64_t end);
@@ -24,7 +26,19 @@ struct KernelTable {
   void (*riemannian_langevin_step)(const RiemannianLangevinStep&, std::int64_t begin,
                                    std::int64_t end);
   void (*replica_swap)(const ReplicaSwap&, std::int64_t begin, std::int64_t end);
+  void (*affine_coupling)(const AffineCoupling&, std::int64_t begin, std::int64_t end);
+  void (*affine_coupling_backward)(const AffineCouplingBackward&, std::int64_t begin,
+                                   std::int64_t end);
+  void (*affine_coupling_double_backward)(const AffineCouplingDoubleBackward&, std::int64_t begin,
+                                          std::int64_t end);
   void (*philox_fill)(const PhiloxFill&, std::int64_t begin, std::int64_t end);
+  void (*actnorm_scales)(const ActnormScales&, std::int64_t begin, std::int64_t end);
+  void (*actnorm)(const Actnorm&, std::int64_t begin, std::int64_t end);
+  void (*actnorm_backward)(const ActnormBackward&, std::int64_t begin, std::int64_t end);
+  void (*actnorm_parameters)(const ActnormParameters&, std::int64_t begin, std::int64_t end);
+  void (*squeeze2d)(const Squeeze2d&, std::int64_t begin, std::int64_t end);
+  void (*gaussian_nll)(const GaussianNll&, std::int64_t begin, std::int64_t end);
+  void (*dequantize)(const Dequantize&, std::int64_t begin, std::int64_t end);
 };
 
 // The table of the best level that this processor runs, chosen once. The environment variable

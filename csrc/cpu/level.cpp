@@ -1,5 +1,9 @@
 // One instruction-set level's table of kernels. CMake compiles this file once per level, with
 // GENCORE_LEVEL naming it and the matching -march.
+#include "affine_coupling_kernel.h"
+#include "actnorm_kernel.h"
+#include "dequantize_kernel.h"
+#include "gaussian_nll_kernel.h"
 #include "kernels.h"
 #include "langevin_kernel.h"
 #include "leapfrog_kernel.h"
@@ -7,6 +11,7 @@
 #include "mlp_chain_kernel.h"
 #include "philox_kernel.h"
 #include "replica_exchange_kernel.h"
+#include "squeeze_kernel.h"
 #include "stochastic_gradient_kernel.h"
 
 namespace gencore {
@@ -72,8 +77,40 @@ struct RiemannianLangevin {
   static constexpr auto run = riemannian_langevin_step_range<T>;
 };
 template <class T>
+struct Coupling {
+  static constexpr auto run = affine_coupling_range<T>;
+};
+template <class T>
+struct CouplingBackward {
+  static constexpr auto run = affine_coupling_backward_range<T>;
+};
+template <class T>
+struct CouplingDoubleBackward {
+  static constexpr auto run = affine_coupling_double_backward_range<T>;
+};
+template <class T>
 struct Normal {
   static constexpr auto run = philox_normal_range<T>;
+};
+template <class T>
+struct Scales {
+  static constexpr auto run = actnorm_scales_range<T>;
+};
+template <class T>
+struct ActnormMap {
+  static constexpr auto run = actnorm_range<T>;
+};
+template <class T>
+struct ActnormAdjoint {
+  static constexpr auto run = actnorm_backward_range<T>;
+};
+template <class T>
+struct ActnormLast {
+  static constexpr auto run = actnorm_parameters_range<T>;
+};
+template <class T>
+struct Nll {
+  static constexpr auto run = gaussian_nll_range<T>;
 };
 
 void philox_fill(const PhiloxFill& args, std::int64_t begin, std::int64_t end) {
@@ -106,7 +143,18 @@ const cpu::KernelTable kernel_table = {
     .sghmc_step = by_dtype<Sghmc, SghmcStep>,
     .riemannian_langevin_step = by_dtype<RiemannianLangevin, RiemannianLangevinStep>,
     .replica_swap = replica_swap,
+    .affine_coupling = by_dtype<Coupling, AffineCoupling>,
+    .affine_coupling_backward = by_dtype<CouplingBackward, AffineCouplingBackward>,
+    .affine_coupling_double_backward =
+        by_dtype<CouplingDoubleBackward, AffineCouplingDoubleBackward>,
     .philox_fill = philox_fill,
+    .actnorm_scales = by_dtype<Scales, ActnormScales>,
+    .actnorm = by_dtype<ActnormMap, Actnorm>,
+    .actnorm_backward = by_dtype<ActnormAdjoint, ActnormBackward>,
+    .actnorm_parameters = by_dtype<ActnormLast, ActnormParameters>,
+    .squeeze2d = squeeze2d_range,
+    .gaussian_nll = by_dtype<Nll, GaussianNll>,
+    .dequantize = dequantize_range,
 };
 
 }  // namespace GENCORE_LEVEL

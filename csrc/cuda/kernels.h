@@ -3,7 +3,9 @@
 
 #include <cstdint>
 
+#include "../ops/affine_coupling_arguments.h"
 #include "../ops/arguments.h"
+#include "../ops/flow_pointwise_arguments.h"
 
 namespace gencore::cuda {
 
@@ -19,7 +21,18 @@ void metropolis_accept(const MetropolisAccept& args, void* stream);
 void sghmc_step(const SghmcStep& args, void* stream);
 void riemannian_langevin_step(const RiemannianLangevinStep& args, void* stream);
 void replica_swap(const ReplicaSwap& args, void* stream);
+void affine_coupling(const AffineCoupling& args, void* stream);
+void affine_coupling_backward(const AffineCouplingBackward& args, void* stream);
+void affine_coupling_double_backward(const AffineCouplingDoubleBackward& args, void* stream);
+void piece_sums(const PieceSums& args, void* stream);
 void philox_fill(const PhiloxFill& args, void* stream);
+void actnorm_scales(const ActnormScales& args, void* stream);
+void actnorm(const Actnorm& args, void* stream);
+void actnorm_backward(const ActnormBackward& args, void* stream);
+void actnorm_parameters(const ActnormParameters& args, void* stream);
+void squeeze2d(const Squeeze2d& args, void* stream);
+void gaussian_nll(const GaussianNll& args, void* stream);
+void dequantize(const Dequantize& args, void* stream);
 
 // torch's current stream on a device.
 void* current_stream(std::int32_t device_index);

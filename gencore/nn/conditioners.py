@@ -36,22 +36,34 @@ class ConvConditioner(nn.Module):
         self, in_channels: int, hidden_channels: int, out_channels: int, *, context_size: int = 0
     ) -> None:
         super().__init__()
-        self.first = nn.Conv2d(in_channels, hidden_channels, 3, padding=1, bias=False)
-        self.first_norm = ActNorm(hidden_channels)
-        self.middle = nn.Conv2d(hidden_channels, hidden_channels, 1, bias=False)
-        self.middle_norm = ActNorm(hidden_channels)
+        self.first = ActNormConv2d(in_channels, hidden_channels, 3)
+        self.middle = ActNormConv2d(hidden_channels, hidden_channels, 1)
         self.last = zero_(nn.Conv2d(hidden_channels, out_channels, 3, padding=1))
-        for conv in (self.first, self.middle):
-            nn.init.normal_(conv.weight, std=0.05)
         self.context = (
             nn.Linear(context_size, hidden_channels, bias=False) if context_size else None
         )
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        h = self.first_norm(self.first(x))[0]
-        h = F.relu(_shift_by(self.context, h, context))
-        h = F.relu(self.middle_norm(self.middle(h))[0])
-        return self.last(h)
+        h = F.relu(_shift_by(self.context, self.first(x), context))
+        return self.last(F.relu(self.middle(h)))
+
+
+class ActNormConv2d(nn.Module):
+    """A convolution followed by `ActNorm`, whose scale goes into the weights: one pass less."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(
+            torch.empty(out_channels, in_channels, kernel_size, kernel_size).normal_(std=0.05)
+        )
+        self.norm = ActNorm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding = self.weight.shape[-1] // 2
+        if self.norm.awaits_data():
+            self.norm.initialize(F.conv2d(x, self.weight, padding=padding))
+        scale = self.norm.log_scale.exp()[:, None, None, None]
+        return F.conv2d(x, self.weight * scale, self.norm.bias, padding=padding)
 
 
 class ResidualConditioner(nn.Module):

@@ -5,8 +5,10 @@ from gencore.ops.affine_coupling import (
     CouplingMask,
     affine_coupling,
     affine_coupling_backward_from_output,
+    iaf_step,
 )
 from gencore.ops.backend import backend
+from gencore.ops.dequantize import dequantize, quantize
 from gencore.ops.gaussian_nll import gaussian_nll
 from gencore.ops.langevin import langevin_step, langevin_step_
 from gencore.ops.leapfrog import (
@@ -36,7 +38,9 @@ __all__ = [
     "affine_coupling",
     "affine_coupling_backward_from_output",
     "backend",
+    "dequantize",
     "gaussian_nll",
+    "iaf_step",
     "langevin_step",
     "langevin_step_",
     "leapfrog_end",
@@ -49,6 +53,7 @@ __all__ = [
     "mlp_langevin_chain",
     "philox_normal",
     "philox_words",
+    "quantize",
     "random_key",
     "replica_swap_",
     "riemannian_langevin_step",

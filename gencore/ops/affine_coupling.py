@@ -1,16 +1,39 @@
-"""The affine coupling of normalizing flows."""
+"""The affine coupling of normalizing flows and the step of inverse autoregressive flows."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from gencore.ops.checks import accumulation_dtype
+from gencore.ops.affine_coupling_reference import (
+    BOUNDED,
+    EXPONENTIAL,
+    GATED,
+    MASKS,
+    CouplingMask,
+    CouplingSettings,
+    reference_coupling,
+    reference_rewind,
+    split_mask,
+    transformed_channels,
+)
+from gencore.ops.backend import state
+from gencore.ops.checks import (
+    check_chains,
+    check_like,
+    check_per_chain,
+    check_state,
+    clip_bound,
+    finite,
+    wants_grad,
+)
 
-__all__ = ["CouplingMask", "affine_coupling", "affine_coupling_backward_from_output", "split_mask"]
+__all__ = ["CouplingMask", "affine_coupling", "affine_coupling_backward_from_output", "iaf_step"]
 
-CouplingMask = Literal["channel", "checkerboard"]
+_ops = torch.ops.gencore
+_couple = _ops.affine_coupling.default
+_couple_without_autograd = _ops.affine_coupling.no_autograd
+_rewind = _ops.affine_coupling_backward_from_output.default
 
 
 def affine_coupling(
@@ -23,44 +46,97 @@ def affine_coupling(
     mask: CouplingMask | None = None,
     swap: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    r"""y = x·exp(s) + t with the bounded log-scale s = bound·tanh(raw_scale / bound), and Σ s [N].
+    r"""Scale and shift what a coupling transforms, with the log-determinant, in one pass.
 
-    ``raw_scale=None`` is additive, ``bound=None`` the plain s = raw_scale. ``inverse`` is
-    x = (y − t)·exp(−s), whose log_det is −Σ s. With a ``mask`` x is whole and part of it passes
-    through: ``"channel"`` keeps the first half of dimension 1 (C − C//2 entries) and transforms the
-    last C//2, for which raw_scale and shift are given; ``"checkerboard"`` keeps the positions with
-    (h + w) even of [N, C, H, W] (raw_scale and shift like x). ``swap`` exchanges the two parts.
+    .. math:: y = x \odot e^{s} + t, \quad \log\det = \textstyle\sum s,
+              \qquad s = b \tanh(r / b)
+
+    with raw scale r, shift t and bound b; the inverse is x = (y − t)·e^{−s}, whose log-determinant
+    is −Σs. Differentiable in ``x``, ``raw_scale`` and ``shift``, in both directions and to any
+    order: the gradient and its gradient are one pass each. Views of some of a tensor's channels,
+    such as the two chunks of one network's output, are read where they are.
+
+    Args:
+        x: [N, ...], float64, float32, bfloat16 or float16. Half types are computed in float32 and
+            rounded once. With a ``mask`` it is whole, and a part of it passes through unchanged.
+        raw_scale: r, like the part that is transformed; ``None`` for an additive coupling, s = 0.
+        shift: t, like the part that is transformed.
+        bound: b, the largest \|s\|; ``None`` for s = r without a bound.
+        inverse: map y to x, with y given as ``x``.
+        mask: ``None``: all of ``x`` is transformed. ``"channel"``: the last C//2 entries of
+            dimension 1 are, and the C − C//2 before them pass through. ``"checkerboard"``: of
+            [N, C, H, W] the positions with odd h + w are; ``raw_scale`` and ``shift`` have the
+            shape of ``x``, and their entries elsewhere play no part.
+        swap: transform the other part: the first C − C//2 entries, or even h + w. Without a mask
+            there is no other part, and it has no effect.
+
+    Returns:
+        (y, log_det): y like ``x``, and [N] in float32, or float64 for float64. NaN stays NaN.
+
+    Raises:
+        TypeError: for arguments or dtypes of the wrong kind.
+        ValueError: for shapes, devices or values that do not fit.
+
+    References:
+        Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017, eq. (4) to (9);
+        Dinh, Krueger and Bengio, "NICE: Non-linear independent components estimation", 2014,
+        section 3.2, for the additive form.
+
+    Example:
+        >>> import torch
+        >>> from gencore.ops import affine_coupling
+        >>> x = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+        >>> raw_scale, shift = torch.zeros(1, 2), torch.ones(1, 2)
+        >>> affine_coupling(x, raw_scale, shift, mask="channel")
+        (tensor([[1., 2., 4., 5.]]), tensor([0.]))
     """
-    dtype = accumulation_dtype(x)
-    part, put = split_mask(x, mask, swap)
-    t = shift.to(dtype)
-    if raw_scale is None:
-        s = torch.zeros_like(t)
-    else:
-        s = raw_scale.to(dtype)
-        s = s if bound is None else bound * torch.tanh(s / bound)
-    if mask == "checkerboard":
-        s, t = split_mask(s, mask, swap)[0], split_mask(t, mask, swap)[0]
-    y = (part.to(dtype) - t) * torch.exp(-s) if inverse else part.to(dtype) * torch.exp(s) + t
-    log_det = s.flatten(1).sum(1)
-    return put(y.to(x.dtype)), -log_det if inverse else log_det
+    op = "affine_coupling"
+    settings = _settings(op, raw_scale, bound, inverse, mask, swap)
+    _check_operands(op, x, raw_scale, shift, mask, swap)
+    return _apply(x, raw_scale, shift, settings)
 
 
-def split_mask(
-    x: Tensor, mask: CouplingMask | None, swap: bool
-) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """The part of x that is transformed, and what puts it back among the rest."""
-    if mask is None:
-        return x, lambda y: y
-    if mask == "channel":
-        keep = x.shape[1] - x.shape[1] // 2
-        if swap:
-            return x[:, :keep], lambda y: torch.cat([y, x[:, keep:]], 1)
-        return x[:, keep:], lambda y: torch.cat([x[:, :keep], y], 1)
-    h = torch.arange(x.shape[-2], device=x.device)[:, None]
-    w = torch.arange(x.shape[-1], device=x.device)
-    moved = ((h + w) % 2 == (0 if swap else 1)).to(x.dtype)
-    return x * moved, lambda y: torch.where(moved.bool(), y, x)
+def iaf_step(z: Tensor, m: Tensor, s: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
+    r"""The gated step of an inverse autoregressive flow, with its log-determinant, in one pass.
+
+    .. math:: \sigma = \mathrm{sigmoid}(s), \qquad z' = \sigma \odot z + (1 - \sigma) \odot m,
+              \qquad \log\det = \textstyle\sum \log \sigma
+
+    where m and s come from an autoregressive network of z. The inverse is
+    z = (z' − (1 − σ) ⊙ m) / σ. Differentiable in all three, in both directions and to any order.
+
+    Args:
+        z: [N, ...], float64, float32, bfloat16 or float16. Half types are computed in float32 and
+            rounded once.
+        m: what the gate lets in; same shape, dtype and device.
+        s: the gate's logits; same shape, dtype and device. At 1 or 2 the step is close to the
+            identity, where training should start.
+        inverse: map z' to z, with z' given as ``z``.
+
+    Returns:
+        (z', log_det): z' like ``z``, and [N] in float32, or float64 for float64. NaN stays NaN.
+
+    Raises:
+        TypeError: for arguments or dtypes of the wrong kind.
+        ValueError: for shapes, devices or values that do not fit.
+
+    References:
+        Kingma, Salimans, Jozefowicz, Chen, Sutskever and Welling, "Improving variational inference
+        with inverse autoregressive flow", 2016, eq. (13) and (14).
+
+    Example:
+        >>> import torch
+        >>> from gencore.ops import iaf_step
+        >>> z, m, s = torch.tensor([[2.0]]), torch.tensor([[4.0]]), torch.zeros(1, 1)
+        >>> iaf_step(z, m, s)
+        (tensor([[3.]]), tensor([-0.6931]))
+    """
+    op = "iaf_step"
+    check_state(op, z, "z")
+    check_chains(op, z, "z")
+    check_like(op, z, m, "m", "z")
+    check_like(op, z, s, "s", "z")
+    return _apply(z, s, m, CouplingSettings(GATED, 1.0, bool(inverse), 0, False))
 
 
 def affine_coupling_backward_from_output(
@@ -74,16 +150,118 @@ def affine_coupling_backward_from_output(
     mask: CouplingMask | None = None,
     swap: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """The input of a coupling's forward map, rebuilt from its output, and all gradients."""
-    kind: dict[str, Any] = {"bound": bound, "mask": mask, "swap": swap}
+    r"""The backward pass of a coupling's forward map from its output, in one pass.
+
+    .. math:: x = (y - t) \odot e^{-s}, \quad \partial_x = e^{s} \odot g_y, \quad
+              \partial_r = s'(r) \odot (g_y \odot (y - t) + g_{\log\det}), \quad \partial_t = g_y
+
+    It is what a reversible network needs, which keeps no inputs for its backward pass. Its results
+    have no graph.
+
+    Args:
+        y: the output of :func:`affine_coupling` [N, ...].
+        raw_scale: r, as it was given to the forward map.
+        shift: t, as it was given to the forward map.
+        grad_y: ∂L/∂y; same shape, dtype and device as ``y``.
+        grad_log_det: ∂L/∂log_det [N], in float32, or float64 for float64.
+        bound: as in the forward map.
+        mask: as in the forward map.
+        swap: as in the forward map.
+
+    Returns:
+        (x, ∂L/∂x, ∂L/∂raw_scale, ∂L/∂shift), the third ``None`` where there is no ``raw_scale``.
+        The x is bit for bit that of ``affine_coupling(y, ..., inverse=True)``. The last may share
+        the memory of ``grad_y``.
+
+    Raises:
+        TypeError: for arguments or dtypes of the wrong kind.
+        ValueError: for shapes, devices or values that do not fit.
+
+    References:
+        Gomez, Ren, Urtasun and Grosse, "The reversible residual network: backpropagation without
+        storing activations", 2017, algorithm 1, for the idea.
+
+    Example:
+        >>> import torch
+        >>> from gencore.ops import affine_coupling_backward_from_output
+        >>> y, raw_scale, shift = torch.full((1, 1), 5.0), torch.zeros(1, 1), torch.ones(1, 1)
+        >>> affine_coupling_backward_from_output(y, raw_scale, shift, torch.ones(1, 1), torch.ones(1))
+        (tensor([[4.]]), tensor([[1.]]), tensor([[5.]]), tensor([[1.]]))
+    """
+    op = "affine_coupling_backward_from_output"
+    settings = _settings(op, raw_scale, bound, False, mask, swap)
+    _check_operands(op, y, raw_scale, shift, mask, swap, "y")
+    check_like(op, y, grad_y, "grad_y", "y")
+    check_per_chain(op, y, grad_log_det, "grad_log_det")
+    if state.reference:
+        return reference_rewind(y, raw_scale, shift, grad_y, grad_log_det, settings)
     with torch.no_grad():
-        x = affine_coupling(y, raw_scale, shift, inverse=True, **kind)[0]
-    with torch.enable_grad():
-        x = x.requires_grad_()
-        t = shift.detach().requires_grad_()
-        r = None if raw_scale is None else raw_scale.detach().requires_grad_()
-        out = affine_coupling(x, r, t, **kind)
-        leaves = [x, t] if r is None else [x, t, r]
-        outs = out[:1] if r is None else out
-        g = torch.autograd.grad(outs, leaves, (grad_y, grad_log_det)[: len(outs)])
-    return x.detach(), g[0], None if r is None else g[2], g[1]
+        if raw_scale is None:
+            x, _ = _couple_without_autograd(y, None, shift, *settings._replace(inverse=True))
+            return x, grad_y, None, split_mask(grad_y, mask, swap)[0]
+        kind, limit, _, mask_number, swap = settings
+        x, x_grad, raw_grad, shift_grad = _rewind(
+            *(y, raw_scale, shift, grad_y, grad_log_det),
+            *(kind, limit, mask_number, swap, mask == "checkerboard"),
+        )
+        if mask != "checkerboard":  # then the kernel, which knows the board, writes it
+            shift_grad = split_mask(grad_y, mask, swap)[0]
+    return x, x_grad, raw_grad, shift_grad
+
+
+def _apply(
+    x: Tensor, raw_scale: Tensor | None, shift: Tensor, settings: CouplingSettings
+) -> tuple[Tensor, Tensor]:
+    if state.reference:
+        return reference_coupling(x, raw_scale, shift, settings)
+    couple = _couple if wants_grad(x, raw_scale, shift) else _couple_without_autograd
+    y, log_det = couple(x, raw_scale, shift, *settings)
+    return y, log_det
+
+
+def _settings(
+    op: str,
+    raw_scale: Tensor | None,
+    bound: float | None,
+    inverse: bool,
+    mask: CouplingMask | None,
+    swap: bool,
+) -> CouplingSettings:
+    """Check the numbers and bring them to the schemas' form."""
+    if mask not in MASKS:
+        expected = ", ".join(map(repr, get_args(CouplingMask)))
+        raise ValueError(f"{op}: mask is {mask!r}; expected None, {expected}")
+    kind, limit = EXPONENTIAL, 1.0
+    if bound is not None:
+        limit = clip_bound(op, "bound", finite(op, "bound", bound))
+        if raw_scale is not None:
+            kind = BOUNDED
+    return CouplingSettings(kind, limit, bool(inverse), MASKS.index(mask), bool(swap))
+
+
+def _check_operands(
+    op: str,
+    x: Tensor,
+    raw_scale: Tensor | None,
+    shift: Tensor,
+    mask: CouplingMask | None,
+    swap: bool,
+    name: str = "x",
+) -> None:
+    check_state(op, x, name)
+    check_chains(op, x, name)
+    expected = x
+    if mask == "channel":
+        if x.dim() < 2:
+            raise ValueError(
+                f"{op}: {name} has shape {list(x.shape)}; mask='channel' expects [N, C, ...]"
+            )
+        expected = x[:, : transformed_channels(x.shape[1], swap)]
+    elif mask == "checkerboard" and x.dim() != 4:
+        raise ValueError(
+            f"{op}: {name} has shape {list(x.shape)}; mask='checkerboard' expects [N, C, H, W]"
+        )
+    part = name if mask != "channel" else f"the transformed part of {name}"
+    check_like(op, expected, shift, "shift", part)
+    if raw_scale is not None:
+        check_like(op, expected, raw_scale, "raw_scale", part)

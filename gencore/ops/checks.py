@@ -95,19 +95,20 @@ def check_like(op: str, x: Tensor, other: Tensor, name: str, of: str = "x") -> N
         raise ValueError(f"{op}: {name} is on {other.device}, {of} on {x.device}")
 
 
-def check_per_chain(op: str, x: Tensor, other: Tensor, name: str) -> None:
-    """Raise unless ``other`` has an entry for each row of ``x``, in the accumulation dtype."""
+def check_per_chain(op: str, x: Tensor, other: Tensor, name: str, of: str = "x") -> None:
+    """Raise unless ``other`` has an entry for each row of ``x``, whose name is ``of``, in the
+    accumulation dtype."""
     _check_strided(op, other, name)
     dtype = accumulation_dtype(x)
     if other.dtype != dtype:
-        raise TypeError(f"{op}: {name} is {other.dtype}, expected {dtype} for x of {x.dtype}")
+        raise TypeError(f"{op}: {name} is {other.dtype}, expected {dtype} for {of} of {x.dtype}")
     if other.shape != x.shape[:1]:
         raise ValueError(
             f"{op}: {name} has shape {list(other.shape)}, expected one entry a chain: "
             f"{list(x.shape[:1])}"
         )
     if other.device != x.device:
-        raise ValueError(f"{op}: {name} is on {other.device}, x on {x.device}")
+        raise ValueError(f"{op}: {name} is on {other.device}, {of} on {x.device}")
 
 
 def check_overlap(op: str, x: Tensor, name: str = "x") -> None:

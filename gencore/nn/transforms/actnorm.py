@@ -53,14 +53,19 @@ class ActNorm(Transform):
         self._surely_initialized = False
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if self.training and not self._surely_initialized:
-            if not self.is_initialized:
-                self.initialize(x)
-            self._surely_initialized = True
+        if self.awaits_data():
+            self.initialize(x)
         return actnorm(x, self.log_scale, self.bias)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return actnorm(z, self.log_scale, self.bias, inverse=True)
+
+    def awaits_data(self) -> bool:
+        """Whether the next batch is the first one in training."""
+        if not self.training or self._surely_initialized:
+            return False
+        self._surely_initialized = bool(self.is_initialized)
+        return not self._surely_initialized
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:

@@ -1,7 +1,7 @@
 """What an invertible layer is, and how layers are joined."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -61,7 +61,11 @@ class Transform(nn.Module, ABC):
             if context is not None:
                 context = context.detach().requires_grad_(context.requires_grad)
             outputs = self(x, context)
-        return Rewound(x.detach(), *gradients(self, outputs, (grad_z, grad_log_det), x, context))
+        (grad_x, grad_context), grads = gradients(
+            self, outputs, (grad_z, grad_log_det), (x, context)
+        )
+        assert grad_x is not None
+        return Rewound(x.detach(), grad_x, grad_context, grads)
 
 
 class Compose(Transform):
@@ -142,21 +146,22 @@ def no_log_det(x: Tensor) -> Tensor:
 
 def gradients(
     module: nn.Module,
-    outputs: tuple[Tensor, ...],
-    grad_outputs: tuple[Tensor, ...],
-    x: Tensor,
-    context: Tensor | None,
-) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
-    """What :meth:`Transform.rewind` returns of the outputs of ``module`` that have a graph."""
-    leaves = [x, *trained(module)]
-    if context is not None and context.requires_grad:
-        leaves.append(context)
+    outputs: Sequence[Tensor],
+    grad_outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor | None],
+) -> tuple[list[Tensor | None], list[Tensor | None]]:
+    """Gradients with respect to ``inputs``, and to the parameters of ``module`` that want them.
+
+    An input that is ``None``, or wants no gradient, gets ``None``.
+    """
+    leaves = [x for x in inputs if x is not None and x.requires_grad]
+    parameters = trained(module)
     pairs = [pair for pair in zip(outputs, grad_outputs, strict=True) if pair[0].requires_grad]
     heads, tails = [head for head, _ in pairs], [tail for _, tail in pairs]
-    grads = torch.autograd.grad(heads, leaves, tails, allow_unused=True)
-    grad_context = grads[-1] if len(leaves) > 1 + len(trained(module)) else None
-    grad_x = torch.zeros_like(x) if grads[0] is None else grads[0]
-    return grad_x, grad_context, list(grads[1 : 1 + len(trained(module))])
+    found = torch.autograd.grad(heads, [*leaves, *parameters], tails, allow_unused=True)
+    grads = iter(found)
+    wanted = [next(grads) if x is not None and x.requires_grad else None for x in inputs]
+    return wanted, list(grads)
 
 
 def trained(module: nn.Module) -> list[nn.Parameter]:

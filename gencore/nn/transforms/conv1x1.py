@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gencore.nn.transforms.base import Transform
+from gencore.nn.transforms.base import Rewound, Transform, gradients
 from gencore.ops.checks import accumulation_dtype
 
 __all__ = ["InvertibleConv1x1"]
@@ -57,20 +57,40 @@ class InvertibleConv1x1(Transform):
         self.register_buffer("order", permutation.argmax(1))  # row i of W is row order[i] of LU
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        with torch.autocast(x.device.type, enabled=False):
-            lower, upper = self._factors(self.lower.dtype)
-            weight = (lower @ upper)[self.order]
-        return self._mix(x, weight), self._log_det(x)
+        return self._mix(x, self._weight()), self._log_det(x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        lower, upper = self._factors(torch.float64)
-        identity = torch.eye(len(lower), dtype=torch.float64, device=z.device)[self.order]
-        half = torch.linalg.solve_triangular(lower, identity.T, upper=False, unitriangular=True)
-        weight = torch.linalg.solve_triangular(upper, half, upper=True)
-        return self._mix(z, weight), -self._log_det(z)
+        return self._mix(z, self._inverse_weight()), -self._log_det(z)
+
+    def rewind(
+        self, z: Tensor, context: Tensor | None, grad_z: Tensor, grad_log_det: Tensor
+    ) -> Rewound:
+        with torch.enable_grad():
+            weight, log_det = self._weight(), self._log_det(z)
+        x = self._mix(z, self._inverse_weight().detach())
+        grad_x = self._mix(grad_z, weight.detach().T)
+        grad_weight = torch.bmm(
+            grad_z.flatten(2) if z.dim() > 2 else grad_z[:, :, None],
+            (x.flatten(2) if z.dim() > 2 else x[:, :, None]).transpose(1, 2),
+        ).sum(0)
+        _, grad_parameters = gradients(
+            self, (weight, log_det), (grad_weight.to(weight.dtype), grad_log_det), []
+        )
+        return Rewound(x, grad_x, None, grad_parameters)
 
     def extra_repr(self) -> str:
         return f"{self.sign.numel()}"
+
+    def _weight(self) -> Tensor:
+        with torch.autocast(self.lower.device.type, enabled=False):
+            lower, upper = self._factors(self.lower.dtype)
+            return (lower @ upper)[self.order]
+
+    def _inverse_weight(self) -> Tensor:
+        lower, upper = self._factors(torch.float64)
+        identity = torch.eye(len(lower), dtype=torch.float64, device=lower.device)[self.order]
+        half = torch.linalg.solve_triangular(lower, identity.T, upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper, half, upper=True)
 
     def _factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         lower, upper, sign = self.lower.to(dtype), self.upper.to(dtype), self.sign.to(dtype)
@@ -84,7 +104,8 @@ class InvertibleConv1x1(Transform):
             weight = weight.to(x.dtype)
             if x.dim() == 2:
                 return F.linear(x, weight)
-            return F.conv1d(x.flatten(2), weight[:, :, None]).view_as(x)
+            # Small products, for which a convolution prepares too much.
+            return torch.bmm(weight.expand(len(x), -1, -1), x.flatten(2)).view_as(x)
 
     def _log_det(self, x: Tensor) -> Tensor:
         positions = x.shape[2:].numel()

@@ -90,12 +90,12 @@ class AffineCoupling(Transform):
         grad_outputs: tuple[Tensor, ...] = (grad_shift,)
         if raw_scale is not None and grad_raw_scale is not None:
             outputs, grad_outputs = (raw_scale, shift), (grad_raw_scale, grad_shift)
-        grad_kept, grad_context, grad_parameters = gradients(
-            self.network, outputs, grad_outputs, kept, context
+        (grad_kept, grad_context), grad_parameters = gradients(
+            self.network, outputs, grad_outputs, (kept, context)
         )
-        if self.mask == "channel":
+        if grad_kept is not None and self.mask == "channel":
             self._kept(grad_x).add_(grad_kept)
-        else:
+        elif grad_kept is not None:
             grad_x.add_(self._kept(grad_kept))
         return Rewound(x, grad_x, grad_context, grad_parameters)
 

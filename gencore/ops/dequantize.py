@@ -1,0 +1,180 @@
+"""Grey levels as real numbers: uniform dequantisation, and the way back."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from gencore.ops.backend import state
+from gencore.ops.checks import check_chains, check_native_device, index, wants_grad
+from gencore.ops.random import key_like, reference_words
+
+__all__ = ["dequantize", "quantize"]
+
+_dequantize = torch.ops.gencore.dequantize.default
+_DTYPES = (torch.float32, torch.float64)
+
+
+def dequantize(
+    x: Tensor,
+    *,
+    bins: int = 256,
+    noise: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    key: Tensor | None = None,
+    first_element: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Tensor, Tensor]:
+    r"""Uniform dequantisation of grey levels to [0, 1), with its log-determinant, in one pass.
+
+    .. math:: y = (x + u) / B, \qquad u \sim U[0, 1)^D, \qquad \log\det = -D \log B
+
+    with B bins; the log-determinant is that of x + u → y, so that log p(y) + log_det is a density
+    of x + u, and its mean over u a lower bound of log P(x). Not differentiable.
+
+    Word w of element i of the Philox stream (:func:`philox_words`) becomes u = (⌊w/2¹⁷⌋ + ½)/2¹⁵ in
+    float32 and u = (w + ½)/2³² in float64: midpoints of equal cells, neither 0 nor 1. In float32
+    x + u is exact for that reason, so y < 1 and ``quantize(y)`` is x, always.
+
+    Args:
+        x: grey levels [N, ...], uint8, below ``bins``. Larger ones raise on the CPU; on a GPU,
+            where a look at them would stop the host, they give y ≥ 1.
+        bins: B, 1 to 256.
+        noise: u of the shape of ``x`` and of ``dtype``, in [0, 1); drawn if ``None``. Where x + u
+            would round up to x + 1 the number below it is taken.
+        generator: where the noise's key is drawn from; the default generator if ``None``.
+        key: int64 ``[seed, draw]`` (:func:`random_key`) instead of a generator.
+        first_element: index of ``x``'s first element in the whole batch, when ``x`` is a part of
+            it: the noise is that of the whole.
+        dtype: float32 or float64; half types are too coarse to stay within a bin.
+
+    Returns:
+        (y [N, ...], log_det [N]), both of ``dtype``; y is contiguous.
+
+    Raises:
+        TypeError: for arguments or dtypes of the wrong kind.
+        ValueError: for shapes, devices or values that do not fit.
+
+    References:
+        Lucas, "Deep generative models: over-generalisation and mode-dropping", 2020, section
+        2.12.1. Theis, van den Oord and Bethge, "A note on the evaluation of generative models",
+        2016, section 3.1.
+
+    Example:
+        >>> import torch
+        >>> from gencore.ops import dequantize
+        >>> x = torch.tensor([[0, 1, 3]], dtype=torch.uint8)
+        >>> dequantize(x, bins=4, noise=torch.full((1, 3), 0.5))
+        (tensor([[0.1250, 0.3750, 0.8750]]), tensor([-4.1589]))
+    """
+    op = "dequantize"
+    _check_levels(op, x)
+    bins = _check_bins(op, bins)
+    if dtype not in _DTYPES:
+        raise TypeError(f"{op}: got dtype {dtype}, expected torch.float32 or torch.float64")
+    first_element = index(op, "first_element", first_element)
+    if noise is not None:
+        _check_noise(op, x, noise, dtype)
+    key = key_like(op, x, key, generator, needed=noise is None)
+    if bins < 256 and x.is_cpu and not torch.compiler.is_compiling() and bool((x >= bins).any()):
+        raise ValueError(f"{op}: x has the value {int(x.max())}, expected less than bins = {bins}")
+    size = math.prod(x.shape[1:])
+    log_det = torch.full(x.shape[:1], -size * math.log(bins), dtype=dtype, device=x.device)
+    if state.reference:
+        return _reference(x, noise, key, bins, dtype, first_element), log_det
+    return _dequantize(x, noise, key, bins, dtype, first_element), log_det
+
+
+def quantize(y: Tensor, bins: int = 256) -> Tensor:
+    """The grey levels of numbers in [0, 1): ⌊y·bins⌋, clamped to [0, bins − 1], uint8.
+
+    Undoes :func:`dequantize`. Not differentiable.
+
+    Raises:
+        TypeError, ValueError: for a tensor or number of bins that does not fit.
+
+    Example:
+        >>> import torch
+        >>> from gencore.ops import quantize
+        >>> quantize(torch.tensor([-0.1, 0.3, 0.999, 1.0]), bins=4)
+        tensor([0, 1, 3, 3], dtype=torch.uint8)
+    """
+    op = "quantize"
+    if not isinstance(y, Tensor):
+        raise TypeError(f"{op}: y must be a tensor, got {type(y).__name__}")
+    if not y.is_floating_point():
+        raise TypeError(f"{op}: y is {y.dtype}, expected a floating dtype")
+    bins = _check_bins(op, bins)
+    # The product with a number of bins that is no power of two is exact in float64.
+    wide = y.detach() if bins & (bins - 1) == 0 else y.detach().double()
+    return (wide * bins).floor().clamp(0, bins - 1).to(torch.uint8)
+
+
+def _check_levels(op: str, x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{op}: x must be a tensor, got {type(x).__name__}")
+    if x.dtype != torch.uint8 or x.layout != torch.strided:
+        raise TypeError(f"{op}: x is {x.dtype} of layout {x.layout}, expected uint8 and strided")
+    check_chains(op, x)
+    check_native_device(op, x)
+
+
+def _check_bins(op: str, bins: int) -> int:
+    bins = index(op, "bins", bins)
+    if not 1 <= bins <= 256:
+        raise ValueError(f"{op}: bins must be from 1 to 256, got {bins}")
+    return bins
+
+
+def _check_noise(op: str, x: Tensor, noise: Tensor, dtype: torch.dtype) -> None:
+    if not isinstance(noise, Tensor):
+        raise TypeError(f"{op}: noise must be a tensor, got {type(noise).__name__}")
+    if noise.dtype != dtype:
+        raise TypeError(f"{op}: noise is {noise.dtype}, expected {dtype}")
+    if noise.shape != x.shape:
+        raise ValueError(
+            f"{op}: noise has shape {list(noise.shape)}, x has shape {list(x.shape)}; "
+            "they must be equal"
+        )
+    if noise.device != x.device:
+        raise ValueError(f"{op}: noise is on {noise.device}, x on {x.device}")
+    if wants_grad(noise):
+        raise ValueError(f"{op}: noise requires grad, but dequantisation is not differentiable")
+    if (
+        noise.is_cpu
+        and not torch.compiler.is_compiling()
+        and not bool(((noise >= 0) & (noise < 1)).all())
+    ):
+        raise ValueError(f"{op}: noise has values outside [0, 1)")
+
+
+def _reference(
+    x: Tensor,
+    noise: Tensor | None,
+    key: Tensor | None,
+    bins: int,
+    dtype: torch.dtype,
+    first_element: int,
+) -> Tensor:
+    """``dequantize`` in pure PyTorch."""
+    levels = x.to(dtype)
+    if noise is None:
+        assert key is not None
+        words = reference_words(key, first_element, x.numel()).view(x.shape)
+        if dtype == torch.float64:
+            return (levels + (words.double() + 0.5) * 2.0**-32) / bins
+        return (levels + ((words >> 17).float() + 0.5) * 2.0**-15) / bins
+    above = levels + 1
+    return torch.minimum(levels + noise, torch.nextafter(above, levels)) / bins
+
+
+@torch.library.register_fake("gencore::dequantize")
+def _(
+    x: Tensor,
+    noise: Tensor | None,
+    key: Tensor | None,
+    bins: int,
+    dtype: torch.dtype,
+    first_element: int,
+) -> Tensor:
+    return x.new_empty(x.shape, dtype=dtype)
