@@ -61,17 +61,18 @@ def number(value: float) -> str:
 
 
 def table(groups: list[list[Row]]) -> str:
-    known = ("ours", "eager", "compiled", "reference")
-    others = sorted({r["contender"] for rows in groups for r in rows} - set(known))
-    names = [*known[1:], *others]
-    head = ["work", "size", "ours", *names, "over the floor"]
+    names = ("eager", "compiled", "reference")
+    head = ["work", "size", "ours", *names, "others", "over the floor"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for rows in groups:
         ours = rows[0]
         floor = ours["floor_us"]
         over = number(float(ours["median_us"]) / float(floor)) if floor else ""
         cells = [ours["name"], ours["size"], microseconds(ours["median_us"])]
-        lines.append("| " + " | ".join([*cells, *(ratio(rows, n) for n in names), over]) + " |")
+        others = [row["contender"] for row in rows if row["contender"] not in ("ours", *names)]
+        listed = ", ".join(f"{name} {ratio(rows, name)}" for name in others)
+        ratios = [ratio(rows, name) for name in names]
+        lines.append("| " + " | ".join([*cells, *ratios, listed, over]) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -25,7 +25,10 @@ import gencore
 from gencore.ops.extension import native
 
 HERE = Path(__file__).parent
-GROUPS = ("langevin", "chains", "hmc", "sgmcmc", "ebm", "glow")
+GROUPS = (
+    "langevin", "chains", "hmc", "sgmcmc", "ebm", "flows", "flow-pointwise", "autoregressive-flow",
+    "spline", "glow",
+)  # fmt: skip
 COLUMNS = (
     "commit", "device", "cpu_level", "threads", "torch", "group", "name", "size", "dtype",
     "headline", "elements", "contender", "median_us", "low_us", "high_us", "floor_us",
@@ -51,7 +54,7 @@ def main() -> None:
     for group in options.group:
         if options.missing and any(row["group"] == group for row in rows):
             continue
-        module = importlib.import_module(f"cases_{group}")
+        module = importlib.import_module(f"cases_{group.replace('-', '_')}")
         fresh: list[dict[str, str]] = []
         for case in module.cases(device, options.quick):
             fresh += run(case, device, seconds=0.3 if options.quick else 4.0)

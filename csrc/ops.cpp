@@ -26,12 +26,17 @@
   "Tensor grad, Tensor? noise, Tensor? key, Tensor? step_sizes, Tensor? frictions, " \
   "Tensor? inverse_masses, Tensor? noise_scales, float step_size, float friction, "  \
   "float inverse_mass, float noise_scale, int first_element"
+#define GENCORE_SPLINE                                                              \
+  "Tensor x, Tensor widths, Tensor heights, Tensor derivatives, float tail_bound, " \
+  "float bound, float min_width, float min_height, float min_derivative, bool inverse"
 #define GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS                                     \
   "Tensor grad, Tensor metric, Tensor? correction, Tensor? noise, Tensor? key, " \
   "Tensor? step_sizes, float step_size, int first_element"
 
 // Kinds of scale and masks are numbered as in gencore/ops/affine_coupling_reference.py.
-#define GENCORE_COUPLING_SETTINGS "int kind, float bound, bool inverse, int mask, bool swap"
+// Joint: raw_scale holds the raw scales and, in the second half of dimension 1, the shifts.
+#define GENCORE_COUPLING_SETTINGS \
+  "int kind, float bound, bool inverse, int mask, bool swap, bool joint"
 #define GENCORE_COUPLING_BACKWARD                                      \
   "Tensor? grad_y, Tensor? grad_log_det, Tensor x, Tensor raw_scale, " \
   "Tensor? shift, " GENCORE_COUPLING_SETTINGS
@@ -65,6 +70,10 @@ STABLE_TORCH_LIBRARY(gencore, m) {
         "Tensor? inverse_masses, float step_size, float inverse_mass, float prior_precision, "
         "float max_energy_error, int first_chain, int first_uniform) -> (Tensor, Tensor, Tensor, "
         "Tensor, Tensor)");
+  m.def(
+      "made_inverse(Tensor z, Tensor[] weights, Tensor[] biases, Tensor unit_ends, "
+      "Tensor? context_term, int activation, float negative_slope, int scale, float bound) -> "
+      "(Tensor, Tensor)");
   for (const char* overload : {"", ".no_autograd"}) {
     const std::string name(overload);
     m.def(("leapfrog_start" + name +
@@ -105,7 +114,7 @@ STABLE_TORCH_LIBRARY(gencore, m) {
   for (const char* overload : {"", ".no_autograd"}) {
     const std::string name(overload);
     m.def(("affine_coupling" + name +
-           "(Tensor x, Tensor? raw_scale, Tensor shift, " GENCORE_COUPLING_SETTINGS
+           "(Tensor x, Tensor? raw_scale, Tensor? shift, " GENCORE_COUPLING_SETTINGS
            ") -> (Tensor, Tensor)")
               .c_str());
     m.def(("affine_coupling_backward" + name + "(" GENCORE_COUPLING_BACKWARD
@@ -117,9 +126,13 @@ STABLE_TORCH_LIBRARY(gencore, m) {
       "Tensor? shift_tangent, " GENCORE_COUPLING_BACKWARD
       ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
-      "affine_coupling_backward_from_output(Tensor y, Tensor raw_scale, Tensor shift, "
-      "Tensor grad_y, Tensor grad_log_det, int kind, float bound, int mask, bool swap, "
-      "bool needs_shift) -> (Tensor, Tensor, Tensor, Tensor)");
+      "affine_coupling_backward_from_output(Tensor y, Tensor raw_scale, Tensor? shift, "
+      "Tensor grad_y, Tensor grad_log_det, " GENCORE_COUPLING_SETTINGS
+      ", bool needs_shift) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("rational_quadratic_spline(" GENCORE_SPLINE ") -> (Tensor, Tensor)");
+  m.def("rational_quadratic_spline.no_autograd(" GENCORE_SPLINE ") -> (Tensor, Tensor)");
+  m.def("rational_quadratic_spline_backward(Tensor y_grad, Tensor log_det_grad, " GENCORE_SPLINE
+        ") -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("philox_normal(Tensor key, int[] size, ScalarType dtype, int first_element) -> Tensor");
   m.def("philox_words(Tensor key, int[] size, int first_element) -> Tensor");
   for (const char* overload : {"", ".no_autograd"}) {

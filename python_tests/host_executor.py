@@ -25,10 +25,12 @@ KERNELS = (
     "cuda/mlp_chain.cu",
     "cuda/philox.cu",
     "cuda/leapfrog.cu",
+    "cuda/made.cu",
     "cuda/metropolis.cu",
     "cuda/philox.cu",
     "cuda/replica_exchange.cu",
     "cuda/squeeze.cu",
+    "cuda/spline.cu",
     "cuda/stochastic_gradient.cu",
     "testing/test_kernels.cu",
 )

@@ -161,9 +161,9 @@ def test_quantize_clamps():
         rounded = y.to(dtype)
         expected = [max(0, min(3, math.floor(4 * v))) for v in rounded.tolist()]
         assert quantize(rounded, 4).tolist() == expected
-    with pytest.raises(TypeError, match="^quantize: y is torch.int64"):
+    with pytest.raises(TypeError, match=r"^quantize: y is torch\.int64"):
         quantize(torch.zeros(3).long())
-    with pytest.raises(ValueError, match="^quantize: bins must be from 1 to 256, got 257"):
+    with pytest.raises(ValueError, match=r"^quantize: bins must be from 1 to 256, got 257"):
         quantize(y, 257)
 
 

@@ -9,6 +9,7 @@
 #include "../math/actnorm.h"
 #include "../math/storage.h"
 #include "../ops/flow_pointwise_arguments.h"
+#include "lane_sum.h"
 #include "philox_block.h"
 
 namespace gencore {
@@ -50,13 +51,16 @@ void actnorm_range(const Actnorm& args, std::int64_t begin, std::int64_t end) {
     }
     return;
   }
-  for (std::int64_t at = begin; at < end;) {
-    const std::int64_t channel = at / args.positions % args.channels;
-    const std::int64_t run = std::min(end - at, args.positions - at % args.positions);
+  if (begin == end) return;
+  std::int64_t channel = begin / args.positions % args.channels;
+  std::int64_t position = begin % args.positions;
+  for (std::int64_t at = begin; at < end; position = 0) {
+    const std::int64_t run = std::min(end - at, args.positions - position);
     const A scale = scales[channel], bias = biases[channel];
     for (std::int64_t k = 0; k < run; ++k)
       out[at + k] = store<T>(actnorm_map<A>(load(x[at + k]), scale, bias, inverse));
     at += run;
+    channel = channel + 1 < args.channels ? channel + 1 : 0;
   }
 }
 
@@ -64,28 +68,28 @@ void actnorm_range(const Actnorm& args, std::int64_t begin, std::int64_t end) {
 template <class T>
 void actnorm_plane_range(const ActnormBackward& args, std::int64_t begin, std::int64_t end) {
   using A = accumulate_t<T>;
-  constexpr int kLanes = 8;
+  alignas(64) A terms[kBlock], products[kBlock];
   for (std::int64_t plane = begin; plane < end; ++plane) {
     const A scale = static_cast<const A*>(args.scale)[plane % args.channels];
-    const T* grad = static_cast<const T*>(args.grad_out) + plane * args.positions;
-    const T* x = static_cast<const T*>(args.x) + plane * args.positions;
-    T* grad_x = static_cast<T*>(args.grad_x) + plane * args.positions;
-    double sum[kLanes] = {}, product[kLanes] = {};
-    const auto add = [&](std::int64_t k, int lane) {
-      const A g = load(grad[k]);
-      grad_x[k] = store<T>(g * scale);
-      sum[lane] += g;
-      product[lane] += g * load(x[k]);
-    };
-    std::int64_t k = 0;
-    for (; k + kLanes <= args.positions; k += kLanes)
-      for (int lane = 0; lane < kLanes; ++lane) add(k + lane, lane);
-    for (int lane = 0; k < args.positions; ++lane, ++k) add(k, lane);
-    const auto total = [](const double (&s)[kLanes]) {
-      return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
-    };
-    args.sums[2 * plane] = total(sum);
-    args.sums[2 * plane + 1] = total(product);
+    LaneSum sum, product;
+    const std::int64_t stop = (plane + 1) * args.positions;
+    for (std::int64_t at = plane * args.positions; at < stop; at += kBlock) {
+      const std::int64_t count = std::min<std::int64_t>(kBlock, stop - at);
+      const T* grad = static_cast<const T*>(args.grad_out) + at;
+      const T* x = static_cast<const T*>(args.x) + at;
+      T* grad_x = static_cast<T*>(args.grad_x) + at;
+#pragma GCC ivdep
+      for (std::int64_t k = 0; k < count; ++k) {
+        const A g = load(grad[k]);
+        terms[k] = g;
+        products[k] = g * load(x[k]);
+        grad_x[k] = store<T>(g * scale);
+      }
+      sum.add(terms, count);
+      product.add(products, count);
+    }
+    args.sums[2 * plane] = sum.total();
+    args.sums[2 * plane + 1] = product.total();
   }
 }
 
@@ -102,6 +106,7 @@ void actnorm_column_range(const ActnormBackward& args, std::int64_t begin, std::
       const T* grad = static_cast<const T*>(args.grad_out) + at;
       const T* x = static_cast<const T*>(args.x) + at;
       T* grad_x = static_cast<T*>(args.grad_x) + at;
+#pragma GCC ivdep
       for (std::int64_t k = 0; k < count; ++k) {
         const A g = load(grad[k]);
         grad_x[k] = store<T>(g * scale[first + k]);

@@ -5,14 +5,14 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "lane_sum.h"
 #include "traverse.h"
 
 namespace gencore {
 inline namespace GENCORE_LEVEL {
 
-// The sums of successive chains whose terms come in pieces. Term k of a chain is added to lane
-// k mod kLanes, in double, so that the loop vectorises and a sum does not depend on where the
-// pieces were cut, which the number of threads decides.
+// The sums of successive chains whose terms come in pieces. A chain's sum does not depend on where
+// they were cut, which the number of threads decides.
 class ChainSums {
  public:
   ChainSums(std::int64_t first_chain, std::int64_t chain_size)
@@ -23,40 +23,23 @@ class ChainSums {
   void add(const A* terms, std::int64_t count, Finish finish) {
     while (count > 0) {
       const std::int64_t run = std::min(count, chain_size_ - position_);
-      add_to_lanes(terms, run);
+      sum_.add(terms, run);
       terms += run;
       count -= run;
       position_ += run;
       if (position_ < chain_size_) return;
-      finish(chain_, total());
+      finish(chain_, sum_.total());
       ++chain_;
       position_ = 0;
-      std::fill_n(lanes_, kLanes, 0.0);
+      sum_.clear();
     }
   }
 
  private:
-  static constexpr int kLanes = 8;
-
-  template <class A>
-  void add_to_lanes(const A* terms, std::int64_t count) {
-    std::int64_t k = 0;
-    for (std::int64_t lane = position_ % kLanes; lane % kLanes != 0 && k < count; ++lane, ++k)
-      lanes_[lane] += terms[k];
-    for (; k + kLanes <= count; k += kLanes)
-      for (int lane = 0; lane < kLanes; ++lane) lanes_[lane] += terms[k + lane];
-    for (int lane = 0; k < count; ++lane, ++k) lanes_[lane] += terms[k];
-  }
-
-  double total() const {
-    return ((lanes_[0] + lanes_[1]) + (lanes_[2] + lanes_[3])) +
-           ((lanes_[4] + lanes_[5]) + (lanes_[6] + lanes_[7]));
-  }
-
   std::int64_t chain_;
   const std::int64_t chain_size_;
   std::int64_t position_ = 0;
-  alignas(64) double lanes_[kLanes] = {};
+  LaneSum sum_;
 };
 
 // Calls body(at, count, noise, terms) for the pieces of the chains [begin, end), which leaves a

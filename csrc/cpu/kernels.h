@@ -5,7 +5,9 @@
 
 #include "../ops/affine_coupling_arguments.h"
 #include "../ops/arguments.h"
+#include "../ops/made_arguments.h"
 #include "../ops/flow_pointwise_arguments.h"
+#include "../ops/spline_arguments.h"
 
 namespace gencore::cpu {
 
@@ -18,6 +20,7 @@ struct KernelTable {
   void (*langevin_tangent)(const LangevinTangent&, std::int64_t begin, std::int64_t end);
   void (*mlp_langevin_chain)(const MlpLangevinChain&, std::int64_t begin, std::int64_t end);
   void (*mlp_hmc_chain)(const MlpHmcChain&, std::int64_t begin, std::int64_t end);
+  void (*made_inverse)(const MadeInverse&, std::int64_t begin, std::int64_t end);
   void (*leapfrog_step)(const LeapfrogStep&, std::int64_t begin, std::int64_t end);
   void (*leapfrog_start)(const LeapfrogStart&, std::int64_t begin, std::int64_t end);
   void (*leapfrog_end)(const LeapfrogEnd&, std::int64_t begin, std::int64_t end);
@@ -31,6 +34,8 @@ struct KernelTable {
                                    std::int64_t end);
   void (*affine_coupling_double_backward)(const AffineCouplingDoubleBackward&, std::int64_t begin,
                                           std::int64_t end);
+  void (*spline)(const SplineTransform&, std::int64_t begin, std::int64_t end);
+  void (*spline_backward)(const SplineBackward&, std::int64_t begin, std::int64_t end);
   void (*philox_fill)(const PhiloxFill&, std::int64_t begin, std::int64_t end);
   void (*actnorm_scales)(const ActnormScales&, std::int64_t begin, std::int64_t end);
   void (*actnorm)(const Actnorm&, std::int64_t begin, std::int64_t end);

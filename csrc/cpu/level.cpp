@@ -7,11 +7,13 @@
 #include "kernels.h"
 #include "langevin_kernel.h"
 #include "leapfrog_kernel.h"
+#include "made_kernel.h"
 #include "metropolis_kernel.h"
 #include "mlp_chain_kernel.h"
 #include "philox_kernel.h"
 #include "replica_exchange_kernel.h"
 #include "squeeze_kernel.h"
+#include "spline_kernel.h"
 #include "stochastic_gradient_kernel.h"
 
 namespace gencore {
@@ -53,6 +55,10 @@ struct MlpHmc {
   static constexpr auto run = mlp_hmc_range<T>;
 };
 template <class T>
+struct Made {
+  static constexpr auto run = made_inverse_range<T>;
+};
+template <class T>
 struct Leapfrog {
   static constexpr auto run = leapfrog_step_range<T>;
 };
@@ -87,6 +93,14 @@ struct CouplingBackward {
 template <class T>
 struct CouplingDoubleBackward {
   static constexpr auto run = affine_coupling_double_backward_range<T>;
+};
+template <class T>
+struct Spline {
+  static constexpr auto run = spline_range<T>;
+};
+template <class T>
+struct SplineGrads {
+  static constexpr auto run = spline_backward_range<T>;
 };
 template <class T>
 struct Normal {
@@ -136,6 +150,7 @@ const cpu::KernelTable kernel_table = {
     .langevin_tangent = by_dtype<Tangent, LangevinTangent>,
     .mlp_langevin_chain = by_dtype<MlpLangevin, MlpLangevinChain>,
     .mlp_hmc_chain = by_dtype<MlpHmc, MlpHmcChain>,
+    .made_inverse = by_dtype<Made, MadeInverse>,
     .leapfrog_step = by_dtype<Leapfrog, LeapfrogStep>,
     .leapfrog_start = by_dtype<LeapfrogFirst, LeapfrogStart>,
     .leapfrog_end = by_dtype<LeapfrogLast, LeapfrogEnd>,
@@ -147,6 +162,8 @@ const cpu::KernelTable kernel_table = {
     .affine_coupling_backward = by_dtype<CouplingBackward, AffineCouplingBackward>,
     .affine_coupling_double_backward =
         by_dtype<CouplingDoubleBackward, AffineCouplingDoubleBackward>,
+    .spline = by_dtype<Spline, SplineTransform>,
+    .spline_backward = by_dtype<SplineGrads, SplineBackward>,
     .philox_fill = philox_fill,
     .actnorm_scales = by_dtype<Scales, ActnormScales>,
     .actnorm = by_dtype<ActnormMap, Actnorm>,

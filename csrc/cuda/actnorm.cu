@@ -33,6 +33,8 @@ __global__ void __launch_bounds__(kThreads) scales_kernel(ActnormScales args) {
   const A* log_scale = static_cast<const A*>(args.log_scale);
   A* scale = static_cast<A*>(args.scale);
   double sum[1] = {0.0};
+// Unrolled, the exponentials of fp64 spill.
+#pragma unroll 1
   for (std::int64_t c = threadIdx.x; c < args.channels; c += kThreads) {
     scale[c] = actnorm_scale(log_scale[c], args.inverse);
     sum[0] += log_scale[c];
@@ -112,7 +114,9 @@ __global__ void __launch_bounds__(kThreads)
     sums[1] += product;
   }
   block_sums(sums);
-  if (threadIdx.x < 2) args.sums[2 * blockIdx.x + threadIdx.x] = sums[threadIdx.x];
+  if (threadIdx.x != 0) return;
+  args.sums[2 * static_cast<std::int64_t>(blockIdx.x)] = sums[0];
+  args.sums[2 * static_cast<std::int64_t>(blockIdx.x) + 1] = sums[1];
 }
 
 // Planes of one element: a warp owns kWarp neighbouring channels of an image, a block a part of the

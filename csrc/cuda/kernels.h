@@ -5,7 +5,9 @@
 
 #include "../ops/affine_coupling_arguments.h"
 #include "../ops/arguments.h"
+#include "../ops/made_arguments.h"
 #include "../ops/flow_pointwise_arguments.h"
+#include "../ops/spline_arguments.h"
 
 namespace gencore::cuda {
 
@@ -14,6 +16,7 @@ void langevin_backward(const LangevinBackward& args, void* stream);
 void langevin_tangent(const LangevinTangent& args, void* stream);
 void mlp_langevin_chain(const MlpLangevinChain& args, void* stream);
 void mlp_hmc_chain(const MlpHmcChain& args, void* stream);
+void made_inverse(const MadeInverse& args, void* stream);
 void leapfrog_step(const LeapfrogStep& args, void* stream);
 void leapfrog_start(const LeapfrogStart& args, void* stream);
 void leapfrog_end(const LeapfrogEnd& args, void* stream);
@@ -25,6 +28,8 @@ void affine_coupling(const AffineCoupling& args, void* stream);
 void affine_coupling_backward(const AffineCouplingBackward& args, void* stream);
 void affine_coupling_double_backward(const AffineCouplingDoubleBackward& args, void* stream);
 void piece_sums(const PieceSums& args, void* stream);
+void spline(const SplineTransform& args, void* stream);
+void spline_backward(const SplineBackward& args, void* stream);
 void philox_fill(const PhiloxFill& args, void* stream);
 void actnorm_scales(const ActnormScales& args, void* stream);
 void actnorm(const Actnorm& args, void* stream);

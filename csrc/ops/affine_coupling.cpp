@@ -2,9 +2,9 @@
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <tuple>
+#include <type_traits>
 
 #include "affine_coupling_arguments.h"
 #include "dispatch.h"
@@ -20,6 +20,7 @@ struct Settings {
   bool inverse;
   std::int64_t mask;
   bool swap;
+  bool joint;
 };
 enum Mask : std::int64_t { kNone, kChannel, kCheckerboard };  // as in affine_coupling_reference.py
 
@@ -72,14 +73,13 @@ class RowsResult {
   Rows rows_{};
 };
 
-// What all kernels are called with. `part` is a raw scale or a shift.
-void describe(CouplingArguments& args, const char* op, const Tensor& x, const Tensor& part,
-              const Settings& settings) {
+// What all kernels are called with.
+void describe(CouplingArguments& args, const char* op, const Tensor& x, const Settings& settings) {
   STD_TORCH_CHECK(x.dim() > 0, op, ": x has no dimensions");
   STD_TORCH_CHECK(settings.kind >= 0 && settings.kind <= 2, op, ": unknown kind of scale");
   STD_TORCH_CHECK(settings.mask >= 0 && settings.mask <= 2, op, ": unknown mask");
-  STD_TORCH_CHECK(settings.bound > 0.0 && std::isfinite(settings.bound), op,
-                  ": bound must be finite and positive");
+  STD_TORCH_CHECK(settings.bound > 0.0 && settings.bound <= kLargestBound, op,
+                  ": bound is out of range");
   args.dtype = dtype_of(x, op);
   args.kind = static_cast<ScaleKind>(settings.kind);
   args.inverse = settings.inverse;
@@ -104,15 +104,70 @@ void describe(CouplingArguments& args, const char* op, const Tensor& x, const Te
     args.width = std::max<std::int64_t>(x.size(3), 1);
     args.passing = settings.swap ? 1 : 0;
   }
-  STD_TORCH_CHECK(part.dim() == x.dim() && part.size(0) == args.rows &&
-                      part.numel() == args.rows * args.size,
-                  op, ": raw_scale and shift have the wrong shape");
-  for (std::int64_t k = 2; k < x.dim(); ++k)
-    STD_TORCH_CHECK(part.size(k) == x.size(k), op, ": raw_scale and shift have the wrong shape");
   const std::int64_t longest = std::max(args.size, args.rest_size);
   args.piece = x.is_cpu() ? kCpuPiece : kCudaPiece;
   args.pieces = std::max<std::int64_t>((longest + args.piece - 1) / args.piece, 1);
 }
+
+// Raw scales, shifts, their tangents: of the transformed part of x each, or of twice that.
+void check_parameters(const OptionalTensor& tensor, const Tensor& x, const CouplingArguments& args,
+                      const char* op, bool joint) {
+  if (!tensor) return;
+  STD_TORCH_CHECK(tensor->scalar_type() == x.scalar_type() && same_device(*tensor, x), op,
+                  ": the parameters and x differ in dtype or device");
+  bool fits = tensor->dim() == x.dim() && tensor->size(0) == args.rows &&
+              tensor->numel() == args.rows * args.size * (joint ? 2 : 1) &&
+              (!joint || (x.dim() > 1 && tensor->size(1) % 2 == 0));
+  for (std::int64_t k = 2; fits && k < x.dim(); ++k) fits = tensor->size(k) == x.size(k);
+  STD_TORCH_CHECK(fits, op, ": the parameters have the wrong shape");
+}
+
+// The second halves of rows that hold two operands of `size` elements each.
+template <class RowsType>
+RowsType second_half(RowsType rows, const Tensor& like, std::int64_t size) {
+  using Byte = std::conditional_t<std::is_same_v<RowsType, Rows>, char, const char>;
+  if (rows.data != nullptr)
+    rows.data = static_cast<Byte*>(rows.data) + size * static_cast<std::int64_t>(like.element_size());
+  return rows;
+}
+
+// The operands that all kernels read.
+class Operands {
+ public:
+  Operands(CouplingArguments& args, const char* op, const Tensor& x,
+           const OptionalTensor& raw_scale, const OptionalTensor& shift, const Settings& settings)
+      : x_(x), raw_(raw_scale), shift_(shift) {
+    describe(args, op, x, settings);
+    STD_TORCH_CHECK(!settings.joint || (raw_scale && !shift), op, ": joint parameters are one");
+    check_parameters(raw_scale, x, args, op, settings.joint);
+    check_parameters(shift, x, args, op, false);
+    args.x = x_.rows();
+    args.raw = raw_.rows();
+    args.shift = settings.joint ? second_half(raw_.rows(), x, args.size) : shift_.rows();
+  }
+
+ private:
+  const Operand2d x_, raw_, shift_;
+};
+
+// The results of a backward pass for the parameters, joined where these are.
+class ParameterGrads {
+ public:
+  ParameterGrads(const CouplingArguments& args, const Tensor& raw_scale, const Settings& settings,
+                 bool needs_raw_scale, bool needs_shift)
+      : raw_(raw_scale, needs_raw_scale), shift_(raw_scale, needs_shift && !settings.joint) {
+    raw_rows_ = raw_.rows();
+    shift_rows_ = settings.joint ? second_half(raw_rows_, raw_scale, args.size) : shift_.rows();
+  }
+  const Rows& raw_rows() const { return raw_rows_; }
+  const Rows& shift_rows() const { return shift_rows_; }
+  Tensor finish_raw() { return raw_.finish(); }
+  Tensor finish_shift() { return shift_.finish(); }
+
+ private:
+  RowsResult raw_, shift_;
+  Rows raw_rows_, shift_rows_;
+};
 
 void check_like(const OptionalTensor& tensor, const Tensor& other, const char* op,
                 const char* name) {
@@ -167,20 +222,15 @@ void launch_pieces(const Tensor& on, const Arguments& args, CpuKernel<Arguments>
                cpu_kernel, cuda_kernel);
 }
 
-std::tuple<Tensor, Tensor> affine_coupling(Tensor x, OptionalTensor raw_scale, Tensor shift,
+std::tuple<Tensor, Tensor> affine_coupling(Tensor x, OptionalTensor raw_scale, OptionalTensor shift,
                                            std::int64_t kind, double bound, bool inverse,
-                                           std::int64_t mask, bool swap) {
+                                           std::int64_t mask, bool swap, bool joint) {
   const char* op = "affine_coupling";
+  const Settings settings{kind, bound, inverse, mask, swap, joint};
+  STD_TORCH_CHECK(shift || joint, op, ": shift is needed");
   AffineCoupling args{};
-  describe(args, op, x, shift, {kind, bound, inverse, mask, swap});
-  STD_TORCH_CHECK(shift.scalar_type() == x.scalar_type() && same_device(shift, x), op,
-                  ": shift and x differ in dtype or device");
-  check_like(raw_scale, shift, op, "raw_scale");
-  const Operand2d x_rows(x), raw_rows(raw_scale), shift_rows(shift);
+  const Operands operands(args, op, x, raw_scale, shift, settings);
   RowsResult out(x, true);
-  args.x = x_rows.rows();
-  args.raw = raw_rows.rows();
-  args.shift = shift_rows.rows();
   args.out = out.rows();
   const Tensor log_det =
       with_sums(args, x, [&] { launch_pieces(x, args, GENCORE_KERNELS(affine_coupling)); });
@@ -190,101 +240,90 @@ std::tuple<Tensor, Tensor> affine_coupling(Tensor x, OptionalTensor raw_scale, T
 std::tuple<Tensor, Tensor, Tensor> affine_coupling_backward(
     OptionalTensor grad_y, OptionalTensor grad_log_det, Tensor x, Tensor raw_scale,
     OptionalTensor shift, std::int64_t kind, double bound, bool inverse, std::int64_t mask,
-    bool swap, bool needs_x, bool needs_raw_scale, bool needs_shift) {
+    bool swap, bool joint, bool needs_x, bool needs_raw_scale, bool needs_shift) {
   const char* op = "affine_coupling_backward";
+  const Settings settings{kind, bound, inverse, mask, swap, joint};
   AffineCouplingBackward args{};
-  describe(args, op, x, raw_scale, {kind, bound, inverse, mask, swap});
-  STD_TORCH_CHECK(raw_scale.scalar_type() == x.scalar_type() && same_device(raw_scale, x), op,
-                  ": raw_scale and x differ in dtype or device");
-  STD_TORCH_CHECK(shift || !shift_comes_first(args.kind, inverse), op, ": shift is needed");
-  check_like(shift, raw_scale, op, "shift");
+  const Operands operands(args, op, x, raw_scale, shift, settings);
+  STD_TORCH_CHECK(shift || joint || !shift_comes_first(args.kind, inverse), op,
+                  ": shift is needed");
   check_like(grad_y, x, op, "grad_y");
   check_row_entries(grad_log_det, x, op);
-  const Operand2d x_rows(x), raw_rows(raw_scale), shift_rows(shift), grad_rows(grad_y);
+  const Operand2d grad_rows(grad_y);
   const OptionalTensor h = as_contiguous(grad_log_det);
-  RowsResult x_grad(x, needs_x), raw_grad(raw_scale, needs_raw_scale),
-      shift_grad(raw_scale, needs_shift);
-  args.x = x_rows.rows();
-  args.raw = raw_rows.rows();
-  args.shift = shift_rows.rows();
+  RowsResult x_grad(x, needs_x);
+  ParameterGrads grads(args, raw_scale, settings, needs_raw_scale, needs_shift);
   args.grad_out = grad_rows.rows();
   args.grad_log_det = data(h);
   args.x_grad = x_grad.rows();
-  args.raw_grad = raw_grad.rows();
-  args.shift_grad = shift_grad.rows();
+  args.raw_grad = grads.raw_rows();
+  args.shift_grad = grads.shift_rows();
   launch_pieces(x, args, GENCORE_KERNELS(affine_coupling_backward));
-  return {x_grad.finish(), raw_grad.finish(), shift_grad.finish()};
+  return {x_grad.finish(), grads.finish_raw(), grads.finish_shift()};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> affine_coupling_double_backward(
     OptionalTensor x_tangent, OptionalTensor raw_tangent, OptionalTensor shift_tangent,
     OptionalTensor grad_y, OptionalTensor grad_log_det, Tensor x, Tensor raw_scale,
     OptionalTensor shift, std::int64_t kind, double bound, bool inverse, std::int64_t mask,
-    bool swap) {
+    bool swap, bool joint) {
   const char* op = "affine_coupling_double_backward";
+  const Settings settings{kind, bound, inverse, mask, swap, joint};
   AffineCouplingDoubleBackward args{};
-  describe(args, op, x, raw_scale, {kind, bound, inverse, mask, swap});
+  const Operands operands(args, op, x, raw_scale, shift, settings);
   const bool first = shift_comes_first(args.kind, inverse);
-  STD_TORCH_CHECK(raw_scale.scalar_type() == x.scalar_type() && same_device(raw_scale, x), op,
-                  ": raw_scale and x differ in dtype or device");
-  STD_TORCH_CHECK(shift || !first, op, ": shift is needed");
-  for (const auto* tensor : {&shift, &raw_tangent, &shift_tangent})
-    check_like(*tensor, raw_scale, op, "shift or a tangent");
+  STD_TORCH_CHECK(shift || joint || !first, op, ": shift is needed");
+  check_parameters(raw_tangent, x, args, op, joint);
+  check_parameters(shift_tangent, x, args, op, false);
   check_like(grad_y, x, op, "grad_y");
   check_like(x_tangent, x, op, "x_tangent");
   check_row_entries(grad_log_det, x, op);
-  const Operand2d x_rows(x), raw_rows(raw_scale), shift_rows(shift), grad_rows(grad_y),
-      a(x_tangent), b(raw_tangent), c(shift_tangent);
+  const Operand2d grad_rows(grad_y), a(x_tangent), b(raw_tangent), c(shift_tangent);
   const OptionalTensor h = as_contiguous(grad_log_det);
-  // What vanishes for all operands is left out: see the twin in affine_coupling_reference.py.
+  // What vanishes for all operands is left out, as affine_coupling_derivatives.py knows.
   const bool curved = raw_tangent && grad_y;
-  RowsResult grad_out_grad(x, static_cast<bool>(grad_y)), x_grad(x, curved),
-      raw_grad(raw_scale, true), shift_grad(raw_scale, curved && first);
-  args.x = x_rows.rows();
-  args.raw = raw_rows.rows();
-  args.shift = shift_rows.rows();
+  RowsResult grad_out_grad(x, static_cast<bool>(grad_y)), x_grad(x, curved);
+  ParameterGrads grads(args, raw_scale, settings, true, curved && first);
   args.grad_out = grad_rows.rows();
   args.grad_log_det = data(h);
   args.x_tangent = a.rows();
   args.raw_tangent = b.rows();
-  args.shift_tangent = c.rows();
+  args.shift_tangent = joint ? second_half(b.rows(), x, args.size) : c.rows();
   args.grad_out_grad = grad_out_grad.rows();
   args.x_grad = x_grad.rows();
-  args.raw_grad = raw_grad.rows();
-  args.shift_grad = shift_grad.rows();
+  args.raw_grad = grads.raw_rows();
+  args.shift_grad = grads.shift_rows();
   const Tensor log_det_grad = with_sums(args, x, [&] {
     launch_pieces(x, args, GENCORE_KERNELS(affine_coupling_double_backward));
   });
-  return {grad_out_grad.finish(), log_det_grad, x_grad.finish(), raw_grad.finish(),
-          shift_grad.finish()};
+  return {grad_out_grad.finish(), log_det_grad, x_grad.finish(), grads.finish_raw(),
+          grads.finish_shift()};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> affine_coupling_backward_from_output(
-    Tensor y, Tensor raw_scale, Tensor shift, Tensor grad_y, Tensor grad_log_det,
-    std::int64_t kind, double bound, std::int64_t mask, bool swap, bool needs_shift) {
+    Tensor y, Tensor raw_scale, OptionalTensor shift, Tensor grad_y, Tensor grad_log_det,
+    std::int64_t kind, double bound, bool inverse, std::int64_t mask, bool swap, bool joint,
+    bool needs_shift) {
   const char* op = "affine_coupling_backward_from_output";
+  const Settings settings{kind, bound, inverse, mask, swap, joint};
+  STD_TORCH_CHECK(!inverse, op, ": the inverse is not rebuilt");
+  STD_TORCH_CHECK(shift || joint, op, ": shift is needed");
   AffineCouplingBackward args{};
-  describe(args, op, y, raw_scale, {kind, bound, /*inverse=*/false, mask, swap});
-  STD_TORCH_CHECK(raw_scale.scalar_type() == y.scalar_type() && same_device(raw_scale, y), op,
-                  ": raw_scale and y differ in dtype or device");
-  check_matches(shift, raw_scale, op, "shift");
+  const Operands operands(args, op, y, raw_scale, shift, settings);
   check_matches(grad_y, y, op, "grad_y");
   check_row_entries(grad_log_det, y, op);
-  const Operand2d y_rows(y), raw_rows(raw_scale), shift_rows(shift), grad_rows(grad_y);
+  const Operand2d grad_rows(grad_y);
   const Tensor h = as_contiguous(grad_log_det);
-  RowsResult x_out(y, true), x_grad(y, true), raw_grad(raw_scale, true),
-      shift_grad(raw_scale, needs_shift);
-  args.x = y_rows.rows();
-  args.raw = raw_rows.rows();
-  args.shift = shift_rows.rows();
+  RowsResult x_out(y, true), x_grad(y, true);
+  ParameterGrads grads(args, raw_scale, settings, true, needs_shift);
   args.grad_out = grad_rows.rows();
   args.grad_log_det = h.const_data_ptr();
   args.x_out = x_out.rows();
   args.x_grad = x_grad.rows();
-  args.raw_grad = raw_grad.rows();
-  args.shift_grad = shift_grad.rows();
+  args.raw_grad = grads.raw_rows();
+  args.shift_grad = grads.shift_rows();
   launch_pieces(y, args, GENCORE_KERNELS(affine_coupling_backward));
-  return {x_out.finish(), x_grad.finish(), raw_grad.finish(), shift_grad.finish()};
+  return {x_out.finish(), x_grad.finish(), grads.finish_raw(), grads.finish_shift()};
 }
 
 void register_affine_coupling(torch::stable::detail::StableLibrary& m) {

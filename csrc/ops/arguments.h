@@ -64,9 +64,9 @@ struct LangevinTangent : LangevinArguments {
   void* out;
 };
 
-// f(x) of a fully connected network with one output: layer l maps widths[l] to widths[l + 1] and
-// all but the last are followed by the activation. Weights are [out, in] and of the accumulation
-// dtype. No layers: f = 0, with widths[0] inputs.
+// f(x) of a fully connected network, of one output where it is an energy: layer l maps widths[l] to
+// widths[l + 1] and all but the last are followed by the activation. Weights are [out, in] and of
+// the accumulation dtype. No layers: f = 0, with widths[0] inputs.
 inline constexpr int kMaxMlpLayers = 5;
 struct Mlp {
   int layers;

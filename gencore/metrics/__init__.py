@@ -1,6 +1,7 @@
 """How far samples are from the data, on stated features; likelihoods to beat; grids."""
 
 from gencore.metrics.baselines import independent_pixels
+from gencore.metrics.bits_per_dim import bits_per_dim
 from gencore.metrics.classifier import ClassifierFeatures
 from gencore.metrics.features import Features, pixel_features
 from gencore.metrics.frechet import frechet_distance
@@ -14,6 +15,7 @@ __all__ = [
     "GaussianMoments",
     "SquareGrid",
     "StreamingMoments",
+    "bits_per_dim",
     "frechet_distance",
     "full_gaussian_bits",
     "gaussian_moments",

@@ -1,6 +1,7 @@
 """Layers and tools for networks that the models share."""
 
 from gencore.nn.conditioners import ConvConditioner, ResidualConditioner
+from gencore.nn.made import MADE
 from gencore.nn.mlp import MLP
 from gencore.nn.mlp_energy import MLPEnergy
 from gencore.nn.stop_gradient import stop_gradient
@@ -9,30 +10,45 @@ from gencore.nn.transforms import (
     AffineCoupling,
     Compose,
     Inverse,
+    InverseAutoregressive,
     InvertibleConv1x1,
+    MaskedAutoregressive,
     MultiScale,
     Permutation,
+    Planar,
+    Radial,
     Reversible,
     Rewound,
+    SplineCoupling,
     Squeeze,
     Transform,
+    UniformDequantization,
+    VariationalDequantization,
 )
 
 __all__ = [
+    "MADE",
     "MLP",
     "ActNorm",
     "AffineCoupling",
     "Compose",
     "ConvConditioner",
     "Inverse",
+    "InverseAutoregressive",
     "InvertibleConv1x1",
     "MLPEnergy",
+    "MaskedAutoregressive",
     "MultiScale",
     "Permutation",
+    "Planar",
+    "Radial",
     "ResidualConditioner",
     "Reversible",
     "Rewound",
+    "SplineCoupling",
     "Squeeze",
     "Transform",
+    "UniformDequantization",
+    "VariationalDequantization",
     "stop_gradient",
 ]

@@ -19,6 +19,7 @@ from gencore.ops.leapfrog import (
     leapfrog_step,
     leapfrog_step_,
 )
+from gencore.ops.made_inverse import AutoregressiveScale, made_inverse
 from gencore.ops.metropolis import MetropolisStep, metropolis_accept, metropolis_accept_
 from gencore.ops.mlp_chain import mlp_langevin_chain
 from gencore.ops.mlp_hmc import MLPHMCChain, mlp_hmc_chain
@@ -26,9 +27,11 @@ from gencore.ops.random import philox_normal, philox_words, random_key, split_ke
 from gencore.ops.replica_exchange import replica_swap_
 from gencore.ops.riemannian_langevin import riemannian_langevin_step, riemannian_langevin_step_
 from gencore.ops.sghmc import sghmc_step, sghmc_step_
+from gencore.ops.spline import rational_quadratic_spline
 from gencore.ops.squeeze import squeeze2d, unsqueeze2d
 
 __all__ = [
+    "AutoregressiveScale",
     "CouplingMask",
     "LeapfrogEnd",
     "LeapfrogStart",
@@ -47,6 +50,7 @@ __all__ = [
     "leapfrog_start",
     "leapfrog_step",
     "leapfrog_step_",
+    "made_inverse",
     "metropolis_accept",
     "metropolis_accept_",
     "mlp_hmc_chain",
@@ -55,6 +59,7 @@ __all__ = [
     "philox_words",
     "quantize",
     "random_key",
+    "rational_quadratic_spline",
     "replica_swap_",
     "riemannian_langevin_step",
     "riemannian_langevin_step_",

@@ -5,16 +5,17 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from gencore.ops import affine_coupling_derivatives as _derivatives
 from gencore.ops.affine_coupling_reference import (
     BOUNDED,
     EXPONENTIAL,
     GATED,
+    LARGEST_BOUND,
     MASKS,
     CouplingMask,
     CouplingSettings,
     reference_coupling,
     reference_rewind,
-    split_mask,
     transformed_channels,
 )
 from gencore.ops.backend import state
@@ -23,7 +24,6 @@ from gencore.ops.checks import (
     check_like,
     check_per_chain,
     check_state,
-    clip_bound,
     finite,
     wants_grad,
 )
@@ -39,7 +39,7 @@ _rewind = _ops.affine_coupling_backward_from_output.default
 def affine_coupling(
     x: Tensor,
     raw_scale: Tensor | None,
-    shift: Tensor,
+    shift: Tensor | None,
     *,
     bound: float | None = 2.0,
     inverse: bool = False,
@@ -54,14 +54,16 @@ def affine_coupling(
     with raw scale r, shift t and bound b; the inverse is x = (y − t)·e^{−s}, whose log-determinant
     is −Σs. Differentiable in ``x``, ``raw_scale`` and ``shift``, in both directions and to any
     order: the gradient and its gradient are one pass each. Views of some of a tensor's channels,
-    such as the two chunks of one network's output, are read where they are.
+    such as the two chunks of one network's output, are read where they are; given whole, such an
+    output also gets its gradient whole, which saves the pass that would join the chunks' two.
 
     Args:
         x: [N, ...], float64, float32, bfloat16 or float16. Half types are computed in float32 and
             rounded once. With a ``mask`` it is whole, and a part of it passes through unchanged.
         raw_scale: r, like the part that is transformed; ``None`` for an additive coupling, s = 0.
-        shift: t, like the part that is transformed.
-        bound: b, the largest \|s\|; ``None`` for s = r without a bound.
+        shift: t, like the part that is transformed. ``None``: ``raw_scale`` is [N, 2C', ...] and
+            holds r and t, the two halves of dimension 1.
+        bound: b, the largest \|s\|, at most 80; ``None`` for s = r without a bound.
         inverse: map y to x, with y given as ``x``.
         mask: ``None``: all of ``x`` is transformed. ``"channel"``: the last C//2 entries of
             dimension 1 are, and the C − C//2 before them pass through. ``"checkerboard"``: of
@@ -91,7 +93,7 @@ def affine_coupling(
         (tensor([[1., 2., 4., 5.]]), tensor([0.]))
     """
     op = "affine_coupling"
-    settings = _settings(op, raw_scale, bound, inverse, mask, swap)
+    settings = _settings(op, raw_scale, shift, bound, inverse, mask, swap)
     _check_operands(op, x, raw_scale, shift, mask, swap)
     return _apply(x, raw_scale, shift, settings)
 
@@ -136,20 +138,20 @@ def iaf_step(z: Tensor, m: Tensor, s: Tensor, *, inverse: bool = False) -> tuple
     check_chains(op, z, "z")
     check_like(op, z, m, "m", "z")
     check_like(op, z, s, "s", "z")
-    return _apply(z, s, m, CouplingSettings(GATED, 1.0, bool(inverse), 0, False))
+    return _apply(z, s, m, CouplingSettings(GATED, 1.0, bool(inverse), 0, False, False))
 
 
 def affine_coupling_backward_from_output(
     y: Tensor,
     raw_scale: Tensor | None,
-    shift: Tensor,
+    shift: Tensor | None,
     grad_y: Tensor,
     grad_log_det: Tensor,
     *,
     bound: float | None = 2.0,
     mask: CouplingMask | None = None,
     swap: bool = False,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     r"""The backward pass of a coupling's forward map from its output, in one pass.
 
     .. math:: x = (y - t) \odot e^{-s}, \quad \partial_x = e^{s} \odot g_y, \quad
@@ -169,9 +171,9 @@ def affine_coupling_backward_from_output(
         swap: as in the forward map.
 
     Returns:
-        (x, ∂L/∂x, ∂L/∂raw_scale, ∂L/∂shift), the third ``None`` where there is no ``raw_scale``.
-        The x is bit for bit that of ``affine_coupling(y, ..., inverse=True)``. The last may share
-        the memory of ``grad_y``.
+        (x, ∂L/∂x, ∂L/∂raw_scale, ∂L/∂shift), the last two ``None`` where the operand is. The x is
+        bit for bit that of ``affine_coupling(y, ..., inverse=True)``. Gradients may share the
+        memory of ``grad_y``.
 
     Raises:
         TypeError: for arguments or dtypes of the wrong kind.
@@ -189,7 +191,7 @@ def affine_coupling_backward_from_output(
         (tensor([[4.]]), tensor([[1.]]), tensor([[5.]]), tensor([[1.]]))
     """
     op = "affine_coupling_backward_from_output"
-    settings = _settings(op, raw_scale, bound, False, mask, swap)
+    settings = _settings(op, raw_scale, shift, bound, False, mask, swap)
     _check_operands(op, y, raw_scale, shift, mask, swap, "y")
     check_like(op, y, grad_y, "grad_y", "y")
     check_per_chain(op, y, grad_log_det, "grad_log_det")
@@ -198,19 +200,21 @@ def affine_coupling_backward_from_output(
     with torch.no_grad():
         if raw_scale is None:
             x, _ = _couple_without_autograd(y, None, shift, *settings._replace(inverse=True))
-            return x, grad_y, None, split_mask(grad_y, mask, swap)[0]
-        kind, limit, _, mask_number, swap = settings
+            return x, grad_y, None, _derivatives.shift_grad_of(grad_y, settings)
+        # The kernel, which knows the board, writes what else is a view.
+        written = shift is not None and mask == "checkerboard"
         x, x_grad, raw_grad, shift_grad = _rewind(
-            *(y, raw_scale, shift, grad_y, grad_log_det),
-            *(kind, limit, mask_number, swap, mask == "checkerboard"),
+            y, raw_scale, shift, grad_y, grad_log_det, *settings, written
         )
-        if mask != "checkerboard":  # then the kernel, which knows the board, writes it
-            shift_grad = split_mask(grad_y, mask, swap)[0]
+        if shift is None:
+            return x, x_grad, raw_grad, None
+        if not written:
+            shift_grad = _derivatives.shift_grad_of(grad_y, settings)
     return x, x_grad, raw_grad, shift_grad
 
 
 def _apply(
-    x: Tensor, raw_scale: Tensor | None, shift: Tensor, settings: CouplingSettings
+    x: Tensor, raw_scale: Tensor | None, shift: Tensor | None, settings: CouplingSettings
 ) -> tuple[Tensor, Tensor]:
     if state.reference:
         return reference_coupling(x, raw_scale, shift, settings)
@@ -222,6 +226,7 @@ def _apply(
 def _settings(
     op: str,
     raw_scale: Tensor | None,
+    shift: Tensor | None,
     bound: float | None,
     inverse: bool,
     mask: CouplingMask | None,
@@ -233,35 +238,51 @@ def _settings(
         raise ValueError(f"{op}: mask is {mask!r}; expected None, {expected}")
     kind, limit = EXPONENTIAL, 1.0
     if bound is not None:
-        limit = clip_bound(op, "bound", finite(op, "bound", bound))
+        limit = finite(op, "bound", bound)
+        if not 0.0 < limit <= LARGEST_BOUND:
+            raise ValueError(
+                f"{op}: bound is {limit}; expected more than 0 and at most {LARGEST_BOUND:g}, "
+                "or None for none"
+            )
         if raw_scale is not None:
             kind = BOUNDED
-    return CouplingSettings(kind, limit, bool(inverse), MASKS.index(mask), bool(swap))
+    joint = shift is None
+    if joint and raw_scale is None:
+        raise TypeError(f"{op}: raw_scale and shift are both None; expected one tensor at least")
+    return CouplingSettings(kind, limit, bool(inverse), MASKS.index(mask), bool(swap), joint)
 
 
 def _check_operands(
     op: str,
     x: Tensor,
     raw_scale: Tensor | None,
-    shift: Tensor,
+    shift: Tensor | None,
     mask: CouplingMask | None,
     swap: bool,
     name: str = "x",
 ) -> None:
     check_state(op, x, name)
     check_chains(op, x, name)
-    expected = x
+    shape, of = list(x.shape), name
     if mask == "channel":
         if x.dim() < 2:
             raise ValueError(
                 f"{op}: {name} has shape {list(x.shape)}; mask='channel' expects [N, C, ...]"
             )
-        expected = x[:, : transformed_channels(x.shape[1], swap)]
+        shape[1] = transformed_channels(x.shape[1], swap)
+        of = f"the transformed part of {name}"
     elif mask == "checkerboard" and x.dim() != 4:
         raise ValueError(
             f"{op}: {name} has shape {list(x.shape)}; mask='checkerboard' expects [N, C, H, W]"
         )
-    part = name if mask != "channel" else f"the transformed part of {name}"
-    check_like(op, expected, shift, "shift", part)
-    if raw_scale is not None:
-        check_like(op, expected, raw_scale, "raw_scale", part)
+    if shift is None:
+        if x.dim() < 2:
+            raise ValueError(
+                f"{op}: {name} has shape {list(x.shape)}; without a shift, expected [N, C, ...]"
+            )
+        shape[1] *= 2
+        of = f"{of}, twice over,"
+    like = x if shape == list(x.shape) else x.new_empty(()).expand(shape)
+    for operand, operand_name in ((raw_scale, "raw_scale"), (shift, "shift")):
+        if operand is not None:
+            check_like(op, like, operand, operand_name, of)

@@ -16,7 +16,7 @@ ActivationName = Literal["silu", "softplus", "tanh", "leaky_relu", "relu"]
 
 _MAX_LAYERS = 5
 # In the order of csrc/math/activation.h; the ReLU is the leaky one of slope 0.
-_KINDS: dict[str, int] = {"silu": 0, "softplus": 1, "tanh": 2, "leaky_relu": 3, "relu": 3}
+KINDS: dict[str, int] = {"silu": 0, "softplus": 1, "tanh": 2, "leaky_relu": 3, "relu": 3}
 
 
 class MLP(NamedTuple):
@@ -96,7 +96,7 @@ def _check(
     check_state(op, x)
     if x.dim() != 2 or x.shape[1] == 0:
         raise ValueError(f"{op}: x has shape {list(x.shape)}, expected [N, D]")
-    if activation not in _KINDS:
+    if activation not in KINDS:
         names = ", ".join(get_args(ActivationName))
         raise ValueError(f"{op}: activation is {activation!r}, expected one of {names}")
     for name, tensors in (("weights", weights), ("biases", biases)):
@@ -126,7 +126,7 @@ def _check(
     if weights and widths[-1] != 1:
         raise ValueError(f"{op}: the last layer has {widths[-1]} outputs, expected 1, the energy")
     slope = finite(op, "negative_slope", negative_slope) if activation == "leaky_relu" else 0.0
-    return widths, _KINDS[activation], slope
+    return widths, KINDS[activation], slope
 
 
 def _energy(
@@ -142,11 +142,12 @@ def _energy(
         return value
     hidden = x
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        hidden = _activate(functional.linear(hidden, weight, bias), kind, negative_slope)
+        hidden = activate(functional.linear(hidden, weight, bias), kind, negative_slope)
     return value + functional.linear(hidden, weights[-1], biases[-1]).squeeze(1)
 
 
-def _activate(z: Tensor, kind: int, negative_slope: float) -> Tensor:
+def activate(z: Tensor, kind: int, negative_slope: float) -> Tensor:
+    """The activation with that number in :data:`KINDS`."""
     if kind == 0:
         return functional.silu(z)
     if kind == 1:

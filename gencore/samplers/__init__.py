@@ -9,7 +9,12 @@ from gencore.samplers.annealed_importance import (
 )
 from gencore.samplers.chains import NonFiniteWarning
 from gencore.samplers.diagnostics import plot_trace, summary, to_inference_data
-from gencore.samplers.euler_flow import EulerFlow, InverseResult, NonConvergenceWarning
+from gencore.samplers.euler_flow import (
+    EulerFlow,
+    InverseResult,
+    LogDetMethod,
+    NonConvergenceWarning,
+)
 from gencore.samplers.flow_base import FlowError
 from gencore.samplers.gradient_flow import GradientFlow
 from gencore.samplers.hamiltonian import MetropolisInfo, MetropolisState
@@ -41,6 +46,7 @@ __all__ = [
     "Langevin",
     "LangevinInfo",
     "LangevinState",
+    "LogDetMethod",
     "MetropolisInfo",
     "MetropolisState",
     "Moments",

@@ -151,15 +151,34 @@ class EulerFlow:
         Returns:
             [N, ...] and [N].
         """
+        x, log_det = self.sample_with_log_det(
+            x0,
+            differentiable=differentiable,
+            generator=generator,
+            key=key,
+            first_element=first_element,
+        )
+        return x, normal_log_prob(_enter(x0, differentiable)) - log_det
+
+    def sample_with_log_det(
+        self,
+        x0: Tensor,
+        *,
+        differentiable: bool = False,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first_element: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """x_K of the starts and log|det ∂x_K/∂x₀|, [N]; arguments as `sample_with_log_prob`'s."""
         check_flow_input("EulerFlow", x0)
         noise = self._noise(x0, generator, key, first_element)
-        x = x0 = _enter(x0, differentiable)
+        x = _enter(x0, differentiable)
         log_det = x0.new_zeros(x0.shape[0])
         with torch.set_grad_enabled(differentiable):
             for _ in range(self.num_steps):
                 change, grad = self._log_det(x, noise, create_graph=differentiable)
                 x, log_det = x - self.step_size * grad, log_det + change
-        return x, normal_log_prob(x0) - log_det
+        return x, log_det
 
     def log_prob(
         self,
@@ -181,6 +200,25 @@ class EulerFlow:
         Returns:
             [N]; rows whose inverse did not converge are reported as by `inverse`.
         """
+        x0, log_det = self.inverse_with_log_det(
+            x,
+            differentiable=differentiable,
+            generator=generator,
+            key=key,
+            first_element=first_element,
+        )
+        return normal_log_prob(x0) + log_det
+
+    def inverse_with_log_det(
+        self,
+        x: Tensor,
+        *,
+        differentiable: bool = False,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first_element: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """The starts x₀ of x = x_K and log|det ∂x₀/∂x_K|, [N]; arguments as `log_prob`'s."""
         check_flow_input("EulerFlow", x)
         noise = self._noise(x, generator, key, first_element)
         x, log_det = _enter(x, differentiable), x.new_zeros(x.shape[0])
@@ -192,7 +230,7 @@ class EulerFlow:
                 x = self._implicit(previous, x) if differentiable else previous
                 log_det = log_det + self._log_det(x, noise, create_graph=differentiable)[0]
         self._report(has_converged)
-        return normal_log_prob(x) - log_det
+        return x, -log_det
 
     def _previous(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The fixed point of z = x + a∇E(z), and which rows [N] have it."""

@@ -1,0 +1,89 @@
+"""Sampling from a masked autoregressive layer, against passes of its network and a peer's layer."""
+
+from collections.abc import Iterator
+
+import torch
+from harness import Call, Case, in_reference
+from torch import Tensor
+from torch.nn import functional
+
+from gencore.nn import MaskedAutoregressive
+
+HIDDEN = (512, 512)
+
+
+def cases(device: torch.device, quick: bool) -> Iterator[Case]:
+    sizes = [(64, 64), (64, 256), (1024, 256)]
+    for samples, features in sizes[:1] if quick else sizes:
+        yield _inverse(samples, features, device)
+
+
+def _inverse(samples: int, features: int, device: torch.device) -> Case:
+    layer = MaskedAutoregressive(features, HIDDEN).to(device)
+    torch.nn.init.normal_(layer.made.linears()[-1].weight, std=0.02)
+    z = torch.randn(samples, features, device=device)
+    masks = [layer.made.get_buffer(f"mask{k}") for k in range(len(HIDDEN) + 1)]
+    linears = layer.made.linears()
+    weights = [(linear.weight * mask).detach() for linear, mask in zip(linears, masks, strict=True)]
+    biases = [linear.bias.detach() for linear in linears]
+    shift, scale = weights[-1].chunk(2)
+    shift_bias, scale_bias = biases[-1].chunk(2)
+
+    def hidden(x: Tensor) -> Tensor:
+        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+            x = functional.linear(x, weight, bias).relu_()
+        return x
+
+    def eager() -> Tensor:
+        """D passes of the hidden layers, of whose outputs one coordinate's two are evaluated."""
+        x = torch.zeros_like(z)
+        for i in range(features):
+            h = hidden(x)
+            s = 2 * torch.tanh(torch.mv(h, scale[i]).add_(scale_bias[i]) / 2)
+            x[:, i] = z[:, i] * s.exp() + torch.mv(h, shift[i]).add_(shift_bias[i])
+        return x
+
+    @torch.compile
+    def settle(x: Tensor) -> Tensor:
+        m, s = functional.linear(hidden(x), weights[-1], biases[-1]).chunk(2, 1)
+        return z * torch.exp(2 * torch.tanh(s / 2)) + m
+
+    def compiled() -> Tensor:
+        """D passes of the whole network, each of which settles one coordinate more."""
+        x = torch.zeros_like(z)
+        for _ in range(features):
+            x = settle(x)
+        return x
+
+    def error() -> float:
+        exact = MaskedAutoregressive(features, HIDDEN).to(device).double()
+        exact.load_state_dict(layer.state_dict())
+        difference = layer.inverse(z)[0].double() - exact.inverse(z.double())[0]
+        return difference.abs().max().item()
+
+    return Case(
+        "autoregressive-flow", "inverse of MaskedAutoregressive",
+        f"{samples:,} samples of {features}, hidden {HIDDEN[0]}, {HIDDEN[1]}",
+        {
+            "ours": lambda: layer.inverse(z),
+            "reference": in_reference(lambda: layer.inverse(z)),
+            "eager": eager,
+            "compiled": compiled,
+            **_zuko(z),
+        },
+        flops=2 * samples * sum(int(mask.sum()) for mask in masks),
+        error=error,
+        headline=(samples, features) == (64, 256),
+        context=torch.no_grad,
+    )  # fmt: skip
+
+
+def _zuko(z: Tensor) -> dict[str, Call]:
+    """A layer of the same sizes by zuko, where the optional group of peers is installed."""
+    try:
+        import zuko
+    except ImportError:
+        return {}
+    flow = zuko.flows.MAF(z.shape[1], transforms=1, hidden_features=HIDDEN).to(z.device)
+    transform = flow.transform()
+    return {"zuko": lambda: transform.inv(z)}

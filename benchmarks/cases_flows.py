@@ -1,0 +1,127 @@
+"""Normalizing flows: couplings, forward and backward, for images and for vectors."""
+
+from collections.abc import Iterator
+
+import torch
+from harness import Case
+from torch import Tensor
+
+from gencore.ops import CouplingMask, affine_coupling, iaf_step
+
+BOUND = 2.0
+
+
+def cases(device: torch.device, quick: bool) -> Iterator[Case]:
+    image = (8, 8, 16, 16) if quick else (64, 64, 32, 32)
+    yield _coupling(image, "channel", device, headline=True)
+    yield _coupling(image, None, device)
+    yield _coupling((256, 64), None, device)
+    yield _inverse(image, device)
+    yield _iaf((256, 64) if quick else (4096, 784), device)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
+
+
+def _scaled(x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    raw_scale, shift = parameters.chunk(2, 1)
+    s = BOUND * torch.tanh(raw_scale / BOUND)
+    return x * s.exp() + shift, s.flatten(1).sum(1)
+
+
+def _coupling(
+    shape: tuple[int, ...],
+    mask: CouplingMask | None,
+    device: torch.device,
+    headline: bool = False,
+) -> Case:
+    """The parameters are one tensor, as a network returns them."""
+    channels = shape[1] if mask is None else shape[1] // 2
+    x = torch.randn(shape, device=device, requires_grad=True)
+    parameters = torch.randn(shape[0], 2 * channels, *shape[2:], device=device, requires_grad=True)
+    grad_y, grad_log_det = torch.randn(shape, device=device), torch.randn(shape[0], device=device)
+
+    def ours() -> tuple[Tensor, Tensor]:
+        return affine_coupling(x, parameters, None, bound=BOUND, mask=mask)
+
+    def eager() -> tuple[Tensor, Tensor]:
+        if mask is None:
+            return _scaled(x, parameters)
+        kept, moved = x.chunk(2, 1)
+        moved, log_det = _scaled(moved, parameters)
+        return torch.cat([kept, moved], 1), log_det
+
+    compiled = torch.compile(eager)
+
+    def both(forward: object) -> object:
+        def run() -> object:
+            assert callable(forward)
+            return torch.autograd.grad(forward(), (x, parameters), (grad_y, grad_log_det))
+
+        return run
+
+    def error() -> float:
+        y, log_det = ours()
+        exact = affine_coupling(x.double(), parameters.double(), None, bound=BOUND, mask=mask)
+        differences = y - exact[0], log_det - exact[1]
+        return max(difference.abs().max().item() for difference in differences)
+
+    moved = parameters.numel() // 2
+    # Forward reads x, raw, shift and writes y; backward reads x, raw, grad and writes three. What
+    # passes through is read and written in each.
+    elements = 10 * moved + 4 * (x.numel() - moved)
+    return Case(
+        "flows", f"affine_coupling, forward and backward, mask={mask}", _size(shape),
+        {"ours": both(ours), "eager": both(eager), "compiled": both(compiled)},
+        bytes=4 * elements,
+        elements=x.numel(),
+        error=error,
+        headline=headline,
+    )  # fmt: skip
+
+
+def _inverse(shape: tuple[int, ...], device: torch.device) -> Case:
+    """Sampling: the inverse without a graph."""
+    channels = shape[1] // 2
+    x = torch.randn(shape, device=device)
+    parameters = torch.randn(shape[0], 2 * channels, *shape[2:], device=device)
+
+    def eager() -> tuple[Tensor, Tensor]:
+        raw_scale, shift = parameters.chunk(2, 1)
+        kept, moved = x.chunk(2, 1)
+        s = BOUND * torch.tanh(raw_scale / BOUND)
+        return torch.cat([kept, (moved - shift) * (-s).exp()], 1), -s.flatten(1).sum(1)
+
+    def ours() -> tuple[Tensor, Tensor]:
+        return affine_coupling(x, parameters, None, bound=BOUND, inverse=True, mask="channel")
+
+    return Case(
+        "flows", "affine_coupling, inverse, mask=channel", _size(shape),
+        {"ours": ours, "eager": eager, "compiled": torch.compile(eager)},
+        bytes=12 * x.numel(),
+        elements=x.numel(),
+        context=torch.no_grad,
+    )  # fmt: skip
+
+
+def _iaf(shape: tuple[int, ...], device: torch.device) -> Case:
+    z, m, s = torch.randn(3, *shape, device=device).unbind(0)
+    leaves = tuple(t.clone().requires_grad_() for t in (z, m, s))
+    grads = torch.randn(shape, device=device), torch.randn(shape[0], device=device)
+
+    def eager() -> tuple[Tensor, Tensor]:
+        z, m, s = leaves
+        return torch.lerp(m, z, torch.sigmoid(s)), torch.nn.functional.logsigmoid(s).sum(1)
+
+    compiled = torch.compile(eager)
+    return Case(
+        "flows", "iaf_step, forward and backward", _size(shape),
+        {
+            "ours": lambda: torch.autograd.grad(iaf_step(*leaves), leaves, grads),
+            "eager": lambda: torch.autograd.grad(eager(), leaves, grads),
+            "compiled": lambda: torch.autograd.grad(compiled(), leaves, grads),
+        },
+        bytes=44 * z.numel(),
+        elements=z.numel(),
+    )  # fmt: skip

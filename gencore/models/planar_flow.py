@@ -1,0 +1,61 @@
+"""Planar flows (Rezende and Mohamed 2015)."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from gencore.models.flow import Flow
+from gencore.nn.transforms import Compose, Inverse, Planar, Transform
+
+__all__ = ["ExplicitDirection", "PlanarFlow", "explicit_direction"]
+
+ExplicitDirection = Literal["density", "sampling"]
+
+
+class PlanarFlow(Flow):
+    r"""A flow of planar transforms :math:`f(z) = z + \hat u \tanh(w^\top z + b)`.
+
+    Args:
+        features: D.
+        num_layers: number of transforms.
+        explicit: which direction is the formula above, the other being a root in one dimension a
+            layer: "sampling", as in the paper, where the flow is a posterior that is sampled, or
+            "density", where it is fitted to data. Both directions are differentiable in both.
+        context_size: numbers of a context's row, which each layer's parameters are an affine
+            function of (amortised inference); 0 for none.
+
+    Raises:
+        ValueError: for another direction.
+
+    References:
+        Rezende and Mohamed, "Variational inference with normalizing flows", 2015, eqs. (10) to
+        (13).
+
+    Example:
+        >>> import torch
+        >>> from gencore.models import PlanarFlow
+        >>> flow = PlanarFlow(2, num_layers=8, explicit="density")
+        >>> flow().log_prob(torch.zeros(5, 2)).shape
+        torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        num_layers: int = 8,
+        explicit: ExplicitDirection = "sampling",
+        context_size: int = 0,
+    ) -> None:
+        layers = [Planar(features, context_size=context_size) for _ in range(num_layers)]
+        super().__init__(Compose(*explicit_direction("PlanarFlow", explicit, layers)), [features])
+
+
+def explicit_direction(
+    name: str, explicit: ExplicitDirection, layers: Sequence[Transform]
+) -> list[Transform]:
+    """Transforms that are explicit from data to latents, turned round for "sampling"."""
+    if explicit not in get_args(ExplicitDirection):
+        raise ValueError(
+            f"{name}: explicit is {explicit!r}; expected one of {get_args(ExplicitDirection)}"
+        )
+    return [Inverse(layer) if explicit == "sampling" else layer for layer in layers]

@@ -1,0 +1,44 @@
+"""Radial flows (Rezende and Mohamed 2015)."""
+
+from gencore.models.flow import Flow
+from gencore.models.planar_flow import ExplicitDirection, explicit_direction
+from gencore.nn.transforms import Compose, Radial
+
+__all__ = ["RadialFlow"]
+
+
+class RadialFlow(Flow):
+    r"""A flow of radial transforms :math:`f(z) = z + \beta\,(z - z_0) / (\alpha + r)`.
+
+    Args:
+        features: D.
+        num_layers: number of transforms.
+        explicit: which direction is the formula above, the other being the root of a quadratic
+            equation: "sampling", as in the paper, or "density".
+        context_size: numbers of a context's row, which each layer's parameters are an affine
+            function of (amortised inference); 0 for none.
+
+    Raises:
+        ValueError: for another direction.
+
+    References:
+        Rezende and Mohamed, "Variational inference with normalizing flows", 2015, eqs. (13), (14).
+
+    Example:
+        >>> import torch
+        >>> from gencore.models import RadialFlow
+        >>> flow = RadialFlow(2, num_layers=8)
+        >>> flow().sample((5,)).shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        num_layers: int = 8,
+        explicit: ExplicitDirection = "sampling",
+        context_size: int = 0,
+    ) -> None:
+        layers = [Radial(features, context_size=context_size) for _ in range(num_layers)]
+        super().__init__(Compose(*explicit_direction("RadialFlow", explicit, layers)), [features])

@@ -1,0 +1,121 @@
+"""Planar transforms: a shear along one direction (Rezende and Mohamed 2015)."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gencore.nn.transforms.amortised import AmortisedParameters
+from gencore.nn.transforms.base import Transform
+from gencore.ops.checks import accumulation_dtype
+
+__all__ = ["Planar"]
+
+_IDENTITY = math.log(math.e - 1)  # where softplus is 1
+_MAX_ITERATIONS = 100
+
+
+class Planar(Transform):
+    r"""A planar transform, explicit from data to latents.
+
+    .. math:: z = x + \hat u \tanh(w^\top x + b), \qquad
+              \log\left\lvert\det\frac{\partial z}{\partial x}\right\rvert
+              = \log\left(1 + w^\top\hat u\,(1 - \tanh^2(w^\top x + b))\right)
+
+    û is u moved along w such that wᵀû = −1 + softplus(wᵀu + log(e − 1)) > −1, which is what makes
+    the map invertible; u = 0 is the identity. The inverse finds α = wᵀx as the root of the
+    increasing function α + wᵀû·tanh(α + b) − wᵀz, and is differentiable to the third order.
+    `Inverse(Planar(...))` is explicit from latents to data, as in the paper.
+
+    Args:
+        features: D.
+        context_size: C; with a context u, w and b are an affine function of it, as in amortised
+            inference; 0 for none.
+
+    Shape:
+        [N, D] → [N, D], and contexts [N, C].
+
+    Raises:
+        ValueError: for no features, and for data or a context of another shape.
+
+    References:
+        Rezende and Mohamed, "Variational inference with normalizing flows", 2015, eqs. (10) to
+        (12) and Appendix A.1.
+
+    Example:
+        >>> import torch
+        >>> from gencore.nn import Planar
+        >>> planar = Planar(2)
+        >>> z, log_det = planar(torch.zeros(5, 2))
+        >>> torch.allclose(planar.inverse(z)[0], torch.zeros(5, 2), atol=1e-6)
+        True
+    """
+
+    def __init__(self, features: int, *, context_size: int = 0) -> None:
+        super().__init__()
+        u, w = 0.01 * torch.randn(features), torch.randn(features) / math.sqrt(max(features, 1))
+        initial = torch.cat([u, w, torch.zeros(1)])
+        self.parameters_of = AmortisedParameters("Planar", initial, features, context_size)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        wide, u_hat, w, b, least = self._enter(x, context)
+        t = torch.tanh((wide * w).sum(1, keepdim=True) + b)
+        return (wide + u_hat * t).to(x.dtype), _log_slope(t, least)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        wide, u_hat, w, b, least = self._enter(z, context)
+        t = torch.tanh(_root((wide * w).sum(1, keepdim=True) + b, least))
+        return (wide - u_hat * t).to(z.dtype), -_log_slope(t, least)
+
+    def _enter(
+        self, x: Tensor, context: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """x, û, w, b and the smallest slope 1 + wᵀû, as rows in the accumulation dtype."""
+        raw = self.parameters_of(x, context)
+        dtype = accumulation_dtype(x)
+        u, w, b = raw.to(dtype).split([x.shape[1], x.shape[1], 1], dim=1)
+        product = (w * u).sum(1, keepdim=True)
+        least = functional.softplus(product + _IDENTITY)
+        length = w.square().sum(1, keepdim=True).clamp(min=torch.finfo(dtype).tiny)
+        return x.to(dtype), u + (least - 1 - product) * w / length, w, b, least
+
+
+def _log_slope(t: Tensor, least: Tensor) -> Tensor:
+    """log(1 + wᵀû(1 − t²)) of t = tanh(·), without the cancellation, [N]."""
+    return (t.square() + least * (1 - t.square())).log().squeeze(1)
+
+
+def _root(target: Tensor, least: Tensor) -> Tensor:
+    """a such that a + wᵀû·tanh(a) = target."""
+    with torch.no_grad():
+        a = _bracketed_root(target, least)
+    # Newton's error is squared by each step, so that after two from a constant start the first
+    # three derivatives are those of the root.
+    for _ in range(2):
+        t = torch.tanh(a)
+        slope = t.square() + least * (1 - t.square())
+        a = a - (a + (least - 1) * t - target) / slope.clamp(min=torch.finfo(a.dtype).eps)
+    return a
+
+
+def _bracketed_root(target: Tensor, least: Tensor) -> Tensor:
+    """The root by Newton's method; by bisection where its steps leave the bracket or do not halve,
+    as they do where it cycles."""
+    reach = (least - 1).abs()
+    low, high, a = target - reach, target + reach, target.clone()
+    step = 2 * reach
+    tolerance = torch.finfo(a.dtype).eps
+    for _ in range(_MAX_ITERATIONS):
+        t = torch.tanh(a)
+        residual = a + (least - 1) * t - target
+        low, high = torch.where(residual < 0, a, low), torch.where(residual > 0, a, high)
+        newton = a - residual / (t.square() + least * (1 - t.square()))
+        is_good = (newton >= low) & (newton <= high) & ((newton - a).abs() <= 0.5 * step)
+        following = torch.where(is_good, newton, 0.5 * (low + high))
+        is_found = (residual == 0) | ((newton - a).abs() <= tolerance * (1 + a.abs()))
+        if is_found.all():
+            break
+        step = (following - a).abs()
+        a = torch.where(is_found, a, following)
+    return a

@@ -1,0 +1,159 @@
+"""The rational-quadratic spline in torch: its twin, its derivatives, the shapes of its results.
+
+Computed in float64 whatever the data's dtype, since a flat bin magnifies every rounding by the
+inverse of its slope.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gencore.ops.checks import accumulation_dtype
+
+__all__ = ["SplineSettings", "reference_spline"]
+
+_ops = torch.ops.gencore
+
+
+class SplineSettings(NamedTuple):
+    """The numbers of the family's schemas, in their order there."""
+
+    tail_bound: float
+    bound: float
+    """Of the raw parameters; infinite for none."""
+    min_width: float
+    min_height: float
+    min_derivative: float
+    inverse: bool
+
+
+def reference_spline(
+    x: Tensor, widths: Tensor, heights: Tensor, derivatives: Tensor, s: SplineSettings
+) -> tuple[Tensor, Tensor]:
+    """``rational_quadratic_spline`` in pure PyTorch."""
+    shape, rows = x.shape, x.reshape(-1).double()
+    w, h, d = (
+        p.reshape(rows.shape[0], p.shape[-1]).double() for p in (widths, heights, derivatives)
+    )
+    if s.bound < math.inf:
+        w, h, d = (s.bound * torch.tanh(p / s.bound) for p in (w, h, d))
+    left, bottom = (
+        _knots(p, s.tail_bound, smallest) for p, smallest in ((w, s.min_width), (h, s.min_height))
+    )
+    offset = math.log(math.exp(1 - s.min_derivative) - 1)
+    slopes = functional.pad(s.min_derivative + functional.softplus(d + offset), (1, 1), value=1.0)
+
+    # Outside [-B, B] the bin of a stand-in is computed, so that no gradient is NaN.
+    inside = (rows >= -s.tail_bound) & (rows <= s.tail_bound)
+    at = torch.where(inside, rows, torch.zeros_like(rows))
+    searched = (bottom if s.inverse else left)[:, 1:-1]
+    index = (at.unsqueeze(1) >= searched).sum(1, keepdim=True)
+    x0, x1 = (left.gather(1, i).squeeze(1) for i in (index, index + 1))
+    y0, y1 = (bottom.gather(1, i).squeeze(1) for i in (index, index + 1))
+    slope0, slope1 = (slopes.gather(1, i).squeeze(1) for i in (index, index + 1))
+
+    width, height = x1 - x0, y1 - y0
+    secant = height / width
+    excess = slope1 + slope0 - 2 * secant
+    if s.inverse:  # eqs. (6) to (8)
+        eta = (at - y0) / height
+        a = secant - slope0 + eta * excess
+        b = slope0 - eta * excess
+        root = (b * b + 4 * a * secant * eta).sqrt()
+        rising = b >= 0  # of the root's two forms, the one that does not cancel
+        numerator = torch.where(rising, 2 * secant * eta, root - b)
+        xi = numerator / torch.where(rising, b + root, 2 * a)
+        value = x0 + width * xi
+    else:  # eq. (4)
+        xi = (at - x0) / width
+        n = secant * xi**2 + slope0 * xi * (1 - xi)
+        value = y0 + height * n / (secant + excess * xi * (1 - xi))
+    # eq. (5)
+    m = slope1 * xi**2 + 2 * secant * xi * (1 - xi) + slope0 * (1 - xi) ** 2
+    q = secant + excess * xi * (1 - xi)
+    log_slope = 2 * secant.log() + m.log() - 2 * q.log()
+    if s.inverse:
+        log_slope = -log_slope
+    y = torch.where(inside, value, rows).reshape(shape).to(x.dtype)
+    log_slope = torch.where(inside, log_slope, torch.zeros_like(log_slope))
+    log_det = log_slope.reshape(shape[0], math.prod(shape[1:])).sum(1)
+    return y, log_det.to(accumulation_dtype(x))
+
+
+def _knots(logits: Tensor, tail_bound: float, smallest: float) -> Tensor:
+    """The knots [..., K + 1] from -B to B of bins of at least that share."""
+    bins = logits.shape[-1]
+    shares = smallest + (1 - smallest * bins) * torch.softmax(logits, -1)
+    inner = tail_bound * (2 * shares[..., :-1].cumsum(-1) - 1)
+    ends = torch.full_like(logits[..., :1], tail_bound)
+    return torch.cat([-ends, inner, ends], -1)
+
+
+# Derivatives of the compiled operators.
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.settings = SplineSettings(*inputs[4:])
+
+
+def _backward(ctx: Any, y_grad: Tensor, log_det_grad: Tensor) -> tuple[Tensor | None, ...]:
+    settings = ctx.settings
+    grads = _ops.rational_quadratic_spline_backward(
+        y_grad, log_det_grad, *ctx.saved_tensors, *settings
+    )
+    return *grads, *(None,) * len(settings)
+
+
+def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:6])
+    ctx.settings = SplineSettings(*inputs[6:])
+
+
+def _backward_backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]:
+    """Autograd's derivative of the twin's first derivative, itself differentiable."""
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Views, so that no path from one operand to another counts as the operator's.
+        inputs = [
+            t.view_as(t) if t.requires_grad else t.detach().requires_grad_()
+            for t in ctx.saved_tensors
+        ]
+        x, widths, heights, derivatives = operands = inputs[2:]
+        grads = torch.autograd.grad(
+            reference_spline(x, widths, heights, derivatives, ctx.settings),
+            operands,
+            inputs[:2],
+            create_graph=True,
+        )
+        seconds = torch.autograd.grad(
+            grads, inputs, tangents, create_graph=create_graph, allow_unused=True
+        )
+    return *seconds, *(None,) * len(ctx.settings)
+
+
+torch.library.register_autograd(
+    "gencore::rational_quadratic_spline", _backward, setup_context=_setup
+)
+torch.library.register_autograd(
+    "gencore::rational_quadratic_spline_backward",
+    _backward_backward,
+    setup_context=_backward_setup,
+)
+
+
+# Shapes of their results.
+
+
+@torch.library.register_fake("gencore::rational_quadratic_spline")
+@torch.library.register_fake("gencore::rational_quadratic_spline.no_autograd")
+def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), x.new_empty(x.shape[0], dtype=accumulation_dtype(x))
+
+
+@torch.library.register_fake("gencore::rational_quadratic_spline_backward")
+def _(y_grad: Tensor, log_det_grad: Tensor, *operands: Any) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in operands[:4])

@@ -1,0 +1,151 @@
+"""Uniform and variational dequantisation: bounds of probabilities that are known."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gencore.metrics import bits_per_dim
+from gencore.nn import Transform, UniformDequantization, VariationalDequantization
+
+NORMAL = torch.distributions.Normal(torch.tensor(3.2, dtype=torch.float64), 0.7)
+LOG_P = (NORMAL.cdf(torch.tensor(4.0)) - NORMAL.cdf(torch.tensor(3.0))).log().item()
+UNIFORM_BOUND = -0.73913
+
+
+def log_density(y, bins=256):
+    """Of y = x / bins [N, 1] for x of the normal density."""
+    return NORMAL.log_prob(bins * y.double()).squeeze(1) + math.log(bins)
+
+
+def threes(count):
+    return torch.full((count, 1), 3, dtype=torch.uint8)
+
+
+class Posterior(Transform):
+    """The noise q(u | x) ∝ p(x + u): ε = Φ⁻¹ of u's distribution function."""
+
+    def __init__(self):
+        super().__init__()
+        # A parameter, for its dtype to be that of the noise.
+        self.one = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def _ends(self, context):
+        levels = self.one * (256 * (context + 1) - 1) / 2
+        low = NORMAL.cdf(levels)
+        return levels, low, NORMAL.cdf(levels + 1) - low
+
+    def forward(self, x, context=None):
+        raise NotImplementedError
+
+    def inverse(self, z, context=None):
+        levels, low, mass = self._ends(context)
+        standard = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 1.0)
+        u = (NORMAL.icdf(low + mass * standard.cdf(z)) - levels).clamp(1e-15, 1 - 1e-15)
+        log_q_u = NORMAL.log_prob(levels + u) - mass.log()
+        log_q_v = log_q_u + (u * (1 - u)).log()
+        log_det = (standard.log_prob(z) - log_q_v).sum(1)
+        return torch.logit(u), log_det
+
+
+def test_uniform_noise_gives_its_bound():
+    generator = torch.Generator().manual_seed(1)
+    y, log_det = UniformDequantization()(threes(100_000), generator=generator)
+    bounds = log_density(y) + log_det
+    error = 4 * bounds.std().item() / math.sqrt(len(bounds))
+    assert abs(bounds.mean().item() - UNIFORM_BOUND) < error + 5e-6
+    assert error < 0.01 < LOG_P - UNIFORM_BOUND
+
+
+def test_the_right_noise_gives_the_probability_itself():
+    dequantization = VariationalDequantization(Posterior())
+    y, log_det = dequantization(threes(20_000), generator=torch.Generator().manual_seed(2))
+    bounds = log_density(y) + log_det
+    torch.testing.assert_close(bounds, torch.full_like(bounds, LOG_P), rtol=0.0, atol=3e-5)
+
+
+def test_learned_noise_is_between_uniform_noise_and_the_probability():
+    """A logistic-normal q, trained on the bound alone."""
+    network = nn.Linear(1, 2).double()
+    nn.init.zeros_(network.weight)
+    nn.init.zeros_(network.bias)
+    dequantization = VariationalDequantization(network)
+    generator = torch.Generator().manual_seed(3)
+    optimizer = torch.optim.Adam(dequantization.parameters(), lr=0.03)
+    for _ in range(150):
+        y, log_det = dequantization(threes(256), generator=generator)
+        optimizer.zero_grad()
+        (-(log_density(y) + log_det).mean()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        y, log_det = dequantization(threes(50_000), generator=generator)
+    bounds = log_density(y) + log_det
+    error = 4 * bounds.std().item() / math.sqrt(len(bounds))
+    assert UNIFORM_BOUND + error < bounds.mean().item() < LOG_P + error
+    # Importance weights of q: an unbiased estimate of P itself.
+    weights = bounds.exp()
+    error = 4 * weights.std().item() / math.sqrt(len(weights))
+    assert abs(weights.mean().item() - math.exp(LOG_P)) < error
+
+
+@pytest.mark.parametrize("bins", [256, 32, 2])
+def test_a_constant_density_takes_the_bits_of_a_grey_level(bins):
+    x = torch.randint(bins, (4, 3, 8, 8), dtype=torch.uint8)
+    y, log_det = UniformDequantization(bins=bins)(x)
+    torch.testing.assert_close(
+        bits_per_dim(log_det, 192, bins=1), torch.full((4,), math.log2(bins))
+    )
+    assert torch.equal(UniformDequantization(bins=bins).inverse(y), x)
+
+
+def test_density_of_the_noise_integrates_to_one():
+    """1 / q(u | x), averaged over q, is the volume of the noise's cube, 1."""
+    network = nn.Linear(2, 4)
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        network.bias.copy_(torch.tensor([0.3, -0.2, 0.4, 0.5]))
+        x = torch.tensor([[3, 200]], dtype=torch.uint8).expand(200_000, 2)
+        _, log_det = VariationalDequantization(network)(x, generator=generator)
+    weights = (log_det.double() + 2 * math.log(256)).exp()
+    error = 4 * weights.std().item() / math.sqrt(len(weights))
+    assert abs(weights.mean().item() - 1) < error < 0.05
+
+
+@pytest.mark.parametrize("shift", [-60.0, 60.0])
+def test_noise_at_the_ends_of_a_bin_stays_in_it(shift):
+    network = nn.Linear(4, 8)
+    nn.init.zeros_(network.weight)
+    nn.init.constant_(network.bias, shift)
+    dequantization = VariationalDequantization(network)
+    x = torch.tensor([[0, 1, 254, 255]], dtype=torch.uint8)
+    y, log_det = dequantization(x)
+    assert torch.equal(dequantization.inverse(y), x)
+    assert y.min() >= 0
+    assert y.max() < 1
+    assert log_det.isfinite().all()
+
+
+def test_the_bound_is_differentiable_in_the_noises_parameters():
+    dequantization = VariationalDequantization(nn.Conv2d(3, 6, 3, padding=1))
+    x = torch.randint(256, (2, 3, 4, 4), dtype=torch.uint8)
+    y, log_det = dequantization(x, generator=torch.Generator().manual_seed(5))
+    (y.square().sum() + log_det.sum()).backward()
+    for parameter in dequantization.parameters():
+        assert parameter.grad.isfinite().all()
+        assert parameter.grad.any()
+
+
+def test_the_generator_decides_the_noise():
+    for module in (UniformDequantization(), VariationalDequantization(nn.Linear(2, 4))):
+        x = torch.tensor([[1, 2]], dtype=torch.uint8)
+        first, second = (module(x, generator=torch.Generator().manual_seed(6)) for _ in range(2))
+        assert torch.equal(first[0], second[0])
+        assert not torch.equal(first[0], module(x)[0])
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match=r"^VariationalDequantization: a context is for"):
+        VariationalDequantization(nn.Linear(1, 2), nn.Linear(1, 1))
+    with pytest.raises(TypeError, match=r"^VariationalDequantization: x is torch\.float32"):
+        VariationalDequantization(nn.Linear(1, 2))(torch.zeros(1, 1))

@@ -1,0 +1,63 @@
+"""Rational-quadratic splines over shapes, strides, dtypes, numbers of bins and values of any kind.
+
+A call reads what it is given, wherever that lies in memory, and changes nothing else; it equals the
+call on contiguous copies bit for bit, and so do its gradients.
+"""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import DTYPES, assert_untouched, build, fuzz, memories, shapes
+
+from gencore.ops import rational_quadratic_spline
+
+OPERANDS = ("x", "widths", "heights", "derivatives")
+
+
+@st.composite
+def splines(draw):
+    """Valid arguments of ``rational_quadratic_spline``."""
+    shape, dtype = draw(shapes.filter(len)), draw(st.sampled_from(DTYPES))
+    bins = draw(st.sampled_from([1, 2, 3, 8, 17]))
+    sizes = ((), (bins,), (bins,), (bins - 1,))
+    smallest = st.sampled_from([0.0, 1e-3, 0.9 / bins])
+    return {
+        **{n: draw(memories(shape + s, dtype)) for n, s in zip(OPERANDS, sizes, strict=True)},
+        "tail_bound": draw(st.sampled_from([1e-3, 1.0, 3.0, 1e4])),
+        "inverse": draw(st.booleans()),
+        "bound": draw(st.sampled_from([None, 1.0, 1e-3, 100.0])),
+        "min_width": draw(smallest),
+        "min_height": draw(smallest),
+        "min_derivative": draw(st.sampled_from([0.0, 1e-3, 0.9])),
+    }
+
+
+def assert_equal(results, expected) -> None:
+    for a, b in zip(results, expected, strict=True):
+        torch.testing.assert_close(a.contiguous(), b, rtol=0, atol=0, equal_nan=True)
+
+
+@fuzz(120)
+@given(splines())
+def test_a_spline_reads_what_it_is_given(device, case):
+    arguments, copies = build(case, device), build(case, device, copy=True)
+    results = rational_quadratic_spline(**arguments)
+    assert_untouched(arguments, build(case, device))
+    assert_equal(results, rational_quadratic_spline(**copies))
+    y, log_det = results
+    assert y.shape == arguments["x"].shape
+    assert log_det.shape == y.shape[:1]
+
+
+@fuzz(120)
+@given(splines())
+def test_its_gradients_read_what_they_are_given(device, case):
+    grads = []
+    for copy in (False, True):
+        arguments = build(case, device, copy=copy)
+        leaves = [arguments[name].detach().requires_grad_() for name in OPERANDS]
+        arguments |= dict(zip(OPERANDS, leaves, strict=True))
+        y, log_det = rational_quadratic_spline(**arguments)
+        weights = torch.ones_like(y, memory_format=torch.contiguous_format), log_det.detach() + 1
+        grads.append(torch.autograd.grad((y, log_det), leaves, weights))
+    assert_equal(*grads)
