@@ -16,7 +16,7 @@ import gencore
 from gencore import cli
 from gencore.data import load_images, to_uint8
 from gencore.models import Flow
-from gencore.nn import Transform
+from gencore.nn import Transform, UniformDequantization
 from gencore.ops import random_key
 from gencore.recipes.glow import DequantizedBits, GlowRecipe
 from gencore.train import Diverged, RunFolder, fit
@@ -76,14 +76,17 @@ class TestDequantizedBits:
     )
 
     def test_a_constant_density_takes_eight_bits(self):
-        bits = DequantizedBits(Uniform())(self.images, torch.tensor([0, 0]))
-        assert torch.equal(bits, torch.full((500,), 8.0))
+        bits = DequantizedBits(Uniform(), UniformDequantization())
+        torch.testing.assert_close(
+            bits(self.images, torch.tensor([0, 0])), torch.full((500,), 8.0), rtol=0, atol=1e-5
+        )
 
     def test_a_gaussian_takes_what_its_equation_says(self):
         """With z = (y − m)/s over y in levels: log₂ s + ½ log₂ 2π + ½ E z² log₂ e bits."""
         mean, std = 100.0, 60.0
         flow = Flow(Affine(math.log(256 / std), (128 - mean) / std), (3, 4, 4))
-        bits = DequantizedBits(flow)(self.images, torch.tensor([0, 0])).double()
+        model = DequantizedBits(flow, UniformDequantization())
+        bits = model(self.images, torch.tensor([0, 0])).double()
         # E(x + u − m)² over the noise is (x + ½ − m)² + 1/12.
         squares = (self.images.double() + 0.5 - mean).square().flatten(1).mean(1) + 1 / 12
         expected = math.log2(std) + 0.5 * math.log2(2 * math.pi)
@@ -93,7 +96,7 @@ class TestDequantizedBits:
         assert bits.mean().item() == pytest.approx(expected.mean().item(), abs=error)
 
     def test_parts_of_a_batch_have_the_noise_of_the_whole(self):
-        bits = DequantizedBits(Flow(Affine(1.0, 0.1), (3, 4, 4)))
+        bits = DequantizedBits(Flow(Affine(1.0, 0.1), (3, 4, 4)), UniformDequantization())
         key = random_key()
         parts = [bits(self.images[:200], key), bits(self.images[200:], key, 200)]
         assert torch.equal(torch.cat(parts), bits(self.images, key))
@@ -108,7 +111,7 @@ class TestExperiment:
             {"coupling": "additive", "optimizer": "adam"},
             {"reversible": True, "num_levels": 1},
             {"model": "realnvp"},
-            {"image_size": 16},
+            {"image_size": 16, "dequantization": "variational"},
             {"data": "photos", "image_size": 16},
         ],
     )
@@ -233,12 +236,14 @@ def test_training_beats_the_gaussians(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_trains(tmp_path):
+@pytest.mark.parametrize("dequantization", ["uniform", "variational"])
+def test_two_processes_train_what_one_trains(tmp_path, dequantization):
     rows = []
     for devices in (1, 2):
         out = tmp_path / str(devices)
         words = "train glow --steps 3 --batch-size 16 --num-steps 2 --hidden-channels 8 "
-        words += "--log-every 1 --accelerator cpu --num-evaluate 0 --num-samples 0"
+        words += "--log-every 1 --accelerator cpu --num-evaluate 0 --num-samples 0 "
+        words += f"--dequantization {dequantization}"
         package = Path(gencore.__file__).parents[1]
         subprocess.run(
             [sys.executable, "-m", "gencore", *words.split(), "--devices", str(devices),

@@ -1,6 +1,5 @@
 """Multi-scale normalizing flows on images, by maximum likelihood."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,10 @@ from torch.optim.lr_scheduler import LinearLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gencore.data import ImageDataset, load_images
-from gencore.metrics import full_gaussian_bits, independent_gaussian_bits
+from gencore.metrics import bits_per_dim, full_gaussian_bits, independent_gaussian_bits
 from gencore.models import CouplingKind, Flow, Glow, RealNVP
-from gencore.ops import philox_words, random_key
+from gencore.nn import ConvConditioner, UniformDequantization, VariationalDequantization
+from gencore.ops import random_key
 from gencore.train import Diverged, Experiment, ImageRecipe, StateObject
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ class GlowRecipe(ImageRecipe):
     reversible: bool = False
     """Recompute activations in the backward pass, so that memory does not grow with num_steps."""
 
+    dequantization: Literal["uniform", "variational"] = "uniform"
+    """Noise that makes grey levels real numbers: uniform, or normal given the image and learned."""
+
     optimizer: Literal["adam", "adamax"] = "adam"
     """The optimiser."""
 
@@ -119,16 +122,16 @@ class GlowRecipe(ImageRecipe):
 class DequantizedBits(nn.Module):
     """Bits per dimension of 8-bit images under a flow over [−½, ½]^D: a bound from above.
 
-    The levels x are dequantised uniformly, y = (x + u)/256 − ½ with u ~ U[0, 1)^D. By Jensen's
-    inequality E[−log₂ p(y)] is no less than −log₂ of the probability that the flow gives x's cell.
-
-    References:
-        Theis, van den Oord and Bethge, "A note on the evaluation of generative models", 2016, §3.1.
+    The grey levels x are dequantised to y in [0, 1)^D with noise that is uniform or learned, and
+    the flow sees y − ½.
     """
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(
+        self, flow: Flow, dequantization: UniformDequantization | VariationalDequantization
+    ) -> None:
         super().__init__()
         self.flow = flow
+        self.dequantization = dequantization
 
     def forward(self, images: Tensor, key: Tensor, first: int = 0) -> Tensor:
         """Bits [N] of images [N, C, H, W], uint8.
@@ -138,12 +141,9 @@ class DequantizedBits(nn.Module):
             key: of the noise.
             first: number of images of the batch before these.
         """
-        dims = images[0].numel()
-        words = philox_words(images.shape, key, first_element=first * dims)
-        # 24 bits are what float32 holds: never 1.
-        noise = (words >> 8).float() * 2.0**-24
-        log_prob = self.flow.log_prob((images + noise) / 256 - 0.5)
-        return _bits_per_dim(log_prob, dims)
+        y, log_det = self.dequantization(images, key=key, first=first)
+        # The log-determinant counts the 256 levels already.
+        return bits_per_dim(self.flow.log_prob(y - 0.5) + log_det, images[0].numel(), bins=1)
 
 
 class GlowExperiment(Experiment):
@@ -153,7 +153,9 @@ class GlowExperiment(Experiment):
         self.recipe = recipe
         self.fabric = fabric
         self.dataset = dataset
-        bits = DequantizedBits(make_flow(recipe, dataset.images.shape[1:])).to(fabric.device)
+        shape = dataset.images.shape[1:]
+        bits = DequantizedBits(make_flow(recipe, shape), _dequantization(recipe, shape[0]))
+        bits.to(fabric.device)
         # Layers that take their scale from the first data see the same on every rank, and before
         # the weights are averaged.
         chosen = torch.randperm(len(dataset))[: max(recipe.batch_size, 64)]
@@ -283,6 +285,10 @@ def make_flow(recipe: GlowRecipe, shape: Sequence[int]) -> Flow:
     )
 
 
-def _bits_per_dim(log_prob: Tensor, dims: int) -> Tensor:
-    """Of the log-density over an interval of length 1 that 256 levels share."""
-    return math.log2(256) - log_prob / (dims * math.log(2))
+def _dequantization(
+    recipe: GlowRecipe, channels: int
+) -> UniformDequantization | VariationalDequantization:
+    if recipe.dequantization == "uniform":
+        return UniformDequantization()
+    network = ConvConditioner(channels, recipe.hidden_channels, 2 * channels)
+    return VariationalDequantization(network)
