@@ -67,7 +67,7 @@ def make(**options):
 
 
 def weights(module):
-    return nn.utils.parameters_to_vector(module.parameters()).detach().clone()
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()]).clone()
 
 
 class TestDequantizedBits:
