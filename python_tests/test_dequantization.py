@@ -152,3 +152,16 @@ def test_bad_input_is_named():
         VariationalDequantization(nn.Linear(1, 2), nn.Linear(1, 1))
     with pytest.raises(TypeError, match=r"^VariationalDequantization: x is torch\.float32"):
         VariationalDequantization(nn.Linear(1, 2))(torch.zeros(1, 1))
+
+
+@pytest.mark.parametrize("kind", ["uniform", "variational"])
+def test_parts_of_a_batch_have_the_noise_of_the_whole(kind):
+    torch.manual_seed(0)
+    x = torch.randint(256, (5, 2, 3, 3), dtype=torch.uint8)
+    network = nn.Conv2d(2, 4, 1)
+    layer = UniformDequantization() if kind == "uniform" else VariationalDequantization(network)
+    key = torch.tensor([7, 1])
+    whole, parts = layer(x, key=key), (layer(x[:2], key=key), layer(x[2:], key=key, first=2))
+    for value, pieces in zip(whole, zip(*parts, strict=True), strict=True):
+        torch.testing.assert_close(torch.cat(pieces), value)
+    assert not torch.equal(parts[1][0], layer(x[2:], key=key)[0])

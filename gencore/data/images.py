@@ -12,15 +12,16 @@ from gencore.data.cifar import holds_cifar, read_cifar
 from gencore.data.digits import read_digits
 from gencore.data.folder import IMAGE_SUFFIXES, holds_images, read_folder
 from gencore.data.idx import holds_idx, read_idx
+from gencore.data.photos import read_photos
 from gencore.data.pixels import convert_channels, resize_images
 from gencore.data.splits import Split
 
 __all__ = ["ImageDataset", "load_images"]
 
 _ACCEPTED = (
-    'accepted are "digits"; a .npy or .npz file; a directory with the IDX files of MNIST '
-    "(train-images-idx3-ubyte, …, plain or .gz); a directory with the binary version of CIFAR-10 "
-    f"(data_batch_1.bin, …); a folder of images ({' '.join(IMAGE_SUFFIXES)})"
+    'accepted are "digits" and "photos"; a .npy or .npz file; a directory with the IDX files of '
+    "MNIST (train-images-idx3-ubyte, …, plain or .gz); a directory with the binary version of "
+    f"CIFAR-10 (data_batch_1.bin, …); a folder of images ({' '.join(IMAGE_SUFFIXES)})"
 )
 
 
@@ -96,25 +97,28 @@ def load_images(
     | `source` | what it is | its parts |
     |---|---|---|
     | `"digits"` | 1,797 digits of 8×8, part of scikit-learn | a fixed fifth is the test part |
+    | `"photos"` | RGB patches of two photographs, part of scikit-learn | by region |
     | `….npy` | uint8 [N, H, W], [N, H, W, C] or [N, C, H, W] | a fixed fifth |
     | `….npz` | the same under `x_train`, `y_train`, … or `images` | by key, or a fixed fifth |
     | a directory | MNIST's IDX files, plain or `.gz` | by file name |
     | a directory | CIFAR-10, binary version | by file name |
     | a directory | image files; class subfolders give labels | `train/` and `test/`, or a fifth |
 
-    `gencore.data.splits.split_indices` chooses the fixed fifth, class by class. The name "digits"
-    is always the embedded set; write `./digits` for a path. Nothing is ever unpickled.
+    `gencore.data.splits.split_indices` chooses the fixed fifth, class by class. The names "digits"
+    and "photos" are always the embedded sets; write `./digits` for a path. Nothing is ever
+    unpickled.
 
     Arguments:
         source: A name or a path, as above.
         split: The part to load, "train" or "test".
         image_size: Scale the shorter side to this many pixels (bilinear, antialiased) and cut out
-            the central square. Without it images keep their size.
+            the central square. Without it images keep their size. Patches of "photos" are cut in
+            this size, 32 without it.
         channels: Convert to 1 (grey) or 3 (RGB). Without it images keep their channels.
 
     Raises:
         FileNotFoundError: the path, or a file that belongs to the data set, does not exist.
-        ImportError: scikit-learn (digits) or Pillow (folders) is not installed.
+        ImportError: scikit-learn (digits, photos) or Pillow (folders, photos) is not installed.
         ValueError: an argument is out of range; a file is damaged, cut short, empty, or has the
             wrong type or shape; or nothing here reads what the path is.
 
@@ -138,8 +142,8 @@ def load_images(
 
 
 def _name(source: str | Path) -> str:
-    if source == "digits":
-        return "digits"
+    if source in ("digits", "photos"):
+        return str(source)
     path = Path(source).expanduser().resolve()
     return path.stem if path.is_file() else path.name
 
@@ -150,6 +154,8 @@ def _read(
     """Read with the reader that fits what `source` is."""
     if source == "digits":
         return read_digits(split)
+    if source == "photos":
+        return read_photos(split, 32 if image_size is None else image_size)
     path = Path(source).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"load_images: {path} does not exist; {_ACCEPTED}")

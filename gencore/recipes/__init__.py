@@ -68,6 +68,8 @@ RECIPES = RecipeRegistry(
     {
         "densities": "gencore.recipes.densities:DensitiesRecipe",
         "ebm": "gencore.recipes.ebm:EBMRecipe",
+        "glow": "gencore.recipes.glow:GlowRecipe",
+        "toyflow": "gencore.recipes.toyflow:ToyFlowRecipe",
     },
     group="gencore.recipes",
 )

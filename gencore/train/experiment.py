@@ -127,6 +127,13 @@ class Experiment(ABC):
 
         save_image_grid(samples, path)
 
+    def save_figures(self, folder: Path) -> None:  # noqa: B027 - few have more to show
+        """Draws what else shows the model into PNGs in `folder`, which it makes; nothing, unless
+        the experiment has more to show.
+
+        Called on one rank only, so nothing in it may communicate.
+        """
+
 
 @dataclass(kw_only=True)
 class Recipe(ABC):
@@ -219,7 +226,8 @@ class ImageRecipe(Recipe):
     """
 
     data: str = "digits"
-    """Images: "digits", or the path of a folder or an .npy or .npz file (see gencore list)."""
+    """Images: "digits", "photos", or the path of a folder or an .npy or .npz file (see gencore
+    list)."""
 
     def load_data(self) -> "ImageDataset":
         """The training images that `data` names."""

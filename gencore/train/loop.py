@@ -226,6 +226,7 @@ def _finish(
             samples = experiment.sample(num_samples, generator)
             if fabric.is_global_zero:
                 experiment.save_figure(samples, folder.samples)
+                experiment.save_figures(folder.figures)
     if num_evaluate:
         with seeded(recipe.seed, fabric.device):
             measures = experiment.evaluate(num_evaluate)

@@ -27,6 +27,7 @@ class RunFolder:
         tensorboard: the same for TensorBoard (folder).
         checkpoint: the latest state of the run.
         samples: the figure of `Experiment.save_figure` (PNG).
+        figures: those of `Experiment.save_figures`, if there are any (folder).
         loss_plot: the columns of `log` against the step (PNG).
         metrics: what `Experiment.evaluate` measured (JSON).
     """
@@ -38,6 +39,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.checkpoint = self.path / "checkpoint.safetensors"
         self.samples = self.path / "samples.png"
+        self.figures = self.path / "figures"
         self.loss_plot = self.path / "loss.png"
         self.metrics = self.path / "metrics.json"
 
@@ -114,8 +116,9 @@ class RunFolder:
         kept = self.path.glob("checkpoint-*.safetensors")
         for file in (self.log, self.checkpoint, self.samples, self.loss_plot, self.metrics, *kept):
             file.unlink(missing_ok=True)
-        if self.tensorboard.is_dir():
-            shutil.rmtree(self.tensorboard)
+        for folder in (self.tensorboard, self.figures):
+            if folder.is_dir():
+                shutil.rmtree(folder)
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:

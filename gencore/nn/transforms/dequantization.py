@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import softplus
 
 from gencore.nn.transforms.base import Transform
-from gencore.ops import dequantize, gaussian_nll, quantize
+from gencore.ops import dequantize, gaussian_nll, philox_normal, quantize, random_key
 
 __all__ = ["UniformDequantization", "VariationalDequantization"]
 
@@ -42,9 +42,26 @@ class UniformDequantization(nn.Module):
         super().__init__()
         self.bins = bins
 
-    def forward(self, x: Tensor, *, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
-        """(y [N, ...] in [0, 1), log_det [N]) of uint8 grey levels x [N, ...]."""
-        return dequantize(x, bins=self.bins, generator=generator)
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """(y [N, ...] in [0, 1), log_det [N]) of uint8 grey levels x [N, ...].
+
+        Args:
+            x: grey levels.
+            generator: draws the key where none is given.
+            key: int64 [seed, offset] of the noise.
+            first: number of data points before these, of other processes.
+        """
+        first_element = first * math.prod(x.shape[1:])
+        return dequantize(
+            x, bins=self.bins, generator=generator, key=key, first_element=first_element
+        )
 
     def inverse(self, y: Tensor) -> Tensor:
         """The grey levels of y, uint8."""
@@ -108,22 +125,32 @@ class VariationalDequantization(nn.Module):
         self.context = nn.Identity() if context is None else context
         self.bins = bins
 
-    def forward(self, x: Tensor, *, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
-        """(y [N, ...] in [0, 1), log_det [N]) of uint8 grey levels x [N, ...]."""
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """(y [N, ...] in [0, 1), log_det [N]) of uint8 grey levels x [N, ...]; arguments as for
+        :class:`UniformDequantization`."""
         if x.dtype != torch.uint8:
             raise TypeError(f"VariationalDequantization: x is {x.dtype}, expected torch.uint8")
         like = next(self.parameters(), torch.empty(0))
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         levels = x.to(dtype)
         context = self.context((2 * levels + 1) / self.bins - 1)
-        epsilon = torch.empty_like(levels).normal_(generator=generator)
+        size = math.prod(x.shape[1:])
+        if key is None:
+            key = random_key(generator, device=x.device)
+        epsilon = philox_normal(x.shape, key, first_element=first * size, dtype=dtype)
         v, log_det = self.noise.inverse(epsilon, context)
         # log sigma'(v) of each element
         log_slope = -(softplus(v) + softplus(-v)).flatten(1).sum(1)
         log_q = -gaussian_nll(epsilon, -log_det) - log_slope
         # Closer to 1, float32 would round x + u up to x + 1.
         u = torch.sigmoid(v).clamp(max=1 - 2.0**-16)
-        size = math.prod(x.shape[1:])
         return (levels + u) / self.bins, -size * math.log(self.bins) - log_q
 
     def inverse(self, y: Tensor) -> Tensor:

@@ -1,0 +1,256 @@
+"""The recipe of flows on images: its likelihoods, training, figures and the command line."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import gencore
+from gencore import cli
+from gencore.data import load_images, to_uint8
+from gencore.models import Flow
+from gencore.nn import Transform, UniformDequantization
+from gencore.ops import random_key
+from gencore.recipes.glow import DequantizedBits, GlowRecipe
+from gencore.train import Diverged, RunFolder, fit
+from gencore.train.logs import read_log
+
+pytest.importorskip("sklearn")
+fabric_module = pytest.importorskip("lightning_fabric")
+Image = pytest.importorskip("PIL.Image")
+
+SMALL = {"num_steps": 1, "hidden_channels": 4, "batch_size": 8}
+
+
+class Affine(Transform):
+    """z = exp(s)·x + t, of every pixel alike."""
+
+    def __init__(self, log_scale, shift):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(log_scale))
+        self.shift = nn.Parameter(torch.tensor(shift))
+
+    def forward(self, x, context=None):
+        log_det = x[0].numel() * self.log_scale
+        return x * self.log_scale.exp() + self.shift, log_det.expand(len(x))
+
+    def inverse(self, z, context=None):
+        log_det = -z[0].numel() * self.log_scale
+        return (z - self.shift) * (-self.log_scale).exp(), log_det.expand(len(z))
+
+
+class Uniform(Flow):
+    """The density of [-½, ½]^D, 1 everywhere."""
+
+    def __init__(self):
+        super().__init__(Affine(0.0, 0.0), (3, 4, 4))
+
+    def log_prob(self, x, context=None):
+        assert x.min() >= -0.5
+        assert x.max() < 0.5
+        return torch.zeros(len(x))
+
+
+def make(**options):
+    recipe = GlowRecipe(**{**SMALL, **options})
+    torch.manual_seed(recipe.seed)
+    dataset = recipe.load_data()
+    fabric = fabric_module.Fabric(accelerator="cpu", devices=1)
+    return recipe.build(fabric, dataset), dataset.images
+
+
+def weights(module):
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()]).clone()
+
+
+class TestDequantizedBits:
+    images = torch.randint(
+        256, (500, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+
+    def test_a_constant_density_takes_eight_bits(self):
+        bits = DequantizedBits(Uniform(), UniformDequantization())
+        torch.testing.assert_close(
+            bits(self.images, torch.tensor([0, 0])), torch.full((500,), 8.0), rtol=0, atol=1e-5
+        )
+
+    def test_a_gaussian_takes_what_its_equation_says(self):
+        """With z = (y − m)/s over y in levels: log₂ s + ½ log₂ 2π + ½ E z² log₂ e bits."""
+        mean, std = 100.0, 60.0
+        flow = Flow(Affine(math.log(256 / std), (128 - mean) / std), (3, 4, 4))
+        model = DequantizedBits(flow, UniformDequantization())
+        bits = model(self.images, torch.tensor([0, 0])).double()
+        # E(x + u − m)² over the noise is (x + ½ − m)² + 1/12.
+        squares = (self.images.double() + 0.5 - mean).square().flatten(1).mean(1) + 1 / 12
+        expected = math.log2(std) + 0.5 * math.log2(2 * math.pi)
+        expected = expected + 0.5 * squares / std**2 / math.log(2)
+        # The noise's part of an image's bits: 48 pixels of (x + ½ − m)(u − ½)/s², about.
+        error = 5 * math.sqrt(squares.mean() / 12 / 48 / 500) / std**2 / math.log(2)
+        assert bits.mean().item() == pytest.approx(expected.mean().item(), abs=error)
+
+    def test_parts_of_a_batch_have_the_noise_of_the_whole(self):
+        bits = DequantizedBits(Flow(Affine(1.0, 0.1), (3, 4, 4)), UniformDequantization())
+        key = random_key()
+        parts = [bits(self.images[:200], key), bits(self.images[200:], key, 200)]
+        assert torch.equal(torch.cat(parts), bits(self.images, key))
+        assert not torch.equal(parts[1], bits(self.images[200:], key))
+
+
+class TestExperiment:
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"coupling": "additive", "optimizer": "adam"},
+            {"reversible": True, "num_levels": 1},
+            {"model": "realnvp"},
+            {"image_size": 16, "dequantization": "variational"},
+            {"data": "photos", "image_size": 16},
+        ],
+    )
+    def test_a_step_trains_and_samples_are_images(self, options):
+        experiment, images = make(**options)
+        before = weights(experiment.bits)
+        logs = experiment.step(images[:8])
+        assert logs.keys() == {"bits_per_dim", "grad_norm"}
+        assert all(value.dim() == 0 and value.isfinite() for value in logs.values())
+        assert not torch.equal(weights(experiment.bits), before)
+        samples = experiment.sample(5)
+        assert samples.shape == (5, *images.shape[1:])
+        assert 0 <= samples.min() < samples.max() <= 1
+
+    def test_the_temperature_scales_the_latents(self):
+        """At temperature 0 all samples are the image of the latent 0."""
+        experiment, _ = make(temperature=0.0)
+        zeros = torch.zeros(1, *experiment.flow.latent_shape)
+        with torch.no_grad():
+            centre = (experiment.flow.transform.inverse(zeros)[0] + 0.5).clamp(0, 1)
+        torch.testing.assert_close(experiment.sample(3), centre.expand(3, -1, -1, -1))
+
+    def test_samples_come_from_averaged_weights(self):
+        experiment, images = make(ema_decay=0.75)
+        experiment.step(images[:8])
+        first = weights(experiment.bits)
+        experiment.step(images[8:16])
+        average = 0.75 * first + 0.25 * weights(experiment.bits)
+        torch.testing.assert_close(weights(experiment.ema.module), average)
+
+    def test_its_state_is_all_that_the_next_steps_depend_on(self):
+        source, images = make(warmup_steps=4)
+        source.step(images[:8])
+        state = {name: deepcopy(part.state_dict()) for name, part in source.state.items()}
+        target, _ = make(warmup_steps=4, seed=1)
+        for name, part in target.state.items():
+            part.load_state_dict(state[name])
+        for experiment in (source, target):
+            torch.manual_seed(2)
+            experiment.step(images[8:16])
+            experiment.step(images[16:24])
+        one, other = (e.sample(4, torch.Generator().manual_seed(0)) for e in (source, target))
+        assert torch.equal(one, other)
+
+    def test_divergence_stops_before_the_weights_move(self):
+        experiment, images = make()
+        nn.init.constant_(next(experiment.bits.parameters()), math.inf)
+        before = weights(experiment.bits)
+        with pytest.raises(Diverged, match="the bits per dimension are"):
+            experiment.step(images[:8])
+        assert torch.equal(weights(experiment.bits), before)
+
+    def test_measures_stand_beside_the_baselines(self):
+        experiment, _ = make()
+        measures = experiment.evaluate(100)
+        prefix = "bits_per_dim/"
+        names = ("test", "train", "independent_gaussian", "full_gaussian")
+        assert list(measures) == [prefix + name for name in names]
+        # Started by ActNorm the flow is about a Gaussian: far from 8 bits' worth of nothing.
+        assert measures[prefix + "test"] == pytest.approx(measures[prefix + "train"], abs=0.5)
+        assert measures[prefix + "full_gaussian"] < measures[prefix + "independent_gaussian"]
+
+    def test_interpolations_end_at_held_out_images(self, tmp_path, monkeypatch):
+        drawn = {}
+        monkeypatch.setattr(
+            "gencore.train.figures.save_image_grid",
+            lambda images, path, columns: drawn.update({path.name: (images, columns)}),
+        )
+        experiment, _ = make()
+        experiment.save_figures(tmp_path / "figures")
+        images, columns = drawn["interpolation.png"]
+        rows = images.view(-1, columns, *images.shape[1:])
+        test = load_images("digits", split="test").images
+        for ends in (rows[:, 0], rows[:, -1]):
+            distance = (to_uint8(ends)[:, None].int() - test.int()).abs().amax((2, 3, 4))
+            assert (distance.amin(1) <= 1).all()
+        assert not torch.equal(rows[:, 0], rows[:, -1])
+        images, columns = drawn["temperatures.png"]
+        assert len(images) == 4 * columns
+
+
+def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
+    out = tmp_path / "run"
+    words = "train glow --steps 2 --batch-size 8 --num-steps 1 --hidden-channels 4 --num-samples 4 "
+    words += "--accelerator cpu --num-evaluate 20 --out"
+    assert cli.main([*words.split(), str(out)]) == 0
+    figures = sorted(path.name for path in (out / "figures").iterdir())
+    assert figures == ["interpolation.png", "temperatures.png"]
+    assert cli.main(["sample", str(out), "--num", "5", "--out", str(tmp_path / "x.npy")]) == 0
+    assert cli.main(["evaluate", str(out), "--num", "30"]) == 0
+    assert json.loads(RunFolder(out).metrics.read_text())["num_samples"] == 30
+    assert "bits_per_dim/full_gaussian" in capsys.readouterr().out
+    (out / "figures" / "old.png").touch()
+    assert cli.main([*words.split(), str(out), "--overwrite"]) == 0
+    assert not (out / "figures" / "old.png").exists()
+    words = "train glow --model realnvp --reversible"
+    assert cli.main(words.split()) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_levels": 0}, "num_levels is 0; expected positive"),
+        ({"learning_rate": math.nan}, "learning_rate is nan; expected positive"),
+        ({"temperature": -0.1}, r"temperature is -0\.1; expected 0 or positive"),
+        ({"ema_decay": 1.5}, r"ema_decay is 1\.5; expected from 0 to 1"),
+        ({"model": "realnvp", "coupling": "additive"}, "realnvp has affine couplings"),
+        ({"num_levels": 4}, "multiples of 16"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        make(**options)
+
+
+@pytest.mark.slow
+def test_training_beats_the_gaussians(tmp_path):
+    recipe = GlowRecipe(steps=300, num_steps=4)
+    fit(recipe, tmp_path, accelerator="cpu", progress=False, num_samples=0)
+    measures = json.loads(RunFolder(tmp_path).metrics.read_text())
+    assert measures["bits_per_dim/test"] < measures["bits_per_dim/full_gaussian"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dequantization", ["uniform", "variational"])
+def test_two_processes_train_what_one_trains(tmp_path, dequantization):
+    rows = []
+    for devices in (1, 2):
+        out = tmp_path / str(devices)
+        words = "train glow --steps 3 --batch-size 16 --num-steps 2 --hidden-channels 8 "
+        words += "--log-every 1 --accelerator cpu --num-evaluate 0 --num-samples 0 "
+        words += f"--dequantization {dequantization}"
+        package = Path(gencore.__file__).parents[1]
+        subprocess.run(
+            [sys.executable, "-m", "gencore", *words.split(), "--devices", str(devices),
+             "--out", str(out)],
+            env={**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"},
+            timeout=300, check=True, capture_output=True,
+        )  # fmt: skip
+        rows.append(read_log(out / "log.csv"))
+    for name, column in rows[0].items():
+        assert rows[1][name] == pytest.approx(column, rel=1e-4)
