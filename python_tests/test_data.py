@@ -629,7 +629,7 @@ class TestLoadImages:
         assert len(load_images("./digits")) == len(load_images(Path("digits"))) == 4
 
     def test_what_nothing_reads(self, tmp_path: Path) -> None:
-        accepted = r'accepted are "digits"; a \.npy or \.npz file; .*IDX.*CIFAR-10.*folder'
+        accepted = r'accepted are "digits" and "photos"; a \.npy or \.npz .*IDX.*CIFAR-10.*folder'
         with pytest.raises(FileNotFoundError, match=f"nowhere does not exist; {accepted}"):
             load_images(tmp_path / "nowhere")
         (tmp_path / "a.csv").write_text("1,2")
