@@ -9,7 +9,17 @@ from torch import Generator, Tensor, nn
 from torch.optim.lr_scheduler import LinearLR
 
 from gencore.data import Density, DensityName
-from gencore.models import IAF, MAF, NICE, CouplingFlow, Flow
+from gencore.models import (
+    IAF,
+    MAF,
+    NICE,
+    CouplingFlow,
+    Flow,
+    PlanarFlow,
+    RadialFlow,
+    ResidualFlow,
+    SplineFlow,
+)
 from gencore.recipes.plane import PlaneExperiment, PlaneRecipe, in_chunks
 from gencore.train import Diverged, StateObject
 
@@ -18,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FLOWS", "FlowName", "ToyFlowExperiment", "ToyFlowRecipe"]
 
-FlowName = Literal["nice", "realnvp", "maf", "iaf"]
+FlowName = Literal["nice", "realnvp", "maf", "iaf", "planar", "radial", "spline", "residual"]
 
 # Name → the flow of points of the plane with that many layers, their networks of these widths.
 FLOWS: dict[str, Callable[[int, tuple[int, ...]], Flow]] = {
@@ -26,6 +36,10 @@ FLOWS: dict[str, Callable[[int, tuple[int, ...]], Flow]] = {
     "realnvp": lambda layers, widths: CouplingFlow(2, num_layers=layers, hidden_widths=widths),
     "maf": lambda layers, widths: MAF(2, num_layers=layers, hidden_widths=widths),
     "iaf": lambda layers, widths: IAF(2, num_layers=layers, hidden_widths=widths),
+    "planar": lambda layers, _: PlanarFlow(2, num_layers=layers, explicit="density"),
+    "radial": lambda layers, _: RadialFlow(2, num_layers=layers, explicit="density"),
+    "spline": lambda layers, widths: SplineFlow(2, num_layers=layers, hidden_widths=widths),
+    "residual": lambda layers, widths: ResidualFlow(2, num_blocks=layers, hidden_widths=widths),
 }
 
 
