@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCAL_MEMORY_ALLOWED = {
     f"LeapfrogStepBody<{half}>>, sm_86": "8 bytes, for ptxas to keep six blocks on an SM"
     for half in ("BFloat16", "Float16")
-} | {"TransformBody<double>>, sm_90": "8 bytes, for ptxas to keep four blocks on an SM"}
+}
 # Elementwise bodies without vector loads, and why; their stores are held to the same width.
 NO_VECTOR_LOADS = {"NormalBody": "reads no tensor"}
 # How an elementwise kernel moves four elements: the number of accesses, and the bits of each.

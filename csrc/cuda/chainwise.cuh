@@ -63,9 +63,11 @@ __device__ __forceinline__ bool chain_any(const Place& place, bool value) {
   return (votes >> first & ((1u << place.width) - 1u)) != 0;
 }
 
-// Body: a struct with `__device__ void operator()(const Place&, const ChainShape&) const`.
+// Body: a struct with `__device__ void operator()(const Place&, const ChainShape&) const`. Two
+// blocks on an SM are asked for because ptxas otherwise spills a few registers for the sake of one
+// more.
 template <class Body>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     chainwise_kernel(Body body, ChainShape shape, int width) {
   const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const std::int64_t chain = thread / width;
