@@ -9,7 +9,7 @@ from gencore.models import Glow
 
 # Of the work a step does, the convolutions of the couplings' networks are nearly all in wide ones;
 # a narrow one shows what is around them.
-SIZES = ((16, 32), (16, 128))
+SIZES = ((16, 32), (64, 32), (64, 128))
 
 
 def cases(device: torch.device, quick: bool) -> Iterator[Case]:
