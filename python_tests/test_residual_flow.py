@@ -8,6 +8,11 @@ from gencore.models import LipschitzEnergy, ResidualFlow
 from gencore.ops import gaussian_nll
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
 def flow(features: int = 2, **more) -> ResidualFlow:
     torch.manual_seed(0)
     settings = {"num_blocks": 2, "hidden_widths": [16, 16], "tolerance": 1e-12} | more
