@@ -49,7 +49,7 @@ def test_a_spline_reads_what_it_is_given(device, case):
     assert log_det.shape == y.shape[:1]
 
 
-@fuzz(60)
+@fuzz(40)
 @given(splines())
 def test_its_gradients_read_what_they_are_given(device, case):
     grads = []
