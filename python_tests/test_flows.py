@@ -78,7 +78,6 @@ def test_a_conditional_density_integrates_to_one_for_every_context(name):
         assert integral == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.slow
 def test_a_trained_flow_reaches_the_entropy_of_a_gaussian():
     generator = torch.Generator().manual_seed(0)
     factor = torch.tensor([[1.0, 0.0, 0.0], [0.9, 0.5, 0.0], [-0.3, 1.2, 0.7]])

@@ -193,7 +193,6 @@ class TestExperiment:
         assert len(images) == 4 * columns
 
 
-@pytest.mark.slow
 def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
     out = tmp_path / "run"
     words = "train glow --steps 2 --batch-size 8 --num-steps 1 --hidden-channels 4 --num-samples 4 "
