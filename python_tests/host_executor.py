@@ -5,6 +5,7 @@ every memory access instrumented (-fsanitize=thread, whose callbacks csrc/testin
 """
 
 import ctypes
+import fcntl
 import os
 import shutil
 import subprocess
@@ -23,7 +24,6 @@ KERNELS = (
     "cuda/gaussian_nll.cu",
     "cuda/langevin.cu",
     "cuda/mlp_chain.cu",
-    "cuda/philox.cu",
     "cuda/leapfrog.cu",
     "cuda/made.cu",
     "cuda/metropolis.cu",
@@ -57,8 +57,24 @@ def compiler() -> str | None:
     return name if "clang" not in name and shutil.which(name) else None
 
 
-def build(folder: Path, faults: Sequence[tuple[str, str, str]] = ()) -> ctypes.CDLL:
-    """Compile a copy of the sources, with `faults` planted: (file, text, its replacement)."""
+def build(shared: Path) -> ctypes.CDLL:
+    """The library of the sources as they are, compiled by the first process that asks for it."""
+    shared.mkdir(exist_ok=True)
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "executor.so").exists():
+            source = shared / "csrc"
+            shutil.copytree(CSRC, source, dirs_exist_ok=True)
+            executor = sorted((source / "testing").glob("*.cpp"))
+            compile_all(shared, [*(source / name for name in KERNELS), *executor])
+            link(shared, list(shared.glob("*.o")))
+    return load(shared / "executor.so")
+
+
+def build_faulty(shared: Path, folder: Path, faults: Sequence[tuple[str, str, str]]) -> ctypes.CDLL:
+    """The library with `faults` planted: (file, text, its replacement). What does not include
+    these files is not compiled again."""
+    build(shared)
     source = folder / "csrc"
     shutil.copytree(CSRC, source)
     for name, text, replacement in faults:
@@ -66,20 +82,45 @@ def build(folder: Path, faults: Sequence[tuple[str, str, str]] = ()) -> ctypes.C
         content = path.read_text()
         assert content.count(text) == 1, f"{name} has {content.count(text)} times {text!r}"
         path.write_text(content.replace(text, replacement))
-    commands = [
-        [compiler(), *COMMON, *DEVICE, f"-I{source}/testing/host_cuda", "-c", str(source / name)]
+    faulty = {(shared / "csrc" / name).resolve() for name, *_ in faults}
+    stale = [
+        name
         for name in KERNELS
+        if faulty & dependencies((shared / Path(name).name).with_suffix(".d"))
     ]
-    executor = sorted((source / "testing").glob("*.cpp"))
-    commands += [[compiler(), *COMMON, "-O2", "-c", str(path)] for path in executor]
+    assert stale, f"no kernel includes any of {[name for name, *_ in faults]}"
+    compile_all(folder, [source / name for name in stale])
+    sound = [path for path in shared.glob("*.o") if not (folder / path.name).exists()]
+    link(folder, [*folder.glob("*.o"), *sound])
+    return load(folder / "executor.so")
+
+
+def dependencies(makefile: Path) -> set[Path]:
+    words = makefile.read_text().replace("\\\n", " ").split()
+    return {Path(word).resolve() for word in words[1:]}
+
+
+def compile_all(folder: Path, sources: Sequence[Path]) -> None:
+    """Compile to objects in the folder, beside the names of all that they include."""
+    include = f"-I{folder}/csrc/testing/host_cuda"
+    commands = [
+        [compiler(), *COMMON, *([*DEVICE, include] if path.suffix == ".cu" else ["-O2"]), "-MMD",
+         "-c", str(path)]
+        for path in sources
+    ]  # fmt: skip
     with ThreadPoolExecutor(2) as pool:
         for result in pool.map(lambda command: run(command, folder), commands):
             assert result.returncode == 0, result.stderr
-    objects = [str(path) for path in folder.glob("*.o")]
-    link = [compiler(), "-shared", "-o", "executor.so", *objects, "-Wl,-Bsymbolic", "-ldl"]
-    result = run(link, folder)
+
+
+def link(folder: Path, objects: Sequence[Path]) -> None:
+    words = [compiler(), "-shared", "-o", "executor.so", *map(str, objects)]
+    result = run([*words, "-Wl,-Bsymbolic", "-ldl"], folder)
     assert result.returncode == 0, result.stderr
-    library = ctypes.CDLL(str(folder / "executor.so"))
+
+
+def load(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
     library.host_executor_add_tensor.argtypes = [
         ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_bool, ctypes.c_bool,
     ]  # fmt: skip

@@ -69,6 +69,7 @@ class OpTester:
     overload: ClassVar[Any]
     differentiable: ClassVar[tuple[str, ...]]
     variants: ClassVar[Mapping[str, Mapping[str, Any]]]
+    traced: ClassVar[tuple[str, ...]] = ()  # variants for opcheck and the compiler, if not all
     needs_chains: ClassVar[bool] = False  # no tensors without dimensions
 
     def tensors(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from flow_testing import randn, redraw
 from torch import Tensor
 
 from gencore.nn import MADE, InverseAutoregressive, MaskedAutoregressive
@@ -13,17 +14,8 @@ SIZES = ((1, (4,)), (2, (5, 3)), (3, (2,)), (6, (11, 8, 9)))
 
 def spread(module: torch.nn.Module, scale: float = 0.5) -> torch.nn.Module:
     """The same module in float64, with parameters away from where they start."""
-    generator = torch.Generator().manual_seed(3)
-    module.double()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+    redraw(module.double(), scale, seed=3)
     return module
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
 def jacobian(made: MADE, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -37,8 +29,8 @@ def jacobian(made: MADE, x: Tensor, context: Tensor | None = None) -> Tensor:
 @pytest.mark.parametrize("widths", [(20,), (20, 17), (16, 30, 16, 20)], ids=str)
 def test_an_output_depends_on_every_input_before_it_and_on_no_other(widths, context_size, order):
     made = spread(MADE(5, widths, 3, activation="tanh", context_size=context_size, order=order))
-    context = normal(8, 3) if context_size else None
-    dependence = jacobian(made, normal(8, 5), context)
+    context = randn(8, 3) if context_size else None
+    dependence = jacobian(made, randn(8, 5), context)
     position = torch.tensor(order or range(5)).argsort()
     allowed = (position[None, :] < position[:, None]).expand(3, 5, 5)
     assert bool((dependence[~allowed] == 0).all())
@@ -52,7 +44,7 @@ def test_an_output_depends_on_every_input_before_it_and_on_no_other(widths, cont
 def test_every_hidden_unit_is_used_and_has_an_input(features, widths, context_size):
     """Each unit's bias changes some output, and, but for constants, some input or context it."""
     made = spread(MADE(features, widths, 1, activation="tanh", context_size=context_size))
-    x, context = normal(6, features), normal(6, 2) if context_size else None
+    x, context = randn(6, features), randn(6, 2) if context_size else None
     y = made(x, context)
     for linear in made.linears():
         (grad,) = torch.autograd.grad(y.square().sum(), linear.bias, retain_graph=True)
@@ -69,8 +61,8 @@ def masks(made: MADE) -> list[Tensor]:
 
 def test_the_first_output_depends_on_the_context():
     made = spread(MADE(3, (12, 12), activation="tanh", context_size=2))
-    x = normal(1, 3)
-    first = torch.func.jacrev(lambda c: made(x, c)[..., 0])(normal(1, 2))
+    x = randn(1, 3)
+    first = torch.func.jacrev(lambda c: made(x, c)[..., 0])(randn(1, 2))
     assert bool((first.abs() > 0).all())
 
 
@@ -125,8 +117,8 @@ def test_bad_inputs():
 @pytest.mark.parametrize("kind", LAYERS)
 def test_log_det_is_that_of_the_jacobian_both_ways(kind, features, widths, context_size):
     layer = spread(kind(features, widths, activation="tanh", context_size=context_size))
-    x = normal(3, features)
-    context = normal(3, context_size) if context_size else None
+    x = randn(3, features)
+    context = randn(3, context_size) if context_size else None
     for direction in (layer.forward, layer.inverse):
         log_det = direction(x, context)[1]
         for row in range(3):
@@ -143,7 +135,7 @@ def test_log_det_is_that_of_the_jacobian_both_ways(kind, features, widths, conte
 @pytest.mark.parametrize("kind", LAYERS)
 def test_inverse_undoes_forward(kind, activation, order):
     layer = spread(kind(6, (11, 8), activation=activation, context_size=2, order=order))
-    x, context = 3 * normal(50, 6), normal(50, 2)
+    x, context = 3 * randn(50, 6), randn(50, 2)
     with torch.no_grad():
         for first, second in ((layer.forward, layer.inverse), (layer.inverse, layer.forward)):
             z, log_det = first(x, context)
@@ -155,6 +147,7 @@ def test_inverse_undoes_forward(kind, activation, order):
 
 
 def test_data_of_any_shape_and_half_types():
+    torch.manual_seed(0)
     layer = MaskedAutoregressive(12, (32, 32))
     torch.nn.init.normal_(layer.made.linears()[-1].weight, std=0.1)
     x = torch.randn(5, 3, 2, 2)
@@ -174,7 +167,7 @@ def test_data_of_any_shape_and_half_types():
 
 
 def test_start():
-    x = normal(7, 4)
+    x = randn(7, 4)
     z, log_det = MaskedAutoregressive(4, (8, 8)).double()(x)
     assert torch.equal(z, x)
     assert not bool(log_det.any())
@@ -186,14 +179,14 @@ def test_start():
 def test_gate_on_the_diagonal():
     """∂x_i/∂z_i is σ_i, from the network's own output."""
     layer = spread(InverseAutoregressive(5, (9, 9), activation="tanh"))
-    z = normal(1, 5)
+    z = randn(1, 5)
     matrix = torch.autograd.functional.jacobian(lambda t: layer.inverse(t[None])[0][0], z[0])
     torch.testing.assert_close(matrix.diagonal(), torch.sigmoid(layer.made(z)[0, 1]))
 
 
 def test_log_scales_are_bounded():
     layer = spread(MaskedAutoregressive(5, (9, 9), bound=0.7), scale=100.0)
-    x = normal(200, 5)
+    x = randn(200, 5)
     log_det = layer(x)[1].detach()
     assert float(log_det.abs().max()) <= 5 * 0.7 * (1 + 1e-12)
     assert float(log_det.abs().max()) > 0.7
@@ -209,8 +202,8 @@ def test_gradients_of_the_sequential_direction(kind, features, context_size, ord
     layer = spread(
         kind(features, (7, 6), activation="tanh", context_size=context_size, order=order)
     )
-    v = normal(2, features).requires_grad_()
-    context = normal(2, context_size).requires_grad_() if context_size else None
+    v = randn(2, features).requires_grad_()
+    context = randn(2, context_size).requires_grad_() if context_size else None
     parameters = tuple(layer.parameters())
     operands = (v, *(() if context is None else (context,)), *parameters)
 
@@ -225,8 +218,8 @@ def test_gradients_of_the_sequential_direction(kind, features, context_size, ord
 def test_gradients_through_the_sequential_direction_are_those_of_its_steps(kind):
     """Against autograd through D passes, one coordinate settled in each."""
     layer = spread(kind(6, (12, 12), activation="silu", context_size=2))
-    v, context = normal(9, 6).requires_grad_(), normal(9, 2).requires_grad_()
-    weight = normal(9, 6, seed=5)
+    v, context = randn(9, 6).requires_grad_(), randn(9, 2).requires_grad_()
+    weight = randn(9, 6, seed=5)
 
     def by_steps() -> tuple[Tensor, Tensor]:
         u = torch.zeros_like(v)
@@ -251,8 +244,8 @@ def test_gradients_through_the_sequential_direction_are_those_of_its_steps(kind)
 def test_frozen_parameters_and_a_frozen_context_get_no_gradient():
     layer = spread(MaskedAutoregressive(3, (8,), context_size=2))
     layer.made.linears()[0].weight.requires_grad_(False)
-    z = normal(4, 3).requires_grad_()
-    x, log_det = layer.inverse(z, normal(4, 2))
+    z = randn(4, 3).requires_grad_()
+    x, log_det = layer.inverse(z, randn(4, 2))
     (x.sum() + log_det.sum()).backward()
     frozen, *others = [p.grad for p in layer.made.linears()[0].parameters()]
     assert frozen is None
@@ -263,8 +256,8 @@ def test_frozen_parameters_and_a_frozen_context_get_no_gradient():
 @pytest.mark.parametrize("kind", LAYERS)
 def test_rewinding_gives_the_gradients_of_the_forward_map(kind):
     layer = spread(kind(4, (9, 9), activation="tanh", context_size=2))
-    x, context = normal(5, 4).requires_grad_(), normal(5, 2).requires_grad_()
-    grad_z, grad_log_det = normal(5, 4, seed=1), normal(5, seed=2)
+    x, context = randn(5, 4).requires_grad_(), randn(5, 2).requires_grad_()
+    grad_z, grad_log_det = randn(5, 4, seed=1), randn(5, seed=2)
     z, log_det = layer(x, context)
     leaves = [x, context, *layer.parameters()]
     expected = torch.autograd.grad([z, log_det], leaves, [grad_z, grad_log_det])

@@ -52,7 +52,7 @@ def assert_equal(results, expected) -> None:
             )
 
 
-@fuzz(150)
+@fuzz(80)
 @given(couplings())
 def test_a_coupling_reads_what_it_is_given(device, case):
     arguments = build(case, device)
@@ -61,7 +61,7 @@ def test_a_coupling_reads_what_it_is_given(device, case):
     assert_equal(results, affine_coupling(**build(case, device, copy=True)))
 
 
-@fuzz(100)
+@fuzz(50)
 @given(couplings(), st.booleans())
 def test_its_gradients_do_too(device, case, second):
     def gradients(arguments):
@@ -83,7 +83,7 @@ def test_its_gradients_do_too(device, case, second):
     assert_equal(results, gradients(build(case, device, copy=True)))
 
 
-@fuzz(100)
+@fuzz(50)
 @given(couplings(gradients=True))
 def test_a_backward_pass_from_the_output_does_too(device, case):
     arguments = build(case, device)
@@ -93,7 +93,7 @@ def test_a_backward_pass_from_the_output_does_too(device, case):
     assert_equal(results, affine_coupling_backward_from_output(**copies))
 
 
-@fuzz(60)
+@fuzz(40)
 @given(st.data(), shapes.filter(len), st.sampled_from(DTYPES), st.booleans())
 def test_a_gated_step_does_too(device, data, shape, dtype, inverse):
     case = {name: data.draw(memories(shape, dtype)) for name in "zms"}

@@ -43,7 +43,7 @@ def norms(draw):
     return arguments, gradients
 
 
-@fuzz(60)
+@fuzz(40)
 @given(norms())
 def test_actnorm_reads_what_it_is_given(device, case):
     def derivatives(arguments, gradients):
@@ -60,7 +60,7 @@ def test_actnorm_reads_what_it_is_given(device, case):
     assert_untouched(gradients, build(case[1], device))
 
 
-@fuzz(80)
+@fuzz(40)
 @given(st.data(), shapes.filter(len), st.sampled_from(DTYPES))
 def test_a_likelihood_reads_what_it_is_given(device, data, shape, dtype):
     wide = torch.float64 if dtype == torch.float64 else torch.float32
@@ -77,7 +77,7 @@ def test_a_likelihood_reads_what_it_is_given(device, data, shape, dtype):
 _sizes = st.sampled_from([0, 1, 2, 3, 5, 16, 17])
 
 
-@fuzz(100)
+@fuzz(50)
 @given(st.data(), st.tuples(_sizes, _sizes, _sizes, _sizes), st.integers(1, 4))
 def test_a_squeeze_reads_what_it_is_given(device, data, shape, factor):
     n, c, h, w = shape
@@ -95,7 +95,7 @@ def test_a_squeeze_reads_what_it_is_given(device, data, shape, factor):
     assert_equal([squeeze2d(restored, factor)], [build(case, device, copy=True)["x"]])
 
 
-@fuzz(100)
+@fuzz(50)
 @given(
     st.data(), shapes.filter(len), st.integers(1, 256), st.booleans(),
     st.sampled_from([torch.float32, torch.float64]),

@@ -64,7 +64,7 @@ def assert_same(ours, expected):
         assert torch.equal(bits(a.nan_to_num(0.0)), bits(b.nan_to_num(0.0)))
 
 
-@fuzz(150)
+@fuzz(80)
 @given(layers())
 def test_memory_is_read_where_it_lies(case):
     arguments, settings = case
@@ -76,7 +76,7 @@ def test_memory_is_read_where_it_lies(case):
     assert_same(result, call(build(arguments, "cpu", copy=True), settings))
 
 
-@fuzz(60)
+@fuzz(40)
 @given(layers(), st.data())
 def test_a_row_is_computed_by_itself(case, data):
     arguments, settings = case

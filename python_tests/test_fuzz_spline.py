@@ -37,7 +37,7 @@ def assert_equal(results, expected) -> None:
         torch.testing.assert_close(a.contiguous(), b, rtol=0, atol=0, equal_nan=True)
 
 
-@fuzz(120)
+@fuzz(60)
 @given(splines())
 def test_a_spline_reads_what_it_is_given(device, case):
     arguments, copies = build(case, device), build(case, device, copy=True)
@@ -49,7 +49,7 @@ def test_a_spline_reads_what_it_is_given(device, case):
     assert log_det.shape == y.shape[:1]
 
 
-@fuzz(120)
+@fuzz(40)
 @given(splines())
 def test_its_gradients_read_what_they_are_given(device, case):
     grads = []

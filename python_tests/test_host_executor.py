@@ -5,7 +5,16 @@ import math
 
 import pytest
 import torch
-from host_executor import DTYPES, STRUCTURES, Device, Noise, PhiloxFill, build, compiler
+from host_executor import (
+    DTYPES,
+    STRUCTURES,
+    Device,
+    Noise,
+    PhiloxFill,
+    build,
+    build_faulty,
+    compiler,
+)
 from op_tester import TOLERANCE
 
 from gencore.ops import backend, langevin_step, philox_normal, philox_words
@@ -21,8 +30,8 @@ ANY = math.inf
 
 
 @pytest.fixture(scope="module")
-def gpu(tmp_path_factory) -> Device:
-    return Device(build(tmp_path_factory.mktemp("executor")))
+def gpu(executor_folder) -> Device:
+    return Device(build(executor_folder))
 
 
 def shifted(values: torch.Tensor, elements: int) -> torch.Tensor:
@@ -274,7 +283,7 @@ KERNELS, ELEMENTWISE = "testing/test_kernels.cu", "cuda/elementwise.cuh"
 
 
 @pytest.fixture(scope="module")
-def faulty(tmp_path_factory) -> Device:
+def faulty(executor_folder, tmp_path_factory) -> Device:
     faults = [
         (KERNELS, "__syncthreads();\n  if (warp > 0) return;", "if (warp > 0) return;"),
         (
@@ -289,7 +298,7 @@ def faulty(tmp_path_factory) -> Device:
         ),
         (ELEMENTWISE, "aligned && begin == 0 && end == 4", "begin == 0 && end == 4"),
     ]
-    return Device(build(tmp_path_factory.mktemp("faulty"), faults))
+    return Device(build_faulty(executor_folder, tmp_path_factory.mktemp("faulty"), faults))
 
 
 def test_a_missing_barrier_is_caught(faulty):
@@ -314,10 +323,10 @@ def test_a_misaligned_vector_access_is_caught(faulty):
     assert "misaligned" in error
 
 
-def test_an_off_by_one_tail_is_caught(tmp_path):
+def test_an_off_by_one_tail_is_caught(executor_folder, tmp_path):
     text = "const int end = numel - at < 4 ? static_cast<int>(numel - at) : 4;"
     faults = [(ELEMENTWISE, text, text.replace("(numel - at)", "(numel - at) + 1"))]
-    device = Device(build(tmp_path, faults))
+    device = Device(build_faulty(executor_folder, tmp_path, faults))
     step = Step("plain", 1021, torch.float32)
     out = step.output()
     error = step.kernel(device, "langevin_step", written=[out], out=out)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from host_executor import DTYPES, Device, build, compiler
+from host_executor import DTYPES, Device, build, build_faulty, compiler
 from op_tester import TOLERANCE
 from torch import Tensor
 
@@ -65,8 +65,8 @@ STRUCTURES = {
 
 
 @pytest.fixture(scope="module")
-def gpu(tmp_path_factory) -> Device:
-    device = Device(build(tmp_path_factory.mktemp("executor")))
+def gpu(executor_folder) -> Device:
+    device = Device(build(executor_folder))
     for name, mirror in STRUCTURES.items():
         size = getattr(device.library, f"size_of_{name}")
         size.restype = ctypes.c_size_t
@@ -246,8 +246,10 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_caught(fault, tmp_path):
-    gpu = Device(build(tmp_path, [("cuda/affine_coupling.cu", *FAULTS[fault])]))
+def test_a_planted_fault_is_caught(fault, executor_folder, tmp_path):
+    gpu = Device(
+        build_faulty(executor_folder, tmp_path, [("cuda/affine_coupling.cu", *FAULTS[fault])])
+    )
     case = Coupling((2, 3, 3, 3), torch.float32, "bounded")
     x, (raw, shift), out = case.normal(), case.parts(2), case.empty()
     operands = {"x": x, "raw": raw, "shift": shift}

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from host_executor import DTYPES, Device, Noise, build, compiler
+from host_executor import DTYPES, Device, Noise, build, build_faulty, compiler
 from op_tester import TOLERANCE
 from torch import Tensor
 
@@ -63,8 +63,8 @@ STRUCTURES = {
 
 
 @pytest.fixture(scope="module")
-def gpu(tmp_path_factory) -> Device:
-    device = Device(build(tmp_path_factory.mktemp("executor")))
+def gpu(executor_folder) -> Device:
+    device = Device(build(executor_folder))
     for name, mirror in STRUCTURES.items():
         size = getattr(device.library, f"size_of_{name}")
         size.restype = ctypes.c_size_t
@@ -279,9 +279,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_planted_fault_is_caught(fault, tmp_path):
+def test_a_planted_fault_is_caught(fault, executor_folder, tmp_path):
     text, replacement = FAULTS[fault]
-    gpu = Device(build(tmp_path, [(CHAINWISE, text, replacement)]))
+    gpu = Device(build_faulty(executor_folder, tmp_path, [(CHAINWISE, text, replacement)]))
     chains = Chains("numbers", (2, 1200), torch.float32)
     operands = {"momentum": chains.normal(), "grad": chains.normal()}
     results = {"new_momentum": chains.empty(), "kinetic": chains.sums()}

@@ -32,8 +32,8 @@ class MadeInverse(ctypes.Structure):
 
 
 @pytest.fixture(scope="module")
-def gpu(tmp_path_factory) -> Device:
-    device = Device(build(tmp_path_factory.mktemp("executor")))
+def gpu(executor_folder) -> Device:
+    device = Device(build(executor_folder))
     device.library.size_of_made_inverse.restype = ctypes.c_size_t
     assert device.library.size_of_made_inverse() == ctypes.sizeof(MadeInverse)
     return device

@@ -23,8 +23,8 @@ KINDS = {"silu": 0, "softplus": 1, "tanh": 2, "leaky_relu": 3}
 
 
 @pytest.fixture(scope="module")
-def gpu(tmp_path_factory) -> Device:
-    return Device(build(tmp_path_factory.mktemp("executor")))
+def gpu(executor_folder) -> Device:
+    return Device(build(executor_folder))
 
 
 class Network:

@@ -53,8 +53,8 @@ STRUCTURES = {
 
 
 @pytest.fixture(scope="module")
-def gpu(tmp_path_factory) -> Device:
-    device = Device(build(tmp_path_factory.mktemp("executor")))
+def gpu(executor_folder) -> Device:
+    device = Device(build(executor_folder))
     for name, mirror in STRUCTURES.items():
         size = getattr(device.library, f"size_of_{name}")
         size.restype = ctypes.c_size_t

@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 import torch
-from host_executor import DTYPES, Device, Noise, build, compiler
+from host_executor import DTYPES, Device, Noise, build, build_faulty, compiler
 from op_tester import TOLERANCE
 
 from gencore.ops import replica_swap_, riemannian_langevin_step, sghmc_step
@@ -54,8 +54,8 @@ KEY = (11, 7)
 
 
 @pytest.fixture(scope="module")
-def gpu(tmp_path_factory) -> Device:
-    return Device(build(tmp_path_factory.mktemp("executor")))
+def gpu(executor_folder) -> Device:
+    return Device(build(executor_folder))
 
 
 def shifted(values: torch.Tensor, elements: int) -> torch.Tensor:
@@ -192,10 +192,10 @@ def test_replica_swap_equals_the_cpu_kernel(gpu, dtype, shape, shift, parity, wi
                 assert ours is None or torch.equal(ours, cpu)
 
 
-def test_a_swap_past_a_row_is_caught(tmp_path):
+def test_a_swap_past_a_row_is_caught(executor_folder, tmp_path):
     loop = "for (std::int64_t k = first; k < words; k += step)"
     faults = [("cuda/replica_exchange.cu", loop, loop.replace("< words", "<= words"))]
-    device = Device(build(tmp_path, faults))
+    device = Device(build_faulty(executor_folder, tmp_path, faults))
     x, energy = torch.randn(2, 1, 40), torch.tensor([[1.0], [0.0]])
     key, beta = torch.tensor(KEY), torch.tensor([1.0, 0.5], dtype=torch.float64)
     flags = torch.zeros(2, 1, dtype=torch.bool)

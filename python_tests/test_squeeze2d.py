@@ -15,6 +15,7 @@ DTYPES = (torch.uint8, torch.bool, torch.float16, torch.int32, torch.float64, to
 class SqueezeTester(OpTester):
     differentiable = ("x",)
     variants = {"2": {"factor": 2}, "3": {"factor": 3}}  # noqa: RUF012
+    traced = ("2",)
     overload = torch.ops.gencore.squeeze2d.default
     inverse = False
 

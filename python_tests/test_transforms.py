@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from flow_testing import check_transform, randomize
+from flow_testing import check_transform, randn, randomize
 from torch import nn
 
 from gencore.nn import (
@@ -23,11 +23,6 @@ from gencore.nn import (
     Transform,
 )
 from gencore.ops import backend
-
-
-def rand(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, dtype=torch.float64, generator=generator)
 
 
 def built(transform: Transform) -> Transform:
@@ -72,23 +67,23 @@ IMAGES = {
 @pytest.mark.parametrize("transform", VECTORS)
 def test_vectors(transform, name):
     with backend(name):
-        check_transform(built(VECTORS[transform]()), rand(4, 5))
+        check_transform(built(VECTORS[transform]()), randn(4, 5))
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 3, 2), (1, 3, 1, 5)])
 @pytest.mark.parametrize("transform", IMAGES)
 def test_images(transform, shape):
-    check_transform(built(IMAGES[transform]()), rand(*shape))
+    check_transform(built(IMAGES[transform]()), randn(*shape))
 
 
 def test_squeeze():
-    check_transform(Squeeze(), rand(2, 3, 4, 2))
+    check_transform(Squeeze(), randn(2, 3, 4, 2))
 
 
 def test_multiscale_joins_the_latents_of_all_levels():
     levels = [Compose(Squeeze(), ActNorm(4)), Compose(Squeeze(), ActNorm(8))]
     flow = built(MultiScale(levels, [(4, 2, 4), (8, 1, 2)]))
-    x = rand(2, 1, 4, 8)
+    x = randn(2, 1, 4, 8)
     check_transform(flow, x)
     assert flow(x)[0].shape == (2, 32)
     first = levels[0](x)[0]
@@ -98,7 +93,7 @@ def test_multiscale_joins_the_latents_of_all_levels():
 @pytest.mark.parametrize("coupling", [ConvConditioner, ResidualConditioner])
 def test_contexts_condition_each_row_by_itself(coupling):
     transform = built(AffineCoupling(coupling(2, 8, 2, context_size=4)))
-    x, context = rand(3, 3, 2, 2), rand(3, 4, seed=1)
+    x, context = randn(3, 3, 2, 2), randn(3, 4, seed=1)
     check_transform(transform, x, context)
     other = transform(x, context.roll(1, 0))[0]
     assert not torch.allclose(other[:, 2:], transform(x, context)[0][:, 2:])
@@ -113,7 +108,7 @@ def test_a_context_where_none_was_planned(given):
 
 
 def test_networks_start_as_the_identity():
-    x = rand(2, 4, 2, 2).float()
+    x = randn(2, 4, 2, 2).float()
     for network in (ConvConditioner(2, 8, 4), ResidualConditioner(2, 8, 4)):
         z, log_det = AffineCoupling(network).eval()(x)
         torch.testing.assert_close(z, x)
@@ -143,7 +138,7 @@ def test_multiscale_names_shapes_that_do_not_fit():
 
 class TestActNorm:
     def test_the_first_batch_gets_mean_0_and_variance_1(self):
-        x = 5 + 3 * rand(64, 3, 4, 4).float()
+        x = 5 + 3 * randn(64, 3, 4, 4).float()
         layer = ActNorm(3)
         z, log_det = layer(x)
         torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
@@ -157,7 +152,7 @@ class TestActNorm:
         assert (second - 1 / 3).abs().max() < 0.02
 
     def test_in_evaluation_nothing_is_initialised(self):
-        layer, x = ActNorm(3).eval(), 5 + rand(8, 3).float()
+        layer, x = ActNorm(3).eval(), 5 + randn(8, 3).float()
         torch.testing.assert_close(layer(x)[0], x)
         assert not layer.is_initialized
 
@@ -174,7 +169,7 @@ class TestActNorm:
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
     def test_a_channel_that_is_not_finite_is_left_alone(self, bad):
-        x = rand(16, 2).float()
+        x = randn(16, 2).float()
         x[3, 0] = bad
         layer = ActNorm(2)
         layer(x)
@@ -183,7 +178,7 @@ class TestActNorm:
         assert layer.log_scale[1] != 0
 
     def test_its_state_survives_saving(self, tmp_path):
-        layer, x = ActNorm(3), 5 + rand(8, 3).float()
+        layer, x = ActNorm(3), 5 + randn(8, 3).float()
         layer(x)
         torch.save(layer.state_dict(), tmp_path / "state.pt")
         loaded = ActNorm(3)
@@ -191,7 +186,7 @@ class TestActNorm:
         torch.testing.assert_close(loaded(x + 7)[0], layer(x + 7)[0])
 
     def test_an_uninitialised_state_replaces_an_initialised_one(self):
-        layer, x = ActNorm(3), 5 + rand(8, 3).float()
+        layer, x = ActNorm(3), 5 + randn(8, 3).float()
         fresh = copy.deepcopy(layer.state_dict())
         layer(x)
         layer.load_state_dict(fresh)
@@ -208,7 +203,7 @@ class TestInvertibleConv1x1:
         layer = InvertibleConv1x1(48, torch.Generator().manual_seed(0))
         with torch.no_grad():
             layer.log_diagonal.copy_(torch.linspace(-1, 1, 48))
-        x = rand(8, 48, 4, 4).float()
+        x = randn(8, 48, 4, 4).float()
         z = layer(x)[0]
         error = (layer.inverse(z)[0] - x).abs().max()
         weight = layer.double()(torch.eye(48, dtype=torch.float64))[0].T
@@ -226,7 +221,7 @@ def test_thirty_two_couplings_on_large_inputs(bound):
         network = MLP(4, (64, 64), 8, zero_last=False)
         layers.append(AffineCoupling(network, swap=bool(i % 2), bound=bound))
     flow = Compose(*layers)
-    x = 10 * rand(64, 8).float()
+    x = 10 * randn(64, 8).float()
     results = [*flow(10 * x), *flow.inverse(10 * x)]
     finite = all(bool(result.isfinite().all()) for result in results)
     # The plain exponential overflows in the same place.

@@ -115,10 +115,9 @@ def test_without_a_flow_it_is_the_vae():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_flow_lets_the_vae_fit_two_moons(seed):
-    """Measured: 2.58 and 2.59 nats without the flow, 1.79 and 1.81 with it, and 1.63 under the
-    density that the data are drawn from."""
+def test_the_flow_lets_the_vae_fit_two_moons():
+    """Measured with the seeds 0 and 1: 2.58 and 2.59 nats without the flow, 1.79 and 1.81 with it,
+    and 1.63 under the density that the data are drawn from."""
     density, std = moons()
     test = density.sample(2000, key=torch.tensor([0x7E57, 0]))
     truth = -density.log_prob(test).mean() - std.log().sum()
@@ -127,7 +126,7 @@ def test_the_flow_lets_the_vae_fit_two_moons(seed):
     generator = torch.Generator().manual_seed(2)
     nll = {}
     for num_couplings in (0, 4):
-        model = trained(num_couplings, seed, STEPS)
+        model = trained(num_couplings, seed=0, steps=STEPS)
         nll[num_couplings] = -model.importance_log_prob(test, 200, generator).mean()
         on_grid = model.importance_log_prob(grid.points(), 100, generator)
         assert math.exp(grid.log_integral(on_grid)) == pytest.approx(1, abs=0.02)
