@@ -1,7 +1,9 @@
 """Options and fixtures shared by all tests."""
 
+import ctypes
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Workers side by side with a thread for every core each would spin in each other's way; set before
 # torch starts its threads, and for the programs that tests start too.
@@ -10,6 +12,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from host_executor import Device
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,3 +46,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         variants = getattr(metafunc.cls, "traced", ()) or variants
     if "variant" in metafunc.fixturenames and variants is not None:
         metafunc.parametrize("variant", list(variants))
+
+
+@pytest.fixture(scope="module")
+def gpu(request: pytest.FixtureRequest, executor_folder: Path) -> "Device":
+    """The executor of CUDA kernels; a module's `STRUCTURES` mirror what its kernels take."""
+    from host_executor import Device, build
+
+    device = Device(build(executor_folder))
+    for name, mirror in getattr(request.module, "STRUCTURES", {}).items():
+        size = getattr(device.library, f"size_of_{name}")
+        size.restype = ctypes.c_size_t
+        assert size() == ctypes.sizeof(mirror), name
+    return device

@@ -164,6 +164,17 @@ class Device:
         return None if error is None else error.decode()
 
 
+def accumulation(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def shifted(values: Tensor, elements: int) -> Tensor:
+    """A copy that begins `elements` after an address that any vector access is aligned to."""
+    room = torch.zeros(values.numel() + elements, dtype=values.dtype)
+    room[elements:] = values.flatten()
+    return room[elements:].view(values.shape)
+
+
 class Noise(ctypes.Structure):
     _fields_ = [
         ("tensor", ctypes.c_void_p), ("key", ctypes.c_void_p), ("first", ctypes.c_int64),

@@ -11,9 +11,9 @@ from host_executor import (
     Device,
     Noise,
     PhiloxFill,
-    build,
     build_faulty,
     compiler,
+    shifted,
 )
 from op_tester import TOLERANCE
 
@@ -27,18 +27,6 @@ pytestmark = [
 
 SIZES = (0, 1, 3, 4, 5, 255, 1023, 1024, 1025, 4099)
 ANY = math.inf
-
-
-@pytest.fixture(scope="module")
-def gpu(executor_folder) -> Device:
-    return Device(build(executor_folder))
-
-
-def shifted(values: torch.Tensor, elements: int) -> torch.Tensor:
-    """A copy that begins `elements` after an address that any vector access is aligned to."""
-    room = torch.zeros(values.numel() + elements, dtype=values.dtype)
-    room[elements:] = values.flatten()
-    return room[elements:]
 
 
 def pointer(tensor: torch.Tensor | None) -> int | None:

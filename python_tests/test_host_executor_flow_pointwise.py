@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from host_executor import DTYPES, Device, Noise, build, build_faulty, compiler
+from host_executor import DTYPES, Device, Noise, build_faulty, compiler, shifted
 from op_tester import TOLERANCE
 from torch import Tensor
 
@@ -60,16 +60,6 @@ STRUCTURES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def gpu(executor_folder) -> Device:
-    device = Device(build(executor_folder))
-    for name, mirror in STRUCTURES.items():
-        size = getattr(device.library, f"size_of_{name}")
-        size.restype = ctypes.c_size_t
-        assert size() == ctypes.sizeof(mirror), name
-    return device
-
-
 def run(gpu: Device, name: str, numbers: dict, read: dict, written: dict) -> None:
     """Call a kernel; ``read`` and ``written`` are tensors by the names of their fields."""
     places = {field: t.data_ptr() for field, t in {**read, **written}.items()}
@@ -80,20 +70,13 @@ def run(gpu: Device, name: str, numbers: dict, read: dict, written: dict) -> Non
     assert error is None, error
 
 
-def placed(values: Tensor, shift: int) -> Tensor:
-    """A copy that begins ``shift`` elements after an aligned address."""
-    room = torch.zeros(values.numel() + shift, dtype=values.dtype)
-    room[shift:] = values.flatten()
-    return room[shift:].view(values.shape)
-
-
 def unwritten(like: Tensor, shift: int = 0) -> Tensor:
-    return placed(torch.full(like.shape, math.nan, dtype=like.dtype), shift)
+    return shifted(torch.full(like.shape, math.nan, dtype=like.dtype), shift)
 
 
 def normals(shape, dtype, shift=0, seed=1) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return placed(torch.randn(shape, generator=generator).to(dtype), shift)
+    return shifted(torch.randn(shape, generator=generator).to(dtype), shift)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -178,15 +161,15 @@ WORDS = (torch.uint8, torch.int16, torch.float32, torch.float64, torch.complex12
 def test_squeeze2d(gpu, dtype, shape, factor, shift):
     n, c, h, w = shape
     x = torch.arange(n * c * h * w * factor**2).remainder(251).to(dtype)
-    x = placed(x.view(n, c, h * factor, w * factor), shift)
-    y = placed(squeeze2d(x, factor), shift)
+    x = shifted(x.view(n, c, h * factor, w * factor), shift)
+    y = shifted(squeeze2d(x, factor), shift)
     assert torch.equal(unsqueeze2d(y, factor), x)
     for inverse, operand, expected in ((False, x, y), (True, y, x)):
         numbers = {
             "inverse": inverse, "element_bytes": x.element_size(), "rows": n * c * h * factor,
             "height": h * factor, "width": w * factor, "factor": factor,
         }  # fmt: skip
-        out = placed(torch.zeros_like(expected), shift)
+        out = shifted(torch.zeros_like(expected), shift)
         run(gpu, "squeeze2d", numbers, {"x": operand}, {"out": out})
         assert torch.equal(out, expected)
 
@@ -214,10 +197,10 @@ def test_dequantize(gpu, dtype, size, given, first, shift):
     generator = torch.Generator().manual_seed(1)
     for bins in (256, 200):
         x = torch.randint(bins, (size,), generator=generator, dtype=torch.uint8)
-        x, key = placed(x, shift), torch.tensor([3, 4])
-        out = placed(torch.full((size,), math.nan, dtype=dtype), shift)
+        x, key = shifted(x, shift), torch.tensor([3, 4])
+        out = shifted(torch.full((size,), math.nan, dtype=dtype), shift)
         if given:
-            noise = placed(torch.rand(size, generator=generator, dtype=dtype), shift)
+            noise = shifted(torch.rand(size, generator=generator, dtype=dtype), shift)
             read, expected = {"x": x, "noise": noise}, {"noise": noise}
         else:
             read, expected = {"x": x, "key": key}, {"key": key, "first_element": first}

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from host_executor import DTYPES, Device, Noise, build, build_faulty, compiler
+from host_executor import DTYPES, Device, Noise, accumulation, build_faulty, compiler
 from op_tester import TOLERANCE
 from torch import Tensor
 
@@ -60,20 +60,6 @@ STRUCTURES = {
                   "is_divergent"),
     ),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def gpu(executor_folder) -> Device:
-    device = Device(build(executor_folder))
-    for name, mirror in STRUCTURES.items():
-        size = getattr(device.library, f"size_of_{name}")
-        size.restype = ctypes.c_size_t
-        assert size() == ctypes.sizeof(mirror), name
-    return device
-
-
-def accumulation(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 class Chains:

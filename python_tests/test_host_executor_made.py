@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from host_executor import DTYPES, Device, Mlp, build, compiler
+from host_executor import DTYPES, Device, Mlp, compiler
 from op_tester import TOLERANCE
 from torch import Tensor
 
@@ -31,12 +31,7 @@ class MadeInverse(ctypes.Structure):
     ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def gpu(executor_folder) -> Device:
-    device = Device(build(executor_folder))
-    device.library.size_of_made_inverse.restype = ctypes.c_size_t
-    assert device.library.size_of_made_inverse() == ctypes.sizeof(MadeInverse)
-    return device
+STRUCTURES = {"made_inverse": MadeInverse}
 
 
 class Layer:

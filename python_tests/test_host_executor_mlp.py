@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from host_executor import DTYPES, STRUCTURES, Device, Mlp, Noise, build, compiler
+from host_executor import DTYPES, STRUCTURES, Device, Mlp, Noise, compiler
 from op_tester import TOLERANCE
 from torch import Tensor
 
@@ -20,11 +20,6 @@ pytestmark = [
 ]
 KEY = torch.tensor([5, 9])
 KINDS = {"silu": 0, "softplus": 1, "tanh": 2, "leaky_relu": 3}
-
-
-@pytest.fixture(scope="module")
-def gpu(executor_folder) -> Device:
-    return Device(build(executor_folder))
 
 
 class Network:

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from host_executor import DTYPES, Device, build, compiler
+from host_executor import DTYPES, Device, compiler
 from op_tester import TOLERANCE
 from torch import Tensor
 
@@ -50,16 +50,6 @@ STRUCTURES = {
         "derivatives_grad",
     ),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def gpu(executor_folder) -> Device:
-    device = Device(build(executor_folder))
-    for name, mirror in STRUCTURES.items():
-        size = getattr(device.library, f"size_of_{name}")
-        size.restype = ctypes.c_size_t
-        assert size() == ctypes.sizeof(mirror), name
-    return device
 
 
 def operands(shape, bins, dtype, shift=0) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 import torch
-from host_executor import DTYPES, Device, Noise, build, build_faulty, compiler
+from host_executor import DTYPES, Device, Noise, build_faulty, compiler, shifted
 from op_tester import TOLERANCE
 
 from gencore.ops import replica_swap_, riemannian_langevin_step, sghmc_step
@@ -51,18 +51,6 @@ STRUCTURES = {
 }
 SIZES = (0, 1, 3, 5, 1023, 1024, 1030)
 KEY = (11, 7)
-
-
-@pytest.fixture(scope="module")
-def gpu(executor_folder) -> Device:
-    return Device(build(executor_folder))
-
-
-def shifted(values: torch.Tensor, elements: int) -> torch.Tensor:
-    """A copy that begins `elements` after an address that any vector access is aligned to."""
-    room = torch.zeros(values.numel() + elements, dtype=values.dtype)
-    room[elements:] = values.flatten()
-    return room[elements:].view(values.shape)
 
 
 def pointer(tensor: torch.Tensor | None) -> int | None:
