@@ -167,6 +167,8 @@ class TestDistribution:
         torch.testing.assert_close(cold, 0.5 * flow().sample((1000,)))
         with pytest.raises(ValueError, match="temperature is -1"):
             flow(temperature=-1.0)
+        with pytest.raises(ValueError, match="temperature is nan"):
+            flow.sample(2, temperature=math.nan)
 
     def test_a_generator_reproduces_samples(self):
         flow = ready(CouplingFlow(2, hidden_widths=(8,)))
@@ -184,6 +186,19 @@ class TestDistribution:
         # variance π²/3, whose estimate has the relative standard error √((κ − 1)/n), κ = 4.2
         error = math.sqrt(3.2 / x.numel()) * math.pi**2 / 3
         assert abs(x.var().item() - math.pi**2 / 3) < 4 * error
+
+
+def test_logistic_latents_in_half_precision():
+    flow = NICE(2, hidden_widths=(8,)).bfloat16()
+    assert flow.sample(5).dtype == torch.bfloat16
+    assert flow.sample(5).isfinite().all()
+
+
+def test_grey_levels_are_no_data():
+    with pytest.raises(TypeError, match=r"Glow: data are torch\.uint8"):
+        Glow((1, 8, 8), num_steps=1, hidden_channels=4).log_prob(
+            torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+        )
 
 
 @pytest.mark.parametrize(

@@ -104,14 +104,6 @@ def test_contexts_condition_each_row_by_itself(coupling):
     assert not torch.allclose(other[:, 2:], transform(x, context)[0][:, 2:])
 
 
-@pytest.mark.parametrize("given", [True, False])
-def test_a_context_where_none_was_planned(given):
-    network = ConvConditioner(2, 8, 2, context_size=0 if given else 4)
-    context = torch.zeros(1, 4) if given else None
-    with pytest.raises(ValueError, match="context_size"):
-        AffineCoupling(network)(torch.zeros(1, 3, 2, 2), context)
-
-
 def test_networks_start_as_the_identity():
     x = rand(2, 4, 2, 2).float()
     for network in (ConvConditioner(2, 8, 4), ResidualConditioner(2, 8, 4)):

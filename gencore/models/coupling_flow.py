@@ -62,4 +62,4 @@ class CouplingFlow(Flow):
             if swap and i < num_layers - 1:
                 layers.append(Permutation.random(features, generator))
         stack = Reversible if reversible else Compose
-        super().__init__(stack(*layers), [features])
+        super().__init__(stack(*layers), [features], context_size=context_size)

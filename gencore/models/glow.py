@@ -39,7 +39,7 @@ class Glow(Flow):
         coupling: "affine" or "additive".
         bound: of the couplings' log-scales; ``None`` leaves them free.
         context_size: C of contexts [N, C] that condition every coupling; 0 for none. A class label
-            is given as a one-hot context.
+            is given as a one-hot context, of floating point.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with K.
 
     Raises:
@@ -103,4 +103,9 @@ class Glow(Flow):
                 level.append(conditioned(channels, additive=False))
             levels.append(Compose(*level))
         transform = MultiScale(levels, shapes)
-        super().__init__(transform, image_shape, latent_shape=[Size(image_shape).numel()])
+        super().__init__(
+            transform,
+            image_shape,
+            latent_shape=[Size(image_shape).numel()],
+            context_size=context_size,
+        )

@@ -24,7 +24,7 @@ class IAF(Flow):
         num_layers: K.
         hidden_widths: of each layer's network, one to four hidden layers.
         activation: of the networks.
-        context_size: size of a row of the context that conditions the density, or 0 for none.
+        context_size: C of contexts [N, C]; 0 for none.
         base: "normal" or "logistic" latents.
         gate_bias: s at the start.
 
@@ -60,7 +60,9 @@ class IAF(Flow):
             features, num_layers, hidden_widths, activation=activation, context_size=context_size,
             gate_bias=gate_bias,
         )  # fmt: skip
-        super().__init__(Compose(ActNorm(features), *steps), [features], base=base)
+        super().__init__(
+            Compose(ActNorm(features), *steps), [features], base=base, context_size=context_size
+        )
 
 
 def iaf_layers(

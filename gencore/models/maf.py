@@ -23,7 +23,7 @@ class MAF(Flow):
         hidden_widths: of each layer's network, one to four hidden layers.
         activation: of the networks.
         bound: of the log-scales |s|; ``None`` for none.
-        context_size: size of a row of the context that conditions the density, or 0 for none.
+        context_size: C of contexts [N, C]; 0 for none.
         base: "normal" or "logistic" latents.
 
     Raises:
@@ -66,4 +66,4 @@ class MAF(Flow):
                     context_size=context_size,
                 )
             )  # fmt: skip
-        super().__init__(Compose(*layers), [features], base=base)
+        super().__init__(Compose(*layers), [features], base=base, context_size=context_size)

@@ -49,7 +49,8 @@ class NICE(Flow):
             moved = features - features // 2 if swap else features // 2
             network = MLP(features - moved, hidden_widths, moved, context_size=context_size)
             layers.append(AffineCoupling(network, swap=swap, additive=True))
-        super().__init__(Compose(*layers, ActNorm(features)), [features], base=base)
+        stack = Compose(*layers, ActNorm(features))
+        super().__init__(stack, [features], base=base, context_size=context_size)
 
 
 def check_features(model: str, features: int) -> None:

@@ -20,8 +20,8 @@ class PlanarFlow(Flow):
         explicit: which direction is the formula above, the other being a root in one dimension a
             layer: "sampling", as in the paper, where the flow is a posterior that is sampled, or
             "density", where it is fitted to data. Both directions are differentiable in both.
-        context_size: numbers of a context's row, which each layer's parameters are an affine
-            function of (amortised inference); 0 for none.
+        context_size: C of contexts [N, C], which each layer's parameters are an affine function
+            of (amortised inference); 0 for none.
 
     Raises:
         ValueError: for another direction.
@@ -47,7 +47,8 @@ class PlanarFlow(Flow):
         context_size: int = 0,
     ) -> None:
         layers = [Planar(features, context_size=context_size) for _ in range(num_layers)]
-        super().__init__(Compose(*explicit_direction("PlanarFlow", explicit, layers)), [features])
+        stack = Compose(*explicit_direction("PlanarFlow", explicit, layers))
+        super().__init__(stack, [features], context_size=context_size)
 
 
 def explicit_direction(

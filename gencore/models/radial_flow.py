@@ -15,8 +15,8 @@ class RadialFlow(Flow):
         num_layers: number of transforms.
         explicit: which direction is the formula above, the other being the root of a quadratic
             equation: "sampling", as in the paper, or "density".
-        context_size: numbers of a context's row, which each layer's parameters are an affine
-            function of (amortised inference); 0 for none.
+        context_size: C of contexts [N, C], which each layer's parameters are an affine function
+            of (amortised inference); 0 for none.
 
     Raises:
         ValueError: for another direction.
@@ -41,4 +41,5 @@ class RadialFlow(Flow):
         context_size: int = 0,
     ) -> None:
         layers = [Radial(features, context_size=context_size) for _ in range(num_layers)]
-        super().__init__(Compose(*explicit_direction("RadialFlow", explicit, layers)), [features])
+        stack = Compose(*explicit_direction("RadialFlow", explicit, layers))
+        super().__init__(stack, [features], context_size=context_size)

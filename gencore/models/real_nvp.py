@@ -97,4 +97,9 @@ class RealNVP(Flow):
             shape, width = Size((squeezed[0] // 2, *squeezed[1:])), 2 * width
         levels.append(Compose(*couplings(shape[0], "checkerboard", 4, width)))
         transform = MultiScale(levels, [*shapes, shape])
-        super().__init__(transform, image_shape, latent_shape=[Size(image_shape).numel()])
+        super().__init__(
+            transform,
+            image_shape,
+            latent_shape=[Size(image_shape).numel()],
+            context_size=context_size,
+        )

@@ -79,7 +79,7 @@ class EulerSteps(Transform):
     .. math:: x_{t+1} = x_t - a\nabla E(x_t), \qquad z = x_0, \quad x = x_K
 
     Latents to data is the cheap direction, one gradient a step; data to latents is the fixed point
-    of every step, some tens of gradients each. A context is ignored.
+    of every step, some tens of gradients each.
 
     Args:
         flow: the steps, whose energy's a∇E has to be a contraction.

@@ -22,7 +22,7 @@ class SplineFlow(Flow):
         hidden_widths: of each coupling's conditioner.
         num_bins: K of each spline.
         tail_bound: B.
-        context_size: numbers of a context's row; 0 for none.
+        context_size: C of contexts [N, C]; 0 for none.
         bound: of the splines' raw parameters, as for
             :func:`gencore.ops.rational_quadratic_spline`.
 
@@ -58,4 +58,4 @@ class SplineFlow(Flow):
                     features, hidden_widths, num_bins, tail_bound, context_size, swap, bound=bound
                 )
             )
-        super().__init__(Compose(*layers), [features])
+        super().__init__(Compose(*layers), [features], context_size=context_size)

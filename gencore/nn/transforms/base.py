@@ -31,8 +31,10 @@ class Transform(nn.Module, ABC):
     .. math:: \log p(x) = \log p_0(z) + \log\left\lvert\det\frac{\partial z}{\partial x}\right\rvert
 
     Both directions work on batches [N, ...], are differentiable, and return log-determinants of
-    shape [N], in float64 for float64 data and otherwise in float32. A context [N, ...] conditions
-    the map; a transform that has no use for it ignores it.
+    shape [N], in float64 for float64 data and otherwise in float32. A context [N, C] conditions
+    the map. One that needs it raises where it is missing; one that has no use for it ignores it, so
+    that both kinds can be joined. A :class:`gencore.models.Flow` raises for one that it has no use
+    for.
 
     References:
         Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017, eq. (2), (3).
