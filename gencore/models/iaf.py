@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from gencore.models.flow import Base, Flow
+from gencore.models.sizes import check_positive
 from gencore.nn.transforms import ActNorm, Compose, InverseAutoregressive, Permutation, Transform
 from gencore.ops.mlp import ActivationName
 
@@ -54,8 +55,7 @@ class IAF(Flow):
         base: Base = "normal",
         gate_bias: float = 2.0,
     ) -> None:
-        if num_layers < 1:
-            raise ValueError(f"IAF: num_layers is {num_layers}; expected at least 1")
+        check_positive("IAF", num_layers=num_layers)
         steps = iaf_layers(
             features, num_layers, hidden_widths, activation=activation, context_size=context_size,
             gate_bias=gate_bias,

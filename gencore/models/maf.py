@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from gencore.models.flow import Base, Flow
+from gencore.models.sizes import check_positive
 from gencore.nn.transforms import Compose, MaskedAutoregressive, Permutation, Transform
 from gencore.ops.mlp import ActivationName
 
@@ -54,8 +55,7 @@ class MAF(Flow):
         context_size: int = 0,
         base: Base = "normal",
     ) -> None:
-        if num_layers < 1:
-            raise ValueError(f"MAF: num_layers is {num_layers}; expected at least 1")
+        check_positive("MAF", num_layers=num_layers)
         layers: list[Transform] = []
         for layer in range(num_layers):
             if layer > 0:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from gencore.models.flow import Flow
+from gencore.models.sizes import check_positive
 from gencore.nn.transforms import Compose, Inverse, Planar, Transform
 
 __all__ = ["ExplicitDirection", "PlanarFlow", "explicit_direction"]
@@ -24,7 +25,7 @@ class PlanarFlow(Flow):
             of (amortised inference); 0 for none.
 
     Raises:
-        ValueError: for another direction.
+        ValueError: for another direction, or no layers.
 
     References:
         Rezende and Mohamed, "Variational inference with normalizing flows", 2015, eqs. (10) to
@@ -46,6 +47,7 @@ class PlanarFlow(Flow):
         explicit: ExplicitDirection = "sampling",
         context_size: int = 0,
     ) -> None:
+        check_positive("PlanarFlow", num_layers=num_layers)
         layers = [Planar(features, context_size=context_size) for _ in range(num_layers)]
         stack = Compose(*explicit_direction("PlanarFlow", explicit, layers))
         super().__init__(stack, [features], context_size=context_size)

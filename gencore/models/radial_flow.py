@@ -2,6 +2,7 @@
 
 from gencore.models.flow import Flow
 from gencore.models.planar_flow import ExplicitDirection, explicit_direction
+from gencore.models.sizes import check_positive
 from gencore.nn.transforms import Compose, Radial
 
 __all__ = ["RadialFlow"]
@@ -19,7 +20,7 @@ class RadialFlow(Flow):
             of (amortised inference); 0 for none.
 
     Raises:
-        ValueError: for another direction.
+        ValueError: for another direction, or no layers.
 
     References:
         Rezende and Mohamed, "Variational inference with normalizing flows", 2015, eqs. (13), (14).
@@ -40,6 +41,7 @@ class RadialFlow(Flow):
         explicit: ExplicitDirection = "sampling",
         context_size: int = 0,
     ) -> None:
+        check_positive("RadialFlow", num_layers=num_layers)
         layers = [Radial(features, context_size=context_size) for _ in range(num_layers)]
         stack = Compose(*explicit_direction("RadialFlow", explicit, layers))
         super().__init__(stack, [features], context_size=context_size)

@@ -76,6 +76,9 @@ class Compose(Transform):
     Args:
         *transforms: the first one meets the data.
 
+    Raises:
+        TypeError: for what is no transform.
+
     Example:
         >>> import torch
         >>> from gencore.nn import Compose, Permutation
@@ -122,6 +125,9 @@ class Inverse(Transform):
     Args:
         transform: the transform to turn round.
 
+    Raises:
+        TypeError: for what is no transform.
+
     Example:
         >>> import torch
         >>> from gencore.nn import Inverse, Permutation
@@ -131,6 +137,8 @@ class Inverse(Transform):
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()
+        if not isinstance(transform, Transform):
+            raise TypeError(f"Inverse: got a {type(transform).__name__}, expected a Transform")
         self.transform = transform
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -144,6 +152,12 @@ class Inverse(Transform):
 def no_log_det(x: Tensor) -> Tensor:
     """Zeros [N], the log-determinant of a map that preserves volume."""
     return x.new_zeros(x.shape[:1], dtype=accumulation_dtype(x))
+
+
+def check_channels(owner: str, x: Tensor, channels: int) -> None:
+    """Raise a ValueError unless the data are [N, channels, ...]."""
+    if x.dim() < 2 or x.shape[1] != channels:
+        raise ValueError(f"{owner}: data have shape {list(x.shape)}; expected [N, {channels}, ...]")
 
 
 def gradients(
