@@ -165,3 +165,21 @@ def test_parts_of_a_batch_have_the_noise_of_the_whole(kind):
     for value, pieces in zip(whole, zip(*parts, strict=True), strict=True):
         torch.testing.assert_close(torch.cat(pieces), value)
     assert not torch.equal(parts[1][0], layer(x[2:], key=key)[0])
+
+
+@pytest.mark.parametrize("bins", [0, 257])
+def test_numbers_of_bins(bins):
+    with pytest.raises(ValueError, match=f"bins is {bins}"):
+        UniformDequantization(bins=bins)
+    with pytest.raises(ValueError, match=f"bins is {bins}"):
+        VariationalDequantization(nn.Linear(1, 2), bins=bins)
+
+
+def test_grey_levels_beyond_the_bins():
+    dequantizations = (
+        UniformDequantization(bins=3),
+        VariationalDequantization(nn.Linear(1, 2), bins=3),
+    )
+    for dequantization in dequantizations:
+        with pytest.raises(ValueError, match="has the value 3, expected less than bins = 3"):
+            dequantization(threes(2))

@@ -8,7 +8,17 @@ import torch
 from flow_testing import check_transform, gaussian_entropy, grid_integral, randomize
 from torch.distributions import Distribution, Normal
 
-from gencore.models import NICE, CouplingFlow, Flow, Glow, RealNVP
+from gencore.models import (
+    NICE,
+    CouplingFlow,
+    Flow,
+    Glow,
+    PlanarFlow,
+    RadialFlow,
+    RealNVP,
+    ResidualFlow,
+    SplineFlow,
+)
 from gencore.nn import Permutation
 
 
@@ -168,6 +178,8 @@ class TestDistribution:
         torch.testing.assert_close(cold, 0.5 * flow().sample((1000,)))
         with pytest.raises(ValueError, match="temperature is -1"):
             flow(temperature=-1.0)
+        with pytest.raises(ValueError, match="temperature is nan"):
+            flow.sample(2, temperature=math.nan)
 
     def test_a_generator_reproduces_samples(self):
         flow = ready(CouplingFlow(2, hidden_widths=(8,)))
@@ -187,6 +199,19 @@ class TestDistribution:
         assert abs(x.var().item() - math.pi**2 / 3) < 4 * error
 
 
+def test_logistic_latents_in_half_precision():
+    flow = NICE(2, hidden_widths=(8,)).bfloat16()
+    assert flow.sample(5).dtype == torch.bfloat16
+    assert flow.sample(5).isfinite().all()
+
+
+def test_grey_levels_are_no_data():
+    with pytest.raises(TypeError, match=r"Glow: data are torch\.uint8"):
+        Glow((1, 8, 8), num_steps=1, hidden_channels=4).log_prob(
+            torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+        )
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -195,11 +220,20 @@ class TestDistribution:
         (lambda: Glow((3, 10, 8)), "multiples of 8"),
         (lambda: Glow((8, 8)), r"expected \(C, H, W\)"),
         (lambda: Glow((3, 8, 8), coupling="linear"), "coupling is 'linear'"),
-        (lambda: Glow((3, 8, 8), num_levels=0), "at least one of each"),
+        (lambda: Glow((3, 8, 8), num_levels=0), "num_levels is 0"),
         (lambda: RealNVP((3, 7, 8)), "multiples of 2"),
         (lambda: RealNVP((3, 8, 8), num_scales=0), "num_scales is 0"),
         (lambda: NICE(1), "NICE: features is 1"),
         (lambda: CouplingFlow(1), "CouplingFlow: features is 1"),
+        (lambda: SplineFlow(1), "SplineFlow: features is 1"),
+        (lambda: NICE(2, num_layers=0), "NICE: num_layers is 0"),
+        (lambda: CouplingFlow(2, num_layers=-1), "CouplingFlow: num_layers is -1"),
+        (lambda: SplineFlow(2, num_layers=0), "SplineFlow: num_layers is 0"),
+        (lambda: PlanarFlow(2, num_layers=0), "PlanarFlow: num_layers is 0"),
+        (lambda: RadialFlow(2, num_layers=0), "RadialFlow: num_layers is 0"),
+        (lambda: ResidualFlow(2, num_blocks=0), "ResidualFlow: num_blocks is 0"),
+        (lambda: ResidualFlow(2, step_size=0.0), "ResidualFlow: step_size is 0.0"),
+        (lambda: Glow((1, 8, 8), hidden_channels=0), "hidden_channels is 0"),
     ],
 )
 def test_bad_arguments_are_named(make, message):

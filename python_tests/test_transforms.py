@@ -99,14 +99,6 @@ def test_contexts_condition_each_row_by_itself(coupling):
     assert not torch.allclose(other[:, 2:], transform(x, context)[0][:, 2:])
 
 
-@pytest.mark.parametrize("given", [True, False])
-def test_a_context_where_none_was_planned(given):
-    network = ConvConditioner(2, 8, 2, context_size=0 if given else 4)
-    context = torch.zeros(1, 4) if given else None
-    with pytest.raises(ValueError, match="context_size"):
-        AffineCoupling(network)(torch.zeros(1, 3, 2, 2), context)
-
-
 def test_networks_start_as_the_identity():
     x = randn(2, 4, 2, 2).float()
     for network in (ConvConditioner(2, 8, 4), ResidualConditioner(2, 8, 4)):
@@ -226,3 +218,42 @@ def test_thirty_two_couplings_on_large_inputs(bound):
     finite = all(bool(result.isfinite().all()) for result in results)
     # The plain exponential overflows in the same place.
     assert finite == (bound is not None)
+
+
+def test_an_empty_batch_is_not_the_first():
+    layer = ActNorm(2)
+    layer(torch.zeros(0, 2))
+    assert not layer.is_initialized
+    z = layer(torch.tensor([[0.0, 1.0], [4.0, 3.0]]))[0]
+    torch.testing.assert_close(z.mean(0), torch.zeros(2))
+    assert layer.is_initialized
+
+
+@pytest.mark.parametrize(
+    "layer", [lambda: ActNorm(3), lambda: InvertibleConv1x1(3), lambda: Permutation([2, 0, 1])]
+)
+@pytest.mark.parametrize("shape", [(5, 2), (5, 4), (5, 1), (3,), (2, 4, 3, 3)])
+def test_data_of_another_number_of_channels(layer, shape):
+    transform = layer()
+    with pytest.raises(ValueError, match="expected"):
+        transform(torch.ones(shape))
+    with pytest.raises(ValueError, match="expected"):
+        transform.inverse(torch.ones(shape))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 4, 4), (2, 1, 16, 16)])
+def test_data_that_do_not_fit_the_scales(shape):
+    flow = MultiScale([Squeeze(), Squeeze()], [(4, 4, 4), (8, 2, 2)])
+    with pytest.raises(ValueError, match=r"MultiScale: .* expected \[N, 4, 4, 4\]"):
+        flow(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("make", [ActNorm, InvertibleConv1x1, Squeeze])
+def test_sizes_below_one(make):
+    with pytest.raises(ValueError, match="expected at least 1"):
+        make(0)
+
+
+def test_only_transforms_are_turned_round():
+    with pytest.raises(TypeError, match="Inverse: got a Linear"):
+        Inverse(torch.nn.Linear(1, 1))

@@ -38,7 +38,7 @@ def read_folder(
     EXIF orientation is applied, transparency is dropped, and of an animation the first frame
     counts.
 
-    Arguments:
+    Args:
         folder: The folder.
         split: The part to read.
         image_size: Side of the square that every image is resized and cropped to; without it all

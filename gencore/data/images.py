@@ -108,7 +108,7 @@ def load_images(
     and "photos" are always the embedded sets; write `./digits` for a path. Nothing is ever
     unpickled.
 
-    Arguments:
+    Args:
         source: A name or a path, as above.
         split: The part to load, "train" or "test".
         image_size: Scale the shorter side to this many pixels (bilinear, antialiased) and cut out

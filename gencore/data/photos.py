@@ -26,7 +26,7 @@ def read_photos(split: Split, size: int = 32) -> tuple[Tensor, Tensor]:
     patches lie 8 pixels apart in the rest: with 32 pixels 104 patches and 6,100. The patches of a
     photograph come row by row.
 
-    Arguments:
+    Args:
         split: The part to cut.
         size: Side of a patch, from 1 to 128 pixels.
 

@@ -18,7 +18,7 @@ _CHUNK = 4096
 def to_float(images: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
     """Map the levels 0…255 linearly onto [low, high]: low + (high − low)·x/255.
 
-    Arguments:
+    Args:
         images: uint8, any shape.
         low: The value of level 0.
         high: The value of level 255.
@@ -45,7 +45,7 @@ def to_uint8(images: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
 
     It undoes `to_float` exactly.
 
-    Arguments:
+    Args:
         images: Floating point, any shape.
         low: The value that becomes level 0.
         high: The value that becomes level 255.
@@ -79,7 +79,7 @@ def resize_images(images: Tensor, size: int) -> Tensor:
     The filter is bilinear, widened by the scale when it shrinks (antialiased). Images that have
     the size already come back untouched.
 
-    Arguments:
+    Args:
         images: uint8 [N, C, H, W].
         size: Side of the square in pixels.
 
@@ -110,7 +110,7 @@ def resize_images(images: Tensor, size: int) -> Tensor:
 def convert_channels(images: Tensor, channels: int) -> Tensor:
     """Make grey images of RGB ones (0.299 R + 0.587 G + 0.114 B) or RGB of grey (three copies).
 
-    Arguments:
+    Args:
         images: uint8 [N, C, H, W] with C = 1 or 3.
         channels: 1 or 3.
 

@@ -19,7 +19,7 @@ def split_indices(num: int, split: Split, labels: Tensor | None = None) -> Tenso
     The choice depends on `num`, on `labels` and on nothing else: it is the same in every process,
     on every machine, in every version of torch. Without labels all images are one class.
 
-    Arguments:
+    Args:
         num: Number of images N in the undivided set.
         split: The part to return.
         labels: Class of each image, [N], or None.

@@ -15,7 +15,7 @@ def independent_pixels(
     pixel alone. The set has every per-pixel histogram of the data and none of its structure: the
     best that a model without correlations can do.
 
-    Arguments:
+    Args:
         images: Data, [N, ...] with N ≥ 1, any dtype.
         num: Number of images to draw.
         generator: Source of randomness on the device of `images`; the default one if None.

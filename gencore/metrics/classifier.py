@@ -66,7 +66,7 @@ class ClassifierFeatures(nn.Module):
         The result depends on the arguments alone (and, in the last bits, on the machine and its
         number of threads); torch's default generators are left as they were.
 
-        Arguments:
+        Args:
             images: [N, C, H, W], uint8, or floating point in [0, 1].
             labels: int64 [N], classes 0 … num_classes − 1.
             test_images: Held-out images, for `test_accuracy`.

@@ -15,7 +15,7 @@ Features: TypeAlias = Callable[[Tensor], Tensor]
 def pixel_features(images: Tensor) -> Tensor:
     """Flatten images to vectors of pixels in [0, 1].
 
-    Arguments:
+    Args:
         images: [N, ...], uint8 (divided by 255) or floating point (taken as it is, so that a
             matrix of features [N, D] passes through unchanged).
 

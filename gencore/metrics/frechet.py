@@ -26,7 +26,7 @@ def frechet_distance(
     (Σ_a Σ_b)^{1/2} is the sum of the singular values of L_aᵀ L_b. It needs no square root of a
     non-symmetric matrix and holds for covariances of any rank.
 
-    Arguments:
+    Args:
         a: Moments of features; or images [N, ...] that `features` is applied to; or, with the
             default `features`, a matrix of features [N, D].
         b: The same for the other set.

@@ -29,7 +29,7 @@ def independent_gaussian_bits(train: Tensor, test: Tensor) -> float:
 
     A pixel that never changes in the training images keeps the noise's variance, 1/12.
 
-    Arguments:
+    Args:
         train: uint8 [N, ...] with N ≥ 1.
         test: uint8 [M, ...] of the same shape but for M ≥ 1.
 
@@ -57,7 +57,7 @@ def full_gaussian_bits(train: Tensor, test: Tensor, ridges: Sequence[float] = _R
     singular, or follows the training images too closely, as soon as these are few. Every fifth
     training image is held out to choose λ; then all are fitted.
 
-    Arguments:
+    Args:
         train: uint8 [N, ...] with N ≥ 2.
         test: uint8 [M, ...] of the same shape but for M ≥ 1.
         ridges: candidates for λ, in squared levels; by default 2⁻⁹, 2⁻⁸, …, 2¹².

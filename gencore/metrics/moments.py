@@ -129,7 +129,7 @@ def gaussian_moments(
 ) -> GaussianMoments:
     """Mean and covariance of the features of a set of images.
 
-    Arguments:
+    Args:
         images: [N, ...] with N ≥ 2, in whatever format `features` takes.
         features: Maps [B, ...] to [B, D].
         batch_size: Number of images whose features are held at a time.

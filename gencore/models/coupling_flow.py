@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from gencore.models.flow import Flow
-from gencore.models.nice import check_features
+from gencore.models.sizes import check_features, check_positive
 from gencore.nn import MLP, AffineCoupling, Compose, Permutation, Reversible, Transform
 
 __all__ = ["CouplingFlow"]
@@ -27,7 +27,7 @@ class CouplingFlow(Flow):
         generator: of the fixed random permutations between blocks; torch's default if ``None``.
 
     Raises:
-        ValueError: for fewer than two features.
+        ValueError: for fewer than two features, or no layers.
 
     References:
         Yan, "Deep Generative Models: Design, Improvements and Applications", 2022, §2.2, Figure
@@ -53,6 +53,7 @@ class CouplingFlow(Flow):
         generator: torch.Generator | None = None,
     ) -> None:
         check_features("CouplingFlow", features)
+        check_positive("CouplingFlow", num_layers=num_layers)
         layers: list[Transform] = []
         for i in range(num_layers):
             swap = bool(i % 2)
@@ -62,4 +63,4 @@ class CouplingFlow(Flow):
             if swap and i < num_layers - 1:
                 layers.append(Permutation.random(features, generator))
         stack = Reversible if reversible else Compose
-        super().__init__(stack(*layers), [features])
+        super().__init__(stack(*layers), [features], context_size=context_size)

@@ -8,8 +8,10 @@ from torch import Generator, Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from gencore.models.starts import normal_starts
+from gencore.nn.context import check_context
 from gencore.nn.transforms import Transform
 from gencore.ops import gaussian_nll
+from gencore.ops.checks import accumulation_dtype
 
 __all__ = ["Base", "Flow", "FlowDistribution"]
 
@@ -29,9 +31,12 @@ class Flow(nn.Module):
         event_shape: shape of one data point.
         latent_shape: shape of its latents, where it differs.
         base: p₀, independent "normal" N(0, 1) or "logistic" latents.
+        context_size: C of the contexts [N, C] that f needs; 0 for none.
 
     Raises:
-        ValueError: for another base.
+        ValueError: for another base; on a call, for data of another shape, for a context that is
+            missing, not needed or of another shape, and for a temperature below 0.
+        TypeError: on a call, for data or a context that are not of floating point.
 
     References:
         Rezende and Mohamed, "Variational inference with normalizing flows", 2015. Yan, "Deep
@@ -55,6 +60,7 @@ class Flow(nn.Module):
         *,
         latent_shape: Sequence[int] | None = None,
         base: Base = "normal",
+        context_size: int = 0,
     ) -> None:
         super().__init__()
         if base not in get_args(Base):
@@ -63,6 +69,7 @@ class Flow(nn.Module):
         self.event_shape = Size(event_shape)
         self.latent_shape = self.event_shape if latent_shape is None else Size(latent_shape)
         self.base = base
+        self.context_size = context_size
 
     def forward(
         self, context: Tensor | None = None, *, temperature: float = 1.0
@@ -70,14 +77,15 @@ class Flow(nn.Module):
         """The distribution p(x | context); its batch shape is that of the context's rows.
 
         Args:
-            context: [*batch, ...] with `context_dims` = 1 dimension a row, or ``None``.
+            context: [*batch, C], or ``None``.
             temperature: factor of the latents' standard deviation in samples.
         """
         return FlowDistribution(self, context, temperature)
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """log p(x | context) of data [N, ...], [N]."""
+        """log p(x | context) of data [N, ...] and a context [N, C], [N]."""
         self._check_data(x)
+        check_context(type(self).__name__, context, x.shape[0], self.context_size)
         z, log_det = self.transform(x, context)
         if self.base == "normal":
             return -gaussian_nll(z, log_det)
@@ -95,7 +103,7 @@ class Flow(nn.Module):
         key: Tensor | None = None,
         first: int = 0,
     ) -> Tensor:
-        """Data [num, ...], a row of the context [num, ...] for each; differentiable in weights.
+        """Data [num, ...], a row of the context [num, C] for each; differentiable in weights.
 
         Args:
             num: number of samples.
@@ -105,6 +113,9 @@ class Flow(nn.Module):
             key: int64 [seed, offset] of the latents.
             first: number of samples before these, of other processes.
         """
+        name = type(self).__name__
+        _check_temperature(name, temperature)
+        check_context(name, context, num, self.context_size)
         z = self.sample_latents(num, generator=generator, key=key, first=first)
         return self.transform.inverse(temperature * z, context)[0]
 
@@ -121,14 +132,22 @@ class Flow(nn.Module):
         if self.base == "normal":
             return z
         # logit Φ(z), which keeps the digits of both tails
-        return torch.special.log_ndtr(z) - torch.special.log_ndtr(-z)
+        wide = z.to(accumulation_dtype(z))
+        return (torch.special.log_ndtr(wide) - torch.special.log_ndtr(-wide)).to(z.dtype)
 
     def _check_data(self, x: Tensor) -> None:
         if x.shape[1:] != self.event_shape:
             raise ValueError(
-                f"Flow: data have shape {list(x.shape)}; expected [N, "
+                f"{type(self).__name__}: data have shape {list(x.shape)}; expected [N, "
                 f"{', '.join(map(str, self.event_shape))}]"
             )
+        if not x.is_floating_point():
+            raise TypeError(f"{type(self).__name__}: data are {x.dtype}; expected floating point")
+
+
+def _check_temperature(owner: str, temperature: float) -> None:
+    if not temperature >= 0:
+        raise ValueError(f"{owner}: temperature is {temperature}; expected 0 or more")
 
 
 class FlowDistribution(Distribution):
@@ -139,20 +158,40 @@ class FlowDistribution(Distribution):
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
-    support = constraints.real
     has_rsample = True
 
     def __init__(self, flow: Flow, context: Tensor | None, temperature: float = 1.0) -> None:
-        if not temperature >= 0:
-            raise ValueError(f"FlowDistribution: temperature is {temperature}; expected 0 or more")
-        self.flow, self.context, self.temperature = flow, context, temperature
+        _check_temperature("FlowDistribution", temperature)
+        if context is not None and context.dim() < 1:
+            raise ValueError("FlowDistribution: the context has no dimension; expected [*batch, C]")
         batch_shape = Size() if context is None else context.shape[:-1]
+        check_context(
+            "FlowDistribution",
+            None if context is None else context.reshape(batch_shape.numel(), context.shape[-1]),
+            batch_shape.numel(),
+            flow.context_size,
+        )
+        self.flow, self.context, self.temperature = flow, context, temperature
         super().__init__(batch_shape, flow.event_shape, validate_args=False)
 
+    @property
+    def support(self) -> constraints.Constraint:
+        """All points of the event's shape."""
+        real: constraints.Constraint = constraints.independent(
+            constraints.real, len(self.event_shape)
+        )
+        return real
+
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p of values [..., *batch_shape, *event_shape], at temperature 1."""
-        shape = value.shape[: value.dim() - len(self.event_shape)]
-        x = value.reshape(-1, *self.event_shape)
+        """log p of values [..., *event_shape], broadcast with the batch, at temperature 1."""
+        dims = len(self.event_shape)
+        if value.dim() < dims or value.shape[value.dim() - dims :] != self.event_shape:
+            raise ValueError(
+                f"FlowDistribution: values have shape {list(value.shape)}; expected [..., "
+                f"{', '.join(map(str, self.event_shape))}]"
+            )
+        shape = torch.broadcast_shapes(value.shape[: value.dim() - dims], self.batch_shape)
+        x = value.expand(*shape, *self.event_shape).reshape(shape.numel(), *self.event_shape)
         return self.flow.log_prob(x, self._rows(shape)).reshape(shape)
 
     def rsample(self, sample_shape: Sequence[int] = Size()) -> Tensor:
@@ -176,4 +215,5 @@ class FlowDistribution(Distribution):
     def _rows(self, shape: Size) -> Tensor | None:
         if self.context is None:
             return None
-        return self.context.expand(*shape, self.context.shape[-1]).reshape(shape.numel(), -1)
+        size = self.context.shape[-1]
+        return self.context.expand(*shape, size).reshape(shape.numel(), size)

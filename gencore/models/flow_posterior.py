@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.models.iaf import iaf_layers
+from gencore.nn.context import check_context
 from gencore.nn.transforms import Compose
 from gencore.ops.mlp import ActivationName
 
@@ -39,7 +40,7 @@ class FlowPosterior(nn.Module):
 
     Args:
         latent_size: D.
-        context_size: size of h, or 0 for none.
+        context_size: C of h, [N, C]; 0 for none.
         num_steps: T.
         hidden_widths: of each step's network, one to four hidden layers.
         activation: of the networks.
@@ -75,7 +76,7 @@ class FlowPosterior(nn.Module):
         super().__init__()
         if num_steps < 0:
             raise ValueError(f"FlowPosterior: num_steps is {num_steps}; expected 0 or more")
-        self.latent_size = latent_size
+        self.latent_size, self.context_size = latent_size, context_size
         self.steps = Compose(*iaf_layers(
             latent_size, num_steps, hidden_widths, activation=activation,
             context_size=context_size, gate_bias=gate_bias,
@@ -97,7 +98,7 @@ class FlowPosterior(nn.Module):
             context: h, [N, C].
             generator: of ε.
         """
-        self._check(mean, log_std)
+        self._check(mean, log_std, context)
         epsilon = torch.empty_like(mean).normal_(generator=generator)
         z, log_det = self.steps.inverse(mean + torch.exp(log_std) * epsilon, context)
         return PosteriorSample(z, _gaussian(epsilon, log_std) - log_det)
@@ -106,16 +107,21 @@ class FlowPosterior(nn.Module):
         self, z: Tensor, mean: Tensor, log_std: Tensor, context: Tensor | None = None
     ) -> Tensor:
         """log q(z | x) of given latents [N, D], [N]; D short steps where a sample takes one."""
-        self._check(mean, log_std)
+        self._check(mean, log_std, context)
+        if z.shape != mean.shape:
+            raise ValueError(
+                f"FlowPosterior: latents have shape {list(z.shape)}; expected {list(mean.shape)}"
+            )
         start, log_det = self.steps(z, context)
         return _gaussian((start - mean) * torch.exp(-log_std), log_std) + log_det
 
-    def _check(self, mean: Tensor, log_std: Tensor) -> None:
+    def _check(self, mean: Tensor, log_std: Tensor, context: Tensor | None) -> None:
         if mean.shape != log_std.shape or mean.shape[1:] != (self.latent_size,):
             raise ValueError(
                 f"FlowPosterior: mean and log_std have shapes {list(mean.shape)} and "
                 f"{list(log_std.shape)}; expected [N, {self.latent_size}]"
             )
+        check_context("FlowPosterior", context, mean.shape[0], self.context_size)
 
 
 def _gaussian(epsilon: Tensor, log_std: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Size
 
 from gencore.models.flow import Flow
 from gencore.models.image_shapes import squeezed_shapes
+from gencore.models.sizes import check_positive
 from gencore.nn import (
     ActNorm,
     AffineCoupling,
@@ -39,11 +40,12 @@ class Glow(Flow):
         coupling: "affine" or "additive".
         bound: of the couplings' log-scales; ``None`` leaves them free.
         context_size: C of contexts [N, C] that condition every coupling; 0 for none. A class label
-            is given as a one-hot context.
+            is given as a one-hot context, of floating point.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with K.
 
     Raises:
-        ValueError: for an image shape that cannot be halved so often, or another coupling.
+        ValueError: for an image shape that cannot be halved so often, another coupling, or sizes
+            below 1.
 
     References:
         Kingma and Dhariwal, "Glow: generative flow with invertible 1×1 convolutions", 2018.
@@ -74,10 +76,9 @@ class Glow(Flow):
             raise ValueError(
                 f"Glow: coupling is {coupling!r}; expected one of {get_args(CouplingKind)}"
             )
-        if num_levels < 1 or num_steps < 1:
-            raise ValueError(
-                f"Glow: got {num_levels} levels of {num_steps} steps; expected at least one of each"
-            )
+        check_positive(
+            "Glow", num_levels=num_levels, num_steps=num_steps, hidden_channels=hidden_channels
+        )
         stack = Reversible if reversible else Compose
 
         def conditioned(channels: int, additive: bool) -> AffineCoupling:
@@ -103,4 +104,9 @@ class Glow(Flow):
                 level.append(conditioned(channels, additive=False))
             levels.append(Compose(*level))
         transform = MultiScale(levels, shapes)
-        super().__init__(transform, image_shape, latent_shape=[Size(image_shape).numel()])
+        super().__init__(
+            transform,
+            image_shape,
+            latent_shape=[Size(image_shape).numel()],
+            context_size=context_size,
+        )

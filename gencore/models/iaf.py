@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from gencore.models.flow import Base, Flow
+from gencore.models.sizes import check_positive
 from gencore.nn.transforms import ActNorm, Compose, InverseAutoregressive, Permutation, Transform
 from gencore.ops.mlp import ActivationName
 
@@ -24,7 +25,7 @@ class IAF(Flow):
         num_layers: K.
         hidden_widths: of each layer's network, one to four hidden layers.
         activation: of the networks.
-        context_size: size of a row of the context that conditions the density, or 0 for none.
+        context_size: C of contexts [N, C]; 0 for none.
         base: "normal" or "logistic" latents.
         gate_bias: s at the start.
 
@@ -54,13 +55,14 @@ class IAF(Flow):
         base: Base = "normal",
         gate_bias: float = 2.0,
     ) -> None:
-        if num_layers < 1:
-            raise ValueError(f"IAF: num_layers is {num_layers}; expected at least 1")
+        check_positive("IAF", num_layers=num_layers)
         steps = iaf_layers(
             features, num_layers, hidden_widths, activation=activation, context_size=context_size,
             gate_bias=gate_bias,
         )  # fmt: skip
-        super().__init__(Compose(ActNorm(features), *steps), [features], base=base)
+        super().__init__(
+            Compose(ActNorm(features), *steps), [features], base=base, context_size=context_size
+        )
 
 
 def iaf_layers(

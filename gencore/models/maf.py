@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from gencore.models.flow import Base, Flow
+from gencore.models.sizes import check_positive
 from gencore.nn.transforms import Compose, MaskedAutoregressive, Permutation, Transform
 from gencore.ops.mlp import ActivationName
 
@@ -23,7 +24,7 @@ class MAF(Flow):
         hidden_widths: of each layer's network, one to four hidden layers.
         activation: of the networks.
         bound: of the log-scales |s|; ``None`` for none.
-        context_size: size of a row of the context that conditions the density, or 0 for none.
+        context_size: C of contexts [N, C]; 0 for none.
         base: "normal" or "logistic" latents.
 
     Raises:
@@ -54,8 +55,7 @@ class MAF(Flow):
         context_size: int = 0,
         base: Base = "normal",
     ) -> None:
-        if num_layers < 1:
-            raise ValueError(f"MAF: num_layers is {num_layers}; expected at least 1")
+        check_positive("MAF", num_layers=num_layers)
         layers: list[Transform] = []
         for layer in range(num_layers):
             if layer > 0:
@@ -66,4 +66,4 @@ class MAF(Flow):
                     context_size=context_size,
                 )
             )  # fmt: skip
-        super().__init__(Compose(*layers), [features], base=base)
+        super().__init__(Compose(*layers), [features], base=base, context_size=context_size)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from gencore.models.flow import Base, Flow
+from gencore.models.sizes import check_features, check_positive
 from gencore.nn import MLP, ActNorm, AffineCoupling, Compose, Transform
 
 __all__ = ["NICE"]
@@ -21,7 +22,7 @@ class NICE(Flow):
         base: of the latents; the paper prefers "logistic" for images.
 
     Raises:
-        ValueError: for fewer than two features.
+        ValueError: for fewer than two features, or no layers.
 
     References:
         Dinh, Krueger and Bengio, "NICE: non-linear independent components estimation", 2015.
@@ -43,16 +44,12 @@ class NICE(Flow):
         base: Base = "logistic",
     ) -> None:
         check_features("NICE", features)
+        check_positive("NICE", num_layers=num_layers)
         layers: list[Transform] = []
         for i in range(num_layers):
             swap = bool(i % 2)
             moved = features - features // 2 if swap else features // 2
             network = MLP(features - moved, hidden_widths, moved, context_size=context_size)
             layers.append(AffineCoupling(network, swap=swap, additive=True))
-        super().__init__(Compose(*layers, ActNorm(features)), [features], base=base)
-
-
-def check_features(model: str, features: int) -> None:
-    """Raise unless a vector of ``features`` has two parts."""
-    if features < 2:
-        raise ValueError(f"{model}: features is {features}; expected at least 2, to have two parts")
+        stack = Compose(*layers, ActNorm(features))
+        super().__init__(stack, [features], base=base, context_size=context_size)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from gencore.models.flow import Flow
+from gencore.models.sizes import check_positive
 from gencore.nn.transforms import Compose, Inverse, Planar, Transform
 
 __all__ = ["ExplicitDirection", "PlanarFlow", "explicit_direction"]
@@ -20,11 +21,11 @@ class PlanarFlow(Flow):
         explicit: which direction is the formula above, the other being a root in one dimension a
             layer: "sampling", as in the paper, where the flow is a posterior that is sampled, or
             "density", where it is fitted to data. Both directions are differentiable in both.
-        context_size: numbers of a context's row, which each layer's parameters are an affine
-            function of (amortised inference); 0 for none.
+        context_size: C of contexts [N, C], which each layer's parameters are an affine function
+            of (amortised inference); 0 for none.
 
     Raises:
-        ValueError: for another direction.
+        ValueError: for another direction, or no layers.
 
     References:
         Rezende and Mohamed, "Variational inference with normalizing flows", 2015, eqs. (10) to
@@ -46,8 +47,10 @@ class PlanarFlow(Flow):
         explicit: ExplicitDirection = "sampling",
         context_size: int = 0,
     ) -> None:
+        check_positive("PlanarFlow", num_layers=num_layers)
         layers = [Planar(features, context_size=context_size) for _ in range(num_layers)]
-        super().__init__(Compose(*explicit_direction("PlanarFlow", explicit, layers)), [features])
+        stack = Compose(*explicit_direction("PlanarFlow", explicit, layers))
+        super().__init__(stack, [features], context_size=context_size)
 
 
 def explicit_direction(

@@ -2,6 +2,7 @@
 
 from gencore.models.flow import Flow
 from gencore.models.planar_flow import ExplicitDirection, explicit_direction
+from gencore.models.sizes import check_positive
 from gencore.nn.transforms import Compose, Radial
 
 __all__ = ["RadialFlow"]
@@ -15,11 +16,11 @@ class RadialFlow(Flow):
         num_layers: number of transforms.
         explicit: which direction is the formula above, the other being the root of a quadratic
             equation: "sampling", as in the paper, or "density".
-        context_size: numbers of a context's row, which each layer's parameters are an affine
-            function of (amortised inference); 0 for none.
+        context_size: C of contexts [N, C], which each layer's parameters are an affine function
+            of (amortised inference); 0 for none.
 
     Raises:
-        ValueError: for another direction.
+        ValueError: for another direction, or no layers.
 
     References:
         Rezende and Mohamed, "Variational inference with normalizing flows", 2015, eqs. (13), (14).
@@ -40,5 +41,7 @@ class RadialFlow(Flow):
         explicit: ExplicitDirection = "sampling",
         context_size: int = 0,
     ) -> None:
+        check_positive("RadialFlow", num_layers=num_layers)
         layers = [Radial(features, context_size=context_size) for _ in range(num_layers)]
-        super().__init__(Compose(*explicit_direction("RadialFlow", explicit, layers)), [features])
+        stack = Compose(*explicit_direction("RadialFlow", explicit, layers))
+        super().__init__(stack, [features], context_size=context_size)

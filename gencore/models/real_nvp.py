@@ -6,6 +6,7 @@ from torch import Size
 
 from gencore.models.flow import Flow
 from gencore.models.image_shapes import squeezed_shapes
+from gencore.models.sizes import check_positive
 from gencore.nn import (
     ActNorm,
     AffineCoupling,
@@ -38,7 +39,7 @@ class RealNVP(Flow):
         context_size: C of contexts [N, C]; 0 for none.
 
     Raises:
-        ValueError: for an image shape that cannot be halved so often.
+        ValueError: for an image shape that cannot be halved so often, or sizes below 1.
 
     References:
         Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017, §3.6, §4.1.
@@ -81,8 +82,7 @@ class RealNVP(Flow):
                 ]
             return layers
 
-        if num_scales < 1:
-            raise ValueError(f"RealNVP: num_scales is {num_scales}; expected at least 1")
+        check_positive("RealNVP", num_scales=num_scales, hidden_channels=hidden_channels)
         levels: list[Transform] = []
         shapes = squeezed_shapes("RealNVP", image_shape, num_scales - 1)
         shape, width = Size(image_shape), hidden_channels
@@ -97,4 +97,9 @@ class RealNVP(Flow):
             shape, width = Size((squeezed[0] // 2, *squeezed[1:])), 2 * width
         levels.append(Compose(*couplings(shape[0], "checkerboard", 4, width)))
         transform = MultiScale(levels, [*shapes, shape])
-        super().__init__(transform, image_shape, latent_shape=[Size(image_shape).numel()])
+        super().__init__(
+            transform,
+            image_shape,
+            latent_shape=[Size(image_shape).numel()],
+            context_size=context_size,
+        )

@@ -9,6 +9,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations, parametrize
 
 from gencore.models.flow import Flow
+from gencore.models.sizes import check_positive
 from gencore.nn.transforms import Compose, Transform
 from gencore.ops.checks import accumulation_dtype
 from gencore.samplers import EulerFlow, LogDetMethod
@@ -79,7 +80,7 @@ class EulerSteps(Transform):
     .. math:: x_{t+1} = x_t - a\nabla E(x_t), \qquad z = x_0, \quad x = x_K
 
     Latents to data is the cheap direction, one gradient a step; data to latents is the fixed point
-    of every step, some tens of gradients each. A context is ignored.
+    of every step, some tens of gradients each.
 
     Args:
         flow: the steps, whose energy's a∇E has to be a contraction.
@@ -125,7 +126,8 @@ class ResidualFlow(Flow):
         tolerance: of the inverse.
 
     Raises:
-        ValueError: for a contraction outside (0, 1).
+        ValueError: for a contraction outside (0, 1), or a step size or numbers that are not
+            positive.
 
     References:
         Yan, "Deep Generative Models: Design, Improvements and Applications", 2022, (2.20), (2.21);
@@ -155,6 +157,9 @@ class ResidualFlow(Flow):
     ) -> None:
         if not 0 < contraction < 1:
             raise ValueError(f"ResidualFlow: contraction is {contraction}; expected 0 < it < 1")
+        if not step_size > 0:
+            raise ValueError(f"ResidualFlow: step_size is {step_size}; expected a positive number")
+        check_positive("ResidualFlow", num_blocks=num_blocks, num_steps=num_steps)
         blocks = []
         for _ in range(num_blocks):
             energy = LipschitzEnergy(features, hidden_widths, curvature=contraction / step_size)

@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from gencore.models.flow import Flow
+from gencore.models.sizes import check_features, check_positive
 from gencore.nn.transforms import Compose, Permutation, SplineCoupling, Transform
 
 __all__ = ["SplineFlow"]
@@ -22,9 +25,13 @@ class SplineFlow(Flow):
         hidden_widths: of each coupling's conditioner.
         num_bins: K of each spline.
         tail_bound: B.
-        context_size: numbers of a context's row; 0 for none.
+        context_size: C of contexts [N, C]; 0 for none.
         bound: of the splines' raw parameters, as for
             :func:`gencore.ops.rational_quadratic_spline`.
+        generator: of the fixed random permutations; torch's default if ``None``.
+
+    Raises:
+        ValueError: for fewer than two features or bins, or no layers.
 
     References:
         Durkan, Bekasov, Murray and Papamakarios, "Neural spline flows", 2019.
@@ -47,15 +54,18 @@ class SplineFlow(Flow):
         tail_bound: float = 3.0,
         context_size: int = 0,
         bound: float | None = 1.0,
+        generator: torch.Generator | None = None,
     ) -> None:
+        check_features("SplineFlow", features)
+        check_positive("SplineFlow", num_layers=num_layers)
         layers: list[Transform] = []
         for i in range(num_layers):
             if i and i % 2 == 0:
-                layers.append(Permutation.random(features))
+                layers.append(Permutation.random(features, generator))
             swap = i % 2 == 1
             layers.append(
                 SplineCoupling(
                     features, hidden_widths, num_bins, tail_bound, context_size, swap, bound=bound
                 )
             )
-        super().__init__(Compose(*layers), [features])
+        super().__init__(Compose(*layers), [features], context_size=context_size)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from gencore.nn.context import check_context
 from gencore.nn.transforms.actnorm import ActNorm
 
 __all__ = ["ConvConditioner", "ResidualConditioner"]
@@ -23,7 +24,7 @@ class ConvConditioner(nn.Module):
         in_channels: of the images [N, C, H, W].
         hidden_channels: of both hidden layers.
         out_channels: of the result [N, C', H, W].
-        context_size: C of contexts [N, C]; 0 for none.
+        context_size: C of contexts [N, C]; 0 for none, and contexts are then ignored.
 
     References:
         Kingma and Dhariwal, "Glow: generative flow with invertible 1×1 convolutions", 2018, §5.
@@ -49,7 +50,7 @@ class ConvConditioner(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        h = F.relu(_shift_by(self.context, self.first(x), context))
+        h = F.relu(_shift_by("ConvConditioner", self.context, self.first(x), context))
         return self.last(F.relu(self.middle(h))).contiguous()
 
 
@@ -84,7 +85,7 @@ class ResidualConditioner(nn.Module):
         num_blocks: residual blocks.
         batch_norm: normalise over the batch, as the paper does. The density of an image then
             depends on its batch in training, and every process uses the statistics of its own part.
-        context_size: C of contexts [N, C]; 0 for none.
+        context_size: C of contexts [N, C]; 0 for none, and contexts are then ignored.
 
     References:
         Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017, §4.1.
@@ -119,7 +120,7 @@ class ResidualConditioner(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        h = _shift_by(self.context, self.first(x), context)
+        h = _shift_by("ResidualConditioner", self.context, self.first(x), context)
         for block in self.blocks:
             h = h + block(h)
         return self.last(F.relu(h)).contiguous()
@@ -149,13 +150,8 @@ def _residual_block(channels: int, batch_norm: bool) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _shift_by(layer: nn.Linear | None, h: Tensor, context: Tensor | None) -> Tensor:
-    if layer is None or context is None:
-        if (layer is None) != (context is None):
-            raise ValueError(
-                "a conditioner was " + ("built" if layer is None else "called") + " without a "
-                "context but " + ("called" if layer is None else "built") + " with one: "
-                "context_size and the context go together"
-            )
+def _shift_by(owner: str, layer: nn.Linear | None, h: Tensor, context: Tensor | None) -> Tensor:
+    if layer is None:
         return h
+    check_context(owner, context, h.shape[0], layer.in_features)
     return h + torch.unflatten(layer(context), 1, (-1, 1, 1))

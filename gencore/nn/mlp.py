@@ -6,6 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from gencore.nn.context import check_context
+
 __all__ = ["MLP"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -29,7 +31,7 @@ class MLP(nn.Module):
         activation: "elu", "gelu", "leaky_relu", "relu", "silu", "softplus" or "tanh".
         zero_last: start the last layer at zero, so that the outputs are zero for every input:
             a coupling conditioned by it starts as the identity.
-        context_size: C, numbers of a context's row; 0 for none.
+        context_size: C of contexts [N, C]; 0 for none, and contexts are then ignored.
 
     Shape:
         [N, D], and a context [N, C] → [N, O].
@@ -79,11 +81,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         if self.context_size:
-            if context is None or context.shape != (x.shape[0], self.context_size):
-                given = "none" if context is None else f"one of shape {list(context.shape)}"
-                raise ValueError(
-                    f"MLP: expected a context [{x.shape[0]}, {self.context_size}], got {given}"
-                )
+            check_context("MLP", context, x.shape[0], self.context_size)
+            assert context is not None
             x = torch.cat([x, context], 1)
         outputs: Tensor = self.layers(x)
         return outputs

@@ -55,25 +55,25 @@ class GlowRecipe(ImageRecipe):
     """Scales, each of half the side of the one before; without it 2 below 16 pixels, else 3."""
 
     num_steps: int = 8
-    """Steps of Glow at each scale; of RealNVP the residual blocks in a network."""
+    """Steps of Glow at each scale; for RealNVP the residual blocks of each network."""
 
     hidden_channels: int = 64
-    """Width of the couplings' networks."""
+    """Width of the couplings' networks; RealNVP doubles it at each further scale."""
 
     coupling: CouplingKind = "affine"
-    """What a coupling does with its half: scale and shift, or shift."""
+    """What a coupling of Glow does to the half that moves: scale and shift it, or only shift it."""
 
     bound: float = 2.0
-    """Bound of a coupling's log-scales."""
+    """Bound of the couplings' log-scales, at most 80."""
 
     reversible: bool = False
-    """Recompute activations in the backward pass, so that memory does not grow with num_steps."""
+    """Rebuild Glow's inputs in the backward pass, so that memory does not grow with num_steps."""
 
     dequantization: Literal["uniform", "variational"] = "uniform"
     """Noise that makes grey levels real numbers: uniform, or normal given the image and learned."""
 
     optimizer: Literal["adam", "adamax"] = "adam"
-    """The optimiser."""
+    """Adam, or Adamax, its variant with the largest gradient in place of their mean square."""
 
     learning_rate: float = 1e-3
     """Its learning rate after the warm-up."""

@@ -55,7 +55,7 @@ class ToyFlowRecipe(PlaneRecipe):
     """The density that the data are drawn from."""
 
     model: FlowName = "realnvp"
-    """The flow."""
+    """The flow; realnvp is that on vectors, with affine couplings (CouplingFlow)."""
 
     steps: int = 2000
     """Optimisation steps of the whole run."""
@@ -64,10 +64,10 @@ class ToyFlowRecipe(PlaneRecipe):
     """Data points in one step, over all devices together."""
 
     num_layers: int = 8
-    """Layers of the flow."""
+    """Layers of the flow; of residual the energies, each of two steps."""
 
     hidden_widths: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers of the networks inside, where the flow has such."""
+    """Widths of the hidden layers of the networks inside, of all flows but planar and radial."""
 
     learning_rate: float = 2e-3
     """Learning rate of Adam after the warm-up."""

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gencore.nn.transforms.base import Transform
+from gencore.nn.transforms.base import Transform, check_channels
 from gencore.ops import actnorm
 
 __all__ = ["ActNorm"]
@@ -18,14 +18,14 @@ class ActNorm(Transform):
 
     for P positions in a channel. The first forward pass in training mode sets a and b from its
     batch, together with those of all processes when torch.distributed is running; from then on
-    they are ordinary parameters. Whether that has happened is part of the state dict. A channel
-    that is constant, or not finite, keeps the scale 1.
+    they are ordinary parameters. An empty batch is none. Whether that has happened is part of the
+    state dict. A channel that is constant, or not finite, keeps the scale 1.
 
     Args:
-        channels: entries of dimension 1 of the data [N, C, ...].
+        channels: C, entries of dimension 1 of the data [N, C, ...]; at least 1.
 
     Raises:
-        ValueError: on a call, for data with another number of channels.
+        ValueError: for no channels, and on a call for data with another number of channels.
 
     References:
         Kingma and Dhariwal, "Glow: generative flow with invertible 1×1 convolutions", 2018, §3.1.
@@ -46,6 +46,8 @@ class ActNorm(Transform):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        if channels < 1:
+            raise ValueError(f"ActNorm: channels is {channels}; expected at least 1")
         self.log_scale = nn.Parameter(torch.zeros(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("is_initialized", torch.tensor(False))
@@ -70,8 +72,11 @@ class ActNorm(Transform):
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
         """Set a and b from the batch ``x`` [N, C, ...], of which every process gives its part."""
+        check_channels("ActNorm", x, self.log_scale.numel())
         count, mean, variance = channel_moments(x)
-        usable = (count > 0) & variance.isfinite() & mean.isfinite()
+        if not count:
+            return
+        usable = variance.isfinite() & mean.isfinite()
         # Rounding leaves a constant channel a variance of about (mean·ε)².
         floor = (mean.abs() * torch.finfo(x.dtype).eps * 8).square()
         scalable = usable & (variance > floor) & (variance > torch.finfo(torch.float32).tiny)

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from gencore.nn.context import check_context
+
 __all__ = ["AmortisedParameters"]
 
 
@@ -39,11 +41,7 @@ class AmortisedParameters(nn.Module):
             )
         if self.by_context is None:
             return self.values.unsqueeze(0)
-        if context is None or context.shape != (x.shape[0], self.context_size):
-            given = "none" if context is None else f"one of shape {list(context.shape)}"
-            raise ValueError(
-                f"{self.owner}: expected a context [{x.shape[0]}, {self.context_size}], got {given}"
-            )
+        check_context(self.owner, context, x.shape[0], self.context_size)
         moved: Tensor = self.values + self.by_context(context)
         return moved
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from gencore.nn.context import check_context
 from gencore.nn.made import MADE
 from gencore.nn.transforms.base import Transform
 from gencore.ops import affine_coupling, iaf_step
@@ -60,14 +61,14 @@ class Autoregressive(Transform):
 
     def evaluate(self, u: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """v = f(u) and log|det ∂v/∂u| in one pass."""
-        rows = self._rows(u)
+        rows = self._rows(u, context)
         m, s = self.made(rows, context).to(u.dtype).unbind(1)
         v, log_det = self.step(rows, m, s)
         return v.view(u.shape), log_det
 
     def solve(self, v: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """u with f(u) = v and log|det ∂u/∂v|, coordinate by coordinate."""
-        rows = self._rows(v)
+        rows = self._rows(v, context)
         if not wants_grad(rows, context, *self.parameters()):
             u, log_det = self._solve(rows, context)
             return u.view(v.shape), log_det
@@ -93,12 +94,14 @@ class Autoregressive(Transform):
     def _last(self) -> nn.Linear:
         return self.made.linears()[-1]
 
-    def _rows(self, x: Tensor) -> Tensor:
+    def _rows(self, x: Tensor, context: Tensor | None) -> Tensor:
         if x.dim() < 2 or x[:1].numel() != min(x.shape[0], 1) * self.made.num_inputs:
             raise ValueError(
                 f"{type(self).__name__}: data have shape {list(x.shape)}; expected [N, ...] with "
                 f"{self.made.num_inputs} numbers a row"
             )
+        if self.made.context_size:
+            check_context(type(self).__name__, context, x.shape[0], self.made.context_size)
         return x.reshape(x.shape[0], self.made.num_inputs)
 
 
@@ -115,7 +118,7 @@ class MaskedAutoregressive(Autoregressive):
         hidden_widths: of the network of m and s, one to four layers.
         activation: of the network.
         bound: of s; ``None``: s is s̃.
-        context_size: C, or 0 for none.
+        context_size: C of contexts [N, C]; 0 for none.
         order: the coordinates from first to last; ``None``: as they come.
 
     Raises:
@@ -179,7 +182,7 @@ class InverseAutoregressive(Autoregressive):
         features: D, the numbers in a row of the data.
         hidden_widths: of the network of m and s, one to four layers.
         activation: of the network.
-        context_size: C, or 0 for none.
+        context_size: C of contexts [N, C]; 0 for none.
         order: the coordinates from first to last; ``None``: as they come.
         gate_bias: s at the start.
 

@@ -31,8 +31,10 @@ class Transform(nn.Module, ABC):
     .. math:: \log p(x) = \log p_0(z) + \log\left\lvert\det\frac{\partial z}{\partial x}\right\rvert
 
     Both directions work on batches [N, ...], are differentiable, and return log-determinants of
-    shape [N], in float64 for float64 data and otherwise in float32. A context [N, ...] conditions
-    the map; a transform that has no use for it ignores it.
+    shape [N], in float64 for float64 data and otherwise in float32. A context [N, C] conditions
+    the map. One that needs it raises where it is missing; one that has no use for it ignores it, so
+    that both kinds can be joined. A :class:`gencore.models.Flow` raises for one that it has no use
+    for.
 
     References:
         Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017, eq. (2), (3).
@@ -73,6 +75,9 @@ class Compose(Transform):
 
     Args:
         *transforms: the first one meets the data.
+
+    Raises:
+        TypeError: for what is no transform.
 
     Example:
         >>> import torch
@@ -120,6 +125,9 @@ class Inverse(Transform):
     Args:
         transform: the transform to turn round.
 
+    Raises:
+        TypeError: for what is no transform.
+
     Example:
         >>> import torch
         >>> from gencore.nn import Inverse, Permutation
@@ -129,6 +137,8 @@ class Inverse(Transform):
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()
+        if not isinstance(transform, Transform):
+            raise TypeError(f"Inverse: got a {type(transform).__name__}, expected a Transform")
         self.transform = transform
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -142,6 +152,12 @@ class Inverse(Transform):
 def no_log_det(x: Tensor) -> Tensor:
     """Zeros [N], the log-determinant of a map that preserves volume."""
     return x.new_zeros(x.shape[:1], dtype=accumulation_dtype(x))
+
+
+def check_channels(owner: str, x: Tensor, channels: int) -> None:
+    """Raise a ValueError unless the data are [N, channels, ...]."""
+    if x.dim() < 2 or x.shape[1] != channels:
+        raise ValueError(f"{owner}: data have shape {list(x.shape)}; expected [N, {channels}, ...]")
 
 
 def gradients(

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gencore.nn.transforms.base import Rewound, Transform, gradients
+from gencore.nn.transforms.base import Rewound, Transform, check_channels, gradients
 from gencore.ops.checks import accumulation_dtype
 
 __all__ = ["InvertibleConv1x1"]
@@ -14,15 +14,18 @@ class InvertibleConv1x1(Transform):
     r"""A learned mixing of channels, z = W x at every position.
 
     .. math:: W = P L (U + \mathrm{diag}(σ e^{a})), \qquad
-              \log\lvert\det\rvert = P_{os} \textstyle\sum_c a_c
+              \log\lvert\det\rvert = S \textstyle\sum_c a_c
 
-    with a fixed permutation P, a unit lower triangle L, a strict upper triangle U and fixed signs
-    σ, so that W cannot become singular and its determinant costs nothing. The inverse comes from
-    two triangular solves in float64. W starts as a random rotation.
+    for S positions in a channel, with a fixed permutation P, a unit lower triangle L, a strict
+    upper triangle U and fixed signs σ, so that W cannot become singular and its determinant costs
+    nothing. The inverse comes from two triangular solves in float64. W starts as a random rotation.
 
     Args:
-        channels: C, entries of dimension 1 of the data [N, C, ...].
+        channels: C, entries of dimension 1 of the data [N, C, ...]; at least 1.
         generator: of the rotation; torch's default one if ``None``.
+
+    Raises:
+        ValueError: for no channels, and on a call for data with another number of channels.
 
     References:
         Kingma and Dhariwal, "Glow: generative flow with invertible 1×1 convolutions", 2018, (9)–
@@ -44,6 +47,8 @@ class InvertibleConv1x1(Transform):
 
     def __init__(self, channels: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
+        if channels < 1:
+            raise ValueError(f"InvertibleConv1x1: channels is {channels}; expected at least 1")
         rotation = torch.linalg.qr(
             torch.randn(channels, channels, dtype=torch.float64, generator=generator)
         ).Q
@@ -57,9 +62,11 @@ class InvertibleConv1x1(Transform):
         self.register_buffer("order", permutation.argmax(1))  # row i of W is row order[i] of LU
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_channels("InvertibleConv1x1", x, self.sign.numel())
         return self._mix(x, self._weight()), self._log_det(x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_channels("InvertibleConv1x1", z, self.sign.numel())
         return self._mix(z, self._inverse_weight()), -self._log_det(z)
 
     def rewind(

@@ -24,6 +24,10 @@ class UniformDequantization(nn.Module):
     Args:
         bins: B, the number of grey levels, 1 to 256.
 
+    Raises:
+        ValueError: for another number of bins, and on a call for grey levels from ``bins`` up.
+        TypeError: on a call, for grey levels that are not uint8.
+
     References:
         Lucas, "Deep generative models: over-generalisation and mode-dropping", 2020, (2.78) to
         (2.80).
@@ -40,7 +44,7 @@ class UniformDequantization(nn.Module):
 
     def __init__(self, *, bins: int = 256) -> None:
         super().__init__()
-        self.bins = bins
+        self.bins = _checked_bins("UniformDequantization", bins)
 
     def forward(
         self,
@@ -95,7 +99,9 @@ class VariationalDequantization(nn.Module):
         bins: B, the number of grey levels, 1 to 256.
 
     Raises:
-        ValueError: for a ``context`` beside a network.
+        ValueError: for a ``context`` beside a network, for a number of bins that does not fit, and
+            on a call for grey levels from ``bins`` up.
+        TypeError: on a call, for grey levels that are not uint8.
 
     References:
         Ho et al., "Flow++: improving flow-based generative models with variational dequantization
@@ -123,7 +129,7 @@ class VariationalDequantization(nn.Module):
             )
         self.noise = noise if isinstance(noise, Transform) else _ConditionalNormal(noise)
         self.context = nn.Identity() if context is None else context
-        self.bins = bins
+        self.bins = _checked_bins("VariationalDequantization", bins)
 
     def forward(
         self,
@@ -137,6 +143,11 @@ class VariationalDequantization(nn.Module):
         :class:`UniformDequantization`."""
         if x.dtype != torch.uint8:
             raise TypeError(f"VariationalDequantization: x is {x.dtype}, expected torch.uint8")
+        if self.bins < 256 and x.numel() and x.max() >= self.bins:
+            raise ValueError(
+                f"VariationalDequantization: x has the value {x.max().item()}, expected less than "
+                f"bins = {self.bins}"
+            )
         like = next(self.parameters(), torch.empty(0))
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         levels = x.to(dtype)
@@ -159,6 +170,12 @@ class VariationalDequantization(nn.Module):
 
     def extra_repr(self) -> str:
         return f"bins={self.bins}"
+
+
+def _checked_bins(owner: str, bins: int) -> int:
+    if not 1 <= bins <= 256:
+        raise ValueError(f"{owner}: bins is {bins}; expected 1 to 256")
+    return bins
 
 
 class _ConditionalNormal(Transform):

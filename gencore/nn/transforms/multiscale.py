@@ -24,7 +24,8 @@ class MultiScale(Transform):
             last.
 
     Raises:
-        ValueError: for shapes that do not fit the levels.
+        ValueError: for shapes that do not fit the levels, and on a call for data or latents of
+            another shape.
 
     References:
         Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017, §3.6, (13)–(16).
@@ -58,6 +59,11 @@ class MultiScale(Transform):
         for level, shape in zip(self.levels, self.shapes, strict=True):
             x, log_det = level(x, context)
             log_dets.append(log_det)
+            if x.shape[1:] != shape:
+                raise ValueError(
+                    f"MultiScale: a level gives data of shape {list(x.shape)}; expected "
+                    f"[N, {', '.join(map(str, shape))}]"
+                )
             if level is not self.levels[-1]:
                 x, latent = x.split(shape[0] // 2, 1)
                 latents.append(latent.flatten(1))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gencore.nn.transforms.base import Transform, no_log_det
+from gencore.nn.transforms.base import Transform, check_channels, no_log_det
 
 __all__ = ["Permutation"]
 
@@ -17,7 +17,7 @@ class Permutation(Transform):
         order: a permutation of 0, …, D − 1; :meth:`random` and :meth:`reverse` make the usual ones.
 
     Raises:
-        ValueError: if ``order`` is no permutation.
+        ValueError: if ``order`` is no permutation, and on a call for data of another size.
 
     Example:
         >>> import torch
@@ -48,7 +48,9 @@ class Permutation(Transform):
         return cls(range(size - 1, -1, -1))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_channels("Permutation", x, self.order.numel())
         return x[:, self.order], no_log_det(x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        check_channels("Permutation", z, self.order.numel())
         return z[:, self.inverse_order], no_log_det(z)

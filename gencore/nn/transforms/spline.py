@@ -24,7 +24,7 @@ class SplineCoupling(Transform):
         hidden_widths: of the conditioner, an MLP.
         num_bins: K of each spline.
         tail_bound: B; data are to be scaled such that few lie beyond it.
-        context_size: numbers of a context's row; 0 for none.
+        context_size: C of contexts [N, C]; 0 for none.
         swap: transform the first part, conditioned on the second.
         bound: of the splines' raw parameters, as for
             :func:`gencore.ops.rational_quadratic_spline`.

@@ -9,10 +9,13 @@ __all__ = ["Squeeze"]
 
 
 class Squeeze(Transform):
-    """[N, C, H, W] → [N, 4C, H/2, W/2]: each 2×2 block becomes four channels; preserves volume.
+    """[N, C, H, W] → [N, f²C, H/f, W/f]: each f×f block becomes f² channels; preserves volume.
 
     Args:
-        factor: size of the blocks.
+        factor: f, at least 1.
+
+    Raises:
+        ValueError: for another factor, and on a call for sides that are no multiples of it.
 
     References:
         Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017, §3.6.
@@ -26,6 +29,8 @@ class Squeeze(Transform):
 
     def __init__(self, factor: int = 2) -> None:
         super().__init__()
+        if factor < 1:
+            raise ValueError(f"Squeeze: factor is {factor}; expected at least 1")
         self.factor = factor
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -33,3 +38,6 @@ class Squeeze(Transform):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return unsqueeze2d(z, self.factor), no_log_det(z)
+
+    def extra_repr(self) -> str:
+        return f"factor={self.factor}"

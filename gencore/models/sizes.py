@@ -1,0 +1,16 @@
+"""What models ask of their sizes."""
+
+__all__ = ["check_features", "check_positive"]
+
+
+def check_features(model: str, features: int) -> None:
+    """Raise a ValueError unless a vector of ``features`` has two parts."""
+    if features < 2:
+        raise ValueError(f"{model}: features is {features}; expected at least 2, to have two parts")
+
+
+def check_positive(model: str, **sizes: int) -> None:
+    """Raise a ValueError for the first of these sizes that is not positive, by its name."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{model}: {name} is {size}; expected at least 1")

@@ -1,0 +1,38 @@
+"""The context of conditional layers, networks and flows: one row a data point."""
+
+from torch import Tensor
+
+__all__ = ["check_context"]
+
+
+def check_context(owner: str, context: Tensor | None, num: int, context_size: int) -> None:
+    """Raise unless the context is [num, context_size] of floating point, or ``None`` for size 0.
+
+    Flows ask this of every context, so that none is lost. Layers and networks ask it where they
+    have a use for one, and otherwise ignore it, so that a flow can be made of both kinds.
+
+    Args:
+        owner: the name that errors begin with.
+        context: what was given.
+        num: N, the number of data points.
+        context_size: C; 0 for none.
+
+    Raises:
+        ValueError: for a context that is missing, not needed, or of another shape.
+        TypeError: for one that is not of floating point.
+    """
+    if context is None:
+        if context_size:
+            raise ValueError(f"{owner}: expected a context [{num}, {context_size}], got none")
+        return
+    if not context_size:
+        raise ValueError(
+            f"{owner}: got a context of shape {list(context.shape)}, but context_size is 0"
+        )
+    if context.shape != (num, context_size):
+        raise ValueError(
+            f"{owner}: expected a context [{num}, {context_size}], got one of shape "
+            f"{list(context.shape)}"
+        )
+    if not context.is_floating_point():
+        raise TypeError(f"{owner}: the context is {context.dtype}; expected floating point")
