@@ -171,9 +171,14 @@ def test_start():
     z, log_det = MaskedAutoregressive(4, (8, 8)).double()(x)
     assert torch.equal(z, x)
     assert not bool(log_det.any())
-    y, log_det = InverseAutoregressive(4, (8, 8), gate_bias=40.0).double().inverse(x)
+    y, log_det = InverseAutoregressive(4, (8, 8), gate_bias=40.0, bound=None).double().inverse(x)
     torch.testing.assert_close(y, x)  # m = 0, σ = 1
     torch.testing.assert_close(log_det, torch.zeros(7, dtype=torch.float64))
+
+
+def test_a_gate_bias_beyond_its_bound_is_named():
+    with pytest.raises(ValueError, match=r"gate_bias is 6.0; expected one within the bound of 5.0"):
+        InverseAutoregressive(4, (8,), gate_bias=6.0)
 
 
 def test_gate_on_the_diagonal():
@@ -181,7 +186,8 @@ def test_gate_on_the_diagonal():
     layer = spread(InverseAutoregressive(5, (9, 9), activation="tanh"))
     z = randn(1, 5)
     matrix = torch.autograd.functional.jacobian(lambda t: layer.inverse(t[None])[0][0], z[0])
-    torch.testing.assert_close(matrix.diagonal(), torch.sigmoid(layer.made(z)[0, 1]))
+    logits = 5 * torch.tanh(layer.made(z)[0, 1] / 5)
+    torch.testing.assert_close(matrix.diagonal(), torch.sigmoid(logits))
 
 
 def test_log_scales_are_bounded():
@@ -228,7 +234,7 @@ def test_gradients_through_the_sequential_direction_are_those_of_its_steps(kind)
             if kind is MaskedAutoregressive:
                 value = v * torch.exp(2 * torch.tanh(s / 2)) + m
             else:
-                value = m + (v - m) / torch.sigmoid(s)
+                value = m + (v - m) / torch.sigmoid(5 * torch.tanh(s / 5))
             u = torch.cat([u[:, :i], value[:, i : i + 1], u[:, i + 1 :]], 1)
         return u, -layer.evaluate(u, context)[1]
 

@@ -180,3 +180,15 @@ def test_bad_sizes(kind):
         FlowPosterior(3, num_steps=-1)
     with pytest.raises(ValueError, match=r"FlowPosterior: mean .* expected \[N, 3\]"):
         FlowPosterior(3)(torch.zeros(5, 4), torch.zeros(5, 4))
+
+
+def test_iaf_starts_with_the_scale_of_its_first_batch():
+    torch.manual_seed(0)
+    data = torch.tensor([3.0, 0.5]) * torch.randn(2000, 2) + 1
+    flow = IAF(2, num_layers=8)
+    log_prob = flow.log_prob(data)
+    gaussian = torch.distributions.Normal(data.mean(0), data.std(0)).log_prob(data).sum(1)
+    assert abs(log_prob.mean() - gaussian.mean()).item() < 0.01
+    samples = flow().sample((2000,))
+    torch.testing.assert_close(samples.std(0), data.std(0), rtol=0.1, atol=0.0)
+    torch.testing.assert_close(samples.mean(0), data.mean(0), rtol=0.0, atol=0.3)

@@ -239,3 +239,8 @@ def test_grey_levels_are_no_data():
 def test_bad_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_data_in_another_dtype_than_the_weights_are_named():
+    with pytest.raises(TypeError, match=r"data are torch\.float64 and the weights torch\.float32"):
+        CouplingFlow(2).log_prob(torch.zeros(5, 2, dtype=torch.float64))

@@ -139,7 +139,12 @@ class TestExperiment:
         experiment.step(images[:8])
         first = weights(experiment.bits)
         experiment.step(images[8:16])
-        average = 0.75 * first + 0.25 * weights(experiment.bits)
+        # the decay is (1 + n) / (10 + n) after n = 1 updates, and 0.75 in the end
+        average = 2 / 11 * first + 9 / 11 * weights(experiment.bits)
+        torch.testing.assert_close(weights(experiment.ema.module), average)
+        experiment.ema.n_averaged.fill_(1000)
+        experiment.step(images[:8])
+        average = 0.75 * average + 0.25 * weights(experiment.bits)
         torch.testing.assert_close(weights(experiment.ema.module), average)
 
     def test_its_state_is_all_that_the_next_steps_depend_on(self):

@@ -119,6 +119,14 @@ def test_compose_takes_transforms_only():
         Compose(nn.Linear(2, 2))  # type: ignore[arg-type]
 
 
+def test_couplings_name_options_that_do_not_fit():
+    with pytest.raises(ValueError, match="mask is 'rows'"):
+        AffineCoupling(nn.Linear(1, 2), mask="rows")
+    for bound in (0.0, -1.0, math.nan, 100.0):
+        with pytest.raises(ValueError, match="AffineCoupling: bound is"):
+            AffineCoupling(nn.Linear(1, 2), bound=bound)
+
+
 def test_multiscale_names_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match="1 levels and 2 shapes"):
         MultiScale([Squeeze()], [(4, 1, 1), (4, 1, 1)])

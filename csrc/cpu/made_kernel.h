@@ -149,9 +149,9 @@ class MadeBlock {
     const A bound = static_cast<A>(args_.bound);
     const bool is_gate = args_.scale == AutoregressiveScale::kGate;
     for (int c = 0; c < kSamples; ++c) {
-      const A shift = outputs[c], raw = outputs[kSamples + c];
+      const A shift = outputs[c], s = within_bound(outputs[kSamples + c], bound);
       const SolvedCoordinate<A> solved =
-          is_gate ? solve_gate(x[c], shift, raw) : solve_exponential(x[c], shift, raw, bound);
+          is_gate ? solve_gate(x[c], shift, s) : solve_exponential(x[c], shift, s);
       x[c] = solved.value;
       slopes[c] = solved.log_slope;
     }

@@ -155,11 +155,11 @@ class MadeTile {
     if (thread_ < layout_.samples) {
       const A shift = bias(last)[i] + total(0, thread_, columns);
       const A raw = bias(last)[features + i] + total(1, thread_, columns);
+      const A s = within_bound(raw, static_cast<A>(args_.bound));
       A& x = shared_[layout_.values[0] + i * layout_.samples + thread_];
-      const SolvedCoordinate<A> solved =
-          args_.scale == AutoregressiveScale::kGate
-              ? solve_gate(x, shift, raw)
-              : solve_exponential(x, shift, raw, static_cast<A>(args_.bound));
+      const SolvedCoordinate<A> solved = args_.scale == AutoregressiveScale::kGate
+                                             ? solve_gate(x, shift, s)
+                                             : solve_exponential(x, shift, s);
       x = solved.value;
       log_det += static_cast<double>(solved.log_slope);
     }

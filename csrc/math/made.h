@@ -19,19 +19,24 @@ struct SolvedCoordinate {
   A log_slope;  // log dx/dz
 };
 
-// z = (x - m) exp(-s) for the log-scale s = bound tanh(raw / bound).
+// s = bound tanh(raw / bound), or raw where the bound is infinite.
 template <class A>
-GENCORE_HD SolvedCoordinate<A> solve_exponential(A z, A shift, A raw, A bound) {
+GENCORE_HD A within_bound(A raw, A bound) {
   const A tanh = activate<Activation::kTanh>(raw / bound, A(0)).value;
-  const A s = bound < A(__builtin_huge_val()) ? bound * tanh : raw;
+  return bound < A(__builtin_huge_val()) ? bound * tanh : raw;
+}
+
+// z = (x - m) exp(-s).
+template <class A>
+GENCORE_HD SolvedCoordinate<A> solve_exponential(A z, A shift, A s) {
   return {multiply_add(z, exp_signed(s), shift), s};
 }
 
-// z = sigma x + (1 - sigma) m for the gate sigma = sigmoid(raw): 1 / sigma is 1 + exp(-raw).
+// z = sigma x + (1 - sigma) m for the gate sigma = sigmoid(s): 1 / sigma is 1 + exp(-s).
 template <class A>
-GENCORE_HD SolvedCoordinate<A> solve_gate(A z, A shift, A raw) {
-  return {multiply_add(z - shift, A(1) + exp_signed(-raw), shift),
-          activate<Activation::kSoftplus>(-raw, A(0)).value};
+GENCORE_HD SolvedCoordinate<A> solve_gate(A z, A shift, A s) {
+  return {multiply_add(z - shift, A(1) + exp_signed(-s), shift),
+          activate<Activation::kSoftplus>(-s, A(0)).value};
 }
 
 }  // namespace GENCORE_LEVEL

@@ -18,7 +18,7 @@ struct MadeInverse {
   Mlp mlp;
   const std::int64_t* unit_ends;
   AutoregressiveScale scale;
-  double bound;              // of the exponential's log-scale; infinite: there is none
+  double bound;              // of s; infinite: there is none
   const void* z;             // [rows, D]
   const void* context_term;  // [rows, widths[1]] of the accumulation dtype, or null
   void* x;                   // [rows, D]

@@ -143,6 +143,12 @@ class Flow(nn.Module):
             )
         if not x.is_floating_point():
             raise TypeError(f"{type(self).__name__}: data are {x.dtype}; expected floating point")
+        weight = next(self.transform.parameters(), x)
+        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(
+                f"{type(self).__name__}: data are {x.dtype} and the weights {weight.dtype}; convert "
+                "one of the two"
+            )
 
 
 def _check_temperature(owner: str, temperature: float) -> None:

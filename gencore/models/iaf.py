@@ -1,5 +1,6 @@
 """The inverse autoregressive flow (Kingma et al. 2016)."""
 
+import math
 from collections.abc import Sequence
 
 from gencore.models.flow import Base, Flow
@@ -18,7 +19,8 @@ class IAF(Flow):
               \sigma_i = \mathrm{sigmoid}\big(s_i(z_{<i})\big)
 
     with the reversal ρ of the coordinates between layers. Gates only contract, so the data's scale
-    and location are those of a :class:`~gencore.nn.ActNorm`, whose a and b the first batch sets.
+    and location are those of a :class:`~gencore.nn.ActNorm`, whose a and b the first batch sets
+    such that, with the gates as they start, samples have the batch's mean and variance.
 
     Args:
         features: D, the numbers in a row of the data.
@@ -60,9 +62,8 @@ class IAF(Flow):
             features, num_layers, hidden_widths, activation=activation, context_size=context_size,
             gate_bias=gate_bias,
         )  # fmt: skip
-        super().__init__(
-            Compose(ActNorm(features), *steps), [features], base=base, context_size=context_size
-        )
+        norm = ActNorm(features, std=(1 + math.exp(-gate_bias)) ** -num_layers)
+        super().__init__(Compose(norm, *steps), [features], base=base, context_size=context_size)
 
 
 def iaf_layers(

@@ -48,9 +48,9 @@ def made_inverse(
     .. math:: \text{exponential: } x_i = z_i e^{s_i} + m_i, \qquad
               \text{gate: } x_i = m_i + \frac{z_i - m_i}{\sigma(s_i)}, \qquad i = 1, \dots, D
 
-    where m_i and s_i depend on x_1, …, x_{i-1} through a masked network. The exponential inverts
-    z = (x − m)·exp(−s), with s = bound·tanh(s̃ / bound) of the network's output s̃; the gate
-    inverts z = σ(s)·x + (1 − σ(s))·m. Hidden units are ordered by their degree, the number of
+    where m_i and s_i depend on x_1, …, x_{i-1} through a masked network, with
+    s = bound·tanh(s̃ / bound) of its output s̃. The exponential inverts z = (x − m)·exp(−s), the
+    gate z = σ(s)·x + (1 − σ(s))·m. Hidden units are ordered by their degree, the number of
     inputs that they may depend on, and each is computed once, when its last input has become known:
     the whole inverse costs about half of one dense pass of the network, where evaluating it anew
     for every coordinate costs D. What masks would remove is not read. Never differentiable:
@@ -64,7 +64,7 @@ def made_inverse(
         unit_ends: int64 [L, D]; entry (l, d) counts the units of hidden layer l of degree at most
             d, d = 0, …, D − 1, which are its first ones. Rows are in ascending order.
         scale: "exponential" or "gate".
-        bound: of the exponential's s; ``None``: s is s̃.
+        bound: of s; ``None``: s is s̃.
         activation: "silu", "softplus", "tanh", "leaky_relu" or "relu".
         negative_slope: of the leaky ReLU.
         context_term: [N, H₁], added to the first hidden layer's pre-activations.
@@ -214,11 +214,11 @@ def _reference(
             hidden = activate(hidden, settings.kind, settings.negative_slope)
         shifts, scales = functional.linear(hidden, weights[-1], biases[-1]).chunk(2, 1)
         m, s = shifts[:, i], scales[:, i]
+        s = s if settings.bound == math.inf else bounded(s, settings.bound)
         if settings.scale == _SCALES["gate"]:
             x[:, i] = m + (y[:, i] - m) * (1 + torch.exp(-s))
             log_det = log_det + functional.softplus(-s)
         else:
-            s = s if settings.bound == math.inf else bounded(s, settings.bound)
             x[:, i] = y[:, i] * torch.exp(s) + m
             log_det = log_det + s
     return x.to(z.dtype), log_det

@@ -1,6 +1,6 @@
 """Multi-scale normalizing flows on images, by maximum likelihood."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Generator, Tensor, nn
 from torch.optim.lr_scheduler import LinearLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from gencore.data import ImageDataset, load_images
 from gencore.metrics import bits_per_dim, full_gaussian_bits, independent_gaussian_bits
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 __all__ = ["GlowExperiment", "GlowRecipe"]
+
+_Tensors = tuple[Tensor, ...] | list[Tensor]
 
 # Images that pass through the flow at once without a graph, which bounds the memory.
 _CHUNK = 256
@@ -85,7 +87,7 @@ class GlowRecipe(ImageRecipe):
     """Longer gradients of the loss are cut to this norm."""
 
     ema_decay: float = 0.99
-    """Decay of the average of the weights that draws samples and is measured."""
+    """Decay of the average of the weights that draws samples and is measured; less at first."""
 
     temperature: float = 0.7
     """Standard deviation of the latents of samples."""
@@ -146,6 +148,17 @@ class DequantizedBits(nn.Module):
         return bits_per_dim(self.flow.log_prob(y - 0.5) + log_det, images[0].numel(), bins=1)
 
 
+def warming_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
+    """The update of an exponential average whose decay grows to `decay`: after n updates it is at
+    most (1 + n) / (10 + n), so that the first weights are soon forgotten."""
+
+    def update(averages: _Tensors, weights: _Tensors, num_averaged: Tensor | int) -> None:
+        n = float(num_averaged)
+        torch._foreach_lerp_(averages, weights, max(1 - decay, 9 / (10 + n)))
+
+    return update
+
+
 class GlowExperiment(Experiment):
     """A flow in training on the likelihood of dequantised images."""
 
@@ -165,7 +178,7 @@ class GlowExperiment(Experiment):
         optimizer = kinds[recipe.optimizer](bits.parameters(), lr=recipe.learning_rate)
         scheduler = LinearLR(optimizer, 1 / recipe.warmup_steps, total_iters=recipe.warmup_steps)
         self.ema = AveragedModel(
-            bits, device=fabric.device, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay)
+            bits, device=fabric.device, multi_avg_fn=warming_average(recipe.ema_decay)
         )
         self.ema.requires_grad_(False).eval()
         self.bits, self.scheduler = bits, scheduler

@@ -1,5 +1,6 @@
 """Normalisation of channels with a log-determinant."""
 
+import math
 from typing import Any
 
 import torch
@@ -23,9 +24,11 @@ class ActNorm(Transform):
 
     Args:
         channels: C, entries of dimension 1 of the data [N, C, ...]; at least 1.
+        std: of the first batch's z, where not 1.
 
     Raises:
-        ValueError: for no channels, and on a call for data with another number of channels.
+        ValueError: for no channels or a deviation that is not positive, and on a call for data with
+            another number of channels.
 
     References:
         Kingma and Dhariwal, "Glow: generative flow with invertible 1×1 convolutions", 2018, §3.1.
@@ -44,10 +47,13 @@ class ActNorm(Transform):
 
     is_initialized: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, std: float = 1.0) -> None:
         super().__init__()
         if channels < 1:
             raise ValueError(f"ActNorm: channels is {channels}; expected at least 1")
+        if not 0 < std < math.inf:
+            raise ValueError(f"ActNorm: std is {std}; expected a positive number")
+        self.std = std
         self.log_scale = nn.Parameter(torch.zeros(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("is_initialized", torch.tensor(False))
@@ -80,7 +86,7 @@ class ActNorm(Transform):
         # Rounding leaves a constant channel a variance of about (mean·ε)².
         floor = (mean.abs() * torch.finfo(x.dtype).eps * 8).square()
         scalable = usable & (variance > floor) & (variance > torch.finfo(torch.float32).tiny)
-        log_scale = torch.where(scalable, -0.5 * variance.log(), 0.0)
+        log_scale = torch.where(scalable, math.log(self.std) - 0.5 * variance.log(), 0.0)
         self.log_scale.copy_(log_scale)
         self.bias.copy_(torch.where(usable, -mean * log_scale.exp(), 0.0))
         self.is_initialized.fill_(True)

@@ -1,5 +1,6 @@
 """Affine autoregressive layers, masked (MAF) and inverse (IAF)."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ from gencore.nn.made import MADE
 from gencore.nn.transforms.base import Transform
 from gencore.ops import affine_coupling, iaf_step
 from gencore.ops.checks import clip_bound, wants_grad
-from gencore.ops.made_inverse import AutoregressiveScale, made_inverse
+from gencore.ops.made_inverse import AutoregressiveScale, bounded, made_inverse
 from gencore.ops.mlp import ActivationName
 
 __all__ = ["Autoregressive", "InverseAutoregressive", "MaskedAutoregressive"]
@@ -176,7 +177,8 @@ class InverseAutoregressive(Autoregressive):
               \qquad \log\left\lvert\det\frac{\partial x}{\partial z}\right\rvert
               = \sum_i \log \sigma_i
 
-    It starts with m = 0 and the gate σ = sigmoid(``gate_bias``).
+    with the bounded logit s = bound·tanh(s̃ / bound) of the network's output s̃, so that densities
+    stay finite far from the data. It starts with m = 0 and the gate σ = sigmoid(``gate_bias``).
 
     Args:
         features: D, the numbers in a row of the data.
@@ -185,9 +187,10 @@ class InverseAutoregressive(Autoregressive):
         context_size: C of contexts [N, C]; 0 for none.
         order: the coordinates from first to last; ``None``: as they come.
         gate_bias: s at the start.
+        bound: of s, above \|gate_bias\|; ``None``: s is s̃.
 
     Raises:
-        ValueError: for sizes that do not fit.
+        ValueError: for sizes that do not fit, or a gate bias beyond the bound.
 
     References:
         Kingma, Salimans, Jozefowicz, Chen, Sutskever and Welling, "Improved Variational Inference
@@ -213,14 +216,24 @@ class InverseAutoregressive(Autoregressive):
         context_size: int = 0,
         order: Sequence[int] | Tensor | None = None,
         gate_bias: float = 2.0,
+        bound: float | None = 5.0,
     ) -> None:
         super().__init__(
             features, hidden_widths, activation=activation, context_size=context_size, order=order
         )
+        clip_bound("InverseAutoregressive", "bound", bound)
+        if bound is not None:
+            if abs(gate_bias) >= bound:
+                raise ValueError(
+                    f"InverseAutoregressive: gate_bias is {gate_bias}; expected one within the "
+                    f"bound of {bound}"
+                )
+            gate_bias = bound * math.atanh(gate_bias / bound)
+        self.bound = bound
         nn.init.constant_(self._last.bias[features:], gate_bias)
 
     def step(self, u: Tensor, m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        return iaf_step(u, m, s)
+        return iaf_step(u, m, s if self.bound is None else bounded(s, self.bound))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.solve(x, context)

@@ -1,10 +1,13 @@
 """Coupling layers: one part of the data moves, as a network of the other part says."""
 
+from typing import get_args
+
 import torch
 from torch import Tensor, nn
 
 from gencore.nn.transforms.base import Rewound, Transform, gradients
 from gencore.ops import CouplingMask, affine_coupling, affine_coupling_backward_from_output
+from gencore.ops.affine_coupling_reference import LARGEST_BOUND
 
 __all__ = ["AffineCoupling"]
 
@@ -29,7 +32,8 @@ class AffineCoupling(Transform):
         additive: s = 0, the volume-preserving coupling of NICE.
 
     Raises:
-        ValueError: on a call, for x that has no two parts, or a network whose output does not fit.
+        ValueError: for another mask, or a bound that is not positive or beyond 80; on a call, for x
+            that has no two parts, or a network whose output does not fit.
 
     References:
         Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017, (4)–(9). Dinh,
@@ -55,6 +59,15 @@ class AffineCoupling(Transform):
         additive: bool = False,
     ) -> None:
         super().__init__()
+        if mask not in get_args(CouplingMask):
+            raise ValueError(
+                f"AffineCoupling: mask is {mask!r}; expected one of {get_args(CouplingMask)}"
+            )
+        if bound is not None and not 0 < bound <= LARGEST_BOUND:
+            raise ValueError(
+                f"AffineCoupling: bound is {bound}; expected more than 0 and at most "
+                f"{LARGEST_BOUND:g}, or None"
+            )
         self.network = network
         self.mask: CouplingMask = mask
         self.swap = swap
