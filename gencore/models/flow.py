@@ -146,8 +146,8 @@ class Flow(nn.Module):
         weight = next(self.transform.parameters(), x)
         if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise TypeError(
-                f"{type(self).__name__}: data are {x.dtype} and the weights {weight.dtype}; convert "
-                "one of the two"
+                f"{type(self).__name__}: data are {x.dtype} and the weights {weight.dtype}; "
+                "convert one of the two"
             )
 
 
