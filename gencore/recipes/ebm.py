@@ -105,19 +105,9 @@ class EBMRecipe(ImageRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive = ("chain_steps", "step_size", "learning_rate", "max_grad_norm", "max_gap")
-        not_negative = ("noise_scale", "data_noise", "generator_weight", "energy_penalty")
-        fractions = ("beta1", "ema_decay", "reinit_fraction")
-        for names, expected, fits in (
-            (positive, "positive", lambda value: value > 0),
-            (not_negative, "0 or positive", lambda value: value >= 0),
-            (fractions, "from 0 to 1", lambda value: 0 <= value <= 1),
-        ):
-            for name in names:
-                if not fits(getattr(self, name)):
-                    raise ValueError(
-                        f"EBMRecipe: {name} is {getattr(self, name)}; expected {expected}"
-                    )
+        self.check_positive("chain_steps", "step_size", "learning_rate", "max_grad_norm", "max_gap")
+        self.check_not_negative("noise_scale", "data_noise", "generator_weight", "energy_penalty")
+        self.check_fraction("beta1", "ema_decay", "reinit_fraction")
         if self.buffer_size != 0 and self.buffer_size < self.batch_size:
             raise ValueError(
                 f"EBMRecipe: buffer_size is {self.buffer_size}; expected 0, or at least the "

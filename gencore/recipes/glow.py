@@ -96,23 +96,18 @@ class GlowRecipe(ImageRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        levels = () if self.num_levels is None else ("num_levels",)
-        positive = (*levels, "num_steps", "hidden_channels", "bound", "learning_rate",
-                    "warmup_steps", "max_grad_norm")  # fmt: skip
         if self.model == "realnvp" and (self.reversible or self.coupling != "affine"):
             raise ValueError(
                 "GlowRecipe: the model realnvp has affine couplings, and none that are reversible"
             )
-        for names, expected, fits in (
-            (positive, "positive", lambda value: value > 0),
-            (("temperature",), "0 or positive", lambda value: value >= 0),
-            (("ema_decay",), "from 0 to 1", lambda value: 0 <= value <= 1),
-        ):
-            for name in names:
-                if not fits(getattr(self, name)):
-                    raise ValueError(
-                        f"GlowRecipe: {name} is {getattr(self, name)}; expected {expected}"
-                    )
+        if self.num_levels is not None:
+            self.check_positive("num_levels")
+        self.check_positive(
+            "num_steps", "hidden_channels", "bound", "learning_rate", "warmup_steps",
+            "max_grad_norm",
+        )  # fmt: skip
+        self.check_not_negative("temperature")
+        self.check_fraction("ema_decay")
 
     def load_data(self) -> ImageDataset:
         return load_images(self.data, image_size=self.image_size)

@@ -45,14 +45,6 @@ class PlaneRecipe(Recipe):
         super().__post_init__()
         self.check_positive("grid_size")
 
-    def check_positive(self, *names: str) -> None:
-        """Raise a ValueError for the first of these fields that is not positive."""
-        for name in names:
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"{type(self).__name__}: {name} is {getattr(self, name)}; expected positive"
-                )
-
     def check_widths(self, name: str) -> None:
         """Raise a ValueError unless this field names a positive width for each hidden layer."""
         widths = getattr(self, name)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
@@ -204,6 +204,25 @@ class Recipe(ABC):
 
         torch is seeded with `seed` before the call, alike on every rank.
         """
+
+    def check_positive(self, *names: str) -> None:
+        """Raise a ValueError for the first of these fields that is not positive."""
+        self._check(names, "positive", lambda value: value > 0)
+
+    def check_not_negative(self, *names: str) -> None:
+        """Raise a ValueError for the first of these fields that is below 0."""
+        self._check(names, "0 or positive", lambda value: value >= 0)
+
+    def check_fraction(self, *names: str) -> None:
+        """Raise a ValueError for the first of these fields that is not from 0 to 1."""
+        self._check(names, "from 0 to 1", lambda value: 0 <= value <= 1)
+
+    def _check(self, names: tuple[str, ...], expected: str, fits: Callable[[Any], bool]) -> None:
+        for name in names:
+            if not fits(getattr(self, name)):
+                raise ValueError(
+                    f"{type(self).__name__}: {name} is {getattr(self, name)}; expected {expected}"
+                )
 
     def fields(self) -> dict[str, Any]:
         """The options by name."""
