@@ -1,6 +1,6 @@
 """Convolutional networks that say how the moving part of a coupling is scaled and shifted.
 
-They work on channels-last memory, in which convolutions are about a quarter faster on the CPU.
+They work on channels-last memory, the layout that CPU convolutions compute in.
 """
 
 import torch

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from gencore.ops.bounded import bounded
 from gencore.ops.checks import accumulation_dtype
 
 __all__ = [
@@ -64,11 +65,11 @@ def split_mask(
             return x[:, :moved], lambda y: torch.cat([y, x[:, moved:]], 1)
         rest = x.shape[1] - moved
         return x[:, rest:], lambda y: torch.cat([x[:, :rest], y], 1)
-    board = _checkerboard(x, swap)
+    board = checkerboard(x, swap)
     return x.masked_fill(~board, 0.0), lambda y: torch.where(board, y, x)
 
 
-def _checkerboard(x: Tensor, swap: bool) -> Tensor:
+def checkerboard(x: Tensor, swap: bool) -> Tensor:
     """Where a checkerboard transforms [N, C, H, W], as [H, W]."""
     h = torch.arange(x.shape[-2], device=x.device)[:, None]
     w = torch.arange(x.shape[-1], device=x.device)
@@ -93,7 +94,7 @@ def reference_coupling(
     if kind == GATED:
         s, t = torch.nn.functional.logsigmoid(raw), torch.sigmoid(-raw) * t
     else:
-        s = bound * torch.tanh(raw / bound) if kind == BOUNDED else raw
+        s = bounded(raw, bound) if kind == BOUNDED else raw
     y = (part - t) * torch.exp(-s) if inverse else part * torch.exp(s) + t
     log_det = s.reshape(s.shape[0], math.prod(s.shape[1:])).sum(1)
     return put(y.to(x.dtype)), -log_det if inverse else log_det

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gencore.ops.backend import state
+from gencore.ops.bounded import bounded
 from gencore.ops.checks import accumulation_dtype, check_native_device, check_state, clip_bound
 from gencore.ops.checks import finite as finite_number
 from gencore.ops.mlp import KINDS, ActivationName, activate
@@ -222,11 +223,6 @@ def _reference(
             x[:, i] = y[:, i] * torch.exp(s) + m
             log_det = log_det + s
     return x.to(z.dtype), log_det
-
-
-def bounded(s: Tensor, bound: float) -> Tensor:
-    """The smooth clip bound·tanh(s / bound)."""
-    return bound * torch.tanh(s / bound)
 
 
 @torch.library.register_fake("gencore::made_inverse")

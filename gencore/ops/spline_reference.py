@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gencore.ops.bounded import bounded
 from gencore.ops.checks import accumulation_dtype
 
 __all__ = ["SplineSettings", "reference_spline"]
@@ -39,7 +40,7 @@ def reference_spline(
         p.reshape(rows.shape[0], p.shape[-1]).double() for p in (widths, heights, derivatives)
     )
     if s.bound < math.inf:
-        w, h, d = (s.bound * torch.tanh(p / s.bound) for p in (w, h, d))
+        w, h, d = (bounded(p, s.bound) for p in (w, h, d))
     left, bottom = (
         _knots(p, s.tail_bound, smallest) for p, smallest in ((w, s.min_width), (h, s.min_height))
     )

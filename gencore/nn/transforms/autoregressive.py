@@ -12,8 +12,9 @@ from gencore.nn.context import check_context
 from gencore.nn.made import MADE
 from gencore.nn.transforms.base import Transform
 from gencore.ops import affine_coupling, iaf_step
+from gencore.ops.bounded import bounded
 from gencore.ops.checks import clip_bound, wants_grad
-from gencore.ops.made_inverse import AutoregressiveScale, bounded, made_inverse
+from gencore.ops.made_inverse import AutoregressiveScale, made_inverse
 from gencore.ops.mlp import ActivationName
 
 __all__ = ["Autoregressive", "InverseAutoregressive", "MaskedAutoregressive"]

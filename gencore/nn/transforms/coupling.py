@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gencore.nn.transforms.base import Rewound, Transform, gradients
 from gencore.ops import CouplingMask, affine_coupling, affine_coupling_backward_from_output
-from gencore.ops.affine_coupling_reference import LARGEST_BOUND
+from gencore.ops.affine_coupling_reference import LARGEST_BOUND, checkerboard
 
 __all__ = ["AffineCoupling"]
 
@@ -131,7 +131,7 @@ class AffineCoupling(Transform):
         if self.mask == "channel":
             first = x.shape[1] - x.shape[1] // 2
             return x[:, first:] if self.swap else x[:, :first]
-        return x * checkerboard(x, keep_even=not self.swap)
+        return x.masked_fill(checkerboard(x, self.swap), 0.0)
 
     def _evaluate(self, kept: Tensor, context: Tensor | None) -> Tensor:
         output: Tensor = self.network(kept) if context is None else self.network(kept, context)
@@ -140,10 +140,3 @@ class AffineCoupling(Transform):
     def _scale_and_shift(self, parameters: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """The network's output as the operator takes it: r and t in one tensor, or t alone."""
         return (None, parameters) if self.additive else (parameters, None)
-
-
-def checkerboard(x: Tensor, *, keep_even: bool) -> Tensor:
-    """Ones where h + w of [..., H, W] is even, or odd, and zeros elsewhere, in x's dtype."""
-    row = torch.arange(x.shape[-2], device=x.device)[:, None]
-    column = torch.arange(x.shape[-1], device=x.device)
-    return ((row + column) % 2 == (0 if keep_even else 1)).to(x.dtype)

@@ -7,7 +7,14 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import softplus
 
 from gencore.nn.transforms.base import Transform
-from gencore.ops import dequantize, gaussian_nll, philox_normal, quantize, random_key
+from gencore.ops import (
+    affine_coupling,
+    dequantize,
+    gaussian_nll,
+    philox_normal,
+    quantize,
+    random_key,
+)
 
 __all__ = ["UniformDequantization", "VariationalDequantization"]
 
@@ -188,13 +195,13 @@ class _ConditionalNormal(Transform):
         self.network = network
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        mean, log_scale = self._mean_and_log_scale(context)
-        return (x - mean) * torch.exp(-log_scale), -log_scale.flatten(1).sum(1)
+        return self._scale_and_shift(x, context, inverse=True)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        mean, log_scale = self._mean_and_log_scale(context)
-        return mean + torch.exp(log_scale) * z, log_scale.flatten(1).sum(1)
+        return self._scale_and_shift(z, context, inverse=False)
 
-    def _mean_and_log_scale(self, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        mean, raw = self.network(context).chunk(2, dim=1)
-        return mean, self._bound * torch.tanh(raw / self._bound)
+    def _scale_and_shift(
+        self, x: Tensor, context: Tensor | None, *, inverse: bool
+    ) -> tuple[Tensor, Tensor]:
+        mean, raw_scale = self.network(context).to(x.dtype).chunk(2, dim=1)
+        return affine_coupling(x, raw_scale, mean, bound=self._bound, inverse=inverse)

@@ -53,17 +53,13 @@ class Reversible(Compose):
         z, log_det = _Rewind.apply(self, x, context, *trained(self))
         return z, log_det
 
-    def forward_without_graph(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What `Compose` computes."""
-        return super().forward(x, context)
-
 
 class _Rewind(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, stack: Reversible, x: Tensor, context: Tensor | None, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
-        z, log_det = stack.forward_without_graph(x, context)
+        z, log_det = Compose.forward(stack, x, context)
         ctx.stack = stack
         ctx.device_type = x.device.type
         ctx.autocast = {
