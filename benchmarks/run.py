@@ -26,8 +26,8 @@ from gencore.ops.extension import native
 
 HERE = Path(__file__).parent
 GROUPS = (
-    "langevin", "chains", "hmc", "sgmcmc", "ebm", "flows", "flow-pointwise", "autoregressive-flow",
-    "spline", "coupling-flow", "glow",
+    "langevin", "chains", "hmc", "sgmcmc", "ebm", "flows", "flow-pointwise", "conv-network",
+    "autoregressive-flow", "spline", "coupling-flow", "glow",
 )  # fmt: skip
 COLUMNS = (
     "commit", "device", "cpu_level", "threads", "torch", "group", "name", "size", "dtype",

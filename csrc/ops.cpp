@@ -26,6 +26,9 @@
   "Tensor grad, Tensor? noise, Tensor? key, Tensor? step_sizes, Tensor? frictions, " \
   "Tensor? inverse_masses, Tensor? noise_scales, float step_size, float friction, "  \
   "float inverse_mass, float noise_scale, int first_element"
+#define GENCORE_CONV_NETWORK                                                         \
+  "Tensor x, Tensor parameters, Tensor? context_term, int[] channels, int[] sides, " \
+  "int activation, float negative_slope"
 #define GENCORE_SPLINE                                                              \
   "Tensor x, Tensor widths, Tensor heights, Tensor derivatives, float tail_bound, " \
   "float bound, float min_width, float min_height, float min_derivative, bool inverse"
@@ -130,6 +133,10 @@ STABLE_TORCH_LIBRARY(gencore, m) {
       "affine_coupling_backward_from_output(Tensor y, Tensor raw_scale, Tensor? shift, "
       "Tensor grad_y, Tensor grad_log_det, " GENCORE_COUPLING_SETTINGS
       ", bool needs_shift) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("conv_network(" GENCORE_CONV_NETWORK ") -> Tensor");
+  m.def("conv_network.no_autograd(" GENCORE_CONV_NETWORK ") -> Tensor");
+  m.def("conv_network_backward(Tensor grad_out, " GENCORE_CONV_NETWORK
+        ", bool needs_x) -> (Tensor, Tensor, Tensor)");
   m.def("rational_quadratic_spline(" GENCORE_SPLINE ") -> (Tensor, Tensor)");
   m.def("rational_quadratic_spline.no_autograd(" GENCORE_SPLINE ") -> (Tensor, Tensor)");
   m.def("rational_quadratic_spline_backward(Tensor y_grad, Tensor log_det_grad, " GENCORE_SPLINE

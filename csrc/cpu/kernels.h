@@ -5,6 +5,7 @@
 
 #include "../ops/affine_coupling_arguments.h"
 #include "../ops/arguments.h"
+#include "../ops/conv_network_arguments.h"
 #include "../ops/flow_pointwise_arguments.h"
 #include "../ops/made_arguments.h"
 #include "../ops/spline_arguments.h"
@@ -20,6 +21,9 @@ struct KernelTable {
   void (*langevin_tangent)(const LangevinTangent&, std::int64_t begin, std::int64_t end);
   void (*mlp_langevin_chain)(const MlpLangevinChain&, std::int64_t begin, std::int64_t end);
   void (*mlp_hmc_chain)(const MlpHmcChain&, std::int64_t begin, std::int64_t end);
+  void (*conv_network)(const ConvNetwork&, std::int64_t begin, std::int64_t end);
+  void (*conv_network_backward)(const ConvNetworkBackward&, std::int64_t begin, std::int64_t end);
+  void (*conv_network_gradients)(const ConvNetworkBackward&, std::int64_t begin, std::int64_t end);
   void (*made_inverse)(const MadeInverse&, std::int64_t begin, std::int64_t end);
   void (*leapfrog_step)(const LeapfrogStep&, std::int64_t begin, std::int64_t end);
   void (*leapfrog_start)(const LeapfrogStart&, std::int64_t begin, std::int64_t end);

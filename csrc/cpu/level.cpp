@@ -2,6 +2,7 @@
 // GENCORE_LEVEL naming it and the matching -march.
 #include "actnorm_kernel.h"
 #include "affine_coupling_kernel.h"
+#include "conv_network_kernel.h"
 #include "dequantize_kernel.h"
 #include "gaussian_nll_kernel.h"
 #include "kernels.h"
@@ -53,6 +54,18 @@ struct MlpLangevin {
 template <class T>
 struct MlpHmc {
   static constexpr auto run = mlp_hmc_range<T>;
+};
+template <class A>
+struct Conv {
+  static constexpr auto run = conv_network_range<A>;
+};
+template <class A>
+struct ConvBackward {
+  static constexpr auto run = conv_network_backward_range<A>;
+};
+template <class A>
+struct ConvGradients {
+  static constexpr auto run = conv_network_gradients_range<A>;
 };
 template <class T>
 struct Made {
@@ -127,6 +140,13 @@ struct Nll {
   static constexpr auto run = gaussian_nll_range<T>;
 };
 
+// For kernels that are there in the accumulation types alone.
+template <template <class> class Range, class Arguments>
+void by_accumulation(const Arguments& args, std::int64_t begin, std::int64_t end) {
+  if (args.dtype == Dtype::kFloat64) return Range<double>::run(args, begin, end);
+  Range<float>::run(args, begin, end);
+}
+
 void philox_fill(const PhiloxFill& args, std::int64_t begin, std::int64_t end) {
   if (args.words) return philox_word_range(args, begin, end);
   by_dtype<Normal>(args, begin, end);
@@ -150,6 +170,9 @@ const cpu::KernelTable kernel_table = {
     .langevin_tangent = by_dtype<Tangent, LangevinTangent>,
     .mlp_langevin_chain = by_dtype<MlpLangevin, MlpLangevinChain>,
     .mlp_hmc_chain = by_dtype<MlpHmc, MlpHmcChain>,
+    .conv_network = by_accumulation<Conv, ConvNetwork>,
+    .conv_network_backward = by_accumulation<ConvBackward, ConvNetworkBackward>,
+    .conv_network_gradients = by_accumulation<ConvGradients, ConvNetworkBackward>,
     .made_inverse = by_dtype<Made, MadeInverse>,
     .leapfrog_step = by_dtype<Leapfrog, LeapfrogStep>,
     .leapfrog_start = by_dtype<LeapfrogFirst, LeapfrogStart>,

@@ -1,7 +1,4 @@
-"""Convolutional networks that say how the moving part of a coupling is scaled and shifted.
-
-They work on channels-last memory, the layout that CPU convolutions compute in.
-"""
+"""Convolutional networks that say how the moving part of a coupling is scaled and shifted."""
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +7,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from gencore.nn.context import check_context
 from gencore.nn.transforms.actnorm import ActNorm
+from gencore.ops import conv_network
 
 __all__ = ["ConvConditioner", "ResidualConditioner"]
 
@@ -43,19 +41,22 @@ class ConvConditioner(nn.Module):
         self.first = ActNormConv2d(in_channels, hidden_channels, 3)
         self.middle = ActNormConv2d(hidden_channels, hidden_channels, 1)
         self.last = zero_(nn.Conv2d(hidden_channels, out_channels, 3, padding=1))
-        self.context = (
-            nn.Linear(context_size, hidden_channels, bias=False) if context_size else None
-        )
-        channels_last_(self)
+        self.context = _context_layer(context_size, hidden_channels)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        h = F.relu(_shift_by("ConvConditioner", self.context, self.first(x), context))
-        return self.last(F.relu(self.middle(h))).contiguous()
+        term = _context_term("ConvConditioner", self.context, x, context)
+        if self.first.norm.awaits_data():
+            h = self.first.initialize(x)
+            self.middle.initialize(F.relu(h if term is None else h + term[:, :, None, None]))
+        first, middle = self.first.folded(), self.middle.folded()
+        assert self.last.bias is not None
+        layers = first, middle, (self.last.weight, self.last.bias)
+        weights, biases = zip(*layers, strict=True)
+        return conv_network(x, weights, biases, context_term=term)
 
 
 class ActNormConv2d(nn.Module):
-    """A convolution followed by `ActNorm`, whose scale goes into the weights: one pass less."""
+    """The weights of a convolution followed by `ActNorm`."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__()
@@ -64,12 +65,16 @@ class ActNormConv2d(nn.Module):
         )
         self.norm = ActNorm(out_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        padding = self.weight.shape[-1] // 2
-        if self.norm.awaits_data():
-            self.norm.initialize(F.conv2d(x, self.weight, padding=padding))
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """The weight and the bias of one convolution that does both: a pass less."""
         scale = self.norm.log_scale.exp()[:, None, None, None]
-        return F.conv2d(x, self.weight * scale, self.norm.bias, padding=padding)
+        return self.weight * scale, self.norm.bias
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> Tensor:
+        """Set the normalisation from the first batch, and return what comes out then."""
+        self.norm.initialize(F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2))
+        return conv_network(x, *([tensor] for tensor in self.folded()))
 
 
 class ResidualConditioner(nn.Module):
@@ -113,14 +118,15 @@ class ResidualConditioner(nn.Module):
             _residual_block(hidden_channels, batch_norm) for _ in range(num_blocks)
         )
         self.last = zero_(nn.Conv2d(hidden_channels, out_channels, 1))
-        self.context = (
-            nn.Linear(context_size, hidden_channels, bias=False) if context_size else None
-        )
+        self.context = _context_layer(context_size, hidden_channels)
         channels_last_(self)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        h = _shift_by("ResidualConditioner", self.context, self.first(x), context)
+        term = _context_term("ResidualConditioner", self.context, x, context)
+        h = self.first(x)
+        if term is not None:
+            h = h + term[:, :, None, None]
         for block in self.blocks:
             h = h + block(h)
         return self.last(F.relu(h)).contiguous()
@@ -150,8 +156,16 @@ def _residual_block(channels: int, batch_norm: bool) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _shift_by(owner: str, layer: nn.Linear | None, h: Tensor, context: Tensor | None) -> Tensor:
+def _context_layer(context_size: int, hidden_channels: int) -> nn.Linear | None:
+    return nn.Linear(context_size, hidden_channels, bias=False) if context_size else None
+
+
+def _context_term(
+    owner: str, layer: nn.Linear | None, x: Tensor, context: Tensor | None
+) -> Tensor | None:
+    """What a context adds to the first hidden channels, [N, C], where the network takes one."""
     if layer is None:
-        return h
-    check_context(owner, context, h.shape[0], layer.in_features)
-    return h + torch.unflatten(layer(context), 1, (-1, 1, 1))
+        return None
+    check_context(owner, context, x.shape[0], layer.in_features)
+    term: Tensor = layer(context)
+    return term

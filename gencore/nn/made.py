@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from gencore.ops.made_inverse import made_masks
-from gencore.ops.mlp import KINDS, ActivationName, activate
+from gencore.ops.mlp import ActivationName, activate, activation_kind
 
 __all__ = ["MADE"]
 
@@ -80,13 +79,10 @@ class MADE(nn.Module):
             raise ValueError(
                 f"MADE: hidden_widths are {widths}; expected at least two units a layer"
             )
-        if activation not in KINDS:
-            names = ", ".join(get_args(ActivationName))
-            raise ValueError(f"MADE: activation is {activation!r}, expected one of {names}")
         self.num_inputs, self.outputs_per_input = num_inputs, outputs_per_input
         self.hidden_widths, self.context_size = widths, context_size
         self.activation: ActivationName = activation
-        self.negative_slope = 0.01 if activation == "leaky_relu" else 0.0
+        self._kind, self.negative_slope = activation_kind("MADE", activation, 0.01)
         sizes = (num_inputs, *widths, outputs_per_input * num_inputs)
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
         self.context = nn.Linear(context_size, widths[0], bias=False) if context_size else None
@@ -119,7 +115,7 @@ class MADE(nn.Module):
             if layer == 0 and term is not None:
                 hidden = hidden + term
             if layer < last:
-                hidden = activate(hidden, KINDS[self.activation], self.negative_slope)
+                hidden = activate(hidden, self._kind, self.negative_slope)
         y = hidden.unflatten(-1, (self.outputs_per_input, self.num_inputs))
         return y if self.inverse_order is None else y[..., self.inverse_order]
 

@@ -8,6 +8,7 @@ from gencore.ops.affine_coupling import (
     iaf_step,
 )
 from gencore.ops.backend import backend
+from gencore.ops.conv_network import conv_network
 from gencore.ops.dequantize import dequantize, quantize
 from gencore.ops.gaussian_nll import gaussian_nll
 from gencore.ops.langevin import langevin_step, langevin_step_
@@ -41,6 +42,7 @@ __all__ = [
     "affine_coupling",
     "affine_coupling_backward_from_output",
     "backend",
+    "conv_network",
     "dequantize",
     "gaussian_nll",
     "iaf_step",

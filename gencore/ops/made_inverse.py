@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,8 +12,7 @@ from torch.nn import functional
 from gencore.ops.backend import state
 from gencore.ops.bounded import bounded
 from gencore.ops.checks import accumulation_dtype, check_native_device, check_state, clip_bound
-from gencore.ops.checks import finite as finite_number
-from gencore.ops.mlp import KINDS, ActivationName, activate
+from gencore.ops.mlp import ActivationName, activate, activation_kind, check_context_term
 
 __all__ = ["AutoregressiveScale", "made_inverse"]
 
@@ -93,26 +92,14 @@ def made_inverse(
     op = "made_inverse"
     _check_network(op, z, weights, biases)
     _check_ends(op, z, unit_ends, weights)
-    if activation not in KINDS:
-        names = ", ".join(get_args(ActivationName))
-        raise ValueError(f"{op}: activation is {activation!r}, expected one of {names}")
     if scale not in _SCALES:
         raise ValueError(f"{op}: scale is {scale!r}, expected 'exponential' or 'gate'")
-    if context_term is not None and (
-        context_term.shape != (z.shape[0], weights[0].shape[0])
-        or context_term.dtype != z.dtype
-        or context_term.device != z.device
-    ):
-        raise ValueError(
-            f"{op}: context_term is {context_term.dtype} of shape {list(context_term.shape)} on "
-            f"{context_term.device}, expected {z.dtype} of shape "
-            f"{[z.shape[0], weights[0].shape[0]]} on {z.device}"
-        )
-    slope = finite_number(op, "negative_slope", negative_slope)
+    check_context_term(op, z, context_term, weights[0].shape[0])
     settings = _Settings(
-        KINDS[activation], slope if activation == "leaky_relu" else 0.0, _SCALES[scale],
+        *activation_kind(op, activation, negative_slope),
+        _SCALES[scale],
         clip_bound(op, "bound", bound),
-    )  # fmt: skip
+    )
     dtype = accumulation_dtype(z)
     weights = [weight.detach().to(dtype) for weight in weights]
     biases = [bias.detach().to(dtype) for bias in biases]

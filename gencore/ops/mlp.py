@@ -16,7 +16,7 @@ ActivationName = Literal["silu", "softplus", "tanh", "leaky_relu", "relu"]
 
 _MAX_LAYERS = 5
 # In the order of csrc/math/activation.h; the ReLU is the leaky one of slope 0.
-KINDS: dict[str, int] = {"silu": 0, "softplus": 1, "tanh": 2, "leaky_relu": 3, "relu": 3}
+_KINDS: dict[str, int] = {"silu": 0, "softplus": 1, "tanh": 2, "leaky_relu": 3, "relu": 3}
 
 
 class MLP(NamedTuple):
@@ -96,9 +96,7 @@ def _check(
     check_state(op, x)
     if x.dim() != 2 or x.shape[1] == 0:
         raise ValueError(f"{op}: x has shape {list(x.shape)}, expected [N, D]")
-    if activation not in KINDS:
-        names = ", ".join(get_args(ActivationName))
-        raise ValueError(f"{op}: activation is {activation!r}, expected one of {names}")
+    kind = activation_kind(op, activation, negative_slope)
     for name, tensors in (("weights", weights), ("biases", biases)):
         for tensor in tensors:
             if not isinstance(tensor, Tensor):
@@ -125,8 +123,29 @@ def _check(
         widths.append(outputs)
     if weights and widths[-1] != 1:
         raise ValueError(f"{op}: the last layer has {widths[-1]} outputs, expected 1, the energy")
-    slope = finite(op, "negative_slope", negative_slope) if activation == "leaky_relu" else 0.0
-    return widths, KINDS[activation], slope
+    return widths, *kind
+
+
+def activation_kind(op: str, activation: str, negative_slope: float) -> tuple[int, float]:
+    """An activation's number in the kernels and its slope below zero, or raise."""
+    if activation not in _KINDS:
+        names = ", ".join(get_args(ActivationName))
+        raise ValueError(f"{op}: activation is {activation!r}, expected one of {names}")
+    slope = finite(op, "negative_slope", negative_slope)
+    return _KINDS[activation], slope if activation == "leaky_relu" else 0.0
+
+
+def check_context_term(op: str, x: Tensor, term: Tensor | None, width: int) -> None:
+    """Raise unless ``term`` is missing or a row of that width for each row of ``x``."""
+    if term is None:
+        return
+    if not isinstance(term, Tensor):
+        raise TypeError(f"{op}: context_term must be a tensor, got {type(term).__name__}")
+    if term.shape != (x.shape[0], width) or term.dtype != x.dtype or term.device != x.device:
+        raise ValueError(
+            f"{op}: context_term is {term.dtype} of shape {list(term.shape)} on {term.device}, "
+            f"expected {x.dtype} of shape {[x.shape[0], width]} on {x.device}"
+        )
 
 
 def _energy(
@@ -147,7 +166,7 @@ def _energy(
 
 
 def activate(z: Tensor, kind: int, negative_slope: float) -> Tensor:
-    """The activation with that number in :data:`KINDS`."""
+    """The activation with that number in :data:`_KINDS`."""
     if kind == 0:
         return functional.silu(z)
     if kind == 1:

@@ -1,0 +1,265 @@
+"""Small convolutional networks, a whole image at a time in cache."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gencore.ops.backend import state
+from gencore.ops.checks import check_native_device, check_state, wants_grad
+from gencore.ops.mlp import ActivationName, activate, activation_kind, check_context_term
+
+__all__ = ["conv_network"]
+
+_MAX_LAYERS, _MAX_SIDE = 4, 7  # kMaxConvLayers, kMaxConvSide of csrc/ops/conv_network_arguments.h
+
+_ops = torch.ops.gencore
+_network = _ops.conv_network.default
+_network_without_autograd = _ops.conv_network.no_autograd
+
+
+class _Settings(NamedTuple):
+    """The numbers of the family's schemas, in their order there."""
+
+    channels: list[int]
+    sides: list[int]
+    kind: int
+    negative_slope: float
+
+
+def conv_network(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    *,
+    activation: ActivationName = "relu",
+    negative_slope: float = 0.01,
+    context_term: Tensor | None = None,
+) -> Tensor:
+    r"""A few convolutions with an activation between each two, an image at a time in cache.
+
+    .. math:: h_0 = x, \qquad h_l = \sigma(W_l * h_{l-1} + b_l), \qquad y = W_L * h_{L-1} + b_L
+
+    with ∗ a cross-correlation that keeps the size by padding with zeros. Made for the networks of
+    image flows, whose few channels leave a library's convolutions waiting for memory: hidden maps
+    never leave the cache, and the backward pass computes them again, so that only ``x`` and the
+    parameters are kept. Differentiable in all tensors, to any order.
+
+    The kernel runs on a CPU, for float32 and float64, from an image for every two threads on. Where
+    it does not (on a GPU, under autocast, in half precision), this is torch's own convolutions.
+
+    Args:
+        x: [N, C₀, H, W].
+        weights: W₁ [C₁, C₀, k₁, k₁], …, W_L [C_L, C_{L−1}, k_L, k_L], one to four, with odd sides
+            k of at most 7.
+        biases: b₁ [C₁], …, b_L [C_L].
+        activation: σ: "relu", "leaky_relu", "silu", "softplus" or "tanh".
+        negative_slope: of the leaky ReLU.
+        context_term: [N, C₁], added to b₁, a row an image.
+
+    Returns:
+        y [N, C_L, H, W], contiguous.
+
+    Raises:
+        TypeError, ValueError: for arguments that do not fit.
+
+    References:
+        Kingma and Dhariwal, "Glow: generative flow with invertible 1×1 convolutions", 2018, §5, for
+        the network 3×3, 1×1, 3×3.
+
+    Example:
+        >>> import torch
+        >>> from gencore.ops import conv_network
+        >>> weights = [torch.ones(4, 1, 3, 3), torch.ones(2, 4, 1, 1)]
+        >>> conv_network(torch.ones(1, 1, 2, 2), weights, [torch.zeros(4), torch.zeros(2)])
+        tensor([[[[16., 16.],
+                  [16., 16.]],
+        <BLANKLINE>
+                 [[16., 16.],
+                  [16., 16.]]]])
+    """
+    op = "conv_network"
+    check_state(op, x)
+    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x = x.to(dtype)
+        weights, biases = [w.to(dtype) for w in weights], [b.to(dtype) for b in biases]
+        context_term = None if context_term is None else context_term.to(dtype)
+    settings = _check(op, x, weights, biases, activation, negative_slope)
+    check_context_term(op, x, context_term, settings.channels[1])
+    if state.reference or not _has_kernel(x):
+        return _reference(x, weights, biases, context_term, settings)
+    check_native_device(op, x)
+    pairs = zip(weights, biases, strict=True)
+    parameters = torch.cat([tensor.reshape(-1) for pair in pairs for tensor in pair])
+    network = _network if wants_grad(x, parameters, context_term) else _network_without_autograd
+    y: Tensor = network(x, parameters, context_term, *settings)
+    return y
+
+
+def _has_kernel(x: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and (torch.compiler.is_compiling() or not 0 < 2 * x.shape[0] < torch.get_num_threads())
+    )
+
+
+def _check(
+    op: str,
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    activation: str,
+    negative_slope: float,
+) -> _Settings:
+    if x.dim() != 4:
+        raise ValueError(f"{op}: x has shape {list(x.shape)}, expected [N, C, H, W]")
+    if len(weights) != len(biases) or not 1 <= len(weights) <= _MAX_LAYERS:
+        raise ValueError(
+            f"{op}: got {len(weights)} weights and {len(biases)} biases, expected as many of both, "
+            f"1 to {_MAX_LAYERS}"
+        )
+    channels, sides = [x.shape[1]], []
+    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        for name, tensor in (("weight", weight), ("bias", bias)):
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"{op}: a {name} must be a tensor, got {type(tensor).__name__}")
+            if tensor.device != x.device or tensor.dtype != x.dtype:
+                raise ValueError(
+                    f"{op}: layer {layer}'s {name} is {tensor.dtype} on {tensor.device}, "
+                    f"x is {x.dtype} on {x.device}"
+                )
+        outputs, side = (weight.shape[0], weight.shape[-1]) if weight.dim() == 4 else (0, 0)
+        if (
+            weight.shape != (outputs, channels[-1], side, side)
+            or bias.shape != (outputs,)
+            or not outputs
+            or not 1 <= side <= _MAX_SIDE
+            or side % 2 == 0
+        ):
+            raise ValueError(
+                f"{op}: layer {layer} has a weight of shape {list(weight.shape)} and a bias of "
+                f"shape {list(bias.shape)}, expected [C, {channels[-1]}, k, k] with an odd k of at "
+                f"most {_MAX_SIDE}, and [C]"
+            )
+        channels.append(outputs)
+        sides.append(side)
+    return _Settings(channels, sides, *activation_kind(op, activation, negative_slope))
+
+
+def _reference(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    context_term: Tensor | None,
+    settings: _Settings,
+) -> Tensor:
+    if x.device.type == "cpu":  # the layout that its convolutions compute in
+        x = x.contiguous(memory_format=torch.channels_last)
+    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        if layer:
+            x = activate(x, settings.kind, settings.negative_slope)
+        x = functional.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+        if layer == 0 and context_term is not None:
+            x = x + context_term[:, :, None, None]
+    return x.contiguous()
+
+
+# Derivatives of the compiled operators.
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.settings = _Settings(*inputs[3:])
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, parameters, term = ctx.saved_tensors
+    grad_x, grad_parameters, grad_term = _ops.conv_network_backward(
+        grad, x, parameters, term, *ctx.settings, ctx.needs_input_grad[0]
+    )
+    grads = (
+        grad_x if ctx.needs_input_grad[0] else None,
+        grad_parameters,
+        None if term is None else grad_term,
+    )
+    return *grads, *(None,) * len(ctx.settings)
+
+
+def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.settings, ctx.needs_x = _Settings(*inputs[4:8]), inputs[8]
+
+
+def _backward_backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]:
+    """Autograd's derivative of the twin's first derivative, itself differentiable."""
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Views, so that no path from one operand to another counts as the operator's.
+        inputs: list[Any] = [
+            t if t is None else t.view_as(t) if t.requires_grad else t.detach().requires_grad_()
+            for t in ctx.saved_tensors
+        ]
+        grad, x, parameters, term = inputs
+        weights, biases = _layers(parameters, ctx.settings)
+        y = _reference(x, weights, biases, term, ctx.settings)
+        wanted = [(x, tangents[0])] if ctx.needs_x else []
+        wanted.append((parameters, tangents[1]))
+        if term is not None:
+            wanted.append((term, tangents[2]))
+        operands, tangents = zip(*wanted, strict=True)
+        grads = torch.autograd.grad(y, operands, grad, create_graph=True)
+        given = [t for t in inputs if t is not None]
+        seconds = iter(
+            torch.autograd.grad(
+                grads, given, tangents, create_graph=create_graph, allow_unused=True
+            )
+        )
+    found = [None if t is None else next(seconds) for t in inputs]
+    return *found, *(None,) * (len(ctx.settings) + 1)
+
+
+def _layers(parameters: Tensor, settings: _Settings) -> tuple[list[Tensor], list[Tensor]]:
+    weights, biases, at = [], [], 0
+    for (inputs, outputs), side in zip(pairwise(settings.channels), settings.sides, strict=True):
+        size = outputs * inputs * side * side
+        weights.append(parameters[at : at + size].view(outputs, inputs, side, side))
+        biases.append(parameters[at + size : at + size + outputs])
+        at += size + outputs
+    return weights, biases
+
+
+torch.library.register_autograd("gencore::conv_network", _backward, setup_context=_setup)
+torch.library.register_autograd(
+    "gencore::conv_network_backward", _backward_backward, setup_context=_backward_setup
+)
+
+
+# Shapes of their results.
+
+
+@torch.library.register_fake("gencore::conv_network")
+@torch.library.register_fake("gencore::conv_network.no_autograd")
+def _(x: Tensor, parameters: Tensor, term: Tensor | None, channels: list[int], *_: Any) -> Tensor:
+    return x.new_empty(x.shape[0], channels[-1], *x.shape[2:])
+
+
+@torch.library.register_fake("gencore::conv_network_backward")
+def _(
+    grad: Tensor,
+    x: Tensor,
+    parameters: Tensor,
+    term: Tensor | None,
+    channels: list[int],
+    *settings: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    *_, needs_x = settings
+    return (
+        x.new_empty(x.shape if needs_x else (0,)),
+        torch.empty_like(parameters),
+        x.new_empty(0 if term is None else x.shape[0], channels[1]),
+    )
