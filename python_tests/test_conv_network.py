@@ -235,6 +235,14 @@ def test_few_images_for_many_threads_are_torchs_own():
     torch.testing.assert_close(conv_network(x, weights, biases), expected)
 
 
+def test_a_wide_network_is_torchs_own(device):
+    weights, biases = network((3, 300, 2), (1, 1), device=device)
+    x = data(2, 3, 2, 2, device=device)
+    hidden = functional.relu(functional.conv2d(x, weights[0], biases[0]))
+    expected = functional.conv2d(hidden, weights[1], biases[1])
+    torch.testing.assert_close(conv_network(x, weights, biases), expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision_is_torchs_own(dtype, device):
     weights, biases = network((3, 8, 4), (3, 3), dtype, device)

@@ -206,13 +206,14 @@ class ConvBlock {
     for_each_block(outputs, [&](auto vectors, std::int64_t first) {
       constexpr std::int64_t kWidth = vectors * Vector::count;
       const std::int64_t filled = std::min<std::int64_t>(kWidth, outputs - first);
-      for (std::int64_t i = 0; i < inputs; ++i)
-        for (std::int64_t t = 0; t < taps; ++t) {
-          A* const row = packed + (t * inputs + i) * kWidth;
-          const A* const from = weight + first * output_stride + i * input_stride + t;
-          for (std::int64_t o = 0; o < filled; ++o) row[o] = from[o * output_stride];
-          std::fill(row + filled, row + kWidth, A(0));
-        }
+      if (filled < kWidth) std::fill_n(packed, taps * inputs * kWidth, A(0));
+      // Tiles of a few inputs, whose weights stay in cache while they are turned round.
+      for (std::int64_t tile = 0; tile < inputs; tile += 16)
+        for (std::int64_t o = 0; o < filled; ++o)
+          for (std::int64_t i = tile; i < std::min(inputs, tile + 16); ++i)
+            for (std::int64_t t = 0; t < taps; ++t)
+              packed[(t * inputs + i) * kWidth + o] =
+                  weight[(first + o) * output_stride + i * input_stride + t];
       packed += taps * inputs * kWidth;
     });
   }

@@ -15,6 +15,7 @@ from gencore.ops.mlp import ActivationName, activate, activation_kind, check_con
 __all__ = ["conv_network"]
 
 _MAX_LAYERS, _MAX_SIDE = 4, 7  # kMaxConvLayers, kMaxConvSide of csrc/ops/conv_network_arguments.h
+_WIDEST = 256  # channels, beyond which a library's convolutions are not slower
 
 _ops = torch.ops.gencore
 _network = _ops.conv_network.default
@@ -48,8 +49,9 @@ def conv_network(
     never leave the cache, and the backward pass computes them again, so that only ``x`` and the
     parameters are kept. Differentiable in all tensors, to any order.
 
-    The kernel runs on a CPU, for float32 and float64, from an image for every two threads on. Where
-    it does not (on a GPU, under autocast, in half precision), this is torch's own convolutions.
+    The kernel runs on a CPU, in float32 and float64, for layers of at most 256 channels and an
+    image for every two threads. Elsewhere (on a GPU, under autocast, in half precision, for wide
+    networks) these are torch's own convolutions.
 
     Args:
         x: [N, C₀, H, W].
@@ -90,7 +92,7 @@ def conv_network(
         context_term = None if context_term is None else context_term.to(dtype)
     settings = _check(op, x, weights, biases, activation, negative_slope)
     check_context_term(op, x, context_term, settings.channels[1])
-    if state.reference or not _has_kernel(x):
+    if state.reference or not _has_kernel(x, settings):
         return _reference(x, weights, biases, context_term, settings)
     check_native_device(op, x)
     pairs = zip(weights, biases, strict=True)
@@ -100,10 +102,11 @@ def conv_network(
     return y
 
 
-def _has_kernel(x: Tensor) -> bool:
+def _has_kernel(x: Tensor, settings: _Settings) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
+        and max(settings.channels) <= _WIDEST
         and (torch.compiler.is_compiling() or not 0 < 2 * x.shape[0] < torch.get_num_threads())
     )
 
