@@ -15,7 +15,7 @@ from gencore.ops import (
     random_key,
     split_key,
 )
-from gencore.ops.checks import accumulation_dtype
+from gencore.ops.checks import accumulation_dtype, finite, number
 from gencore.samplers.chains import check_sample, rows, warn_if_not_finite
 from gencore.samplers.cuda_graph import check_device, graphed
 from gencore.samplers.energy import Energy, energy_and_grad, network_of
@@ -94,11 +94,13 @@ class Langevin:
 
         Yan 2022, eq. (2.15). Other texts call the time step b.
         """
+        time_step = number("Langevin.from_time_step", "time_step", time_step)
         return cls(energy, time_step / 2, math.sqrt(time_step), **settings)
 
     @classmethod
     def from_noise_std(cls, energy: Energy, noise_std: float, **settings: Any) -> "Langevin":
         """The step x' = x − (δ²/2)∇E(x) + δ·ε, with δ the standard deviation of the noise."""
+        noise_std = number("Langevin.from_noise_std", "noise_std", noise_std)
         return cls(energy, noise_std**2 / 2, noise_std, **settings)
 
     @classmethod
@@ -261,10 +263,10 @@ class Langevin:
         References:
             Kirkpatrick, Gelatt and Vecchi, "Optimization by simulated annealing", 1983.
         """
-        if not all(0 <= temperature < math.inf for temperature in temperatures):
+        temperatures = [finite("Langevin.anneal", "a temperature", t) for t in temperatures]
+        if not all(temperature >= 0 for temperature in temperatures):
             raise ValueError(
-                f"Langevin.anneal: temperatures are {list(temperatures)}; expected finite ones, "
-                "not negative"
+                f"Langevin.anneal: temperatures are {temperatures}; expected none negative"
             )
         if key is None:
             key = random_key(generator, device=x.device)
