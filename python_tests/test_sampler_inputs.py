@@ -118,6 +118,11 @@ def test_settings_are_checked(make, error, message):
         make()
 
 
+def test_a_differentiable_chain_needs_autograd():
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"^Langevin.sample: nothing is"):
+        Langevin(ENERGY, 0.1).sample(torch.zeros(2, 2), 3, differentiable=True)
+
+
 @pytest.mark.parametrize("kind", [np.array, torch.tensor, list])
 def test_replicas_take_any_kind_of_numbers(kind):
     plain = ParallelTempering(ENERGY, (1.0, 0.5), (0.1, 0.2))

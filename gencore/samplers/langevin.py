@@ -179,6 +179,8 @@ class Langevin:
         check_sample("Langevin", x, num_steps, thin, return_trajectory)
         if cuda_graph and differentiable:
             raise ValueError("Langevin.sample: a CUDA graph cannot be differentiable")
+        if differentiable and torch.is_inference_mode_enabled():
+            raise ValueError("Langevin.sample: nothing is differentiable in torch.inference_mode")
         if cuda_graph:
             check_device("Langevin.sample", x.device)
         if key is None:
