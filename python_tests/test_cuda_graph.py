@@ -16,7 +16,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gencore.nn import MLPEnergy
-from gencore.samplers import Langevin, cuda_graph, langevin
+from gencore.samplers import (
+    HMC,
+    MALA,
+    SGHMC,
+    SGLD,
+    SGRLD,
+    Langevin,
+    ParallelTempering,
+    chain_sampler,
+    cuda_graph,
+    langevin,
+    polynomial_decay,
+)
 
 
 class Tape(TorchDispatchMode):
@@ -120,7 +132,8 @@ def cuda(monkeypatch):
     """Chains on the CPU are taken for chains on a CUDA device."""
     fake = FakeCuda()
     monkeypatch.setattr(cuda_graph, "torch", SimpleNamespace(cuda=fake))
-    monkeypatch.setattr(langevin, "check_device", lambda name, device: None)
+    for module in (langevin, chain_sampler):
+        monkeypatch.setattr(module, "check_device", lambda name, device: None)
     return fake
 
 
@@ -183,6 +196,49 @@ def test_a_chain_that_is_not_finite_is_warned_of(cuda):
         )
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda energy: MALA(energy, 0.2),
+        lambda energy: HMC(energy, 0.4, 3, inverse_mass=2.0),
+        lambda energy: SGLD(energy, 0.1),
+        lambda energy: SGHMC(energy, 0.1, 1.0),
+        lambda energy: SGRLD(energy, 0.1, lambda x: (1 + x.square(), 2 * x)),
+    ],
+)
+def test_transitions_in_a_graph_are_those_without(cuda, network, make):
+    sampler, x = make(network), normal(9, 3)
+    how = {"key": key(6), "return_trajectory": True, "return_info": True, "thin": 2}
+    graphed, graphed_info = sampler.sample(x, 6, cuda_graph=True, **how)
+    plain, plain_info = sampler.sample(x, 6, **how)
+    assert len(cuda.captures) == 1
+    assert torch.equal(graphed, plain)
+    assert all(map(torch.equal, graphed_info, plain_info))
+
+
+def test_a_chain_that_was_lost_early_is_warned_of(cuda):
+    """What a replay returns is overwritten by the next one."""
+
+    def energy(x):  # not finite at the start alone, and the gradient is
+        return x.sum(1) + torch.where(x[:, 0] > 0.5, torch.inf, 0.0)
+
+    sampler = SGRLD(energy, 1.0, lambda x: (torch.full_like(x, 1e-8), torch.full_like(x, -1.0)))
+    with pytest.warns(RuntimeWarning, match=r"^SGRLD: 1 of 1 chains"):
+        sampler.sample(torch.ones(1, 1), 3, cuda_graph=True, key=key(0))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "reason"),
+    [
+        (ParallelTempering(lambda x: x.square().sum(1), (1.0, 0.5), 0.1), "does not work in place"),
+        (SGLD(lambda x: x.square().sum(1), polynomial_decay(0.1, 1, 0.5)), "follow a schedule"),
+    ],
+)
+def test_what_the_host_directs_is_refused(cuda, sampler, reason):
+    with pytest.raises(ValueError, match=rf"^{type(sampler).__name__}.sample: .*{reason}"):
+        sampler.sample(torch.ones(2, 2), 3, cuda_graph=True)
+
+
 def test_what_the_warm_up_met_is_forgotten(cuda):
     """Its second step would have the energy log(-1)."""
     sampler = Langevin.noise_free(lambda x: x.log().sum(1), 2.0)
@@ -223,9 +279,43 @@ def test_the_streams_wait_for_each_other(cuda, network):
     assert before.waits_for == [side]
 
 
+def test_transitions_elsewhere_are_refused(network):
+    with pytest.raises(ValueError, match=r"^HMC.sample: cuda_graph=True needs .* got cpu"):
+        HMC(network, 0.1, 3).sample(normal(9, 3), 3, cuda_graph=True)
+
+
 @pytest.mark.parametrize("num_steps", [0, 3])
 @pytest.mark.parametrize("whole_chain", [False, True])
 def test_chains_elsewhere_are_refused(network, num_steps, whole_chain):
     energy = MLPEnergy(3, (16,)) if whole_chain else network
     with pytest.raises(ValueError, match=r"^Langevin.sample: cuda_graph=True needs .* got cpu"):
         Langevin(energy, 0.1).sample(normal(9, 3), num_steps, cuda_graph=True)
+
+
+class TestOnADevice:
+    """The same with torch's own graphs."""
+
+    @pytest.fixture(autouse=True)
+    def needs_cuda(self, device):
+        if device.type != "cuda":
+            pytest.skip("needs a CUDA device")
+
+    @pytest.mark.parametrize(
+        "make", [lambda energy: HMC(energy, 0.4, 3), lambda energy: SGHMC(energy, 0.1, 1.0)]
+    )
+    def test_transitions_in_a_graph_are_those_without(self, device, make):
+        layers = MLPEnergy(3, (16,)).to(device)
+        sampler, x = make(lambda x: layers(x)), normal(9, 3, device=device)
+        how = {"key": key(6, device), "return_trajectory": True}
+        torch.testing.assert_close(
+            sampler.sample(x, 6, cuda_graph=True, **how), sampler.sample(x, 6, **how)
+        )
+
+    def test_torch_goes_on_after_a_refusal(self, device):
+        before = torch.cuda.current_stream(device)
+        with pytest.raises(RuntimeError, match="cannot be captured"):
+            Langevin(lambda x: x.square().sum(1) * x.max().item(), 0.1).sample(
+                torch.ones(2, 2, device=device), 3, cuda_graph=True
+            )
+        assert torch.cuda.current_stream(device) == before
+        assert torch.randn(4, device=device).max().item() < 10

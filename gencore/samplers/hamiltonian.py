@@ -145,6 +145,9 @@ class HamiltonianSampler(ChainSampler[MetropolisState, MetropolisInfo]):
     ) -> tuple[MetropolisState, tuple[Tensor, ...]]:
         return self.init(x), split_key(key, num_steps)
 
+    def _needs_host(self) -> str | None:
+        return None
+
     def _at_once(
         self, state: MetropolisState, num_steps: int, thin: int, return_trajectory: bool,
         key: Tensor, first_element: int,
