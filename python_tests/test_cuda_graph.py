@@ -6,7 +6,7 @@ tensors they were recorded with, and nothing that the host did beside them.
 
 import random
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -144,6 +144,9 @@ def network():
     return lambda x: layers(x)
 
 
+NO_ENERGY = pytest.raises(ValueError, match="no energy today")
+
+
 def test_a_graph_runs_the_same_chains(cuda, network):
     sampler, x = Langevin(network, 0.1), normal(9, 3)
     how = {"key": key(3), "return_trajectory": True, "thin": 2}
@@ -271,9 +274,17 @@ def test_a_capture_that_breaks_says_why_and_leaves_its_stream(cuda):
     assert cuda.current is before
 
 
-def test_the_streams_wait_for_each_other(cuda, network):
+@pytest.mark.parametrize("works", [True, False])
+def test_the_streams_wait_for_each_other(cuda, network, works):
+    """Also where the energy fails, whose kernels may still be at work."""
+
+    def fails(x):
+        raise ValueError("no energy today")
+
     before = cuda.current
-    Langevin(network, 0.1).sample(normal(9, 3), 3, cuda_graph=True)
+    energy, expected = (network, nullcontext()) if works else (fails, NO_ENERGY)
+    with expected:
+        Langevin(energy, 0.1).sample(normal(9, 3), 3, cuda_graph=True)
     side = cuda.streams[0]
     assert side.waits_for == [before]
     assert before.waits_for == [side]

@@ -37,26 +37,37 @@ def graphed(
     current, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)
     stream.wait_stream(current)
     graph = torch.cuda.CUDAGraph()
-    # One stream for all, since libraries keep handles and workspaces for each; and one that is
-    # left again whatever happens, which torch.cuda.graph does not do where its capture fails.
-    with torch.cuda.device(device), torch.cuda.stream(stream):
-        for _ in range(_WARM_UP - 1):
-            step()
-        try:
-            with _refusing_to_wait():
+    try:
+        # One stream for all, since libraries keep handles and workspaces for each; and one that is
+        # left again whatever happens, which torch.cuda.graph does not do where its capture fails.
+        with torch.cuda.device(device), torch.cuda.stream(stream):
+            for _ in range(_WARM_UP - 1):
+                step()
+            with _explaining(name), _refusing_to_wait():
                 step()
             restore()
             # Other threads, such as one that pins a data loader's memory, may go on meanwhile.
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            with (
+                _explaining(name),
+                torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+            ):
                 step()
-        except RuntimeError as error:
-            reason = error.__context__ or error  # the end of a capture hides what broke it
-            raise RuntimeError(
-                f"{name}: the energy's gradient cannot be captured in a CUDA graph ({reason}); it "
-                "must not wait for the device nor change its shapes, or leave cuda_graph out"
-            ) from error
-    current.wait_stream(stream)
+    finally:
+        current.wait_stream(stream)  # before the memory that the warm-up used is given to others
     return graph.replay
+
+
+@contextmanager
+def _explaining(name: str) -> Iterator[None]:
+    """Say on behalf of `name` what a step does that no graph can hold."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = error.__context__ or error  # the end of a capture hides what broke it
+        raise RuntimeError(
+            f"{name}: the energy's gradient cannot be captured in a CUDA graph ({reason}); it must "
+            "not wait for the device nor change its shapes, or leave cuda_graph out"
+        ) from error
 
 
 @contextmanager
