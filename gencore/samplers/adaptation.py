@@ -10,12 +10,14 @@ from torch import distributed as dist
 
 from gencore.ops import random_key, split_key
 from gencore.ops.checks import accumulation_dtype
+from gencore.samplers.chains import check_count
 from gencore.samplers.hmc import HMC
 from gencore.samplers.mala import MALA
 
 __all__ = ["DualAveraging", "Moments", "WarmUpInfo", "warm_up"]
 
 Sampler = TypeVar("Sampler", HMC, MALA)
+_ADAPTABLE = (HMC, MALA)
 
 _SHRINKAGE, _FAST, _WEIGHT = 0.05, 10.0, 0.75  # γ, t₀ and κ of Hoffman and Gelman 2014, §3.2.1
 _FIRST_WINDOW = 25
@@ -99,11 +101,10 @@ class Moments(NamedTuple):
     @classmethod
     def of(cls, x: Tensor) -> "Moments":
         """Those of the rows of [N, ...], N ≥ 1, kept in float64."""
-        rows = x.to(accumulation_dtype(x))
+        rows = x.double()
         mean = rows.mean(0)
         deviation = (rows - mean).square_().sum(0)
-        count = torch.tensor(float(len(x)), dtype=torch.float64, device=x.device)
-        return cls(count, mean.double(), deviation.double())
+        return cls(mean.new_tensor(float(len(x))), mean, deviation)
 
     def merge(self, other: "Moments") -> "Moments":
         """Those of the rows of both."""
@@ -205,9 +206,14 @@ def warm_up(
         Hoffman and Gelman, "The No-U-Turn sampler", JMLR 2014, §3.2; Carpenter et al., "Stan: a
         probabilistic programming language", 2017, §2.6 of the reference manual (windows).
     """
+    if not isinstance(sampler, _ADAPTABLE):
+        adaptable = " or ".join(kind.__name__ for kind in _ADAPTABLE)
+        raise TypeError(
+            f"warm_up: the sampler is a {type(sampler).__name__}; expected {adaptable}, whose "
+            "acceptance rates tell the step size"
+        )
     target = _target(sampler, target_acceptance)
-    if num_steps < 0:
-        raise ValueError(f"warm_up: num_steps is {num_steps}; expected 0 or more")
+    check_count("warm_up", "num_steps", num_steps)
     state = sampler.init(x)
     if len(x) == 0:
         raise ValueError("warm_up: x has no chains to learn from; expected at least one")
@@ -285,6 +291,11 @@ def _window_ends(num_steps: int) -> list[int]:
     return [*ends, last]
 
 
+# Step sizes answer to the last bit of what they learn from: a difference in rounding is a different
+# warm-up some fifty transitions later. What is averaged over chains is therefore summed in float64
+# and rounded to float32, which leaves nothing of the order in which processes added it up.
+
+
 class _MassWindows:
     """The variances of the states in successive windows of a warm-up."""
 
@@ -305,13 +316,14 @@ class _MassWindows:
         self.moments, self.ends = None, self.ends[1:]
         weight = moments.num_rows / (moments.num_rows + 5)
         inverse_mass = weight * moments.variance + 1e-3 * (1 - weight)
-        return inverse_mass.to(accumulation_dtype(x)).unsqueeze(0)
+        return inverse_mass.float().to(accumulation_dtype(x)).unsqueeze(0)
 
 
 def _mean(values: Tensor, group: "dist.ProcessGroup | None") -> Tensor:
     """The mean over the chains of all processes."""
-    if group is None:
-        return values.mean()
-    total = torch.stack([values.sum(), values.new_tensor(len(values))])
-    dist.all_reduce(total, group=group)
-    return total[0] / total[1]
+    mean = values.double().mean()
+    if group is not None:
+        total = torch.stack([values.double().sum(), mean.new_tensor(len(values))])
+        dist.all_reduce(total, group=group)
+        mean = total[0] / total[1]
+    return mean.float().to(values.dtype)

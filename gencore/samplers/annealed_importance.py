@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from gencore.ops import philox_normal, random_key, split_key
+from gencore.samplers.chains import check_count, check_positions
 from gencore.samplers.energy import Energy
 
 __all__ = [
@@ -60,6 +61,16 @@ class GaussianBase:
     std: float = 1.0
     mean: float | Tensor = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.std < math.inf:
+            raise ValueError(f"GaussianBase: std is {self.std}; expected a positive number")
+        mean = torch.as_tensor(self.mean)
+        if mean.dim() > 0 and mean.shape != torch.Size(self.shape):
+            raise ValueError(
+                f"GaussianBase: mean has shape {list(mean.shape)}; expected a number or the shape "
+                f"of a row, {list(self.shape)}"
+            )
+
     def sample(self, num: int, key: Tensor, first: int = 0) -> Tensor:
         """`num` rows, after `first` rows of other processes."""
         size = (num, *self.shape)
@@ -68,6 +79,11 @@ class GaussianBase:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log N(xₙ; mean, std²I), [N]."""
+        if x.shape[1:] != torch.Size(self.shape):
+            raise ValueError(
+                f"GaussianBase.log_prob: x has shape {list(x.shape)}; expected rows of shape "
+                f"{list(self.shape)}"
+            )
         squares = ((x - self.mean) / self.std).square().flatten(1).sum(1)
         constant = math.log(2 * math.pi * self.std**2)
         return -0.5 * (squares + math.prod(self.shape) * constant)
@@ -81,7 +97,8 @@ class AnnealedImportanceResult(NamedTuple):
     log_z: float
     """log mean w (forward), on average too low, or -log mean 1/w (reverse), on average too high."""
     standard_error: float
-    """Of `log_z`, to first order; it says nothing where a few chains carry all the weight."""
+    """Of `log_z`, to first order; it says nothing where a few chains carry all the weight, and is
+    NaN for a single one."""
     effective_sample_size: float
     """(Σw)²/Σw², from 1 to N (with 1/w for a reverse run)."""
     acceptance_rate: Tensor
@@ -144,20 +161,18 @@ class AnnealedImportance:
     def __post_init__(self) -> None:
         betas = self.betas
         if not (
-            betas.dim() == 1
+            isinstance(betas, Tensor)
+            and betas.dim() == 1
             and len(betas) > 1
             and betas[0] == 0
             and betas[-1] == 1
             and bool((betas.diff() > 0).all())
         ):
             raise ValueError(
-                f"AnnealedImportance: betas are {betas.tolist()}; expected numbers that increase "
-                "from 0 to 1"
+                f"AnnealedImportance: betas are {betas}; expected a tensor of numbers that "
+                "increase from 0 to 1"
             )
-        if self.transitions < 1:
-            raise ValueError(
-                f"AnnealedImportance: transitions is {self.transitions}; expected at least 1"
-            )
+        check_count("AnnealedImportance", "transitions", self.transitions, least=1)
 
     def run(
         self,
@@ -176,6 +191,7 @@ class AnnealedImportance:
                 the next ones the transitions.
             first: number of chains that the processes before this one run.
         """
+        check_count("AnnealedImportance.run", "num", num, least=1)
         start_key, *keys = self._keys(random_key(generator) if key is None else key)
         x = self.base.sample(num, start_key, first)
         log_weights = torch.zeros(num, dtype=torch.float64, device=x.device)
@@ -201,6 +217,9 @@ class AnnealedImportance:
             x: independent samples [N, ...] of exp(−E)/Z; from others the bound does not hold.
             generator, key, first: as for `run`.
         """
+        check_positions("AnnealedImportance.reverse", x)
+        if len(x) == 0:
+            raise ValueError("AnnealedImportance.reverse: x has no rows; expected at least one")
         _, *keys = self._keys(random_key(generator, x.device) if key is None else key)
         x = x.detach()
         log_weights = torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
@@ -222,7 +241,15 @@ class AnnealedImportance:
     @torch.no_grad()
     def _log_ratio(self, x: Tensor) -> Tensor:
         """log f_T(x) − log f₀(x), [N]."""
-        return -self.energy(x).double() - self.base.log_prob(x).double()
+        energy, log_prob = self.energy(x), self.base.log_prob(x)
+        for what, values in (("energy(x)", energy), ("base.log_prob(x)", log_prob)):
+            # Neither a sum over the chains nor [N, 1] may be broadcast unnoticed.
+            if values.shape != x.shape[:1]:
+                raise ValueError(
+                    f"AnnealedImportance: {what} has shape {list(values.shape)} for x of shape "
+                    f"{list(x.shape)}; expected one for each row, [{len(x)}]"
+                )
+        return -energy.double() - log_prob.double()
 
     def _move(
         self, x: Tensor, beta: float, keys: Sequence[Tensor], first: int
@@ -231,6 +258,11 @@ class AnnealedImportance:
             return beta * self.energy(y) - (1 - beta) * self.base.log_prob(y)
 
         transition = self.kernel(path)
+        if not hasattr(transition, "init"):
+            raise TypeError(
+                f"AnnealedImportance: kernel made a {type(transition).__name__}; expected a "
+                "transition that leaves the density invariant, such as MALA or HMC"
+            )
         state, rates = transition.init(x), []
         for key in keys:
             state, info = transition.step(state, key=key, first_element=first * x[:1].numel())
@@ -261,8 +293,7 @@ def annealing_schedule(
     References:
         Grosse, Ghahramani and Adams, 2015, §6.
     """
-    if num_steps < 1:
-        raise ValueError(f"annealing_schedule: num_steps is {num_steps}; expected at least 1")
+    check_count("annealing_schedule", "num_steps", num_steps, least=1)
     places = torch.linspace(0, 1, num_steps + 1, dtype=torch.float64)
     if kind == "linear":
         return places
@@ -287,7 +318,7 @@ def _result(
     return AnnealedImportanceResult(
         log_weights=log_weights,
         log_z=sign * log_mean.item(),
-        standard_error=relative.std().item() / math.sqrt(num),
+        standard_error=relative.std().item() / math.sqrt(num) if num > 1 else math.nan,
         effective_sample_size=(relative.sum().square() / relative.square().sum()).item(),
         acceptance_rate=rates,
         samples=samples,

@@ -1,13 +1,15 @@
 """The loop of every sampler that advances a state by one transition a key."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Generic, Literal, Protocol, TypeVar, overload
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, overload
 
 import torch
 from torch import Generator, Tensor
 
 from gencore.ops import random_key
 from gencore.samplers.chains import check_sample, warn_if_not_finite
+from gencore.samplers.cuda_graph import check_device, graphed
 
 __all__ = ["ChainSampler"]
 
@@ -17,6 +19,7 @@ class _State(Protocol):
 
     @property
     def position(self) -> Tensor: ...
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 State = TypeVar("State", bound=_State)
@@ -60,6 +63,34 @@ class ChainSampler(ABC, Generic[State, Info]):
         """Which chains [N] a transition left finite; those it did not are warned of at the end."""
         return None
 
+    def _needs_host(self) -> str | None:
+        """Why a CUDA graph cannot hold a transition, if it cannot."""
+        return "its transition does not work in place"
+
+    def _captured(
+        self, state: State, key: Tensor, first_element: int
+    ) -> Callable[[Tensor], tuple[State, Info]]:
+        """`_transition` in place as a CUDA graph, a function of the key."""
+        tensors = [value for value in tuple(state) if isinstance(value, Tensor)]
+        start, static_key = [value.clone() for value in tensors], key.clone()
+        result: list[tuple[State, Info]] = []
+
+        def step() -> None:
+            result[:] = [self._transition(state, static_key, first_element, in_place=True)]
+
+        def restore() -> None:
+            for tensor, value in zip(tensors, start, strict=True):
+                tensor.copy_(value)
+
+        replay = graphed(f"{type(self).__name__}.sample", step, restore, key.device)
+
+        def replayed(step_key: Tensor) -> tuple[State, Info]:
+            static_key.copy_(step_key)
+            replay()
+            return result[0]
+
+        return replayed
+
     @overload
     def sample(
         self,
@@ -69,6 +100,7 @@ class ChainSampler(ABC, Generic[State, Info]):
         return_trajectory: bool = ...,
         thin: int = ...,
         return_info: Literal[False] = ...,
+        cuda_graph: bool = ...,
         generator: Generator | None = ...,
         key: Tensor | None = ...,
         first_element: int = ...,
@@ -82,6 +114,7 @@ class ChainSampler(ABC, Generic[State, Info]):
         return_trajectory: bool = ...,
         thin: int = ...,
         return_info: Literal[True],
+        cuda_graph: bool = ...,
         generator: Generator | None = ...,
         key: Tensor | None = ...,
         first_element: int = ...,
@@ -94,6 +127,7 @@ class ChainSampler(ABC, Generic[State, Info]):
         return_trajectory: bool = False,
         thin: int = 1,
         return_info: bool = False,
+        cuda_graph: bool = False,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first_element: int = 0,
@@ -107,6 +141,10 @@ class ChainSampler(ABC, Generic[State, Info]):
             thin: with `return_trajectory`, keep the states after transitions `thin`,
                 `2 * thin`, ..., `num_steps`, and with `return_info` what these did.
             return_info: return what the transitions did as well.
+            cuda_graph: capture a transition in a CUDA graph and replay it, which pays in many
+                transitions of an energy that takes the device less time than the host needs to
+                launch it. The energy must not wait for the device; what it does on the host is not
+                repeated. No effect where a whole chain is one kernel.
             generator: draws the key where none is given; torch's default where both are missing.
             key: int64 [seed, offset]; the transitions use `split_key(key, num_steps)`, those of
                 samplers that draw momenta first one more.
@@ -120,7 +158,9 @@ class ChainSampler(ABC, Generic[State, Info]):
 
         Raises:
             ValueError: for starts that `init` refuses, if `num_steps` is negative or `thin` does
-                not divide it, or if `first_element` is no multiple of the elements of a chain.
+                not divide it, if `first_element` is no multiple of the elements of a chain, or for
+                `cuda_graph` off a CUDA device or with a sampler whose transition the host directs.
+            RuntimeError: if the transition cannot be captured in a CUDA graph; it says why.
 
         Warns:
             NonFiniteWarning: if chains of a sampler that rejects nothing became non-finite.
@@ -136,6 +176,10 @@ class ChainSampler(ABC, Generic[State, Info]):
         name = type(self).__name__
         keeps = return_trajectory or (return_info and not self._averages_info)
         check_sample(name, x, num_steps, thin, keeps)
+        if cuda_graph:
+            check_device(f"{name}.sample", x.device)
+            if reason := self._needs_host():
+                raise ValueError(f"{name}.sample: cuda_graph=True is not possible: {reason}")
         if key is None:
             key = random_key(generator, device=x.device)
         state, keys = self._start(x, key, num_steps, first_element)
@@ -149,11 +193,15 @@ class ChainSampler(ABC, Generic[State, Info]):
         infos: list[Info] = []
         is_finite: Tensor | None = None
         with torch.no_grad():
+            graph = self._captured(state, keys[0], first_element) if cuda_graph and keys else None
             for number, step_key in enumerate(keys, start=1):
-                state, info = self._transition(state, step_key, first_element, in_place=True)
+                if graph is not None:
+                    state, info = graph(step_key)
+                else:
+                    state, info = self._transition(state, step_key, first_element, in_place=True)
                 now = self._is_finite(state, info, number == num_steps)
                 if now is not None:
-                    is_finite = now if is_finite is None else is_finite & now
+                    is_finite = now.clone() if is_finite is None else is_finite & now
                 is_kept = number % thin == 0
                 if trajectory is not None and is_kept:
                     trajectory[number // thin - 1].copy_(self._position(state))

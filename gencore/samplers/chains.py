@@ -2,12 +2,17 @@
 
 import math
 import warnings
+from typing import Any
 
 from torch import Tensor
+
+from gencore.ops.checks import check_state
 
 __all__ = [
     "NonFiniteWarning",
     "chain_size",
+    "check_count",
+    "check_positions",
     "check_sample",
     "first_chain",
     "rows",
@@ -51,15 +56,29 @@ def first_chain(name: str, x: Tensor, first_element: int) -> int:
     return first_element // size
 
 
+def check_positions(op: str, x: Tensor) -> None:
+    """Raise unless x [N, ...] can be the positions of chains on which an energy has a gradient."""
+    check_state(op, x)
+    if x.dim() == 0:
+        raise ValueError(f"{op}: x is a scalar; expected chains [N, ...], one a row")
+
+
+def check_count(op: str, name: str, value: Any, *, least: int = 0) -> None:
+    """Raise unless `value`, the argument `name` of `op`, is an integer of at least `least`."""
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{op}: {name} is {value}; expected {least} or more")
+
+
 def check_sample(name: str, x: Tensor, num_steps: int, thin: int, return_trajectory: bool) -> None:
     """Raise for the arguments that no `sample` can work with; `name` is the sampler's."""
-    if x.dim() == 0:
-        raise ValueError(f"{name}.sample: x is a scalar; expected chains [N, ...], one a row")
-    if num_steps < 0:
-        raise ValueError(f"{name}.sample: num_steps is {num_steps}; expected 0 or more")
-    if thin < 1 or num_steps % thin:
+    check_positions(f"{name}.sample", x)
+    check_count(f"{name}.sample", "num_steps", num_steps)
+    check_count(f"{name}.sample", "thin", thin, least=1)
+    if num_steps % thin:
         raise ValueError(
-            f"{name}.sample: thin is {thin} for {num_steps} steps; expected a positive divisor, "
+            f"{name}.sample: thin is {thin} for {num_steps} steps; expected a divisor, "
             "so that the last kept state is the final one"
         )
     if thin != 1 and not return_trajectory:

@@ -19,7 +19,7 @@ from gencore.ops import (
 from gencore.ops.checks import accumulation_dtype, index
 from gencore.ops.metropolis import FIRST_DECISION
 from gencore.samplers.chain_sampler import ChainSampler
-from gencore.samplers.chains import first_chain, rows
+from gencore.samplers.chains import check_positions, first_chain, rows
 from gencore.samplers.energy import Energy, energy_and_grad, network_of
 
 __all__ = ["HamiltonianSampler", "MetropolisInfo", "MetropolisState"]
@@ -96,8 +96,7 @@ class HamiltonianSampler(ChainSampler[MetropolisState, MetropolisInfo]):
                             grad=tensor([[3., 4.]]))
         """
         name = f"{type(self).__name__}.init"
-        if x.dim() == 0:
-            raise ValueError(f"{name}: x is a scalar; expected chains [N, ...], one a row")
+        check_positions(name, x)
         x = x.detach().clone(memory_format=torch.contiguous_format)
         energy, grad = self._energy_and_grad(x)
         is_outside = energy == torch.inf
@@ -145,6 +144,9 @@ class HamiltonianSampler(ChainSampler[MetropolisState, MetropolisInfo]):
         self, x: Tensor, key: Tensor, num_steps: int, first_element: int
     ) -> tuple[MetropolisState, tuple[Tensor, ...]]:
         return self.init(x), split_key(key, num_steps)
+
+    def _needs_host(self) -> str | None:
+        return None
 
     def _at_once(
         self, state: MetropolisState, num_steps: int, thin: int, return_trajectory: bool,

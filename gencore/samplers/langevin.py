@@ -15,8 +15,9 @@ from gencore.ops import (
     random_key,
     split_key,
 )
+from gencore.ops.checks import accumulation_dtype, finite, number
 from gencore.samplers.chains import check_sample, rows, warn_if_not_finite
-from gencore.samplers.cuda_graph import graphed
+from gencore.samplers.cuda_graph import check_device, graphed
 from gencore.samplers.energy import Energy, energy_and_grad, network_of
 
 __all__ = ["Langevin", "LangevinInfo", "LangevinState"]
@@ -93,11 +94,13 @@ class Langevin:
 
         Yan 2022, eq. (2.15). Other texts call the time step b.
         """
+        time_step = number("Langevin.from_time_step", "time_step", time_step)
         return cls(energy, time_step / 2, math.sqrt(time_step), **settings)
 
     @classmethod
     def from_noise_std(cls, energy: Energy, noise_std: float, **settings: Any) -> "Langevin":
         """The step x' = x − (δ²/2)∇E(x) + δ·ε, with δ the standard deviation of the noise."""
+        noise_std = number("Langevin.from_noise_std", "noise_std", noise_std)
         return cls(energy, noise_std**2 / 2, noise_std, **settings)
 
     @classmethod
@@ -152,8 +155,10 @@ class Langevin:
             differentiable: build a graph through all steps, to `x` and to the parameters of the
                 energy (memory grows with `num_steps`).
             cuda_graph: capture the gradient and the step in a CUDA graph and replay it, which pays
-                where a step takes the device less time than the host needs to launch it. The
-                energy must not wait for the device. Not with `differentiable`.
+                in many steps of an energy that takes the device less time than the host needs to
+                launch it. The energy is called four times in all and must not wait for the device;
+                what it does on the host (a counter, a choice by Python's `random`) is not
+                repeated. No effect where a whole chain is one kernel. Not with `differentiable`.
             generator: draws the key where none is given; torch's default where both are missing.
             key: int64 [seed, offset]; the steps use `split_key(key, num_steps)`.
             first_element: number of elements in the chains of the processes before this one, which
@@ -172,6 +177,12 @@ class Langevin:
             NonFiniteWarning: if an energy along the way or a final state is not finite.
         """
         check_sample("Langevin", x, num_steps, thin, return_trajectory)
+        if cuda_graph and differentiable:
+            raise ValueError("Langevin.sample: a CUDA graph cannot be differentiable")
+        if differentiable and torch.is_inference_mode_enabled():
+            raise ValueError("Langevin.sample: nothing is differentiable in torch.inference_mode")
+        if cuda_graph:
+            check_device("Langevin.sample", x.device)
         if key is None:
             key = random_key(generator, device=x.device)
         if not differentiable and num_steps > 0 and (network := self._network(x)) is not None:
@@ -184,8 +195,6 @@ class Langevin:
             warn_if_not_finite("Langevin", final.isfinite().all(1), num_steps, _ADVICE)
             return result
         if differentiable:
-            if cuda_graph:
-                raise ValueError("Langevin.sample: a CUDA graph cannot be differentiable")
             x = x if x.requires_grad else x.detach().requires_grad_()
             update = langevin_step
         else:
@@ -194,7 +203,7 @@ class Langevin:
 
         trajectory: list[Tensor] = []
         # A NaN or an infinity stays in a sum, so one check at the end covers all steps.
-        energy_sum = torch.zeros(x.shape[0], device=x.device)
+        energy_sum = torch.zeros(x.shape[0], device=x.device, dtype=accumulation_dtype(x))
 
         def step(step_key: Tensor) -> Tensor:
             energy, grad = energy_and_grad(self.energy, x, create_graph=differentiable)
@@ -256,10 +265,10 @@ class Langevin:
         References:
             Kirkpatrick, Gelatt and Vecchi, "Optimization by simulated annealing", 1983.
         """
-        if not all(0 <= temperature < math.inf for temperature in temperatures):
+        temperatures = [finite("Langevin.anneal", "a temperature", t) for t in temperatures]
+        if not all(temperature >= 0 for temperature in temperatures):
             raise ValueError(
-                f"Langevin.anneal: temperatures are {list(temperatures)}; expected finite ones, "
-                "not negative"
+                f"Langevin.anneal: temperatures are {temperatures}; expected none negative"
             )
         if key is None:
             key = random_key(generator, device=x.device)

@@ -4,6 +4,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from torch import Tensor
 
+from gencore.ops.checks import number
 from gencore.samplers.energy import Energy
 from gencore.samplers.hamiltonian import HamiltonianSampler, Leapfrog
 
@@ -47,6 +48,10 @@ class MALA(HamiltonianSampler):
     _: KW_ONLY
     inverse_mass: float | Tensor = 1.0
     max_energy_error: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.step_size, Tensor):  # the root below hides what was given
+            number("MALA", "step_size", self.step_size)
 
     @property
     def leapfrog(self) -> Leapfrog:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from gencore.ops import (
 )
 from gencore.ops.checks import accumulation_dtype
 from gencore.samplers.chain_sampler import ChainSampler
-from gencore.samplers.chains import first_chain, rows
+from gencore.samplers.chains import check_positions, first_chain, rows
 from gencore.samplers.energy import Energy, energy_and_grad
 
 __all__ = ["ParallelTempering", "TemperingInfo", "TemperingState"]
@@ -93,7 +93,7 @@ class ParallelTempering(ChainSampler[TemperingState, TemperingInfo]):
     _averages_info = True
 
     def __post_init__(self) -> None:
-        beta = tuple(map(float, self.inverse_temperatures))
+        beta = _numbers("inverse_temperatures", self.inverse_temperatures)
         falls = all(left > right >= 0 for left, right in pairwise(beta))
         if not beta or beta[0] != 1.0 or not falls or len(beta) > _MOST_REPLICAS:
             raise ValueError(
@@ -101,7 +101,8 @@ class ParallelTempering(ChainSampler[TemperingState, TemperingInfo]):
                 f"{_MOST_REPLICAS} numbers that fall from 1 and are not negative"
             )
         given = self.step_size
-        steps = tuple(given) if isinstance(given, Sequence) else (given,) * len(beta)
+        steps = _numbers("step_size", given)
+        steps = steps * len(beta) if len(steps) == 1 else steps
         if len(steps) != len(beta) or not all(0 < a < math.inf for a in steps):
             raise ValueError(
                 f"ParallelTempering: step_size is {given}; expected a positive number, or one for "
@@ -127,8 +128,7 @@ class ParallelTempering(ChainSampler[TemperingState, TemperingInfo]):
             tensor([[0.5000, 2.0000],
                     [0.5000, 2.0000]])
         """
-        if x.dim() == 0:
-            raise ValueError("ParallelTempering.init: x is a scalar; expected chains [N, ...]")
+        check_positions("ParallelTempering.init", x)
         energy, grad = energy_and_grad(self.energy, x)
         wrong = int((~(energy.isfinite() & rows(grad).isfinite().all(1))).sum())
         if wrong:
@@ -263,3 +263,13 @@ class ParallelTempering(ChainSampler[TemperingState, TemperingInfo]):
         energy, grad = energy_and_grad(self.energy, x.flatten(0, 1))
         wide = energy.to(accumulation_dtype(x)).clone()  # an energy may be a view of x
         return wide.view(x.shape[:2]), grad.reshape(x.shape).contiguous()
+
+
+def _numbers(name: str, given: Any) -> tuple[float, ...]:
+    """A number, or those of a sequence, a tensor or an array."""
+    try:
+        return tuple(torch.as_tensor(given, dtype=torch.float64).flatten().tolist())
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"ParallelTempering: {name} must be numbers, got {type(given).__name__}"
+        ) from None

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from gencore.ops import philox_normal, random_key, split_key
+from gencore.ops.checks import shape as checked_shape
+from gencore.samplers.chains import check_count, rows
 
 __all__ = ["ChainStart", "ReplayBuffer"]
 
@@ -62,13 +64,13 @@ class ReplayBuffer(nn.Module):
         key: Tensor | None = None,
     ) -> None:
         super().__init__()
-        if size < 1:
-            raise ValueError(f"ReplayBuffer: size is {size}; expected at least one chain")
+        check_count("ReplayBuffer", "size", size, least=1)
+        dimensions = checked_shape("ReplayBuffer", shape)
         if not 0 <= reinit_fraction <= 1:
             raise ValueError(f"ReplayBuffer: reinit_fraction is {reinit_fraction}; expected 0 to 1")
         self.reinit_fraction = reinit_fraction
         self.start = start
-        first_starts = start((size, *shape), random_key() if key is None else key)
+        first_starts = start((size, *dimensions), random_key() if key is None else key)
         self.register_buffer("chains", first_starts)
 
     def draw(
@@ -117,14 +119,27 @@ class ReplayBuffer(nn.Module):
         return torch.where(is_fresh, fresh, self.chains[slots]), slots
 
     def put(self, x: Tensor, slots: Tensor) -> None:
-        """Copy states [M, *shape] into their slots [M]."""
+        """Copy states [M, *shape] into their slots [M].
+
+        A state with an element that is not finite is left out, and its slot keeps the chain that it
+        had: in the buffer it would come back until it is drawn for a restart.
+
+        Raises:
+            TypeError, ValueError: for states of another dtype or shape than the buffer's.
+        """
+        if x.dtype != self.chains.dtype:
+            raise TypeError(
+                f"ReplayBuffer.put: states are {x.dtype}; expected {self.chains.dtype}, as the "
+                "buffer's"
+            )
         expected = (len(slots), *self.chains.shape[1:])
         if x.shape != expected:
             raise ValueError(
                 f"ReplayBuffer.put: states of shape {list(x.shape)} for {len(slots)} slots; "
                 f"expected {list(expected)}"
             )
-        self.chains[slots] = x.detach()
+        is_finite = rows(x).isfinite().all(1).reshape(-1, *(1,) * (x.dim() - 1))
+        self.chains[slots] = torch.where(is_finite, x.detach(), self.chains[slots])
 
     def extra_repr(self) -> str:
         size, *shape = self.chains.shape

@@ -30,8 +30,8 @@ class SGRLD(StochasticGradientSampler):
     Args:
         energy: maps [N, ...] to [N], each row by itself, perhaps an unbiased estimate.
         step_size: ε_t: a number, one per chain, or a schedule such as `polynomial_decay`.
-        metric: maps positions to (G, Γ), each like the positions; Γ may be None where G is
-            constant.
+        metric: maps positions to (G, Γ), each like the positions, G > 0; Γ may be None where G is
+            constant. Where G is not positive the root is NaN, and the chain lost.
 
     Example:
         >>> import torch
@@ -64,7 +64,13 @@ class SGRLD(StochasticGradientSampler):
         in_place: bool,
     ) -> tuple[Tensor, None]:
         move = riemannian_langevin_step_ if in_place else riemannian_langevin_step
-        diagonal, correction = self.metric(state.position)
+        pair = self.metric(state.position)
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            raise TypeError(
+                f"SGRLD: metric returned a {type(pair).__name__}; expected the pair (G, Γ), or "
+                "(G, None) where G is constant"
+            )
+        diagonal, correction = pair
         position = move(
             state.position, grad, diagonal, correction, step_size,
             key=key, first_element=first_element,

@@ -90,6 +90,10 @@ class StochasticGradientSampler(ChainSampler[StochasticGradientState, LangevinIn
         first_key, *keys = split_key(key, num_steps + 1)
         return self.init(x, key=first_key, first_element=first_element), tuple(keys)
 
+    def _needs_host(self) -> str | None:
+        is_number = isinstance(self.step_size, Tensor) or not callable(self.step_size)
+        return None if is_number else "its step sizes follow a schedule"
+
     def _transition(
         self,
         state: StochasticGradientState,

@@ -1,0 +1,18 @@
+"""The Python in the documentation works, block after block in one program."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.mark.parametrize("page", ["samplers.md"])
+def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / page).read_text()
+    names = {"__name__": page}
+    for match in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        line = text[: match.start(1)].count("\n")
+        exec(compile("\n" * line + match[1], page, "exec"), names)
