@@ -1,30 +1,20 @@
 // Small convolutional networks, a whole image at a time in cache.
 //
-// A map lies in memory as [height][width][channels], channels filled up to whole vectors, within a
-// border of zeros as wide as the next kernel reaches; tiny ones are worked on a few at a time. A
-// convolution is then a loop over taps and input channels that adds a broadcast input times a
-// vector of output channels to the sums of a few pixels, which stay in registers; backward with
-// respect to the input is the same loop with the kernel turned round. The gradient of a weight is a
-// sum over pixels of outer products. Nothing but x, the result and the gradients leaves the cache:
-// backward computes the hidden maps again.
+// Nothing but x, the result and the gradients leaves the cache: backward computes the hidden maps
+// again. Tiny images are worked on a few at a time.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-#include <type_traits>
 
 #include "../math/activation.h"
 #include "../ops/conv_network_arguments.h"
+#include "conv_map.h"
 #include "lanes.h"
 #include "scratch.h"
 
 namespace gencore {
 inline namespace GENCORE_LEVEL {
-
-template <class A>
-constexpr std::int64_t fill_vectors(std::int64_t channels) {
-  return (channels + Lanes<A>::count - 1) / Lanes<A>::count * Lanes<A>::count;
-}
 
 // A layer's weight gradient as sums of outer products a bᵀ: b, along the vectors, is the side that
 // fills them better.
@@ -32,9 +22,9 @@ template <class A>
 struct OuterProduct {
   OuterProduct(const ConvNetwork& net, int l) {
     const std::int64_t in = net.channels[l], out = net.channels[l + 1];
-    along_outputs = fill_vectors<A>(out) * in <= fill_vectors<A>(in) * out;
+    along_outputs = whole_vectors<A>(out) * in <= whole_vectors<A>(in) * out;
     rows = along_outputs ? in : out;
-    columns = fill_vectors<A>(along_outputs ? out : in);
+    columns = whole_vectors<A>(along_outputs ? out : in);
     size = net.taps(l) * rows * columns;
   }
   bool along_outputs;
@@ -46,7 +36,7 @@ template <class A>
 std::int64_t conv_partial_size(const ConvNetwork& net) {
   std::int64_t size = 0;
   for (int l = 0; l < net.layers; ++l)
-    size += OuterProduct<A>(net, l).size + fill_vectors<A>(net.channels[l + 1]);
+    size += OuterProduct<A>(net, l).size + whole_vectors<A>(net.channels[l + 1]);
   return size;
 }
 
@@ -64,19 +54,19 @@ class ConvBlock {
       const std::int64_t in = net.channels[l], out = net.channels[l + 1], taps = net.taps(l);
       const A* const weight = static_cast<const A*>(net.weights[l]);
       maps_[l] = take_map(l, in);
-      bias_[l] = take_zeros(fill_vectors<A>(out));
+      bias_[l] = take_zeros(whole_vectors<A>(out));
       std::copy_n(static_cast<const A*>(net.biases[l]), out, bias_[l]);
       if (l + 1 < net.layers || !backward) {
-        forward_[l] = scratch_.template take<A>(taps * in * fill_vectors<A>(out));
-        pack(weight, taps, in, taps, out, in * taps, forward_[l]);
+        forward_[l] = scratch_.template take<A>(taps * in * whole_vectors<A>(out));
+        pack_conv_weight(weight, taps, in, taps, out, in * taps, forward_[l]);
       }
       if (!backward) continue;
       grads_[l] = take_map(l, out);
-      if (l > 0) slopes_[l] = take_zeros(stack_ * pixels_ * fill_vectors<A>(in));
-      backward_weight_[l] = scratch_.template take<A>(taps * out * fill_vectors<A>(in));
-      pack(weight, taps, out, in * taps, in, taps, backward_weight_[l]);
+      if (l > 0) slopes_[l] = take_zeros(stack_ * pixels_ * whole_vectors<A>(in));
+      backward_weight_[l] = scratch_.template take<A>(taps * out * whole_vectors<A>(in));
+      pack_conv_weight(weight, taps, out, in * taps, in, taps, backward_weight_[l]);
     }
-    last_ = Map(take_zeros(stack_ * pixels_ * fill_vectors<A>(edge_channels())), net, 0,
+    last_ = Map(take_zeros(Map::size(extent(stack_), 0, edge_channels())), extent(stack_), 0,
                 edge_channels());
   }
 
@@ -86,7 +76,7 @@ class ConvBlock {
   // Images [first, first + count), count <= stack().
   void forward(std::int64_t first, std::int64_t count) {
     const int last = net_.layers - 1;
-    images_ = {first, count};
+    first_ = first, count_ = count;
     hidden();
     convolve(maps_[last], last, true, forward_[last], net_.channels[last], net_.channels[last + 1],
              last_, 1, [](A*, std::int64_t, int) {});
@@ -97,16 +87,17 @@ class ConvBlock {
   void backward(const ConvNetworkBackward& args, std::int64_t first, std::int64_t count, bool start,
                 A* partial) {
     const int last = net_.layers - 1;
-    images_ = {first, count};
+    first_ = first, count_ = count;
     hidden();
     const std::int64_t outputs = net_.channels[last + 1];
     read(static_cast<const A*>(args.grad_out), outputs * pixels_, outputs, grads_[last]);
     std::int64_t ends[kMaxConvLayers + 1] = {0};
     for (int l = 0; l <= last; ++l)
-      ends[l + 1] = ends[l] + OuterProduct<A>(net_, l).size + fill_vectors<A>(net_.channels[l + 1]);
+      ends[l + 1] =
+          ends[l] + OuterProduct<A>(net_, l).size + whole_vectors<A>(net_.channels[l + 1]);
     for (int l = last; l >= 0; --l) {
       weight_gradient(l, start, partial + ends[l]);
-      bias_gradient(args, l, start, partial + ends[l + 1] - fill_vectors<A>(net_.channels[l + 1]));
+      bias_gradient(args, l, start, partial + ends[l + 1] - whole_vectors<A>(net_.channels[l + 1]));
       if (l > 0) {
         const A* const slopes = slopes_[l];
         convolve(grads_[l], l, false, backward_weight_[l], net_.channels[l + 1], net_.channels[l],
@@ -123,47 +114,32 @@ class ConvBlock {
 
  private:
   using Vector = Lanes<A>;
+  using Map = ConvMap<A>;
   static constexpr int kPixels = kVectorBytes == 64 ? 8 : 4;
   // Fewer at a time, and loading and storing the sums of outer products would take longer than
   // making them.
   static constexpr std::int64_t kStackPixels = 64;
 
-  struct Images {
-    std::int64_t first, count;
-  };
-
-  // Images of pixels of vectors of channels; `origin` is the first one within the border.
-  struct Map {
-    Map() = default;
-    Map(A* memory, const ConvNetwork& net, std::int64_t border, std::int64_t channels)
-        : pixel(fill_vectors<A>(channels)),
-          row((net.width + 2 * border) * pixel),
-          image((net.height + 2 * border) * row),
-          origin(memory + border * (row + pixel)) {}
-    std::int64_t pixel, row, image;
-    A* origin;
-  };
-
   std::int64_t edge_channels() const {
     return backward_ ? net_.channels[0] : net_.channels[net_.layers];
   }
 
+  Extent extent(std::int64_t images) const { return {images, net_.height, net_.width}; }
+
   std::int64_t map_size(int l, std::int64_t channels) const {
-    const std::int64_t border = net_.sides[l] / 2;
-    return stack_ * (net_.height + 2 * border) * (net_.width + 2 * border) *
-           fill_vectors<A>(channels);
+    return Map::size(extent(stack_), net_.sides[l] / 2, channels);
   }
 
   std::size_t size() const {
-    std::size_t bytes = Scratch::size<A>(stack_ * pixels_ * fill_vectors<A>(edge_channels()));
+    std::size_t bytes = Scratch::size<A>(Map::size(extent(stack_), 0, edge_channels()));
     for (int l = 0; l < net_.layers; ++l) {
       const std::int64_t in = net_.channels[l], out = net_.channels[l + 1], taps = net_.taps(l);
-      bytes += Scratch::size<A>(map_size(l, in)) + Scratch::size<A>(fill_vectors<A>(out)) +
-               Scratch::size<A>(taps * in * fill_vectors<A>(out));
+      bytes += Scratch::size<A>(map_size(l, in)) + Scratch::size<A>(whole_vectors<A>(out)) +
+               Scratch::size<A>(taps * in * whole_vectors<A>(out));
       if (backward_)
         bytes += Scratch::size<A>(map_size(l, out)) +
-                 Scratch::size<A>(stack_ * pixels_ * fill_vectors<A>(in)) +
-                 Scratch::size<A>(taps * out * fill_vectors<A>(in));
+                 Scratch::size<A>(stack_ * pixels_ * whole_vectors<A>(in)) +
+                 Scratch::size<A>(taps * out * whole_vectors<A>(in));
     }
     return bytes;
   }
@@ -175,47 +151,7 @@ class ConvBlock {
   }
   // What layer l convolves, or its gradient.
   Map take_map(int l, std::int64_t channels) {
-    return Map(take_zeros(map_size(l, channels)), net_, net_.sides[l] / 2, channels);
-  }
-
-  // Calls body(vectors, first) for blocks of one to three vectors that cover `channels`.
-  template <class Body>
-  static void for_each_block(std::int64_t channels, Body body) {
-    std::int64_t first = 0, left = fill_vectors<A>(channels) / Vector::count;
-    if (left % 2 == 1 && left > 1) {
-      body(std::integral_constant<int, 3>{}, first);
-      first += 3 * Vector::count, left -= 3;
-    }
-    for (; left >= 2; left -= 2, first += 2 * Vector::count)
-      body(std::integral_constant<int, 2>{}, first);
-    if (left == 1) body(std::integral_constant<int, 1>{}, first);
-  }
-
-  // Calls body(width, first) for pieces of at most kWidth, a power of two, that cover [0, count).
-  template <int kWidth, class Body>
-  static void for_each_piece(std::int64_t count, Body body, std::int64_t first = 0) {
-    for (; count - first >= kWidth; first += kWidth)
-      body(std::integral_constant<int, kWidth>{}, first);
-    if constexpr (kWidth > 1) for_each_piece<kWidth / 2>(count, body, first);
-  }
-
-  // Blocks of outputs, each [taps][inputs][outputs of the block].
-  static void pack(const A* weight, std::int64_t taps, std::int64_t inputs,
-                   std::int64_t input_stride, std::int64_t outputs, std::int64_t output_stride,
-                   A* packed) {
-    for_each_block(outputs, [&](auto vectors, std::int64_t first) {
-      constexpr std::int64_t kWidth = vectors * Vector::count;
-      const std::int64_t filled = std::min<std::int64_t>(kWidth, outputs - first);
-      if (filled < kWidth) std::fill_n(packed, taps * inputs * kWidth, A(0));
-      // Tiles of a few inputs, whose weights stay in cache while they are turned round.
-      for (std::int64_t tile = 0; tile < inputs; tile += 16)
-        for (std::int64_t o = 0; o < filled; ++o)
-          for (std::int64_t i = tile; i < std::min(inputs, tile + 16); ++i)
-            for (std::int64_t t = 0; t < taps; ++t)
-              packed[(t * inputs + i) * kWidth + o] =
-                  weight[(first + o) * output_stride + i * input_stride + t];
-      packed += taps * inputs * kWidth;
-    });
+    return Map(take_zeros(map_size(l, channels)), extent(stack_), net_.sides[l] / 2, channels);
   }
 
   const A* bias(int l, std::int64_t image) {
@@ -229,8 +165,8 @@ class ConvBlock {
 
   // Between planes of channels and channels-last pixels.
   void read(const A* images, std::int64_t stride, std::int64_t channels, const Map& map) const {
-    for (std::int64_t n = 0; n < images_.count; ++n) {
-      const A* planes = images + (images_.first + n) * stride;
+    for (std::int64_t n = 0; n < count_; ++n) {
+      const A* planes = images + (first_ + n) * stride;
       for (std::int64_t c = 0; c < channels; ++c)
         for (std::int64_t y = 0; y < net_.height; ++y) {
           A* out = map.origin + n * map.image + y * map.row + c;
@@ -239,8 +175,8 @@ class ConvBlock {
     }
   }
   void write(const Map& map, std::int64_t channels, A* images) const {
-    A* planes = images + images_.first * channels * pixels_;
-    for (std::int64_t n = 0; n < images_.count; ++n)
+    A* planes = images + first_ * channels * pixels_;
+    for (std::int64_t n = 0; n < count_; ++n)
       for (std::int64_t c = 0; c < channels; ++c)
         for (std::int64_t y = 0; y < net_.height; ++y) {
           const A* in = map.origin + n * map.image + y * map.row + c;
@@ -288,10 +224,10 @@ class ConvBlock {
     std::int64_t reach[kMaxConvSide * kMaxConvSide];
     for (std::int64_t t = 0; t < taps; ++t)
       reach[t] = direction * ((t / side - side / 2) * in.row + (t % side - side / 2) * in.pixel);
-    for_each_block(outputs, [&](auto vectors, std::int64_t first) {
-      for (std::int64_t n = 0; n < images_.count; ++n) {
-        const A* const bias = biased ? this->bias(l, images_.first + n) + first : nullptr;
-        for_each_piece<kPixels>(pixels_, [&](auto count, std::int64_t from) {
+    for_each_block<A>(outputs, [&](auto vectors, std::int64_t first) {
+      for (std::int64_t n = 0; n < count_; ++n) {
+        const A* const bias = biased ? this->bias(l, first_ + n) + first : nullptr;
+        for_each_panel<kPixels>(pixels_, [&](auto count, std::int64_t from) {
           const A* at[count];
           A* to[count];
           for (int p = 0; p < count; ++p) {
@@ -308,34 +244,6 @@ class ConvBlock {
     });
   }
 
-  template <int kCount, int kVectors>
-  static void convolve_tile(const A* const* at, const std::int64_t* reach, std::int64_t taps,
-                            std::int64_t inputs, const A* weight, const A* bias, A* const* to) {
-    Vector sums[kCount][kVectors];
-    for (int v = 0; v < kVectors; ++v) {
-      const Vector start =
-          bias == nullptr ? Vector::fill(A(0)) : Vector::load(bias + v * Vector::count);
-      for (int p = 0; p < kCount; ++p) sums[p][v] = start;
-    }
-    for (std::int64_t t = 0; t < taps; ++t) {
-      const A* from[kCount];
-      for (int p = 0; p < kCount; ++p) from[p] = at[p] + reach[t];
-      for (std::int64_t i = 0; i < inputs; ++i, weight += kVectors * Vector::count) {
-        Vector weights[kVectors];
-        for (int v = 0; v < kVectors; ++v) weights[v] = Vector::load(weight + v * Vector::count);
-#pragma GCC unroll 8
-        for (int p = 0; p < kCount; ++p) {
-          const Vector input = Vector::fill(from[p][i]);
-#pragma GCC unroll 3
-          for (int v = 0; v < kVectors; ++v)
-            sums[p][v] = Vector::multiply_add(input, weights[v], sums[p][v]);
-        }
-      }
-    }
-    for (int p = 0; p < kCount; ++p)
-      for (int v = 0; v < kVectors; ++v) sums[p][v].store(to[p] + v * Vector::count);
-  }
-
   void weight_gradient(int l, bool start, A* total) const {
     const OuterProduct<A> product(net_, l);
     const Map &in = maps_[l], &grad = grads_[l];
@@ -345,51 +253,23 @@ class ConvBlock {
       shifted.origin += (t / side - side / 2) * in.row + (t % side - side / 2) * in.pixel;
       const Map& a = product.along_outputs ? shifted : grad;
       const Map& b = product.along_outputs ? grad : shifted;
-      for_each_block(product.columns, [&](auto vectors, std::int64_t column) {
-        for_each_piece<kPixels>(product.rows, [&](auto rows, std::int64_t row) {
-          outer_product<rows, vectors>(a, row, b, column, start, product.columns,
-                                       total + row * product.columns + column);
+      for_each_block<A>(product.columns, [&](auto vectors, std::int64_t column) {
+        for_each_panel<kPixels>(product.rows, [&](auto rows, std::int64_t row) {
+          outer_product_tile<rows, vectors>(a, row, b, column, start, product.columns,
+                                            extent(count_), total + row * product.columns + column);
         });
       });
     }
   }
 
-  template <int kRows, int kVectors>
-  void outer_product(const Map& a, std::int64_t row, const Map& b, std::int64_t column, bool start,
-                     std::int64_t stride, A* total) const {
-    Vector sums[kRows][kVectors];
-    for (int r = 0; r < kRows; ++r)
-      for (int v = 0; v < kVectors; ++v)
-        sums[r][v] =
-            start ? Vector::fill(A(0)) : Vector::load(total + r * stride + v * Vector::count);
-    for (std::int64_t line = 0; line < images_.count * net_.height; ++line) {
-      const std::int64_t n = line / net_.height, y = line % net_.height;
-      const A* left = a.origin + n * a.image + y * a.row + row;
-      const A* right = b.origin + n * b.image + y * b.row + column;
-      for (std::int64_t x = 0; x < net_.width; ++x, left += a.pixel, right += b.pixel) {
-        Vector vectors[kVectors];
-        for (int v = 0; v < kVectors; ++v) vectors[v] = Vector::load(right + v * Vector::count);
-#pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) {
-          const Vector factor = Vector::fill(left[r]);
-#pragma GCC unroll 3
-          for (int v = 0; v < kVectors; ++v)
-            sums[r][v] = Vector::multiply_add(factor, vectors[v], sums[r][v]);
-        }
-      }
-    }
-    for (int r = 0; r < kRows; ++r)
-      for (int v = 0; v < kVectors; ++v) sums[r][v].store(total + r * stride + v * Vector::count);
-  }
-
   void bias_gradient(const ConvNetworkBackward& args, int l, bool start, A* total) const {
     const Map& grad = grads_[l];
     const std::int64_t channels = net_.channels[l + 1];
-    if (start) std::fill_n(total, fill_vectors<A>(channels), A(0));
-    for (std::int64_t n = 0; n < images_.count; ++n) {
+    if (start) std::fill_n(total, whole_vectors<A>(channels), A(0));
+    for (std::int64_t n = 0; n < count_; ++n) {
       A* const own = l > 0 || args.context_term_grad == nullptr
                          ? nullptr
-                         : static_cast<A*>(args.context_term_grad) + (images_.first + n) * channels;
+                         : static_cast<A*>(args.context_term_grad) + (first_ + n) * channels;
       for (std::int64_t c = 0; c < channels; c += Vector::count) {
         Vector sum = Vector::fill(A(0));
         for (std::int64_t y = 0; y < net_.height; ++y) {
@@ -410,11 +290,11 @@ class ConvBlock {
   const std::int64_t pixels_;
   const std::int64_t stack_;
   Scratch scratch_;
-  Images images_;              // that are being worked on
-  Map maps_[kMaxConvLayers];   // of each layer's input
-  Map grads_[kMaxConvLayers];  // of each layer's output
-  Map last_;                   // the result, or the gradient of x
-  A* slopes_[kMaxConvLayers];  // of the activation before each layer
+  std::int64_t first_ = 0, count_ = 0;  // images that are being worked on
+  Map maps_[kMaxConvLayers];            // of each layer's input
+  Map grads_[kMaxConvLayers];           // of each layer's output
+  Map last_;                            // the result, or the gradient of x
+  A* slopes_[kMaxConvLayers];           // of the activation before each layer
   A* bias_[kMaxConvLayers];
   A* forward_[kMaxConvLayers];
   A* backward_weight_[kMaxConvLayers];
@@ -472,7 +352,7 @@ void conv_network_gradients_range(const ConvNetworkBackward& args, std::int64_t 
       for (std::int64_t o = 0; o < outputs; ++o)
         static_cast<A*>(args.bias_grads[l])[o] = total(bias + o);
     }
-    part = bias + fill_vectors<A>(outputs);
+    part = bias + whole_vectors<A>(outputs);
   }
 }
 

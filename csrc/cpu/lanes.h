@@ -1,6 +1,9 @@
 // A vector register of floats or doubles, as wide as the instruction-set level has them.
 #pragma once
 
+#include <cstdint>
+#include <type_traits>
+
 #include "../math/macros.h"
 
 #if defined(__AVX512F__) || defined(__FMA__)
@@ -49,6 +52,20 @@ struct Lanes {
     return {fused(a.value, b.value, c.value)};
   }
 };
+
+// The count, filled up to whole vectors.
+template <class A>
+constexpr std::int64_t whole_vectors(std::int64_t count) {
+  return (count + Lanes<A>::count - 1) / Lanes<A>::count * Lanes<A>::count;
+}
+
+// Calls body(width, first) for panels of at most kWidth, a power of two, that cover [0, count).
+template <int kWidth, class Body>
+void for_each_panel(std::int64_t count, Body body, std::int64_t first = 0) {
+  for (; count - first >= kWidth; first += kWidth)
+    body(std::integral_constant<int, kWidth>{}, first);
+  if constexpr (kWidth > 1) for_each_panel<kWidth / 2>(count, body, first);
+}
 
 }  // namespace GENCORE_LEVEL
 }  // namespace gencore

@@ -76,18 +76,10 @@ class MlpBlock {
     return widest;
   }
 
-  // Calls body(width, first_row) for panels that cover all rows.
-  template <int kWidth = kRows, class Body>
-  static void for_each_panel(std::int64_t rows, Body body, std::int64_t first = 0) {
-    for (; rows - first >= kWidth; first += kWidth)
-      body(std::integral_constant<int, kWidth>{}, first);
-    if constexpr (kWidth > 1) for_each_panel<kWidth / 2>(rows, body, first);
-  }
-
   // Panels of [columns][width] one after the other, of the matrix with the given strides.
   static void pack(const A* matrix, std::int64_t rows, std::int64_t columns,
                    std::int64_t row_stride, std::int64_t column_stride, A* out) {
-    for_each_panel(rows, [&](auto width, std::int64_t first) {
+    for_each_panel<kRows>(rows, [&](auto width, std::int64_t first) {
       for (std::int64_t j = 0; j < columns; ++j)
         for (int r = 0; r < width; ++r)
           *out++ = matrix[(first + r) * row_stride + j * column_stride];
@@ -120,7 +112,7 @@ class MlpBlock {
   template <class Then>
   static void multiply(const A* packed, std::int64_t rows, std::int64_t columns, const A* in,
                        const A* bias, A* out, Then then) {
-    for_each_panel(rows, [&](auto width, std::int64_t first) {
+    for_each_panel<kRows>(rows, [&](auto width, std::int64_t first) {
       multiply_panel<width>(packed + first * columns, columns, in,
                             bias == nullptr ? nullptr : bias + first, out + first * kChains);
       then(first * kChains, width * kChains);
