@@ -19,12 +19,14 @@ __all__ = [
     "Case",
     "Timing",
     "copy_bandwidth",
+    "device_name",
     "graphed",
     "in_reference",
     "matmul_rate",
     "measure",
     "one_thread",
     "peak_memory",
+    "synchronize",
 ]
 
 Call = Callable[[], object]
@@ -61,6 +63,10 @@ class Case:
     headline: bool = False
     context: Callable[[], AbstractContextManager[object]] = field(default=nullcontext)
 
+    @property
+    def title(self) -> str:
+        return f"{self.name}, {self.size}"
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -94,17 +100,21 @@ def graphed(call: Call) -> Call:
     return graph.replay
 
 
-def _synchronize(device: torch.device) -> None:
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def _seconds(call: Call, repeats: int, device: torch.device) -> float:
-    _synchronize(device)
+    synchronize(device)
     start = time.perf_counter()
     for _ in range(repeats):
         call()
-    _synchronize(device)
+    synchronize(device)
     return (time.perf_counter() - start) / repeats
 
 
@@ -150,7 +160,7 @@ def peak_memory(call: Call, device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         call()
-        _synchronize(device)
+        synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         call()

@@ -8,7 +8,6 @@ replaces its rows, so a run that was cut off goes on with the groups that are mi
 
 import argparse
 import csv
-import importlib
 import os
 import re
 import subprocess
@@ -19,16 +18,13 @@ from pathlib import Path
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch's profiler writes between the rows
 
 import torch
-from harness import Case, copy_bandwidth, matmul_rate, measure, peak_memory
+from harness import Case, copy_bandwidth, device_name, matmul_rate, measure, peak_memory
+from registry import GROUPS, cases
 
 import gencore
 from gencore.ops.extension import native
 
 HERE = Path(__file__).parent
-GROUPS = (
-    "langevin", "chains", "hmc", "sgmcmc", "ebm", "flows", "flow-pointwise", "autoregressive-flow",
-    "spline", "coupling-flow", "glow",
-)  # fmt: skip
 COLUMNS = (
     "commit", "device", "cpu_level", "threads", "torch", "group", "name", "size", "dtype",
     "headline", "elements", "contender", "median_us", "low_us", "high_us", "floor_us",
@@ -54,9 +50,8 @@ def main() -> None:
     for group in options.group:
         if options.missing and any(row["group"] == group for row in rows):
             continue
-        module = importlib.import_module(f"cases_{group.replace('-', '_')}")
         fresh: list[dict[str, str]] = []
-        for case in module.cases(device, options.quick):
+        for case in cases(group, device, options.quick):
             fresh += run(case, device, seconds=0.3 if options.quick else 4.0)
             torch.compiler.reset()
         rows = [row for row in rows if row["group"] != group] + fresh
@@ -78,7 +73,7 @@ def run(case: Case, device: torch.device, *, seconds: float) -> list[dict[str, s
         floors += [case.flops / matmul_rate(device)] if case.flops else []
     floor = f"{1e6 * max(floors):.3f}" if floors else ""
     ours = timings["ours"].median
-    print(f"{case.name}, {case.size}", file=sys.stderr)
+    print(case.title, file=sys.stderr)
     if case.elements and floors:
         each = 1e9 / case.elements
         copy = f"the floor {each * max(floors):.2f}"
@@ -112,10 +107,6 @@ def run(case: Case, device: torch.device, *, seconds: float) -> list[dict[str, s
         }
         for name, timing in timings.items()
     ]
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def slug(device: torch.device) -> str:
