@@ -3,12 +3,13 @@
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import torch
+import torch._functorch.config
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
@@ -25,9 +26,13 @@ __all__ = [
     "matmul_rate",
     "measure",
     "one_thread",
+    "passes",
     "peak_memory",
     "synchronize",
 ]
+
+# A backward pass is timed on a graph that is kept, and a compiled one must then not reuse its memory.
+torch._functorch.config.donated_buffer = False
 
 Call = Callable[[], object]
 
@@ -98,6 +103,39 @@ def graphed(call: Call) -> Call:
     with torch.cuda.graph(graph):
         call()
     return graph.replay
+
+
+def passes(
+    case: Case,
+    inputs: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    *,
+    forward_bytes: int,
+    backward_bytes: int,
+    backward_error: Callable[[], float] | None = None,
+) -> Iterator[Case]:
+    """The forward pass, with what it keeps, and the backward pass of a case that is a function.
+
+    Args:
+        case: its contenders return the function's results.
+        inputs: what the backward pass differentiates by.
+        grads: the loss's gradients by the results.
+        forward_bytes, backward_bytes: the traffic that neither pass can avoid.
+        backward_error: of the gradients; `case.error` is the forward pass's.
+    """
+
+    def backward(forward: Call) -> Call:
+        results = cache(forward)  # the graph is recorded once, in the contender's own context
+        return lambda: torch.autograd.grad(results(), inputs, grads, retain_graph=True)
+
+    yield replace(case, name=f"{case.name}, forward", bytes=forward_bytes)
+    yield replace(
+        case,
+        name=f"{case.name}, backward",
+        contenders={name: backward(call) for name, call in case.contenders.items()},
+        bytes=backward_bytes,
+        error=backward_error,
+    )
 
 
 def device_name(device: torch.device) -> str:

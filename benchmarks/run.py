@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import traceback
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--group", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--quick", action="store_true", help="a smoke run: few sizes, short")
+    parser.add_argument("--seconds", type=float, help="for a case; default: 4, --quick: 0.3")
     parser.add_argument("--missing", action="store_true", help="only groups without rows yet")
     parser.add_argument("--csv", type=Path, help="default: results/<device>.csv; --quick: none")
     options = parser.parse_args()
@@ -46,13 +48,19 @@ def main() -> None:
     device = torch.device(options.device)
     target = options.csv or (None if options.quick else HERE / "results" / f"{slug(device)}.csv")
     rows = read(target) if target and target.exists() else []
+    seconds = options.seconds or (0.3 if options.quick else 4.0)
+    failed = []
 
     for group in options.group:
         if options.missing and any(row["group"] == group for row in rows):
             continue
         fresh: list[dict[str, str]] = []
         for case in cases(group, device, options.quick):
-            fresh += run(case, device, seconds=0.3 if options.quick else 4.0)
+            try:
+                fresh += run(case, device, seconds=seconds)
+            except Exception:  # a case that fails is reported, and the others are measured
+                traceback.print_exc()
+                failed.append(case.title)
             torch.compiler.reset()
         rows = [row for row in rows if row["group"] != group] + fresh
         if target:
@@ -60,6 +68,8 @@ def main() -> None:
             write(target, rows)
     if target:
         print(f"rows are in {target}; python benchmarks/report.py makes the tables from them")
+    if failed:
+        raise SystemExit("not measured: " + "; ".join(failed))
 
 
 def run(case: Case, device: torch.device, *, seconds: float) -> list[dict[str, str]]:
@@ -115,10 +125,21 @@ def slug(device: torch.device) -> str:
 
 @cache
 def commit() -> str:
-    """The commit measured, as it was before results changed the tree; else the version."""
-    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or gencore.__version__
+    """The commit measured, "-dirty" where what is measured has changed since; else the version.
+
+    A copy of the tree without .git is named by the variable GENCORE_COMMIT.
+    """
+    if named := os.environ.get("GENCORE_COMMIT"):
+        return named
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(HERE.parent), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        return result.stdout.strip()
+
+    changed = git("diff", "--name-only", "HEAD", "--", "csrc", "gencore", "benchmarks/*.py")
+    described = git("describe", "--always")
+    return described + ("-dirty" if changed else "") if described else gencore.__version__
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Every contender of every case as a pytest-benchmark test, to compare a commit with an earlier one.
+"""Every contender of every case under pytest-benchmark, to compare a commit with an earlier one.
 
     pytest benchmarks --quick -k ours --benchmark-autosave
     pytest benchmarks --quick -k ours --benchmark-compare --benchmark-compare-fail=median:10%
