@@ -31,7 +31,7 @@ __all__ = [
     "synchronize",
 ]
 
-# A backward pass is timed on a graph that is kept, and a compiled one must then not reuse its memory.
+# A backward pass is timed on a graph that is kept, whose memory a compiled one must not reuse.
 torch._functorch.config.donated_buffer = False
 
 Call = Callable[[], object]
