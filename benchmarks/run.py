@@ -1,6 +1,6 @@
 """Time gencore against pure PyTorch, eager and compiled, and against peers, in one run.
 
-    python benchmarks/run.py [--device cpu|cuda] [--group NAME …] [--quick] [--csv FILE]
+    python benchmarks/run.py [--device cpu|cuda] [--group NAME …] [--quick] [--results DIR]
 
 Rows go to benchmarks/results/<device>.csv as each group finishes; a group that is run again
 replaces its rows, so a run that was cut off goes on with the groups that are missing (--missing).
@@ -41,12 +41,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke run: few sizes, short")
     parser.add_argument("--seconds", type=float, help="for a case; default: 4, --quick: 0.3")
     parser.add_argument("--missing", action="store_true", help="only groups without rows yet")
-    parser.add_argument("--csv", type=Path, help="default: results/<device>.csv; --quick: none")
+    parser.add_argument(
+        "--results", type=Path, help="folder of <device>.csv; default: results, for --quick none"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     device = torch.device(options.device)
-    target = options.csv or (None if options.quick else HERE / "results" / f"{slug(device)}.csv")
+    folder = options.results or (None if options.quick else HERE / "results")
+    target = folder / f"{slug(device)}.csv" if folder else None
     rows = read(target) if target and target.exists() else []
     seconds = options.seconds or (0.3 if options.quick else 4.0)
     failed = []
