@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from harness import Case, in_reference
+from harness import Case, in_reference, passes
 from torch import Tensor
 
 from gencore.ops import actnorm, dequantize, gaussian_nll, random_key, squeeze2d, unsqueeze2d
@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 def cases(device: torch.device, quick: bool) -> Iterator[Case]:
     images: list[Shape] = [(64, 12, 16, 16), (64, 64, 32, 32)]
     for shape in images[:1] if quick else [*images, (4096, 64)]:
-        yield _actnorm(shape, device)
+        yield from _actnorm(shape, device)
     pixels: list[Shape] = [(64, 3, 32, 32), (64, 12, 32, 32)]
     for shape in pixels[:1] if quick else pixels:
         yield _squeeze(shape, device)
@@ -32,23 +32,22 @@ def _size(shape: Shape) -> str:
     return " x ".join(f"{n:,}" for n in shape)
 
 
-def _actnorm(shape: Shape, device: torch.device) -> Case:
-    """Forward, log-determinant and all gradients."""
+def _actnorm(shape: Shape, device: torch.device) -> Iterator[Case]:
+    """With the log-determinant, and all gradients."""
     x, grad = torch.randn(2, *shape, device=device).unbind(0)
     log_scale, bias = (0.3 * torch.randn(2, shape[1], device=device)).unbind(0)
     volumes = torch.ones(shape[0], device=device)
     leaves = [t.clone().requires_grad_() for t in (x, log_scale, bias)]
     positions = x[0, 0].numel()
 
-    def forward(x: Tensor, log_scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def eager() -> tuple[Tensor, Tensor]:
+        x, log_scale, bias = leaves
         by_channel = (1, -1) + (1,) * (x.dim() - 2)
         y = x * log_scale.exp().view(by_channel) + bias.view(by_channel)
         return y, (positions * log_scale.sum()).expand(x.shape[0])
 
-    compiled = torch.compile(forward)
-
-    def ours() -> object:
-        return torch.autograd.grad(actnorm(*leaves), leaves, (grad, volumes))
+    def ours() -> tuple[Tensor, Tensor]:
+        return actnorm(*leaves)
 
     def error() -> float:
         exact = [t.detach().double().requires_grad_() for t in leaves]
@@ -60,18 +59,25 @@ def _actnorm(shape: Shape, device: torch.device) -> Case:
         )
         return max((a - b).abs().max().item() for a, b in pairs)
 
-    return Case(
-        "flow-pointwise", "actnorm, forward and backward", _size(shape),
+    case = Case(
+        "flow-pointwise", "actnorm", _size(shape),
         {
             "ours": ours,
             "reference": in_reference(ours),
-            "eager": lambda: torch.autograd.grad(forward(*leaves), leaves, (grad, volumes)),
-            "compiled": lambda: torch.autograd.grad(compiled(*leaves), leaves, (grad, volumes)),
+            "eager": eager,
+            "compiled": torch.compile(eager),
         },
-        bytes=20 * x.numel(),  # x in, y out; the gradient and x in, its gradient out
         elements=x.numel(),
-        error=error,
     )  # fmt: skip
+    # x in, y out; the gradient and x in, its gradient out
+    return passes(
+        case,
+        leaves,
+        (grad, volumes),
+        forward_bytes=8 * x.numel(),
+        backward_bytes=12 * x.numel(),
+        backward_error=error,
+    )
 
 
 def _squeeze(shape: Shape, device: torch.device) -> Case:

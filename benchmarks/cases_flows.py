@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from harness import Case
+from harness import Case, passes
 from torch import Tensor
 
 from gencore.ops import CouplingMask, affine_coupling, iaf_step
@@ -13,11 +13,11 @@ BOUND = 2.0
 
 def cases(device: torch.device, quick: bool) -> Iterator[Case]:
     image = (8, 8, 16, 16) if quick else (64, 64, 32, 32)
-    yield _coupling(image, "channel", device, headline=True)
-    yield _coupling(image, None, device)
-    yield _coupling((256, 64), None, device)
+    yield from _coupling(image, "channel", device, headline=True)
+    yield from _coupling(image, None, device)
+    yield from _coupling((256, 64), None, device)
     yield _inverse(image, device)
-    yield _iaf((256, 64) if quick else (4096, 784), device)
+    yield from _iaf((256, 64) if quick else (4096, 784), device)
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -35,7 +35,7 @@ def _coupling(
     mask: CouplingMask | None,
     device: torch.device,
     headline: bool = False,
-) -> Case:
+) -> Iterator[Case]:
     """The parameters are one tensor, as a network returns them."""
     channels = shape[1] if mask is None else shape[1] // 2
     x = torch.randn(shape, device=device, requires_grad=True)
@@ -52,15 +52,6 @@ def _coupling(
         moved, log_det = _scaled(moved, parameters)
         return torch.cat([kept, moved], 1), log_det
 
-    compiled = torch.compile(eager)
-
-    def both(forward: object) -> object:
-        def run() -> object:
-            assert callable(forward)
-            return torch.autograd.grad(forward(), (x, parameters), (grad_y, grad_log_det))
-
-        return run
-
     def error() -> float:
         y, log_det = ours()
         exact = affine_coupling(x.double(), parameters.double(), None, bound=BOUND, mask=mask)
@@ -68,17 +59,23 @@ def _coupling(
         return max(difference.abs().max().item() for difference in differences)
 
     moved = parameters.numel() // 2
-    # Forward reads x, raw, shift and writes y; backward reads x, raw, grad and writes three. What
-    # passes through is read and written in each.
-    elements = 10 * moved + 4 * (x.numel() - moved)
-    return Case(
-        "flows", f"affine_coupling, forward and backward, mask={mask}", _size(shape),
-        {"ours": both(ours), "eager": both(eager), "compiled": both(compiled)},
-        bytes=4 * elements,
+    kept = x.numel() - moved
+    case = Case(
+        "flows", f"affine_coupling, mask={mask}", _size(shape),
+        {"ours": ours, "eager": eager, "compiled": torch.compile(eager)},
         elements=x.numel(),
         error=error,
         headline=headline,
     )  # fmt: skip
+    # Forward reads x, raw, shift and writes y; backward reads x, raw, grad and writes three. What
+    # passes through is read and written in each.
+    return passes(
+        case,
+        (x, parameters),
+        (grad_y, grad_log_det),
+        forward_bytes=4 * (4 * moved + 2 * kept),
+        backward_bytes=4 * (6 * moved + 2 * kept),
+    )
 
 
 def _inverse(shape: tuple[int, ...], device: torch.device) -> Case:
@@ -105,7 +102,7 @@ def _inverse(shape: tuple[int, ...], device: torch.device) -> Case:
     )  # fmt: skip
 
 
-def _iaf(shape: tuple[int, ...], device: torch.device) -> Case:
+def _iaf(shape: tuple[int, ...], device: torch.device) -> Iterator[Case]:
     z, m, s = torch.randn(3, *shape, device=device).unbind(0)
     leaves = tuple(t.clone().requires_grad_() for t in (z, m, s))
     grads = torch.randn(shape, device=device), torch.randn(shape[0], device=device)
@@ -114,14 +111,10 @@ def _iaf(shape: tuple[int, ...], device: torch.device) -> Case:
         z, m, s = leaves
         return torch.lerp(m, z, torch.sigmoid(s)), torch.nn.functional.logsigmoid(s).sum(1)
 
-    compiled = torch.compile(eager)
-    return Case(
-        "flows", "iaf_step, forward and backward", _size(shape),
-        {
-            "ours": lambda: torch.autograd.grad(iaf_step(*leaves), leaves, grads),
-            "eager": lambda: torch.autograd.grad(eager(), leaves, grads),
-            "compiled": lambda: torch.autograd.grad(compiled(), leaves, grads),
-        },
-        bytes=44 * z.numel(),
+    case = Case(
+        "flows", "iaf_step", _size(shape),
+        {"ours": lambda: iaf_step(*leaves), "eager": eager, "compiled": torch.compile(eager)},
         elements=z.numel(),
     )  # fmt: skip
+    # Forward reads three and writes one; backward reads these and a gradient and writes three.
+    return passes(case, leaves, grads, forward_bytes=16 * z.numel(), backward_bytes=28 * z.numel())

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 import torch
-from harness import Call, Case, graphed, in_reference, one_thread
+from harness import Call, Case, graphed, in_reference, one_thread, passes
 from torch import Tensor
 
 from gencore.ops import langevin_step, langevin_step_, philox_normal, random_key
@@ -24,7 +24,7 @@ def cases(device: torch.device, quick: bool) -> Iterator[Case]:
         yield _in_place(elements, device)
     yield _one_thread(large[0], device)
     for elements in large[:1] if quick else large[:2]:
-        yield _forward_backward(elements, device)
+        yield from _differentiated(elements, device)
         yield _clamped(elements, device)
         yield _normals(elements, device)
 
@@ -100,27 +100,27 @@ def _both(
         yield
 
 
-def _forward_backward(elements: int, device: torch.device) -> Case:
+def _differentiated(elements: int, device: torch.device) -> Iterator[Case]:
+    """The step with noise that is given, as training differentiates it."""
     x = torch.randn(elements, device=device, requires_grad=True)
     grad = torch.randn(elements, device=device, requires_grad=True)
-    noise, weights = torch.randn(elements, device=device), torch.randn(elements, device=device)
+    noise, weight = torch.randn(elements, device=device), torch.randn(elements, device=device)
+
+    def ours() -> Tensor:
+        return langevin_step(x, grad, STEP, NOISE, noise=noise)
 
     def eager() -> Tensor:
         return x - STEP * grad + NOISE * noise
 
-    compiled = torch.compile(eager)
-    return Case(
-        "langevin", "langevin_step, forward + backward", f"{elements:,} elements",
-        {
-            "ours": _backward(
-                lambda: langevin_step(x, grad, STEP, NOISE, noise=noise), x, grad, weights
-            ),
-            "eager": _backward(eager, x, grad, weights),
-            "compiled": _backward(compiled, x, grad, weights),
-        },
-        bytes=28 * elements,
-        elements=elements,  # forward 3 reads, 1 write; backward 1 read, 2 writes
+    case = Case(
+        "langevin", "langevin_step, given noise", f"{elements:,} elements",
+        {"ours": ours, "eager": eager, "compiled": torch.compile(eager)},
+        elements=elements,
     )  # fmt: skip
+    # Forward reads three and writes one; backward reads one and writes two.
+    return passes(
+        case, (x, grad), (weight,), forward_bytes=16 * elements, backward_bytes=12 * elements
+    )
 
 
 def _clamped(elements: int, device: torch.device) -> Case:
@@ -173,12 +173,3 @@ def _normals(elements: int, device: torch.device) -> Case:
 def _reference(elements: int, call: Call) -> dict[str, Call]:
     """The twin, which takes a second for a million elements on a CPU, at the smallest size only."""
     return {"reference": in_reference(call)} if elements <= 1 << 20 else {}
-
-
-def _backward(forward: Call, x: Tensor, grad: Tensor, weights: Tensor) -> Call:
-    def run() -> object:
-        result = forward()
-        assert isinstance(result, Tensor)
-        return torch.autograd.grad(result, (x, grad), weights)
-
-    return run

@@ -1,10 +1,10 @@
-"""Rational-quadratic splines: a forward and backward pass, and the inverse, beside peers."""
+"""Rational-quadratic splines: forward, backward, and the inverse, beside peers."""
 
 import math
 from collections.abc import Callable, Iterator
 
 import torch
-from harness import Case, in_reference
+from harness import Case, in_reference, passes
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,7 +17,7 @@ BINS, TAIL, SMALLEST = 8, 3.0, 1e-3
 def cases(device: torch.device, quick: bool) -> Iterator[Case]:
     shapes = [(256, 16), (4096, 32)]
     for rows, features in shapes[:1] if quick else shapes:
-        yield _training(rows, features, device)
+        yield from _training(rows, features, device)
         yield _inverse(rows, features, device)
 
 
@@ -70,32 +70,32 @@ def _eager(x: Tensor, w: Tensor, h: Tensor, d: Tensor, *, inverse: bool) -> tupl
     return torch.where(inside, value, x), log_slope.sum(1)
 
 
-def _training(rows: int, features: int, device: torch.device) -> Case:
+def _training(rows: int, features: int, device: torch.device) -> Iterator[Case]:
     operands = [t.requires_grad_() for t in _operands(rows, features, device)]
 
-    def step(results: tuple[Tensor, Tensor]) -> object:
-        y, log_det = results
-        loss = 0.5 * y.square().sum() - log_det.sum()
-        return torch.autograd.grad(loss, operands)
+    grads = torch.randn(rows, features, device=device), -torch.ones(rows, device=device)
 
     def ours() -> object:
-        return step(rational_quadratic_spline(*operands))
+        return rational_quadratic_spline(*operands)
 
     compiled = torch.compile(_eager)
     elements = rows * features
-    return Case(
-        "spline", "rational_quadratic_spline, forward and backward", _size(rows, features),
+    case = Case(
+        "spline", "rational_quadratic_spline", _size(rows, features),
         {
             "ours": ours,
             "reference": in_reference(ours),
-            "eager": lambda: step(_eager(*operands, inverse=False)),
-            "compiled": lambda: step(compiled(*operands, inverse=False)),
-            **{name: lambda f=f: step(f(False)) for name, f in _peers(operands).items()},
+            "eager": lambda: _eager(*operands, inverse=False),
+            "compiled": lambda: compiled(*operands, inverse=False),
+            **{name: lambda f=f: f(False) for name, f in _peers(operands).items()},
         },
-        bytes=4 * elements * 9 * BINS,
         elements=elements,
         headline=rows > 1000,
     )  # fmt: skip
+    parameters = (
+        12 * BINS * elements
+    )  # bytes read forward; read, and their gradients written, backward
+    return passes(case, operands, grads, forward_bytes=parameters, backward_bytes=2 * parameters)
 
 
 def _inverse(rows: int, features: int, device: torch.device) -> Case:

@@ -3,12 +3,13 @@
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import torch
+import torch._functorch.config
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
@@ -19,13 +20,19 @@ __all__ = [
     "Case",
     "Timing",
     "copy_bandwidth",
+    "device_name",
     "graphed",
     "in_reference",
     "matmul_rate",
     "measure",
     "one_thread",
+    "passes",
     "peak_memory",
+    "synchronize",
 ]
+
+# A backward pass is timed on a graph that is kept, whose memory a compiled one must not reuse.
+torch._functorch.config.donated_buffer = False
 
 Call = Callable[[], object]
 
@@ -61,6 +68,10 @@ class Case:
     headline: bool = False
     context: Callable[[], AbstractContextManager[object]] = field(default=nullcontext)
 
+    @property
+    def title(self) -> str:
+        return f"{self.name}, {self.size}"
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -94,17 +105,54 @@ def graphed(call: Call) -> Call:
     return graph.replay
 
 
-def _synchronize(device: torch.device) -> None:
+def passes(
+    case: Case,
+    inputs: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    *,
+    forward_bytes: int,
+    backward_bytes: int,
+    backward_error: Callable[[], float] | None = None,
+) -> Iterator[Case]:
+    """The forward pass, with what it keeps, and the backward pass of a case that is a function.
+
+    Args:
+        case: its contenders return the function's results.
+        inputs: what the backward pass differentiates by.
+        grads: the loss's gradients by the results.
+        forward_bytes, backward_bytes: the traffic that neither pass can avoid.
+        backward_error: of the gradients; `case.error` is the forward pass's.
+    """
+
+    def backward(forward: Call) -> Call:
+        results = cache(forward)  # the graph is recorded once, in the contender's own context
+        return lambda: torch.autograd.grad(results(), inputs, grads, retain_graph=True)
+
+    yield replace(case, name=f"{case.name}, forward", bytes=forward_bytes)
+    yield replace(
+        case,
+        name=f"{case.name}, backward",
+        contenders={name: backward(call) for name, call in case.contenders.items()},
+        bytes=backward_bytes,
+        error=backward_error,
+    )
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def _seconds(call: Call, repeats: int, device: torch.device) -> float:
-    _synchronize(device)
+    synchronize(device)
     start = time.perf_counter()
     for _ in range(repeats):
         call()
-    _synchronize(device)
+    synchronize(device)
     return (time.perf_counter() - start) / repeats
 
 
@@ -150,7 +198,7 @@ def peak_memory(call: Call, device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         call()
-        _synchronize(device)
+        synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         call()

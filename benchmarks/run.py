@@ -1,6 +1,6 @@
 """Time gencore against pure PyTorch, eager and compiled, and against peers, in one run.
 
-    python benchmarks/run.py [--device cpu|cuda] [--group NAME …] [--quick] [--csv FILE]
+    python benchmarks/run.py [--device cpu|cuda] [--group NAME …] [--quick] [--results DIR]
 
 Rows go to benchmarks/results/<device>.csv as each group finishes; a group that is run again
 replaces its rows, so a run that was cut off goes on with the groups that are missing (--missing).
@@ -8,27 +8,24 @@ replaces its rows, so a run that was cut off goes on with the groups that are mi
 
 import argparse
 import csv
-import importlib
 import os
 import re
 import subprocess
 import sys
+import traceback
 from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch's profiler writes between the rows
 
 import torch
-from harness import Case, copy_bandwidth, matmul_rate, measure, peak_memory
+from harness import Case, copy_bandwidth, device_name, matmul_rate, measure, peak_memory
+from registry import GROUPS, cases
 
 import gencore
 from gencore.ops.extension import native
 
 HERE = Path(__file__).parent
-GROUPS = (
-    "langevin", "chains", "hmc", "sgmcmc", "ebm", "flows", "flow-pointwise", "conv-network",
-    "autoregressive-flow", "spline", "coupling-flow", "glow",
-)  # fmt: skip
 COLUMNS = (
     "commit", "device", "cpu_level", "threads", "torch", "group", "name", "size", "dtype",
     "headline", "elements", "contender", "median_us", "low_us", "high_us", "floor_us",
@@ -42,22 +39,31 @@ def main() -> None:
     parser.add_argument("--group", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--quick", action="store_true", help="a smoke run: few sizes, short")
+    parser.add_argument("--seconds", type=float, help="for a case; default: 4, --quick: 0.3")
     parser.add_argument("--missing", action="store_true", help="only groups without rows yet")
-    parser.add_argument("--csv", type=Path, help="default: results/<device>.csv; --quick: none")
+    parser.add_argument(
+        "--results", type=Path, help="folder of <device>.csv; default: results, for --quick none"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     device = torch.device(options.device)
-    target = options.csv or (None if options.quick else HERE / "results" / f"{slug(device)}.csv")
+    folder = options.results or (None if options.quick else HERE / "results")
+    target = folder / f"{slug(device)}.csv" if folder else None
     rows = read(target) if target and target.exists() else []
+    seconds = options.seconds or (0.3 if options.quick else 4.0)
+    failed = []
 
     for group in options.group:
         if options.missing and any(row["group"] == group for row in rows):
             continue
-        module = importlib.import_module(f"cases_{group.replace('-', '_')}")
         fresh: list[dict[str, str]] = []
-        for case in module.cases(device, options.quick):
-            fresh += run(case, device, seconds=0.3 if options.quick else 4.0)
+        for case in cases(group, device, options.quick):
+            try:
+                fresh += run(case, device, seconds=seconds)
+            except Exception:  # a case that fails is reported, and the others are measured
+                traceback.print_exc()
+                failed.append(case.title)
             torch.compiler.reset()
         rows = [row for row in rows if row["group"] != group] + fresh
         if target:
@@ -65,6 +71,8 @@ def main() -> None:
             write(target, rows)
     if target:
         print(f"rows are in {target}; python benchmarks/report.py makes the tables from them")
+    if failed:
+        raise SystemExit("not measured: " + "; ".join(failed))
 
 
 def run(case: Case, device: torch.device, *, seconds: float) -> list[dict[str, str]]:
@@ -78,7 +86,7 @@ def run(case: Case, device: torch.device, *, seconds: float) -> list[dict[str, s
         floors += [case.flops / matmul_rate(device)] if case.flops else []
     floor = f"{1e6 * max(floors):.3f}" if floors else ""
     ours = timings["ours"].median
-    print(f"{case.name}, {case.size}", file=sys.stderr)
+    print(case.title, file=sys.stderr)
     if case.elements and floors:
         each = 1e9 / case.elements
         copy = f"the floor {each * max(floors):.2f}"
@@ -114,20 +122,27 @@ def run(case: Case, device: torch.device, *, seconds: float) -> list[dict[str, s
     ]
 
 
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
 def slug(device: torch.device) -> str:
     return re.sub(r"\W+", "-", device_name(device).lower())
 
 
 @cache
 def commit() -> str:
-    """The commit measured, as it was before results changed the tree; else the version."""
-    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or gencore.__version__
+    """The commit measured, "-dirty" where what is measured has changed since; else the version.
+
+    A copy of the tree without .git is named by the variable GENCORE_COMMIT.
+    """
+    if named := os.environ.get("GENCORE_COMMIT"):
+        return named
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(HERE.parent), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        return result.stdout.strip()
+
+    changed = git("diff", "--name-only", "HEAD", "--", "csrc", "gencore", "benchmarks/*.py")
+    described = git("describe", "--always")
+    return described + ("-dirty" if changed else "") if described else gencore.__version__
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -139,7 +154,7 @@ def write(path: Path, rows: list[dict[str, str]]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(sorted(rows, key=lambda row: row["group"]))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from gencore.train import load_checkpoint, save_checkpoint
 from gencore.train.state_file import read_state, write_state
 
+pytest.importorskip("safetensors")
+
 
 @pytest.fixture
 def path(tmp_path):

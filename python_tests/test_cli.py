@@ -20,6 +20,9 @@ from gencore.recipes import RECIPES, RecipeRegistry
 from gencore.train.logs import read_log
 from gencore.train.state_file import read_state
 
+pytest.importorskip("lightning_fabric")
+pytest.importorskip("tyro")
+
 HERE = Path(__file__).parent
 QUICK = ["--num-evaluate", "5", "--num-samples", "4", "--log-every", "1", "--accelerator", "cpu"]
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from gencore.data import ImageDataset, load_images, to_float, to_uint8
 from gencore.data.pixels import convert_channels, resize_images
 from gencore.data.splits import split_indices
+
+Image = pytest.importorskip("PIL.Image")
 
 
 def random_pixels(*shape: int, seed: int = 0) -> np.ndarray:

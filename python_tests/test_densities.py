@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
-from scipy.stats import norm
 
 from gencore.data import load_density
 from gencore.data.densities import NoisyCurves, SpotDensity
 from gencore.metrics import SquareGrid
+
+norm = pytest.importorskip("scipy.stats").norm
 
 NAMES = ("swiss_roll", "grid9", "eight_gaussians", "twenty_five_gaussians", "pinwheel", "two_moons")
 

@@ -11,6 +11,9 @@ from chain_testing import key, normal, quadratic
 
 from gencore.samplers import HMC, plot_trace, summary, to_inference_data
 
+pytest.importorskip("arviz")
+pytest.importorskip("matplotlib")
+
 
 def autoregressive(correlation, num_states, num_chains, seed=0):
     """x_t = ρ x_{t−1} + √(1 − ρ²) ξ, a chain with N(0, 1) and integrated time (1 + ρ)/(1 − ρ)."""

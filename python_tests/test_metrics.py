@@ -245,6 +245,7 @@ class TestIndependentPixels:
 
 @pytest.fixture(scope="module")
 def digits() -> tuple[ImageDataset, ImageDataset]:
+    pytest.importorskip("sklearn")
     return load_images("digits"), load_images("digits", split="test")
 
 
