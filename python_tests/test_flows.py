@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from flow_testing import check_transform, gaussian_entropy, grid_integral, randomize
+from flow_testing import FLOWS, check_transform, gaussian_entropy, grid_integral, randomize
 from torch.distributions import Distribution, Normal
 
 from gencore.models import (
@@ -71,17 +71,29 @@ def test_image_flows_invert_with_exact_jacobians(name, context_size, shape):
 @pytest.mark.parametrize("name", VECTOR_FLOWS)
 def test_densities_on_the_plane_integrate_to_one(name, base):
     torch.manual_seed(0)
-    flow = ready(VECTOR_FLOWS[name](2, num_layers=4), scale=0.2)
-    flow.base = base
+    flow = ready(VECTOR_FLOWS[name](2, num_layers=4, base=base), scale=0.2)
     reach = 15 if base == "normal" else 70  # the flow stretches its latents
     assert grid_integral(flow, reach, 401) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_every_flow_takes_either_base(name):
+    """The densities of the bases differ by a factor that the latents alone decide."""
+    torch.manual_seed(0)
+    normal, logistic = (FLOWS[name](base=base) for base in ("normal", "logistic"))
+    normal, logistic = ready(normal, 0.1), logistic.double().eval()
+    logistic.load_state_dict(normal.state_dict())
+    x = normal.sample(5)
+    z = normal.transform(x)[0].flatten(1)
+    density = Normal(0, 1).log_prob(z).sum(1)
+    other = (-z - 2 * torch.nn.functional.softplus(-z)).sum(1)
+    torch.testing.assert_close(logistic.log_prob(x) - normal.log_prob(x), other - density)
 
 
 @pytest.mark.parametrize("name", VECTOR_FLOWS)
 def test_a_conditional_density_integrates_to_one_for_every_context(name):
     torch.manual_seed(0)
-    flow = ready(VECTOR_FLOWS[name](2, num_layers=4, context_size=1), scale=0.2)
-    flow.base = "normal"
+    flow = ready(VECTOR_FLOWS[name](2, num_layers=4, context_size=1, base="normal"), scale=0.2)
     for value in (-2.0, 2.0):
         context = torch.tensor([[value]], dtype=torch.float64)
         integral = grid_integral(flow, 15, 401, context)

@@ -111,6 +111,7 @@ class TestExperiment:
             {"coupling": "additive", "optimizer": "adam"},
             {"reversible": True, "num_levels": 1},
             {"model": "realnvp"},
+            {"model": "realnvp", "reversible": True},
             {"image_size": 16, "dequantization": "variational"},
             {"data": "photos", "image_size": 16},
         ],
@@ -212,7 +213,7 @@ def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
     (out / "figures" / "old.png").touch()
     assert cli.main([*words.split(), str(out), "--overwrite"]) == 0
     assert not (out / "figures" / "old.png").exists()
-    words = "train glow --model realnvp --reversible"
+    words = "train glow --model realnvp --coupling additive"
     assert cli.main(words.split()) == 2
 
 
@@ -223,7 +224,7 @@ def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
         ({"learning_rate": math.nan}, "learning_rate is nan; expected positive"),
         ({"temperature": -0.1}, r"temperature is -0\.1; expected 0 or positive"),
         ({"ema_decay": 1.5}, r"ema_decay is 1\.5; expected from 0 to 1"),
-        ({"model": "realnvp", "coupling": "additive"}, "realnvp has affine couplings"),
+        ({"model": "realnvp", "coupling": "additive"}, "coupling is 'additive', but the model realnvp"),
         ({"num_levels": 4}, "multiples of 16"),
     ],
 )

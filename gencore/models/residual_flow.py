@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, parametrize
 
-from gencore.models.flow import Flow
+from gencore.models.flow import Base, Flow
 from gencore.models.sizes import check_positive
 from gencore.nn.transforms import Compose, Transform
 from gencore.ops.checks import accumulation_dtype
@@ -124,6 +124,7 @@ class ResidualFlow(Flow):
             estimate by `num_terms` of them, biased by the terms left out.
         num_terms: of the series.
         tolerance: of the inverse.
+        base: "normal" or "logistic" latents.
 
     Raises:
         ValueError: for a contraction outside (0, 1), or a step size or numbers that are not
@@ -154,6 +155,7 @@ class ResidualFlow(Flow):
         log_det: LogDetMethod = "exact",
         num_terms: int = 10,
         tolerance: float = 1e-6,
+        base: Base = "normal",
     ) -> None:
         if not 0 < contraction < 1:
             raise ValueError(f"ResidualFlow: contraction is {contraction}; expected 0 < it < 1")
@@ -168,4 +170,4 @@ class ResidualFlow(Flow):
                 log_det=log_det, num_terms=num_terms, tolerance=tolerance, max_iterations=500,
             )  # fmt: skip
             blocks.append(EulerSteps(flow, energy))
-        super().__init__(Compose(*blocks), [features])
+        super().__init__(Compose(*blocks), [features], base=base)

@@ -69,7 +69,7 @@ class GlowRecipe(ImageRecipe):
     """Bound of the couplings' log-scales, at most 80."""
 
     reversible: bool = False
-    """Rebuild Glow's inputs in the backward pass, so that memory does not grow with num_steps."""
+    """Rebuild inputs in the backward pass, so that memory does not grow with the couplings."""
 
     dequantization: Literal["uniform", "variational"] = "uniform"
     """Noise that makes grey levels real numbers: uniform, or normal given the image and learned."""
@@ -96,9 +96,9 @@ class GlowRecipe(ImageRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.model == "realnvp" and (self.reversible or self.coupling != "affine"):
+        if self.model == "realnvp" and self.coupling != "affine":
             raise ValueError(
-                "GlowRecipe: the model realnvp has affine couplings, and none that are reversible"
+                f"GlowRecipe: coupling is {self.coupling!r}, but the model realnvp has affine ones"
             )
         if self.num_levels is not None:
             self.check_positive("num_levels")
@@ -281,6 +281,7 @@ def make_flow(recipe: GlowRecipe, shape: Sequence[int]) -> Flow:
             hidden_channels=recipe.hidden_channels,
             num_blocks=recipe.num_steps,
             bound=recipe.bound,
+            reversible=recipe.reversible,
         )
     return Glow(
         shape,
