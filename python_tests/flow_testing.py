@@ -54,6 +54,13 @@ def randomize(module: nn.Module, scale: float = 0.3, seed: int = 0) -> None:
             parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
 
 
+def ready(flow: Flow, scale: float = 0.3) -> Flow:
+    """In float64, evaluating, no identity."""
+    flow = flow.double().eval()
+    randomize(flow, scale)
+    return flow
+
+
 def redraw(module: nn.Module, scale: float = 1.0, seed: int | None = None) -> None:
     """Give every parameter normal values; without a seed, from torch's own generator."""
     generator = None if seed is None else torch.Generator().manual_seed(seed)
