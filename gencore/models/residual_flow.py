@@ -11,6 +11,7 @@ from torch.nn.utils import parametrizations, parametrize
 from gencore.models.flow import Base, Flow
 from gencore.models.sizes import check_positive
 from gencore.nn.transforms import Compose, Transform
+from gencore.ops.backend import refuse_transforms
 from gencore.ops.checks import accumulation_dtype
 from gencore.samplers import EulerFlow, LogDetMethod
 
@@ -72,6 +73,7 @@ class LipschitzEnergy(nn.Module):
 
 
 _POWER_ITERATIONS = 5
+_BY_AUTOGRAD = "its steps take gradients themselves; differentiate it with torch.autograd"
 
 
 class EulerSteps(Transform):
@@ -95,11 +97,13 @@ class EulerSteps(Transform):
         self.flow, self.energy = flow, energy
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        refuse_transforms("EulerSteps", _BY_AUTOGRAD)
         with parametrize.cached():
             z, log_det = self.flow.inverse_with_log_det(x, differentiable=torch.is_grad_enabled())
         return z, log_det.to(accumulation_dtype(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        refuse_transforms("EulerSteps", _BY_AUTOGRAD)
         with parametrize.cached():
             x, log_det = self.flow.sample_with_log_det(z, differentiable=torch.is_grad_enabled())
         return x, log_det.to(accumulation_dtype(z))

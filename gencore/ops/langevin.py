@@ -156,7 +156,7 @@ def langevin_step_(
             and x.is_cpu
             and not _is_grad_enabled()
             and not _is_compiling()
-            and not state.reference
+            and not state.chosen
         ):
             if noise_scale is None:
                 noise_scale = math.sqrt(2.0 * step_size)
