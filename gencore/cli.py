@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gencore import __version__
-from gencore.options import UsageError, parse_options
+from gencore.options import UsageError, parse_options, spoken
 
 if TYPE_CHECKING:
     import torch
@@ -125,7 +125,8 @@ class RunOptions:
     """The run's folder."""
 
     resume: bool = False
-    """Continue the run in the folder, with its options; --steps may be raised."""
+    """Continue the run in the folder, with its options but for --devices and --accelerator;
+    --steps may be raised."""
 
     overwrite: bool = False
     """Replace the run in the folder."""
@@ -173,7 +174,10 @@ def _train(words: list[str]) -> int:
         from gencore.train import RunFolder, recipe_from_config
 
         # The run's own options become the defaults, so that they need not be given again.
-        stored = recipe_from_config(recipe_class, RunFolder(options.out).read_config())
+        config = RunFolder(options.out).read_config()
+        known = {f.name: config["settings"].get(f.name) for f in dataclasses.fields(RunOptions)}
+        settings = {name: value for name, value in known.items() if value is not None}
+        stored = recipe_from_config(recipe_class, config), RunOptions(**settings)
         recipe, options = _parse_training(recipe_class, rest, stored)
     return _fit(recipe, options)
 
@@ -186,6 +190,9 @@ def _fit(recipe: "Recipe", options: RunOptions) -> int:
     folder = choices.pop("out")
     try:
         fit(recipe, folder, **choices)
+    except ValueError as error:
+        message = spoken(spoken(str(error), RunOptions), type(recipe))
+        raise UsageError(message) from error
     except Interrupted as interrupt:
         again = f"gencore train {recipe.name} --out {shlex.quote(str(folder))} --resume"
         _complain(f"{interrupt}\ncontinue with: {again}")
@@ -306,16 +313,18 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[list[str]], int]]] = {
 
 
 def _parse_training(
-    recipe_class: "type[Recipe]", words: list[str], stored: "Recipe | None" = None
+    recipe_class: "type[Recipe]",
+    words: list[str],
+    stored: "tuple[Recipe, RunOptions] | None" = None,
 ) -> "tuple[Recipe, RunOptions]":
-    """The recipe and the run's options from one flat list of words."""
+    """The recipe and the run's options from one flat list of words, and else as stored."""
     name = recipe_class.name
     fields = [
         ("recipe", recipe_class, field(default_factory=recipe_class)),
         ("run", RunOptions, field(default_factory=lambda: RunOptions(out=Path("runs") / name))),
     ]
     command = dataclasses.make_dataclass("command", fields, namespace={"__doc__": " "})
-    default = command() if stored is None else command(stored)
+    default = command() if stored is None else command(*stored)
     parsed = parse_options(command, words, f"gencore train {name}", default)
     return parsed.recipe, parsed.run
 

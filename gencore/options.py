@@ -4,10 +4,10 @@ import contextlib
 import dataclasses
 import difflib
 import io
-import itertools
+import re
 from typing import TypeVar
 
-__all__ = ["UsageError", "parse_options"]
+__all__ = ["UsageError", "parse_options", "spoken"]
 
 T = TypeVar("T")
 
@@ -47,11 +47,7 @@ def parse_options(kind: type[T], words: list[str], prog: str, default: T | None 
         import tyro
 
     complaint = io.StringIO()
-    styles = (
-        tyro.conf.FlagCreatePairsOff,
-        tyro.conf.OmitArgPrefixes,
-        tyro.conf.PositionalRequiredArgs,
-    )
+    styles = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalRequiredArgs)
     try:
         with contextlib.redirect_stderr(complaint):
             parsed, unknown = tyro.cli(
@@ -65,7 +61,8 @@ def parse_options(kind: type[T], words: list[str], prog: str, default: T | None 
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UsageError(f"{_box_text(complaint.getvalue())} ({prog} --help)") from None
+        sentence = _plain_words(_box_text(complaint.getvalue()))
+        raise UsageError(f"{spoken(sentence, kind)} ({prog} --help)") from None
     if unknown:
         options = _option_names(kind)
         close = difflib.get_close_matches(unknown[0], options, n=1)
@@ -75,6 +72,43 @@ def parse_options(kind: type[T], words: list[str], prog: str, default: T | None 
         )
     assert isinstance(parsed, kind)
     return parsed
+
+
+def spoken(message: str, kind: type) -> str:
+    """A complaint of code about a field of the dataclass, as one about its option.
+
+    Example:
+        >>> @dataclasses.dataclass
+        ... class Options:
+        ...     num_steps: int = 10
+        >>> spoken("Options: num_steps must be at least 1, got 0", Options)
+        '--num-steps must be at least 1, got 0'
+    """
+    found = re.match(r"(?:\w+: )?(\w+)\b", message)
+    option = "--" + found[1].replace("_", "-") if found else ""
+    if found and option in _option_names(kind):
+        return option + message[found.end() :]
+    return message
+
+
+# What tyro and Python say about values, and what a user of the command line understands.
+_TRANSLATIONS = (
+    (r"^Error parsing (?!--)\w+: ", ""),
+    (r"^Error parsing (--\S+): ", r"\1: "),
+    (r"no type matching (\S+) could be instantiated from (\[.*?\])\..*", r"expected \1, got \2"),
+    (r"invalid literal for int\(\) with base 10: (.*)", r"expected a whole number, got \1"),
+    (r"could not convert string to float: (.*)", r"expected a number, got \1"),
+    (r"Could not find valid parse for arguments: (.*)", r"expected other values than \1"),
+    (r"Could not parse arguments (\[.*?\]) into .*", r"expected other values than \1"),
+    (r"Missing value for argument '(\S+)'\..*", r"\1 needs a value"),
+    (r"Missing from (.*?): (\S+) (.*?) \(required\).*", r"\1 needs \2: \3"),
+)
+
+
+def _plain_words(sentence: str) -> str:
+    for pattern, replacement in _TRANSLATIONS:
+        sentence = re.sub(pattern, replacement, sentence)
+    return sentence
 
 
 def _option_names(kind: type) -> list[str]:
@@ -93,5 +127,8 @@ def _option_names(kind: type) -> list[str]:
 def _box_text(box: str) -> str:
     """The sentence in the first part of a complaint that tyro has put into a box."""
     lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    first_part = itertools.takewhile(lambda line: not line.startswith("──"), lines)
-    return " ".join(" ".join(first_part).split()) or "wrong options"
+    parts = "\n".join(lines)
+    first, _, rest = re.sub(r"^[─-]+$", "\0", parts, flags=re.MULTILINE).partition("\0")
+    # Without UTF-8 the title is no part of a border, but what stands above the first rule.
+    sentence = first if box.startswith("╭") else rest.partition("\0")[0]
+    return " ".join(sentence.split()) or "wrong options"

@@ -28,6 +28,12 @@ def assert_means(values, expected, errors=4.0):
     assert deviation.abs().max() < errors, f"{values.mean(0)} for {expected}: {deviation} errors"
 
 
+def assert_variance(samples, expected):
+    """Within five standard errors of the variance of independent Gaussian samples."""
+    variance = samples.double().square().mean().item()
+    assert abs(variance / expected - 1) < 5 * math.sqrt(2 / samples.numel())
+
+
 class Counted:
     """An energy that counts its calls."""
 

@@ -6,8 +6,38 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gencore.models import Flow
+from gencore.models import (
+    IAF,
+    MAF,
+    NICE,
+    CouplingFlow,
+    Flow,
+    Glow,
+    PlanarFlow,
+    RadialFlow,
+    RealNVP,
+    ResidualFlow,
+    SplineFlow,
+)
 from gencore.nn import Transform
+
+# Every flow of gencore.models, small: vectors of three numbers, or images of 1x4x4.
+FLOWS: dict[str, Callable[..., Flow]] = {
+    "NICE": lambda **options: NICE(3, hidden_widths=(8,), **options),
+    "CouplingFlow": lambda **options: CouplingFlow(3, num_layers=3, hidden_widths=(8,), **options),
+    "SplineFlow": lambda **options: SplineFlow(3, num_layers=3, hidden_widths=(8,), **options),
+    "MAF": lambda **options: MAF(3, num_layers=2, hidden_widths=(8,), **options),
+    "IAF": lambda **options: IAF(3, num_layers=2, hidden_widths=(8,), **options),
+    "PlanarFlow": lambda **options: PlanarFlow(3, num_layers=2, **options),
+    "RadialFlow": lambda **options: RadialFlow(3, num_layers=2, **options),
+    "ResidualFlow": lambda **options: ResidualFlow(
+        3, num_blocks=2, hidden_widths=(8,), tolerance=1e-12, **options
+    ),
+    "Glow": lambda **options: Glow(
+        (1, 4, 4), num_levels=2, num_steps=2, hidden_channels=8, **options
+    ),
+    "RealNVP": lambda **options: RealNVP((1, 4, 4), hidden_channels=4, num_blocks=1, **options),
+}
 
 
 def randn(*shape: int, seed: int = 0, device="cpu", dtype=torch.float64) -> Tensor:
@@ -22,6 +52,13 @@ def randomize(module: nn.Module, scale: float = 0.3, seed: int = 0) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+
+
+def ready(flow: Flow, scale: float = 0.3) -> Flow:
+    """In float64, evaluating, no identity."""
+    flow = flow.double().eval()
+    randomize(flow, scale)
+    return flow
 
 
 def redraw(module: nn.Module, scale: float = 1.0, seed: int | None = None) -> None:

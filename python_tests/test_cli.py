@@ -1,5 +1,6 @@
 """The command line: what it prints, what it returns, and runs in processes of their own."""
 
+import json
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from toy_recipe import ToyRecipe
 import gencore
 from gencore import cli
 from gencore.recipes import RECIPES, RecipeRegistry
+from gencore.train import RunFolder
 from gencore.train.logs import read_log
 from gencore.train.state_file import read_state
 
@@ -118,14 +120,19 @@ def test_help_of_a_recipe_shows_options_defaults_and_docstrings(capsys):
         ("train tyo", "unknown recipe 'tyo'; the recipes are ebm, toy"),
         ("train toy --stepz 3", "no option --stepz (did you mean --steps?); its options are --"),
         ("train toy stray", "no option stray; its options are --steps, --batch-size, "),
-        ("train toy --steps", "--steps"),
-        ("train toy --steps many", "--steps: invalid literal for int() with base 10: 'many'"),
-        ("train toy --steps 0", "steps must be at least 1, got 0"),
+        ("train toy --steps", "error: --steps needs a value"),
+        ("train toy --steps many", "error: --steps: expected a whole number, got 'many'"),
+        ("train toy --learning-rate x", "error: --learning-rate: expected a number, got 'x'"),
+        ("train toy --betas 0.9 x", "error: --betas: expected other values than ['0.9', 'x']"),
+        ("train ebm --image-size x", "error: --image-size: expected {{None}}|INT, got ['x']"),
+        ("train toy --steps 0", "error: --steps must be at least 1, got 0"),
+        ("train ebm --learning-rate -1", "error: --learning-rate is -1.0; expected"),
+        ("train toy --log-every 0", "error: --log-every must be a positive number"),
         ("train toy --optimizer sgdd", "'adam', 'momentum'"),
         ("train toy --out {tmp}/file/run", "cannot write to the folder {tmp}/file/run: Not a"),
         ("train toy --out {tmp} --resume", "there is no run in {tmp}"),
         ("train ebm --data {tmp}/nothing", "{tmp}/nothing does not exist"),
-        ("sample", "PATH"),
+        ("sample", "error: gencore sample needs PATH: The run's folder."),
         ("sample {tmp}", "there is no run in {tmp}"),
         ("sample {tmp} --num 0", "--num must be at least 1, got 0"),
         ("sample {tmp} --out a.gif", "--out must end in .png or .npy, got a.gif"),
@@ -174,7 +181,7 @@ def test_train_sample_evaluate(tmp_path, capsys):
     assert cli.main(["train", "toy", "--out", run_dir, *QUICK]) == 2
     assert "already holds a run" in capsys.readouterr().err
     assert cli.main(["train", "toy", "--out", run_dir, "--resume", "--learning-rate", "1"]) == 2
-    assert "learning_rate is 0.05 in the checkpoint, 1.0 here" in capsys.readouterr().err
+    assert "error: --learning-rate is 0.05 in the checkpoint, 1.0 here" in capsys.readouterr().err
     # Options of the run need not be given again.
     assert cli.main(["train", "toy", "--out", run_dir, "--resume", "--steps", "8", *QUICK]) == 0
     assert read_log(tmp_path / "run/log.csv")["step"] == list(range(1, 9))
@@ -192,6 +199,22 @@ def test_train_sample_evaluate(tmp_path, capsys):
     assert (a != c).any()
     assert cli.main(["sample", run_dir]) == 0
     assert f"64 samples of step 8: {run_dir}/samples.png" in capsys.readouterr().out
+
+
+def test_a_resumed_run_keeps_its_settings_unless_they_are_given(tmp_path):
+    words = ["train", "toy", "--steps", "4", "--out", str(tmp_path / "run"), *QUICK]
+    assert cli.main([*words, "--amsgrad"]) == 0
+    again = ["train", "toy", "--out", str(tmp_path / "run"), "--resume", "--accelerator", "cpu"]
+    assert cli.main([*again, "--steps", "6"]) == 0
+    folder = RunFolder(tmp_path / "run")
+    assert read_log(folder.log)["step"] == [1, 2, 3, 4, 5, 6]
+    assert json.loads(folder.metrics.read_text())["num_samples"] == 5
+    assert cli.main([*again, "--steps", "8", "--log-every", "2", "--num-evaluate", "7"]) == 0
+    assert read_log(folder.log)["step"] == [1, 2, 3, 4, 5, 6, 8]
+    assert json.loads(folder.metrics.read_text())["num_samples"] == 7
+    assert folder.read_config()["settings"]["num_samples"] == 4
+    assert cli.main([*again, "--steps", "9", "--amsgrad"]) == 0
+    assert cli.main([*again, "--steps", "9", "--no-amsgrad"]) == 2
 
 
 def test_sample_uses_the_trained_state(tmp_path):

@@ -27,7 +27,7 @@ from gencore.train.state_file import read_state
 pytest.importorskip("torchdiffeq")
 Image = pytest.importorskip("PIL.Image")
 
-SMALL = {"batch_size": 32, "hidden": (16, 16), "grid_size": 24, "chain_steps": 4}
+SMALL = {"batch_size": 32, "hidden_widths": (16, 16), "grid_size": 24, "chain_steps": 4}
 
 
 def train(run_dir, *, resume=False, **options):
@@ -85,9 +85,9 @@ def test_an_interrupted_run_is_the_straight_one(tmp_path):
 def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
     out = tmp_path / "run"
     words = "train densities --density swiss_roll --sampler ode --steps 2 --batch-size 16 "
-    words += "--hidden 8 8 --grid-size 16 --accelerator cpu --num-evaluate 20 --out"
+    words += "--hidden-widths 8 8 --grid-size 16 --accelerator cpu --num-evaluate 20 --out"
     assert cli.main([*words.split(), str(out)]) == 0
-    assert RunFolder(out).read_config()["fields"]["hidden"] == [8, 8]
+    assert RunFolder(out).read_config()["fields"]["hidden_widths"] == [8, 8]
     assert cli.main(["sample", str(out), "--num", "5", "--out", str(tmp_path / "x.npy")]) == 0
     assert np.load(tmp_path / "x.npy").shape == (5, 2)
     assert cli.main(["sample", str(out), "--accelerator", "cpu"]) == 0
@@ -136,7 +136,7 @@ def test_training_brings_the_flow_to_the_data(tmp_path, objective, steps):
     """Below 1 nat, from the untrained flow's log 2π + E‖x‖²/2 − H = 2.18 to the normal."""
     experiment = train(
         tmp_path, density="eight_gaussians", sampler="ode", objective=objective, steps=steps,
-        batch_size=64, hidden=(32, 32), grid_size=100, learning_rate=5e-3,
+        batch_size=64, hidden_widths=(32, 32), grid_size=100, learning_rate=5e-3,
     )  # fmt: skip
     measures = experiment.evaluate(1000)
     assert 0 < measures["kl/flow"] < 1
@@ -149,9 +149,10 @@ def test_two_processes_train_what_one_trains(tmp_path, objective):
     rows = []
     for devices in (1, 2):
         out = tmp_path / str(devices)
-        words = "train densities --sampler ode --steps 3 --batch-size 16 --hidden 8 8 --log-every 1"
-        words += f" --accelerator cpu --num-evaluate 0 --num-samples 0 --devices {devices}"
-        command = [sys.executable, "-m", "gencore", *words.split(), "--objective", objective]
+        words = "train densities --sampler ode --steps 3 --batch-size 16 --hidden-widths 8 8 "
+        words += "--log-every 1 --accelerator cpu --num-evaluate 0 --num-samples 0 "
+        words += f"--devices {devices} --objective {objective}"
+        command = [sys.executable, "-m", "gencore", *words.split()]
         package = Path(gencore.__file__).parents[1]
         environment = {**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"}
         subprocess.run(
@@ -187,8 +188,8 @@ def test_divergence_stops_the_run(tmp_path):
     [
         ({"density": "spiral"}, "unknown density 'spiral'"),
         ({"time": 0.0}, r"time is 0\.0; expected positive"),
-        ({"hidden": ()}, r"hidden is \(\); expected a positive width"),
-        ({"hidden": (8, 0)}, r"hidden is \(8, 0\)"),
+        ({"hidden_widths": ()}, r"hidden_widths is \(\); expected a positive width"),
+        ({"hidden_widths": (8, 0)}, r"hidden_widths is \(8, 0\)"),
         ({"sampler": "langevin", "objective": "flow_mle"}, "excludes the objective flow_mle"),
     ],
 )

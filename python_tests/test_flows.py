@@ -1,12 +1,19 @@
-"""Flows as densities: exact Jacobians, grids, known entropies, torch's distributions."""
+"""Flows as densities: exact Jacobians, grids, known entropies."""
 
 import math
 from collections.abc import Callable
 
 import pytest
 import torch
-from flow_testing import check_transform, gaussian_entropy, grid_integral, randomize
-from torch.distributions import Distribution, Normal
+from flow_testing import (
+    FLOWS,
+    check_transform,
+    gaussian_entropy,
+    grid_integral,
+    randomize,
+    ready,
+)
+from torch.distributions import Normal
 
 from gencore.models import (
     NICE,
@@ -20,14 +27,6 @@ from gencore.models import (
     SplineFlow,
 )
 from gencore.nn import Permutation
-
-
-def ready(flow: Flow, scale: float = 0.3) -> Flow:
-    """In float64, evaluating, no identity."""
-    flow = flow.double().eval()
-    randomize(flow, scale)
-    return flow
-
 
 VECTOR_FLOWS: dict[str, Callable[..., Flow]] = {
     "NICE": lambda features, **options: NICE(features, hidden_widths=(16,), **options),
@@ -71,17 +70,29 @@ def test_image_flows_invert_with_exact_jacobians(name, context_size, shape):
 @pytest.mark.parametrize("name", VECTOR_FLOWS)
 def test_densities_on_the_plane_integrate_to_one(name, base):
     torch.manual_seed(0)
-    flow = ready(VECTOR_FLOWS[name](2, num_layers=4), scale=0.2)
-    flow.base = base
+    flow = ready(VECTOR_FLOWS[name](2, num_layers=4, base=base), scale=0.2)
     reach = 15 if base == "normal" else 70  # the flow stretches its latents
     assert grid_integral(flow, reach, 401) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_every_flow_takes_either_base(name):
+    """The densities of the bases differ by a factor that the latents alone decide."""
+    torch.manual_seed(0)
+    normal, logistic = (FLOWS[name](base=base) for base in ("normal", "logistic"))
+    normal, logistic = ready(normal, 0.1), logistic.double().eval()
+    logistic.load_state_dict(normal.state_dict())
+    x = normal.sample(5)
+    z = normal.transform(x)[0].flatten(1)
+    density = Normal(0, 1).log_prob(z).sum(1)
+    other = (-z - 2 * torch.nn.functional.softplus(-z)).sum(1)
+    torch.testing.assert_close(logistic.log_prob(x) - normal.log_prob(x), other - density)
 
 
 @pytest.mark.parametrize("name", VECTOR_FLOWS)
 def test_a_conditional_density_integrates_to_one_for_every_context(name):
     torch.manual_seed(0)
-    flow = ready(VECTOR_FLOWS[name](2, num_layers=4, context_size=1), scale=0.2)
-    flow.base = "normal"
+    flow = ready(VECTOR_FLOWS[name](2, num_layers=4, context_size=1, base="normal"), scale=0.2)
     for value in (-2.0, 2.0):
         context = torch.tensor([[value]], dtype=torch.float64)
         integral = grid_integral(flow, 15, 401, context)
@@ -137,66 +148,23 @@ def test_fresh_image_flows_keep_large_inputs_finite(make):
     assert z.isfinite().all()
 
 
-class TestDistribution:
-    def test_it_is_one_of_torch(self):
-        flow = ready(CouplingFlow(3, hidden_widths=(8,)))
-        distribution = flow()
-        assert isinstance(distribution, Distribution)
-        assert distribution.event_shape == (3,)
-        assert distribution.batch_shape == ()
-        x = distribution.sample((4, 5))
-        assert x.shape == (4, 5, 3)
-        assert not x.requires_grad
-        assert distribution.log_prob(x).shape == (4, 5)
-        torch.testing.assert_close(distribution.log_prob(x)[2, 3], flow.log_prob(x[2, 3][None])[0])
+def test_a_generator_reproduces_samples():
+    flow = ready(CouplingFlow(2, hidden_widths=(8,)))
+    a, b = (flow.sample(5, generator=torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(a, b)
 
-    def test_a_context_makes_a_batch(self):
-        flow = ready(CouplingFlow(3, hidden_widths=(8,), context_size=2))
-        context = torch.randn(4, 2, dtype=torch.float64)
-        distribution = flow(context)
-        assert distribution.batch_shape == (4,)
-        x = distribution.sample((5,))
-        assert x.shape == (5, 4, 3)
-        torch.testing.assert_close(distribution.log_prob(x)[1], flow.log_prob(x[1], context))
-        expanded = flow(context[:1]).expand((4,))
-        torch.testing.assert_close(
-            expanded.log_prob(x[0]), flow.log_prob(x[0], context[:1].expand(4, 2))
-        )
 
-    def test_rsample_carries_gradients_through_the_inverse(self):
-        flow = ready(CouplingFlow(2, hidden_widths=(8,)))
-        flow().rsample((6,)).square().sum().backward()
-        grads = [parameter.grad for parameter in flow.parameters()]
-        assert all(grad is not None and grad.isfinite().all() for grad in grads)
-        assert any(grad.abs().sum() > 0 for grad in grads if grad is not None)
-
-    def test_temperature_scales_the_latents(self):
-        flow = Flow(Permutation.reverse(2), [2])
-        torch.manual_seed(0)
-        cold = flow(temperature=0.5).sample((1000,))
-        torch.manual_seed(0)
-        torch.testing.assert_close(cold, 0.5 * flow().sample((1000,)))
-        with pytest.raises(ValueError, match="temperature is -1"):
-            flow(temperature=-1.0)
-        with pytest.raises(ValueError, match="temperature is nan"):
-            flow.sample(2, temperature=math.nan)
-
-    def test_a_generator_reproduces_samples(self):
-        flow = ready(CouplingFlow(2, hidden_widths=(8,)))
-        a, b = (flow.sample(5, generator=torch.Generator().manual_seed(3)) for _ in range(2))
-        assert torch.equal(a, b)
-
-    def test_the_identity_flow_has_its_base_density(self):
-        flow, x = Flow(Permutation.reverse(2), [2]), torch.linspace(-9, 9, 20).view(10, 2)
-        torch.testing.assert_close(flow().log_prob(x), Normal(0, 1).log_prob(x).sum(-1))
-        logistic = Flow(Permutation.reverse(2), [2], base="logistic")
-        far = torch.full((1, 2), 500.0)
-        torch.testing.assert_close(logistic.log_prob(far), torch.tensor([-1000.0]))
-        torch.manual_seed(0)
-        x = logistic.sample(20_000)
-        # variance π²/3, whose estimate has the relative standard error √((κ − 1)/n), κ = 4.2
-        error = math.sqrt(3.2 / x.numel()) * math.pi**2 / 3
-        assert abs(x.var().item() - math.pi**2 / 3) < 4 * error
+def test_the_identity_flow_has_its_base_density():
+    flow, x = Flow(Permutation.reverse(2), [2]), torch.linspace(-9, 9, 20).view(10, 2)
+    torch.testing.assert_close(flow().log_prob(x), Normal(0, 1).log_prob(x).sum(-1))
+    logistic = Flow(Permutation.reverse(2), [2], base="logistic")
+    far = torch.full((1, 2), 500.0)
+    torch.testing.assert_close(logistic.log_prob(far), torch.tensor([-1000.0]))
+    torch.manual_seed(0)
+    x = logistic.sample(20_000)
+    # variance π²/3, whose estimate has the relative standard error √((κ − 1)/n), κ = 4.2
+    error = math.sqrt(3.2 / x.numel()) * math.pi**2 / 3
+    assert abs(x.var().item() - math.pi**2 / 3) < 4 * error
 
 
 def test_logistic_latents_in_half_precision():

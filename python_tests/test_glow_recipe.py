@@ -8,8 +8,10 @@ import sys
 from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from flow_testing import randomize
 from torch import nn
 
 import gencore
@@ -20,6 +22,7 @@ from gencore.nn import Transform, UniformDequantization
 from gencore.ops import random_key
 from gencore.recipes.glow import DequantizedBits, GlowRecipe
 from gencore.train import Diverged, RunFolder, fit
+from gencore.train.batches import LabelledImages
 from gencore.train.logs import read_log
 
 pytest.importorskip("sklearn")
@@ -64,6 +67,13 @@ def make(**options):
     dataset = recipe.load_data()
     fabric = fabric_module.Fabric(accelerator="cpu", devices=1)
     return recipe.build(fabric, dataset), dataset.images
+
+
+def make_batch(experiment, num):
+    dataset = experiment.dataset.subset(range(num))
+    if not experiment.num_classes:
+        return dataset.images
+    return LabelledImages(dataset.images, dataset.labels)
 
 
 def weights(module):
@@ -111,6 +121,9 @@ class TestExperiment:
             {"coupling": "additive", "optimizer": "adam"},
             {"reversible": True, "num_levels": 1},
             {"model": "realnvp"},
+            {"class_conditional": True},
+            {"model": "realnvp", "class_conditional": True},
+            {"model": "realnvp", "reversible": True},
             {"image_size": 16, "dequantization": "variational"},
             {"data": "photos", "image_size": 16},
         ],
@@ -118,7 +131,7 @@ class TestExperiment:
     def test_a_step_trains_and_samples_are_images(self, options):
         experiment, images = make(**options)
         before = weights(experiment.bits)
-        logs = experiment.step(images[:8])
+        logs = experiment.step(make_batch(experiment, 8))
         assert logs.keys() == {"bits_per_dim", "grad_norm"}
         assert all(value.dim() == 0 and value.isfinite() for value in logs.values())
         assert not torch.equal(weights(experiment.bits), before)
@@ -198,6 +211,69 @@ class TestExperiment:
         assert len(images) == 4 * columns
 
 
+class TestClasses:
+    def test_each_image_is_conditioned_on_its_own_class(self):
+        experiment, _ = make(class_conditional=True)
+        assert experiment.num_classes == 10
+        randomize(experiment.bits, 0.1)
+        images, labels = experiment.dataset.images[:8], experiment.dataset.labels[:8]
+        key, sizes = torch.tensor([1, 0]), []
+        for label in (*range(10), labels):
+            context = torch.zeros(8, 10)
+            context[range(8), label] = 1
+            sizes.append(experiment.bits(images, key, context=context))
+        each = torch.stack(sizes[:10])
+        assert (each.std(0) > 1e-4).all()
+        torch.testing.assert_close(each[labels, range(8)], sizes[10])
+        logs = experiment.step(LabelledImages(images, labels))
+        assert logs["bits_per_dim"].isfinite()
+
+    def test_the_batches_carry_the_labels_of_their_images(self):
+        recipe = GlowRecipe(**SMALL, class_conditional=True)
+        dataset = recipe.load_data()
+        fabric = fabric_module.Fabric(accelerator="cpu", devices=1)
+        images, labels = recipe.batches(fabric, dataset)[3]
+        for image, label in zip(images, labels, strict=True):
+            same = (dataset.images == image).flatten(1).all(1)
+            assert label in dataset.labels[same]
+
+    def test_a_row_of_the_figure_is_a_class(self, tmp_path, monkeypatch):
+        drawn = {}
+        monkeypatch.setattr(
+            "gencore.train.figures.save_image_grid",
+            lambda images, path, columns: drawn.update({path.name: (images, columns)}),
+        )
+        experiment, _ = make(class_conditional=True)
+        seen = []
+        inverse = experiment.flow.transform.inverse
+
+        def recorded(z, context):
+            seen.append(context.argmax(1))
+            return inverse(z, context)
+
+        monkeypatch.setattr(experiment.flow.transform, "inverse", recorded)
+        samples = experiment.sample(24)
+        assert torch.cat(seen).bincount().tolist() == [3, 2, 3, 2, 2, 3, 2, 3, 2, 2]
+        experiment.save_figure(samples, tmp_path / "samples.png")
+        images, columns = drawn["samples.png"]
+        assert columns == 3
+        rows = images.view(10, 3, -1)
+        assert torch.equal(rows[0], samples[:3].flatten(1))
+        assert torch.equal(rows[1, :2], samples[3:5].flatten(1))
+        assert (rows[1, 2] == 0.5).all()
+        experiment.save_figures(tmp_path)
+        assert drawn["temperatures.png"][1] == 10
+
+    def test_what_needs_labels_says_so(self, tmp_path):
+        np.save(tmp_path / "images.npy", np.zeros((10, 8, 8), np.uint8))
+        data = str(tmp_path / "images.npy")
+        with pytest.raises(ValueError, match=r"needs labels, which .*images\.npy"):
+            make(class_conditional=True, data=data)
+        experiment, _ = make(class_conditional=True)
+        with pytest.raises(ValueError, match=r"an image has the label 10; .* labels below 10"):
+            experiment._context(torch.tensor([10]))
+
+
 def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
     out = tmp_path / "run"
     words = "train glow --steps 2 --batch-size 8 --num-steps 1 --hidden-channels 4 --num-samples 4 "
@@ -212,7 +288,7 @@ def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
     (out / "figures" / "old.png").touch()
     assert cli.main([*words.split(), str(out), "--overwrite"]) == 0
     assert not (out / "figures" / "old.png").exists()
-    words = "train glow --model realnvp --reversible"
+    words = "train glow --model realnvp --coupling additive"
     assert cli.main(words.split()) == 2
 
 
@@ -220,16 +296,32 @@ def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
     ("options", "message"),
     [
         ({"num_levels": 0}, "num_levels is 0; expected positive"),
+        ({"image_size": 0}, "image_size is 0; expected positive"),
         ({"learning_rate": math.nan}, "learning_rate is nan; expected positive"),
         ({"temperature": -0.1}, r"temperature is -0\.1; expected 0 or positive"),
         ({"ema_decay": 1.5}, r"ema_decay is 1\.5; expected from 0 to 1"),
-        ({"model": "realnvp", "coupling": "additive"}, "realnvp has affine couplings"),
+        ({"model": "realnvp", "coupling": "additive"}, "coupling is 'additive', but"),
         ({"num_levels": 4}, "multiples of 16"),
     ],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)
+
+
+def test_a_conditional_run_resumes_where_it_stopped(tmp_path):
+    words = "train glow --class-conditional --batch-size 8 --num-steps 1 --hidden-channels 4 "
+    words += "--num-samples 0 --accelerator cpu --num-evaluate 20 --log-every 1"
+    for folder, steps in (("whole", ["4"]), ("parts", ["2", "4"])):
+        for number, count in enumerate(steps):
+            again = ["--resume"] if number else []
+            options = [*again, "--steps", count, "--out", str(tmp_path / folder)]
+            assert cli.main([*words.split(), *options]) == 0
+    logs, measures = zip(
+        *((path / "log.csv", path / "metrics.json") for path in tmp_path.iterdir()), strict=True
+    )
+    for one, other in (logs, measures):
+        assert one.read_text() == other.read_text()
 
 
 @pytest.mark.slow

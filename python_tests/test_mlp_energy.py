@@ -103,7 +103,7 @@ def test_chains_that_leave_the_numbers_are_reported(device):
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [((0, (4,)), "dim is 0"), ((2, (4, 0)), "hidden"), ((2, (4,) * 5), "at most four")],
+    [((0, (4,)), "dim is 0"), ((2, (4, 0)), "hidden_widths"), ((2, (4,) * 5), "at most four")],
 )
 def test_wrong_widths_are_named(arguments, words):
     with pytest.raises(ValueError, match=rf"^MLPEnergy: .*{words}"):

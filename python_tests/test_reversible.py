@@ -5,10 +5,9 @@ import gc
 
 import pytest
 import torch
-from flow_testing import randomize
+from flow_testing import FLOWS, randn, randomize
 from torch import Tensor
 
-from gencore.models import CouplingFlow, Glow
 from gencore.nn import (
     MLP,
     ActNorm,
@@ -165,24 +164,20 @@ def test_autocast_is_that_of_the_forward_pass():
         assert (got - expected).norm() <= 0.03 * expected.norm() + 1e-6
 
 
-def test_glow_and_coupling_flows_can_be_reversible():
-    for make in (
-        lambda **options: Glow((1, 4, 4), num_levels=2, num_steps=2, hidden_channels=8, **options),
-        lambda **options: CouplingFlow(5, hidden_widths=(8,), **options),
-    ):
-        torch.manual_seed(0)
-        plain = make().double().eval()
-        randomize(plain)
-        torch.manual_seed(0)
-        flow = make(reversible=True).double().eval()
-        flow.load_state_dict(plain.state_dict())
-        x = torch.randn(3, *flow.event_shape, dtype=torch.float64)
-        grads = [
-            torch.autograd.grad(model.log_prob(x).sum(), list(model.parameters()))
-            for model in (flow, plain)
-        ]
-        for got, expected in zip(*grads, strict=True):
-            torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-7)
+@pytest.mark.parametrize("name", sorted(FLOWS.keys() - {"ResidualFlow"}))
+def test_flows_can_be_reversible(name):
+    plain, flow = FLOWS[name](context_size=2), FLOWS[name](context_size=2, reversible=True)
+    plain, flow = plain.double().eval(), flow.double().eval()
+    randomize(plain)
+    flow.load_state_dict(plain.state_dict())
+    x, context = randn(4, *flow.event_shape), randn(4, 2, seed=1)
+    grads = [
+        torch.autograd.grad(model.log_prob(x, context).sum(), list(model.parameters()))
+        for model in (flow, plain)
+    ]
+    for got, expected in zip(*grads, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-7)
+    assert any(isinstance(module, Reversible) for module in flow.modules())
 
 
 def saved_bytes(stack: Transform, x: Tensor) -> int:

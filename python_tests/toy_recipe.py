@@ -34,6 +34,9 @@ class ToyRecipe(ImageRecipe):
     betas: tuple[float, float] = (0.9, 0.99)
     """Adam's decay rates."""
 
+    amsgrad: bool = False
+    """Adam's variant of that name."""
+
     pause: float = 0.0
     """Seconds to wait in each step."""
 
@@ -74,8 +77,9 @@ class ToyExperiment(Experiment):
         bare = Gaussian()
         if recipe.optimizer == "adam":
             optimizer = torch.optim.Adam(
-                bare.parameters(), lr=recipe.learning_rate, betas=recipe.betas
-            )
+                bare.parameters(), lr=recipe.learning_rate, betas=recipe.betas,
+                amsgrad=recipe.amsgrad,
+            )  # fmt: skip
         else:
             optimizer = torch.optim.SGD(bare.parameters(), lr=recipe.learning_rate, momentum=0.9)
         self.model, self.optimizer = fabric.setup(bare, optimizer)

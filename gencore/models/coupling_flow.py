@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
-from gencore.models.flow import Flow
+from gencore.models.flow import Base, Flow
 from gencore.models.sizes import check_features, check_positive
-from gencore.nn import MLP, AffineCoupling, Compose, Permutation, Reversible, Transform
+from gencore.models.stacks import half_coupling, interleaved, stack
+from gencore.nn import Permutation
 
 __all__ = ["CouplingFlow"]
 
@@ -23,6 +24,7 @@ class CouplingFlow(Flow):
         hidden_widths: of their networks.
         bound: of the log-scales; ``None`` leaves them free.
         context_size: C of contexts [N, C]; 0 for none.
+        base: "normal" or "logistic" latents.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
         generator: of the fixed random permutations between blocks; torch's default if ``None``.
 
@@ -49,18 +51,19 @@ class CouplingFlow(Flow):
         hidden_widths: Sequence[int] = (64, 64),
         bound: float | None = 2.0,
         context_size: int = 0,
+        base: Base = "normal",
         reversible: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         check_features("CouplingFlow", features)
         check_positive("CouplingFlow", num_layers=num_layers)
-        layers: list[Transform] = []
-        for i in range(num_layers):
-            swap = bool(i % 2)
-            moved = features - features // 2 if swap else features // 2
-            network = MLP(features - moved, hidden_widths, 2 * moved, context_size=context_size)
-            layers.append(AffineCoupling(network, swap=swap, bound=bound))
-            if swap and i < num_layers - 1:
-                layers.append(Permutation.random(features, generator))
-        stack = Reversible if reversible else Compose
-        super().__init__(stack(*layers), [features], context_size=context_size)
+        layers = interleaved(
+            num_layers,
+            lambda i: half_coupling(
+                features, i, hidden_widths, context_size=context_size, bound=bound
+            ),
+            lambda: Permutation.random(features, generator),
+            every=2,
+        )
+        transform = stack(layers, reversible=reversible)
+        super().__init__(transform, [features], base=base, context_size=context_size)

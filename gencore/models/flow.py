@@ -1,5 +1,6 @@
 """A normalizing flow as a density: an invertible transform with a base distribution."""
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal, get_args
 
@@ -35,7 +36,8 @@ class Flow(nn.Module):
 
     Raises:
         ValueError: for another base; on a call, for data of another shape, for a context that is
-            missing, not needed or of another shape, and for a temperature below 0.
+            missing, not needed or of another shape, and for a temperature below 0, or of 0 where a
+            density is asked for.
         TypeError: on a call, for data or a context that are not of floating point.
 
     References:
@@ -78,15 +80,31 @@ class Flow(nn.Module):
 
         Args:
             context: [*batch, C], or ``None``.
-            temperature: factor of the latents' standard deviation in samples.
+            temperature: factor of the latents' standard deviation.
         """
         return FlowDistribution(self, context, temperature)
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """log p(x | context) of data [N, ...] and a context [N, C], [N]."""
+    def log_prob(
+        self, x: Tensor, context: Tensor | None = None, *, temperature: float = 1.0
+    ) -> Tensor:
+        """log p(x | context) of data [N, ...] and a context [N, C], [N].
+
+        Args:
+            x: data.
+            context: what they are conditioned on.
+            temperature: factor of the latents' standard deviation, positive.
+        """
+        name = type(self).__name__
+        if not temperature > 0:
+            raise ValueError(
+                f"{name}: temperature is {temperature}; expected more than 0, to have a density"
+            )
         self._check_data(x)
-        check_context(type(self).__name__, context, x.shape[0], self.context_size)
+        check_context(name, context, x.shape[0], self.context_size)
         z, log_det = self.transform(x, context)
+        if temperature != 1:
+            z = z / temperature
+            log_det = log_det - self.latent_shape.numel() * math.log(temperature)
         if self.base == "normal":
             return -gaussian_nll(z, log_det)
         # log of the logistic density: -|z| - 2 log(1 + exp(-|z|)), which never overflows
@@ -160,25 +178,60 @@ class FlowDistribution(Distribution):
     """p(x | context) of a :class:`Flow`, as a distribution of torch.
 
     Nothing is computed before it is asked for. A context of shape [*batch, C] gives a batch of
-    distributions; without one the batch shape is empty.
+    distributions.
+
+    Args:
+        flow: the flow.
+        context: [*batch, C], or ``None``.
+        temperature: factor of the latents' standard deviation, in samples and in the density.
+        batch_shape: of the distributions, to which the context is expanded; without it that of the
+            context.
+        validate_args: whether NaN values are refused; ``None`` for torch's default.
+
+    Raises:
+        ValueError: for a context of another shape than the flow's, or one that does not expand to
+            the batch.
+
+    Example:
+        >>> import torch
+        >>> from gencore.models import CouplingFlow
+        >>> several = CouplingFlow(2, hidden_widths=(8,))().expand([3])
+        >>> several.sample().shape, several.log_prob(torch.zeros(5, 1, 2)).shape
+        (torch.Size([3, 2]), torch.Size([5, 3]))
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     has_rsample = True
 
-    def __init__(self, flow: Flow, context: Tensor | None, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        context: Tensor | None,
+        temperature: float = 1.0,
+        *,
+        batch_shape: Sequence[int] | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
         _check_temperature("FlowDistribution", temperature)
         if context is not None and context.dim() < 1:
             raise ValueError("FlowDistribution: the context has no dimension; expected [*batch, C]")
-        batch_shape = Size() if context is None else context.shape[:-1]
+        given = Size() if context is None else context.shape[:-1]
         check_context(
             "FlowDistribution",
-            None if context is None else context.reshape(batch_shape.numel(), context.shape[-1]),
-            batch_shape.numel(),
+            None if context is None else context.reshape(given.numel(), context.shape[-1]),
+            given.numel(),
             flow.context_size,
         )
+        batch_shape = given if batch_shape is None else Size(batch_shape)
+        _check_expands(given, batch_shape)
         self.flow, self.context, self.temperature = flow, context, temperature
-        super().__init__(batch_shape, flow.event_shape, validate_args=False)
+        super().__init__(batch_shape, flow.event_shape, validate_args=validate_args)
+
+    def __repr__(self) -> str:
+        return (
+            f"FlowDistribution({type(self.flow).__name__}, batch_shape={list(self.batch_shape)}, "
+            f"event_shape={list(self.event_shape)}, temperature={self.temperature})"
+        )
 
     @property
     def support(self) -> constraints.Constraint:
@@ -189,16 +242,28 @@ class FlowDistribution(Distribution):
         return real
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p of values [..., *event_shape], broadcast with the batch, at temperature 1."""
+        """log p of values [..., *event_shape], broadcast with the batch."""
         dims = len(self.event_shape)
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"FlowDistribution: the value is a {type(value).__name__}; expected a tensor"
+            )
         if value.dim() < dims or value.shape[value.dim() - dims :] != self.event_shape:
             raise ValueError(
                 f"FlowDistribution: values have shape {list(value.shape)}; expected [..., "
                 f"{', '.join(map(str, self.event_shape))}]"
             )
-        shape = torch.broadcast_shapes(value.shape[: value.dim() - dims], self.batch_shape)
+        shape = _broadcast(value.shape[: value.dim() - dims], self.batch_shape)
+        if shape is None:
+            raise ValueError(
+                f"FlowDistribution: values have shape {list(value.shape)}, which does not "
+                f"broadcast with the batch {list(self.batch_shape)} of {list(self.event_shape)}"
+            )
+        if self._validate_args and value.numel():  # torch's check fails on no values
+            self._validate_sample(value)
         x = value.expand(*shape, *self.event_shape).reshape(shape.numel(), *self.event_shape)
-        return self.flow.log_prob(x, self._rows(shape)).reshape(shape)
+        rows = self._rows(shape)
+        return self.flow.log_prob(x, rows, temperature=self.temperature).reshape(shape)
 
     def rsample(self, sample_shape: Sequence[int] = Size()) -> Tensor:
         """Samples [*sample_shape, *batch_shape, *event_shape], differentiable in the weights."""
@@ -213,13 +278,58 @@ class FlowDistribution(Distribution):
 
     def expand(self, batch_shape: Sequence[int], _instance: None = None) -> "FlowDistribution":
         """The same distribution for a batch of that shape."""
-        if self.context is None:
-            raise NotImplementedError("FlowDistribution: without a context there is no batch")
-        context = self.context.expand(*batch_shape, self.context.shape[-1])
-        return FlowDistribution(self.flow, context, self.temperature)
+        _check_expands(self.batch_shape, Size(batch_shape))
+        return FlowDistribution(
+            self.flow,
+            self.context,
+            self.temperature,
+            batch_shape=batch_shape,
+            validate_args=self._validate_args,
+        )
+
+    @property
+    def mean(self) -> Tensor:
+        """Has no closed form."""
+        raise _no_closed_form("mean", "sample((num,)).mean(0)")
+
+    @property
+    def variance(self) -> Tensor:
+        """Has no closed form."""
+        raise _no_closed_form("variance", "sample((num,)).var(0)")
+
+    @property
+    def mode(self) -> Tensor:
+        """Has no closed form."""
+        raise _no_closed_form("mode", "the most likely of samples, by log_prob")
+
+    def entropy(self) -> Tensor:
+        """Has no closed form."""
+        raise _no_closed_form("entropy", "-log_prob(rsample((num,))).mean(0)")
 
     def _rows(self, shape: Size) -> Tensor | None:
         if self.context is None:
             return None
         size = self.context.shape[-1]
         return self.context.expand(*shape, size).reshape(shape.numel(), size)
+
+
+def _broadcast(a: Size, b: Size) -> Size | None:
+    """The shape of both, if there is one."""
+    try:
+        return torch.broadcast_shapes(a, b)
+    except RuntimeError:
+        return None
+
+
+def _check_expands(given: Size, batch_shape: Size) -> None:
+    if _broadcast(given, batch_shape) != batch_shape:
+        raise ValueError(
+            f"FlowDistribution: a batch of shape {list(given)} does not expand to "
+            f"{list(batch_shape)}"
+        )
+
+
+def _no_closed_form(name: str, estimate: str) -> NotImplementedError:
+    return NotImplementedError(
+        f"FlowDistribution: the {name} of a flow has no closed form; estimate it: {estimate}"
+    )

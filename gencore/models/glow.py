@@ -5,9 +5,10 @@ from typing import Literal, get_args
 
 from torch import Size
 
-from gencore.models.flow import Flow
+from gencore.models.flow import Base, Flow
 from gencore.models.image_shapes import squeezed_shapes
 from gencore.models.sizes import check_positive
+from gencore.models.stacks import stack
 from gencore.nn import (
     ActNorm,
     AffineCoupling,
@@ -15,7 +16,6 @@ from gencore.nn import (
     ConvConditioner,
     InvertibleConv1x1,
     MultiScale,
-    Reversible,
     Squeeze,
     Transform,
 )
@@ -41,6 +41,7 @@ class Glow(Flow):
         bound: of the couplings' log-scales; ``None`` leaves them free.
         context_size: C of contexts [N, C] that condition every coupling; 0 for none. A class label
             is given as a one-hot context, of floating point.
+        base: "normal" or "logistic" latents.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with K.
 
     Raises:
@@ -70,6 +71,7 @@ class Glow(Flow):
         coupling: CouplingKind = "affine",
         bound: float | None = 2.0,
         context_size: int = 0,
+        base: Base = "normal",
         reversible: bool = False,
     ) -> None:
         if coupling not in get_args(CouplingKind):
@@ -79,7 +81,6 @@ class Glow(Flow):
         check_positive(
             "Glow", num_levels=num_levels, num_steps=num_steps, hidden_channels=hidden_channels
         )
-        stack = Reversible if reversible else Compose
 
         def conditioned(channels: int, additive: bool) -> AffineCoupling:
             outputs = channels // 2 * (1 if additive else 2)
@@ -99,7 +100,7 @@ class Glow(Flow):
                     InvertibleConv1x1(channels),
                     conditioned(channels, coupling == "additive"),
                 ]
-            level: list[Transform] = [Squeeze(), stack(*steps)]
+            level: list[Transform] = [Squeeze(), stack(steps, reversible=reversible)]
             if len(levels) < num_levels - 1:  # the latents that leave here, given those that stay
                 level.append(conditioned(channels, additive=False))
             levels.append(Compose(*level))
@@ -108,5 +109,6 @@ class Glow(Flow):
             transform,
             image_shape,
             latent_shape=[Size(image_shape).numel()],
+            base=base,
             context_size=context_size,
         )

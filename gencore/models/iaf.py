@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from gencore.models.flow import Base, Flow
 from gencore.models.sizes import check_positive
-from gencore.nn.transforms import ActNorm, Compose, InverseAutoregressive, Permutation, Transform
+from gencore.models.stacks import interleaved, stack
+from gencore.nn.transforms import ActNorm, InverseAutoregressive, Permutation, Transform
 from gencore.ops.mlp import ActivationName
 
 __all__ = ["IAF", "iaf_layers"]
@@ -27,9 +28,10 @@ class IAF(Flow):
         num_layers: K.
         hidden_widths: of each layer's network, one to four hidden layers.
         activation: of the networks.
+        gate_bias: s at the start.
         context_size: C of contexts [N, C]; 0 for none.
         base: "normal" or "logistic" latents.
-        gate_bias: s at the start.
+        reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
 
     Raises:
         ValueError: for sizes that do not fit.
@@ -53,9 +55,10 @@ class IAF(Flow):
         num_layers: int = 5,
         hidden_widths: Sequence[int] = (64, 64),
         activation: ActivationName = "relu",
+        gate_bias: float = 2.0,
         context_size: int = 0,
         base: Base = "normal",
-        gate_bias: float = 2.0,
+        reversible: bool = False,
     ) -> None:
         check_positive("IAF", num_layers=num_layers)
         steps = iaf_layers(
@@ -63,7 +66,8 @@ class IAF(Flow):
             gate_bias=gate_bias,
         )  # fmt: skip
         norm = ActNorm(features, std=(1 + math.exp(-gate_bias)) ** -num_layers)
-        super().__init__(Compose(norm, *steps), [features], base=base, context_size=context_size)
+        transform = stack([norm, *steps], reversible=reversible)
+        super().__init__(transform, [features], base=base, context_size=context_size)
 
 
 def iaf_layers(
@@ -76,14 +80,11 @@ def iaf_layers(
     gate_bias: float = 2.0,
 ) -> list[Transform]:
     """Inverse autoregressive layers, from data to latents, with reversals between them."""
-    layers: list[Transform] = []
-    for layer in range(num_layers):
-        if layer > 0:
-            layers.append(Permutation.reverse(features))
-        layers.append(
-            InverseAutoregressive(
-                features, hidden_widths, activation=activation, context_size=context_size,
-                gate_bias=gate_bias,
-            )
-        )  # fmt: skip
-    return layers
+    return interleaved(
+        num_layers,
+        lambda _: InverseAutoregressive(
+            features, hidden_widths, activation=activation, context_size=context_size,
+            gate_bias=gate_bias,
+        ),
+        lambda: Permutation.reverse(features),
+    )  # fmt: skip

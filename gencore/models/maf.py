@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from gencore.models.flow import Base, Flow
 from gencore.models.sizes import check_positive
-from gencore.nn.transforms import Compose, MaskedAutoregressive, Permutation, Transform
+from gencore.models.stacks import interleaved, stack
+from gencore.nn.transforms import MaskedAutoregressive, Permutation
 from gencore.ops.mlp import ActivationName
 
 __all__ = ["MAF"]
@@ -26,6 +27,7 @@ class MAF(Flow):
         bound: of the log-scales |s|; ``None`` for none.
         context_size: C of contexts [N, C]; 0 for none.
         base: "normal" or "logistic" latents.
+        reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
 
     Raises:
         ValueError: for sizes that do not fit.
@@ -54,16 +56,16 @@ class MAF(Flow):
         bound: float | None = 2.0,
         context_size: int = 0,
         base: Base = "normal",
+        reversible: bool = False,
     ) -> None:
         check_positive("MAF", num_layers=num_layers)
-        layers: list[Transform] = []
-        for layer in range(num_layers):
-            if layer > 0:
-                layers.append(Permutation.reverse(features))
-            layers.append(
-                MaskedAutoregressive(
-                    features, hidden_widths, activation=activation, bound=bound,
-                    context_size=context_size,
-                )
-            )  # fmt: skip
-        super().__init__(Compose(*layers), [features], base=base, context_size=context_size)
+        layers = interleaved(
+            num_layers,
+            lambda _: MaskedAutoregressive(
+                features, hidden_widths, activation=activation, bound=bound,
+                context_size=context_size,
+            ),
+            lambda: Permutation.reverse(features),
+        )  # fmt: skip
+        transform = stack(layers, reversible=reversible)
+        super().__init__(transform, [features], base=base, context_size=context_size)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from gencore.models.flow import Base, Flow
 from gencore.models.sizes import check_features, check_positive
-from gencore.nn import MLP, ActNorm, AffineCoupling, Compose, Transform
+from gencore.models.stacks import half_coupling, stack
+from gencore.nn import ActNorm, Transform
 
 __all__ = ["NICE"]
 
@@ -19,7 +20,8 @@ class NICE(Flow):
         num_layers: couplings.
         hidden_widths: of their networks.
         context_size: C of contexts [N, C]; 0 for none.
-        base: of the latents; the paper prefers "logistic" for images.
+        base: of the latents, "normal" or "logistic"; the paper prefers the latter for images.
+        reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
 
     Raises:
         ValueError: for fewer than two features, or no layers.
@@ -42,14 +44,13 @@ class NICE(Flow):
         hidden_widths: Sequence[int] = (64, 64),
         context_size: int = 0,
         base: Base = "logistic",
+        reversible: bool = False,
     ) -> None:
         check_features("NICE", features)
         check_positive("NICE", num_layers=num_layers)
-        layers: list[Transform] = []
-        for i in range(num_layers):
-            swap = bool(i % 2)
-            moved = features - features // 2 if swap else features // 2
-            network = MLP(features - moved, hidden_widths, moved, context_size=context_size)
-            layers.append(AffineCoupling(network, swap=swap, additive=True))
-        stack = Compose(*layers, ActNorm(features))
-        super().__init__(stack, [features], base=base, context_size=context_size)
+        couplings: list[Transform] = [
+            half_coupling(features, i, hidden_widths, context_size=context_size, additive=True)
+            for i in range(num_layers)
+        ]
+        layers = stack([*couplings, ActNorm(features)], reversible=reversible)
+        super().__init__(layers, [features], base=base, context_size=context_size)

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from gencore.models.flow import Flow
+from gencore.models.flow import Base, Flow
 from gencore.models.sizes import check_positive
-from gencore.nn.transforms import Compose, Inverse, Planar, Transform
+from gencore.models.stacks import stack
+from gencore.nn.transforms import Inverse, Planar, Transform
 
 __all__ = ["ExplicitDirection", "PlanarFlow", "explicit_direction"]
 
@@ -23,6 +24,8 @@ class PlanarFlow(Flow):
             "density", where it is fitted to data. Both directions are differentiable in both.
         context_size: C of contexts [N, C], which each layer's parameters are an affine function
             of (amortised inference); 0 for none.
+        base: "normal" or "logistic" latents.
+        reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
 
     Raises:
         ValueError: for another direction, or no layers.
@@ -46,11 +49,14 @@ class PlanarFlow(Flow):
         num_layers: int = 8,
         explicit: ExplicitDirection = "sampling",
         context_size: int = 0,
+        base: Base = "normal",
+        reversible: bool = False,
     ) -> None:
         check_positive("PlanarFlow", num_layers=num_layers)
         layers = [Planar(features, context_size=context_size) for _ in range(num_layers)]
-        stack = Compose(*explicit_direction("PlanarFlow", explicit, layers))
-        super().__init__(stack, [features], context_size=context_size)
+        turned = explicit_direction("PlanarFlow", explicit, layers)
+        transform = stack(turned, reversible=reversible)
+        super().__init__(transform, [features], base=base, context_size=context_size)
 
 
 def explicit_direction(

@@ -1,9 +1,10 @@
 """Radial flows (Rezende and Mohamed 2015)."""
 
-from gencore.models.flow import Flow
+from gencore.models.flow import Base, Flow
 from gencore.models.planar_flow import ExplicitDirection, explicit_direction
 from gencore.models.sizes import check_positive
-from gencore.nn.transforms import Compose, Radial
+from gencore.models.stacks import stack
+from gencore.nn.transforms import Radial
 
 __all__ = ["RadialFlow"]
 
@@ -18,6 +19,8 @@ class RadialFlow(Flow):
             equation: "sampling", as in the paper, or "density".
         context_size: C of contexts [N, C], which each layer's parameters are an affine function
             of (amortised inference); 0 for none.
+        base: "normal" or "logistic" latents.
+        reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
 
     Raises:
         ValueError: for another direction, or no layers.
@@ -40,8 +43,11 @@ class RadialFlow(Flow):
         num_layers: int = 8,
         explicit: ExplicitDirection = "sampling",
         context_size: int = 0,
+        base: Base = "normal",
+        reversible: bool = False,
     ) -> None:
         check_positive("RadialFlow", num_layers=num_layers)
         layers = [Radial(features, context_size=context_size) for _ in range(num_layers)]
-        stack = Compose(*explicit_direction("RadialFlow", explicit, layers))
-        super().__init__(stack, [features], context_size=context_size)
+        turned = explicit_direction("RadialFlow", explicit, layers)
+        transform = stack(turned, reversible=reversible)
+        super().__init__(transform, [features], base=base, context_size=context_size)

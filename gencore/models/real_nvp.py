@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from torch import Size
 
-from gencore.models.flow import Flow
+from gencore.models.flow import Base, Flow
 from gencore.models.image_shapes import squeezed_shapes
 from gencore.models.sizes import check_positive
+from gencore.models.stacks import stack
 from gencore.nn import (
     ActNorm,
     AffineCoupling,
-    Compose,
     MultiScale,
     ResidualConditioner,
     Squeeze,
@@ -37,6 +37,9 @@ class RealNVP(Flow):
         bound: of the log-scales.
         batch_norm: batch normalisation in the networks, as in the paper.
         context_size: C of contexts [N, C]; 0 for none.
+        base: "normal" or "logistic" latents.
+        reversible: rebuild inputs in the backward pass, so that memory does not grow with depth;
+            running averages of the batch normalisation then take every batch twice.
 
     Raises:
         ValueError: for an image shape that cannot be halved so often, or sizes below 1.
@@ -62,6 +65,8 @@ class RealNVP(Flow):
         bound: float | None = 2.0,
         batch_norm: bool = True,
         context_size: int = 0,
+        base: Base = "normal",
+        reversible: bool = False,
     ) -> None:
         def couplings(channels: int, mask: CouplingMask, count: int, width: int) -> list[Transform]:
             layers: list[Transform] = []
@@ -88,18 +93,23 @@ class RealNVP(Flow):
         shape, width = Size(image_shape), hidden_channels
         for squeezed in shapes:
             levels.append(
-                Compose(
-                    *couplings(shape[0], "checkerboard", 3, width),
-                    Squeeze(),
-                    *couplings(squeezed[0], "channel", 3, 2 * width),
+                stack(
+                    [
+                        *couplings(shape[0], "checkerboard", 3, width),
+                        Squeeze(),
+                        *couplings(squeezed[0], "channel", 3, 2 * width),
+                    ],
+                    reversible=reversible,
                 )
             )
             shape, width = Size((squeezed[0] // 2, *squeezed[1:])), 2 * width
-        levels.append(Compose(*couplings(shape[0], "checkerboard", 4, width)))
+        last = couplings(shape[0], "checkerboard", 4, width)
+        levels.append(stack(last, reversible=reversible))
         transform = MultiScale(levels, [*shapes, shape])
         super().__init__(
             transform,
             image_shape,
             latent_shape=[Size(image_shape).numel()],
+            base=base,
             context_size=context_size,
         )

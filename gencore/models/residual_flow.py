@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, parametrize
 
-from gencore.models.flow import Flow
+from gencore.models.flow import Base, Flow
 from gencore.models.sizes import check_positive
 from gencore.nn.transforms import Compose, Transform
+from gencore.ops.backend import refuse_transforms
 from gencore.ops.checks import accumulation_dtype
 from gencore.samplers import EulerFlow, LogDetMethod
 
@@ -72,6 +73,7 @@ class LipschitzEnergy(nn.Module):
 
 
 _POWER_ITERATIONS = 5
+_BY_AUTOGRAD = "its steps take gradients themselves; differentiate it with torch.autograd"
 
 
 class EulerSteps(Transform):
@@ -95,11 +97,13 @@ class EulerSteps(Transform):
         self.flow, self.energy = flow, energy
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        refuse_transforms("EulerSteps", _BY_AUTOGRAD)
         with parametrize.cached():
             z, log_det = self.flow.inverse_with_log_det(x, differentiable=torch.is_grad_enabled())
         return z, log_det.to(accumulation_dtype(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        refuse_transforms("EulerSteps", _BY_AUTOGRAD)
         with parametrize.cached():
             x, log_det = self.flow.sample_with_log_det(z, differentiable=torch.is_grad_enabled())
         return x, log_det.to(accumulation_dtype(z))
@@ -124,6 +128,7 @@ class ResidualFlow(Flow):
             estimate by `num_terms` of them, biased by the terms left out.
         num_terms: of the series.
         tolerance: of the inverse.
+        base: "normal" or "logistic" latents.
 
     Raises:
         ValueError: for a contraction outside (0, 1), or a step size or numbers that are not
@@ -154,6 +159,7 @@ class ResidualFlow(Flow):
         log_det: LogDetMethod = "exact",
         num_terms: int = 10,
         tolerance: float = 1e-6,
+        base: Base = "normal",
     ) -> None:
         if not 0 < contraction < 1:
             raise ValueError(f"ResidualFlow: contraction is {contraction}; expected 0 < it < 1")
@@ -168,4 +174,4 @@ class ResidualFlow(Flow):
                 log_det=log_det, num_terms=num_terms, tolerance=tolerance, max_iterations=500,
             )  # fmt: skip
             blocks.append(EulerSteps(flow, energy))
-        super().__init__(Compose(*blocks), [features])
+        super().__init__(Compose(*blocks), [features], base=base)

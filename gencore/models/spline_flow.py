@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
-from gencore.models.flow import Flow
+from gencore.models.flow import Base, Flow
 from gencore.models.sizes import check_features, check_positive
-from gencore.nn.transforms import Compose, Permutation, SplineCoupling, Transform
+from gencore.models.stacks import interleaved, stack
+from gencore.nn.transforms import Permutation, SplineCoupling
 
 __all__ = ["SplineFlow"]
 
@@ -25,9 +26,11 @@ class SplineFlow(Flow):
         hidden_widths: of each coupling's conditioner.
         num_bins: K of each spline.
         tail_bound: B.
-        context_size: C of contexts [N, C]; 0 for none.
         bound: of the splines' raw parameters, as for
             :func:`gencore.ops.rational_quadratic_spline`.
+        context_size: C of contexts [N, C]; 0 for none.
+        base: "normal" or "logistic" latents.
+        reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
         generator: of the fixed random permutations; torch's default if ``None``.
 
     Raises:
@@ -52,20 +55,21 @@ class SplineFlow(Flow):
         hidden_widths: Sequence[int] = (64, 64),
         num_bins: int = 8,
         tail_bound: float = 3.0,
-        context_size: int = 0,
         bound: float | None = 1.0,
+        context_size: int = 0,
+        base: Base = "normal",
+        reversible: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         check_features("SplineFlow", features)
         check_positive("SplineFlow", num_layers=num_layers)
-        layers: list[Transform] = []
-        for i in range(num_layers):
-            if i and i % 2 == 0:
-                layers.append(Permutation.random(features, generator))
-            swap = i % 2 == 1
-            layers.append(
-                SplineCoupling(
-                    features, hidden_widths, num_bins, tail_bound, context_size, swap, bound=bound
-                )
-            )
-        super().__init__(Compose(*layers), [features], context_size=context_size)
+        layers = interleaved(
+            num_layers,
+            lambda i: SplineCoupling(
+                features, hidden_widths, num_bins, tail_bound, context_size, i % 2 == 1, bound=bound
+            ),
+            lambda: Permutation.random(features, generator),
+            every=2,
+        )
+        transform = stack(layers, reversible=reversible)
+        super().__init__(transform, [features], base=base, context_size=context_size)

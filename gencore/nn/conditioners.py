@@ -8,6 +8,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from gencore.nn.context import check_context
 from gencore.nn.transforms.actnorm import ActNorm
 from gencore.ops import conv_network
+from gencore.ops.conv_network import channels_last
 
 __all__ = ["ConvConditioner", "ResidualConditioner"]
 
@@ -122,7 +123,7 @@ class ResidualConditioner(nn.Module):
         channels_last_(self)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
         term = _context_term("ResidualConditioner", self.context, x, context)
         h = self.first(x)
         if term is not None:

@@ -22,7 +22,7 @@ class MLPEnergy(nn.Module):
 
     Args:
         dim: D, the number of inputs.
-        hidden: H₁, …, H_L, at most four.
+        hidden_widths: H₁, …, H_L, at most four.
         activation: σ: "silu", "softplus", "tanh", "leaky_relu" or "relu".
         negative_slope: of the leaky ReLU.
         prior_precision: λ; 0 is no prior.
@@ -37,7 +37,7 @@ class MLPEnergy(nn.Module):
     Example:
         >>> import torch
         >>> from gencore.nn import MLPEnergy
-        >>> energy = MLPEnergy(2, hidden=(64, 64))
+        >>> energy = MLPEnergy(2, hidden_widths=(64, 64))
         >>> energy(torch.zeros(5, 2)).shape
         torch.Size([5])
 
@@ -49,19 +49,19 @@ class MLPEnergy(nn.Module):
     def __init__(
         self,
         dim: int,
-        hidden: Sequence[int] = (64, 64),
+        hidden_widths: Sequence[int] = (64, 64),
         activation: ActivationName = "silu",
         *,
         negative_slope: float = 0.01,
         prior_precision: float = 0.0,
     ) -> None:
         super().__init__()
-        if min(dim, *hidden, 1) < 1 or len(hidden) > 4:
+        if min(dim, *hidden_widths, 1) < 1 or len(hidden_widths) > 4:
             raise ValueError(
-                f"MLPEnergy: dim is {dim} and hidden {tuple(hidden)}; expected positive widths and "
-                "at most four hidden layers"
+                f"MLPEnergy: dim is {dim} and hidden_widths {tuple(hidden_widths)}; expected "
+                "positive widths and at most four hidden layers"
             )
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise((dim, *hidden, 1)))
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise((dim, *hidden_widths, 1)))
         self.activation = activation
         self.negative_slope = negative_slope
         self.prior_precision = prior_precision

@@ -4,15 +4,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-__all__ = ["Backend", "backend", "state"]
+import torch
+
+__all__ = ["Backend", "backend", "refuse_transforms", "state", "transforming"]
 
 Backend = Literal["native", "reference"]
 
 
-class _State:
-    """The choice in force, as an attribute: the price of a call would show in small operators."""
+_transform = torch._C._functorch.peek_interpreter_stack
+_is_compiling = torch.compiler.is_compiling
 
-    reference = False
+
+def transforming() -> bool:
+    """Whether this is inside a transform of torch.func: grad, vmap, jacrev, …"""
+    return not _is_compiling() and _transform() is not None
+
+
+def refuse_transforms(owner: str, instead: str) -> None:
+    """Raise a RuntimeError inside a transform of torch.func, which `owner` has no rules for."""
+    if transforming():
+        raise RuntimeError(f"{owner}: torch.func cannot transform it; {instead}")
+
+
+class _State:
+    """The choice in force."""
+
+    chosen = False
+    """Whether the twins were asked for. An attribute, which costs less to read than a property."""
+
+    @property
+    def reference(self) -> bool:
+        """Whether to call the twin: where it was asked for, and inside a transform of torch.func,
+        which has no rules for compiled kernels but can see through code in torch."""
+        return self.chosen or transforming()
 
 
 state = _State()
@@ -25,6 +49,9 @@ def backend(name: Backend) -> Iterator[None]:
     ``"native"`` is the compiled kernel, ``"reference"`` the same function in pure PyTorch with
     autograd's own derivatives. The choice holds for the whole process, because backward passes run
     in threads of their own.
+
+    Inside ``torch.func.grad``, ``vmap`` and their like the reference is taken in any case: those
+    transforms cannot look into a kernel.
 
     Raises:
         ValueError: for any other name.
@@ -39,8 +66,8 @@ def backend(name: Backend) -> Iterator[None]:
     """
     if name not in ("native", "reference"):
         raise ValueError(f"backend: got {name!r}, expected 'native' or 'reference'")
-    previous, state.reference = state.reference, name == "reference"
+    previous, state.chosen = state.chosen, name == "reference"
     try:
         yield
     finally:
-        state.reference = previous
+        state.chosen = previous

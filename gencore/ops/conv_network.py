@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gencore.ops.backend import state
+from gencore.ops.backend import state, transforming
 from gencore.ops.checks import check_native_device, check_state, wants_grad
 from gencore.ops.mlp import ActivationName, activate, activation_kind, check_context_term
 
@@ -102,6 +102,11 @@ def conv_network(
     return y
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """``x`` in the layout that convolutions on a CPU compute in; torch.func has no rule for it."""
+    return x if transforming() else x.contiguous(memory_format=torch.channels_last)
+
+
 def _has_kernel(x: Tensor, settings: _Settings) -> bool:
     return (
         x.device.type == "cpu"
@@ -161,8 +166,8 @@ def _reference(
     context_term: Tensor | None,
     settings: _Settings,
 ) -> Tensor:
-    if x.device.type == "cpu":  # the layout that its convolutions compute in
-        x = x.contiguous(memory_format=torch.channels_last)
+    if x.device.type == "cpu":
+        x = channels_last(x)
     for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         if layer:
             x = activate(x, settings.kind, settings.negative_slope)

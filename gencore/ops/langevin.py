@@ -2,14 +2,13 @@
 
 import math
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gencore.ops.backend import state
 from gencore.ops.checks import (
-    accumulation_dtype,
     bounds,
     check_fake_devices,
     check_like,
@@ -21,7 +20,8 @@ from gencore.ops.checks import (
     number,
     per_chain,
 )
-from gencore.ops.random import key_like, random_key, reference_normal, thread_key
+from gencore.ops.langevin_reference import LangevinSettings, langevin_reference
+from gencore.ops.random import key_like, random_key, thread_key
 
 __all__ = ["langevin_step", "langevin_step_"]
 
@@ -35,29 +35,6 @@ _step_plain = _ops.langevin_step_.plain._op
 _increment_version = torch._C._increment_version  # torch.autograd.graph's, less its isinstance
 _NO_KEY = torch.zeros(2, dtype=torch.int64, device="cpu")  # where no noise is drawn
 _is_grad_enabled, _is_compiling = torch.is_grad_enabled, torch.compiler.is_compiling
-
-
-class LangevinSettings(NamedTuple):
-    """What the family's schemas share, in their order; per-chain tensors replace the numbers."""
-
-    key: Tensor | None
-    step_sizes: Tensor | None
-    noise_scales: Tensor | None
-    step_size: float
-    noise_scale: float
-    prior_precision: float
-    grad_clamp: float
-    clamp_min: float
-    clamp_max: float
-    first_element: int
-
-    @property
-    def clips_grad(self) -> bool:
-        return self.grad_clamp < math.inf
-
-    @property
-    def clamps_state(self) -> bool:
-        return self.clamp_min > -math.inf or self.clamp_max < math.inf
 
 
 def langevin_step(
@@ -179,7 +156,7 @@ def langevin_step_(
             and x.is_cpu
             and not _is_grad_enabled()
             and not _is_compiling()
-            and not state.reference
+            and not state.chosen
         ):
             if noise_scale is None:
                 noise_scale = math.sqrt(2.0 * step_size)
@@ -261,32 +238,6 @@ def langevin_settings(
         key, step_sizes, noise_scales, step_number, noise_number,
         prior, clip, low, high, first_element,
     )  # fmt: skip
-
-
-def langevin_reference(
-    x: Tensor, grad: Tensor, noise: Tensor | None, s: LangevinSettings
-) -> Tensor:
-    """The step in pure PyTorch, in the accumulation dtype."""
-    accumulate = accumulation_dtype(x)
-
-    def coefficient(values: Tensor | None, value: float) -> Tensor | float:
-        if values is None or x.numel() == 0:
-            return value
-        return values.repeat_interleave(x.numel() // values.numel()).view(x.shape)
-
-    state, drift = x.to(accumulate), grad.to(accumulate)
-    if s.clips_grad:
-        drift = drift.clamp(-s.grad_clamp, s.grad_clamp)
-    drift = drift + s.prior_precision * state
-    result = state - coefficient(s.step_sizes, s.step_size) * drift
-    if noise is None and s.key is not None:
-        noise = reference_normal(x.shape, s.key, s.first_element, accumulate)
-    if noise is not None:
-        scale = coefficient(s.noise_scales, s.noise_scale)
-        result = result + scale * noise.to(accumulate)
-    if s.clamps_state:
-        result = result.clamp(s.clamp_min, s.clamp_max)
-    return result.to(x.dtype)
 
 
 # Derivatives. The step is piecewise linear: its adjoint is langevin_step_backward, its tangent map

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from gencore.ops.backend import state
 from gencore.ops.checks import accumulation_dtype, check_native_device, index
-from gencore.ops.langevin import LangevinSettings, langevin_reference, langevin_settings
+from gencore.ops.langevin import langevin_settings
+from gencore.ops.langevin_reference import LangevinSettings, langevin_reference
 from gencore.ops.mlp import MLP, ActivationName, as_mlp, energy_gradient
 from gencore.ops.random import split_key
 

@@ -43,7 +43,7 @@ class DensitiesRecipe(PlaneRecipe):
     batch_size: int = 256
     """Data points, and chains, in one step, over all devices together."""
 
-    hidden: tuple[int, ...] = (128, 128, 128)
+    hidden_widths: tuple[int, ...] = (128, 128, 128)
     """Widths of the hidden layers of the energy, a perceptron with swish activations."""
 
     time: float = 0.2
@@ -67,7 +67,7 @@ class DensitiesRecipe(PlaneRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_positive("time", "chain_steps", "tolerance", "learning_rate", "max_gap")
-        self.check_widths("hidden")
+        self.check_widths("hidden_widths")
         if self.sampler == "langevin" and self.objective == "flow_mle":
             raise ValueError(
                 "DensitiesRecipe: Langevin samples have no known density, so the sampler langevin "
@@ -129,7 +129,7 @@ class DensitiesExperiment(PlaneExperiment):
 
 
 def _model(recipe: DensitiesRecipe) -> FlowEBM | ShortRunEBM:
-    energy = MLPEnergy(2, recipe.hidden)
+    energy = MLPEnergy(2, recipe.hidden_widths)
     if recipe.sampler == "langevin":
         step_size = recipe.time / recipe.chain_steps
         return ShortRunEBM(

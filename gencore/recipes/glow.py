@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.functional import one_hot
 from torch.optim.lr_scheduler import LinearLR
 from torch.optim.swa_utils import AveragedModel
 
@@ -16,6 +17,7 @@ from gencore.models import CouplingKind, Flow, Glow, RealNVP
 from gencore.nn import ConvConditioner, UniformDequantization, VariationalDequantization
 from gencore.ops import random_key
 from gencore.train import Diverged, Experiment, ImageRecipe, StateObject
+from gencore.train.batches import Batches, LabelledImages
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -69,7 +71,10 @@ class GlowRecipe(ImageRecipe):
     """Bound of the couplings' log-scales, at most 80."""
 
     reversible: bool = False
-    """Rebuild Glow's inputs in the backward pass, so that memory does not grow with num_steps."""
+    """Rebuild inputs in the backward pass, so that memory does not grow with the couplings."""
+
+    class_conditional: bool = False
+    """Condition every coupling on the image's class; the data need labels."""
 
     dequantization: Literal["uniform", "variational"] = "uniform"
     """Noise that makes grey levels real numbers: uniform, or normal given the image and learned."""
@@ -96,12 +101,13 @@ class GlowRecipe(ImageRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.model == "realnvp" and (self.reversible or self.coupling != "affine"):
+        if self.model == "realnvp" and self.coupling != "affine":
             raise ValueError(
-                "GlowRecipe: the model realnvp has affine couplings, and none that are reversible"
+                f"GlowRecipe: coupling is {self.coupling!r}, but the model realnvp has affine ones"
             )
-        if self.num_levels is not None:
-            self.check_positive("num_levels")
+        for name in ("num_levels", "image_size"):
+            if getattr(self, name) is not None:
+                self.check_positive(name)
         self.check_positive(
             "num_steps", "hidden_channels", "bound", "learning_rate", "warmup_steps",
             "max_grad_norm",
@@ -111,6 +117,10 @@ class GlowRecipe(ImageRecipe):
 
     def load_data(self) -> ImageDataset:
         return load_images(self.data, image_size=self.image_size)
+
+    def batches(self, fabric: "Fabric", dataset: ImageDataset) -> Batches:
+        labels = dataset.labels if self.class_conditional else None
+        return Batches(dataset.images, self.batch_size, self.seed, fabric, labels)
 
     def build(self, fabric: "Fabric", dataset: ImageDataset) -> "GlowExperiment":
         return GlowExperiment(self, fabric, dataset)
@@ -130,17 +140,21 @@ class DequantizedBits(nn.Module):
         self.flow = flow
         self.dequantization = dequantization
 
-    def forward(self, images: Tensor, key: Tensor, first: int = 0) -> Tensor:
+    def forward(
+        self, images: Tensor, key: Tensor, first: int = 0, context: Tensor | None = None
+    ) -> Tensor:
         """Bits [N] of images [N, C, H, W], uint8.
 
         Args:
             images: levels.
             key: of the noise.
             first: number of images of the batch before these.
+            context: [N, C] of a conditional flow.
         """
         y, log_det = self.dequantization(images, key=key, first=first)
         # The log-determinant counts the 256 levels already.
-        return bits_per_dim(self.flow.log_prob(y - 0.5) + log_det, images[0].numel(), bins=1)
+        log_prob = self.flow.log_prob(y - 0.5, context) + log_det
+        return bits_per_dim(log_prob, images[0].numel(), bins=1)
 
 
 def warming_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
@@ -161,14 +175,18 @@ class GlowExperiment(Experiment):
         self.recipe = recipe
         self.fabric = fabric
         self.dataset = dataset
+        self.num_classes = _num_classes(recipe, dataset)
         shape = dataset.images.shape[1:]
-        bits = DequantizedBits(make_flow(recipe, shape), _dequantization(recipe, shape[0]))
+        flow = make_flow(recipe, shape, self.num_classes)
+        bits = DequantizedBits(flow, _dequantization(recipe, shape[0]))
         bits.to(fabric.device)
         # Layers that take their scale from the first data see the same on every rank, and before
         # the weights are averaged.
         chosen = torch.randperm(len(dataset))[: max(recipe.batch_size, 64)]
         with torch.no_grad():
-            bits(dataset.images[chosen].to(fabric.device), random_key(device=fabric.device))
+            first = dataset.subset(chosen)
+            key = random_key(device=fabric.device)
+            bits(first.images.to(fabric.device), key, context=self._context(first.labels))
         kinds = {"adam": torch.optim.Adam, "adamax": torch.optim.Adamax}
         optimizer = kinds[recipe.optimizer](bits.parameters(), lr=recipe.learning_rate)
         scheduler = LinearLR(optimizer, 1 / recipe.warmup_steps, total_iters=recipe.warmup_steps)
@@ -190,11 +208,13 @@ class GlowExperiment(Experiment):
         assert isinstance(bits, DequantizedBits)
         return bits.flow
 
-    def step(self, batch: Tensor) -> dict[str, Tensor]:
+    def step(self, batch: Tensor | LabelledImages) -> dict[str, Tensor]:
         """Dequantise the images anew and move the weights towards a higher likelihood."""
         fabric = self.fabric
+        images, labels = batch if isinstance(batch, LabelledImages) else (batch, None)
         key = random_key(device=fabric.device)
-        loss = self.model(batch, key, fabric.global_rank * len(batch)).mean()
+        first = fabric.global_rank * len(images)
+        loss = self.model(images, key, first, self._context(labels)).mean()
         bits = fabric.all_reduce(loss.detach(), reduce_op="mean")
         assert isinstance(bits, Tensor)
         if not bits.isfinite():
@@ -214,64 +234,135 @@ class GlowExperiment(Experiment):
         return {"bits_per_dim": bits, "grad_norm": grad_norm}
 
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
-        """Images of the averaged weights at the recipe's temperature."""
+        """Images of the averaged weights at the recipe's temperature; of a conditional flow in the
+        order of their classes, of which all have as many images, give or take one."""
         latents = self.recipe.temperature * self.flow.sample_latents(num, generator=generator)
-        return torch.cat([self._images(z) for z in latents.split(_CHUNK)])
+        return self._images(latents, self._context(self._classes(num)))
+
+    def save_figure(self, samples: Tensor, path: Path) -> None:
+        """A grid of samples; of a conditional flow a row for each class."""
+        from gencore.train.figures import save_image_grid
+
+        labels = self._classes(len(samples))
+        if labels is None:
+            save_image_grid(samples, path)
+            return
+        classes = [samples[labels == label] for label in labels.unique()]
+        columns = max(map(len, classes))
+        grey = samples.new_full((columns, *samples.shape[1:]), 0.5)
+        rows = [torch.cat([row, grey[len(row) :]]) for row in classes]
+        save_image_grid(torch.cat(rows), path, columns=columns)
 
     def evaluate(self, num: int) -> dict[str, float]:
         """Bits per dimension of up to `num` held-out test images, and of training images.
 
-        Beside them those of the test images under two Gaussians fitted to all training images, of
-        independent pixels and of all covariances; the latter up to 4,096 dimensions.
+        Those of a conditional flow are given the images' classes. Beside them stand those of the
+        test images under two Gaussians fitted to all training images, of independent pixels and of
+        all covariances; the latter up to 4,096 dimensions.
         """
-        recipe, train = self.recipe, self.dataset.images
-        test = load_images(recipe.data, split="test", image_size=recipe.image_size).images
+        train, test = self.dataset, self._test_images()
         measures = {}
-        for name, images in (("test", test), ("train", train)):
-            chosen = images[torch.randperm(len(images))[:num]]
+        for name, part in (("test", test), ("train", train)):
+            chosen = part.subset(torch.randperm(len(part))[:num])
             measures[f"bits_per_dim/{name}"] = self._mean_bits(chosen)
-        measures["bits_per_dim/independent_gaussian"] = independent_gaussian_bits(train, test)
-        if train[0].numel() <= _MAX_GAUSSIAN_DIMS:
-            measures["bits_per_dim/full_gaussian"] = full_gaussian_bits(train, test)
+        parts = train.images, test.images
+        measures["bits_per_dim/independent_gaussian"] = independent_gaussian_bits(*parts)
+        if train.images[0].numel() <= _MAX_GAUSSIAN_DIMS:
+            measures["bits_per_dim/full_gaussian"] = full_gaussian_bits(*parts)
         return measures
 
     def save_figures(self, folder: Path) -> None:
-        """The same latents at several temperatures, a row each; and lines in latent space between
-        held-out images, the rows' ends."""
+        """The same latents at several temperatures, a row each, of a conditional flow a class each
+        column; and lines in latent space, and from class to class, between held-out images, the
+        rows' ends."""
         from gencore.train.figures import save_image_grid
 
         folder.mkdir(exist_ok=True)
         z = self.flow.sample_latents(_FIGURE_COLUMNS)
         rows = torch.cat([temperature * z for temperature in _FIGURE_TEMPERATURES])
-        save_image_grid(self._images(rows), folder / "temperatures.png", columns=_FIGURE_COLUMNS)
+        context = self._context(self._classes(_FIGURE_COLUMNS))
+        if context is not None:
+            context = context.repeat(len(_FIGURE_TEMPERATURES), 1)
+        images = self._images(rows, context)
+        save_image_grid(images, folder / "temperatures.png", columns=_FIGURE_COLUMNS)
 
-        test = load_images(self.recipe.data, split="test", image_size=self.recipe.image_size).images
+        test = self._test_images()
         pairs = min(_FIGURE_PAIRS, len(test) // 2)
-        ends = test[torch.randperm(len(test))[: 2 * pairs]].to(self.fabric.device)
+        ends = test.subset(torch.randperm(len(test))[: 2 * pairs])
+        context = self._context(ends.labels)
         with torch.no_grad():
-            z, _ = self.flow.transform((ends + 0.5) / 256 - 0.5)
-        weight = torch.linspace(0, 1, _FIGURE_COLUMNS, device=z.device)
-        weight = weight.view(1, -1, *[1] * (z.dim() - 1))
-        rows = torch.lerp(z[:pairs, None], z[pairs:, None], weight).flatten(0, 1)
-        save_image_grid(self._images(rows), folder / "interpolation.png", columns=_FIGURE_COLUMNS)
+            x = (ends.images.to(self.fabric.device) + 0.5) / 256 - 0.5
+            z, _ = self.flow.transform(x, context)
+        context = None if context is None else _lines(context, _FIGURE_COLUMNS)
+        images = self._images(_lines(z, _FIGURE_COLUMNS), context)
+        save_image_grid(images, folder / "interpolation.png", columns=_FIGURE_COLUMNS)
+
+    def _test_images(self) -> ImageDataset:
+        recipe = self.recipe
+        return load_images(recipe.data, split="test", image_size=recipe.image_size)
+
+    def _classes(self, num: int) -> Tensor | None:
+        """The labels of samples, in ascending order; none of a flow without classes."""
+        return torch.arange(num) * self.num_classes // num if self.num_classes else None
+
+    def _context(self, labels: Tensor | None) -> Tensor | None:
+        """The one-hot context of labels; none of a flow without classes."""
+        if not self.num_classes or labels is None:
+            return None
+        if len(labels) and labels.max() >= self.num_classes:
+            raise ValueError(
+                f"GlowRecipe: an image has the label {int(labels.max())}; the training images have "
+                f"labels below {self.num_classes}"
+            )
+        return one_hot(labels, self.num_classes).to(self.fabric.device, torch.float32)
 
     @torch.no_grad()
-    def _images(self, z: Tensor) -> Tensor:
+    def _images(self, z: Tensor, context: Tensor | None) -> Tensor:
         """Images in [0, 1] of latents."""
-        return (self.flow.transform.inverse(z)[0] + 0.5).clamp(0, 1)
+        parts = [
+            self.flow.transform.inverse(z[part], None if context is None else context[part])[0]
+            for part in _chunks(len(z))
+        ]
+        return (torch.cat(parts) + 0.5).clamp(0, 1)
 
     @torch.no_grad()
-    def _mean_bits(self, images: Tensor) -> float:
+    def _mean_bits(self, data: ImageDataset) -> float:
         device = self.fabric.device
-        key = random_key(device=device)
+        key, context = random_key(device=device), self._context(data.labels)
         bits = [
-            self.ema(part.to(device), key, index * _CHUNK).double()
-            for index, part in enumerate(images.split(_CHUNK))
-        ]
+            self.ema(
+                data.images[part].to(device), key, part.start,
+                None if context is None else context[part],
+            ).double()
+            for part in _chunks(len(data))
+        ]  # fmt: skip
         return torch.cat(bits).mean().item()
 
 
-def make_flow(recipe: GlowRecipe, shape: Sequence[int]) -> Flow:
+def _num_classes(recipe: GlowRecipe, dataset: ImageDataset) -> int:
+    """The classes that the flow is conditioned on; 0 for none."""
+    if not recipe.class_conditional:
+        return 0
+    if dataset.labels is None:
+        raise ValueError(
+            f"GlowRecipe: class_conditional needs labels, which {recipe.data!r} does not have"
+        )
+    return int(dataset.labels.max()) + 1
+
+
+def _chunks(num: int) -> list[slice]:
+    return [slice(first, first + _CHUNK) for first in range(0, num, _CHUNK)] or [slice(0, 0)]
+
+
+def _lines(ends: Tensor, num: int) -> Tensor:
+    """`num` points on the line from each row of the first half to one of the second, line by
+    line."""
+    start, end = ends.unsqueeze(1).chunk(2)
+    weight = torch.linspace(0, 1, num, device=ends.device).view(1, -1, *[1] * (ends.dim() - 1))
+    return torch.lerp(start, end, weight).flatten(0, 1)
+
+
+def make_flow(recipe: GlowRecipe, shape: Sequence[int], context_size: int = 0) -> Flow:
     """The flow that the recipe names, for images of `shape` [C, H, W]."""
     num_levels = recipe.num_levels or (2 if min(shape[1:]) < 16 else 3)
     if recipe.model == "realnvp":
@@ -281,6 +372,8 @@ def make_flow(recipe: GlowRecipe, shape: Sequence[int]) -> Flow:
             hidden_channels=recipe.hidden_channels,
             num_blocks=recipe.num_steps,
             bound=recipe.bound,
+            context_size=context_size,
+            reversible=recipe.reversible,
         )
     return Glow(
         shape,
@@ -289,6 +382,7 @@ def make_flow(recipe: GlowRecipe, shape: Sequence[int]) -> Flow:
         hidden_channels=recipe.hidden_channels,
         coupling=recipe.coupling,
         bound=recipe.bound,
+        context_size=context_size,
         reversible=recipe.reversible,
     )
 

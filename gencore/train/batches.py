@@ -1,6 +1,6 @@
 """Which images a step sees: a pure function of seed and step, the same for any number of ranks."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["BatchOrder", "Batches"]
+__all__ = ["BatchOrder", "Batches", "LabelledImages"]
 
 # Images up to this size live on the accelerator for the whole run; larger sets stay in host memory
 # and only the batches travel.
@@ -73,17 +73,34 @@ class BatchOrder:
         return self._permutation
 
 
+class LabelledImages(NamedTuple):
+    """A batch of images and what they show."""
+
+    images: Tensor
+    """uint8 [B, C, H, W]."""
+    labels: Tensor
+    """int64 [B]."""
+
+
 class Batches:
-    """The images of each step's batch, on the run's device.
+    """The images of each step's batch, on the run's device; with labels, if there are any.
 
     Args:
         images: uint8 [N, C, H, W].
         batch_size: over all ranks.
         seed: of the order.
         fabric: the run's processes.
+        labels: int64 [N].
     """
 
-    def __init__(self, images: Tensor, batch_size: int, seed: int, fabric: "Fabric") -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        batch_size: int,
+        seed: int,
+        fabric: "Fabric",
+        labels: Tensor | None = None,
+    ) -> None:
         self._order = BatchOrder(
             len(images),
             batch_size,
@@ -93,8 +110,12 @@ class Batches:
         )
         self._device = fabric.device
         self._images = images.to(fabric.device) if images.nbytes <= _RESIDENT_BYTES else images
+        self._labels = None if labels is None else labels.to(self._images.device)
 
-    def __getitem__(self, step: int) -> Tensor:
+    def __getitem__(self, step: int) -> Tensor | LabelledImages:
         """This rank's part [B / ranks, C, H, W] of the batch of step `step`, counted from 0."""
         indices = self._order.indices(step).to(self._images.device)
-        return self._images.index_select(0, indices).to(self._device)
+        images = self._images.index_select(0, indices).to(self._device)
+        if self._labels is None:
+            return images
+        return LabelledImages(images, self._labels.index_select(0, indices).to(self._device))

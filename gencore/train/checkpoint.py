@@ -143,7 +143,8 @@ def _check_recipe(
             place = "the checkpoint" if here is absent else "the recipe"
             raise ValueError(f"{path} is from another recipe: only {place} has the field {key}")
         raise ValueError(
-            f"{path} is from another recipe: {key} is {there!r} in the checkpoint, {here!r} here"
+            f"{key} is {there!r} in the checkpoint, {here!r} here: a resumed run keeps all but "
+            f"{', '.join(sorted(changeable)) or 'nothing'} ({path})"
         )
 
 

@@ -44,7 +44,7 @@ StateObject: TypeAlias = nn.Module | Optimizer | torch.Generator | Stateful
 class BatchSource(Protocol):
     """What the steps see: a pure function of the step, so that its number alone resumes a run."""
 
-    def __getitem__(self, step: int) -> Tensor:
+    def __getitem__(self, step: int) -> Any:
         """This rank's part [B / ranks, ...] of the batch of step `step`, counted from 0."""
 
 
@@ -94,12 +94,12 @@ class Experiment(ABC):
     state: Mapping[str, StateObject]
 
     @abstractmethod
-    def step(self, batch: Tensor) -> dict[str, Tensor]:
+    def step(self, batch: Any) -> dict[str, Tensor]:
         """One complete optimisation step.
 
         Args:
-            batch: [B, ...] on the run's device, B = global batch size / ranks; of an `ImageRecipe`
-                uint8 images [B, C, H, W].
+            batch: what `Recipe.batches` gives: [B, ...] on the run's device, B = global batch size
+                / ranks; of an `ImageRecipe` uint8 images [B, C, H, W].
 
         Returns:
             Scalars to log (0-dimensional tensors, finite), averaged over ranks by `fit`. They are

@@ -91,7 +91,11 @@ def fit(
     start = _load(folder, recipe, experiment) if resume else 0
     if start > recipe.steps:
         raise ValueError(f"{folder.path} is at step {start} already, beyond steps={recipe.steps}")
-    on_rank_zero(fabric, lambda: folder.open(recipe, fresh=not resume))
+    settings = {
+        "log_every": log_every, "checkpoint_every": checkpoint_every, "keep_every": keep_every,
+        "num_samples": num_samples, "num_evaluate": num_evaluate,
+    }  # fmt: skip
+    on_rank_zero(fabric, lambda: folder.open(recipe, settings, fresh=not resume))
     if not resume:
         # Before the first step: what cannot be saved fails now and not in an hour.
         _save(fabric, folder, recipe, experiment, 0)

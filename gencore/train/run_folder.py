@@ -22,7 +22,8 @@ class RunFolder:
     """The files of one run.
 
     Attributes:
-        config: recipe name, its fields, versions (JSON).
+        config: recipe name, its fields, settings of `fit` that a resumed run takes up, versions
+            (JSON).
         log: one row of scalars each `log_every` steps (CSV).
         tensorboard: the same for TensorBoard (folder).
         checkpoint: the latest state of the run.
@@ -65,7 +66,7 @@ class RunFolder:
                 "or name another folder (--out)"
             )
 
-    def open(self, recipe: Recipe, *, fresh: bool) -> None:
+    def open(self, recipe: Recipe, settings: Mapping[str, int], *, fresh: bool) -> None:
         """Makes the folder if need be, writes the config; `fresh` removes an earlier run's files.
 
         Raises:
@@ -73,6 +74,7 @@ class RunFolder:
         """
         config = {
             **describe(recipe),
+            "settings": dict(settings),
             "versions": {"gencore": __version__, "torch": torch.__version__},
         }
         try:
@@ -94,7 +96,7 @@ class RunFolder:
             temporary.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
 
     def read_config(self) -> dict[str, Any]:
-        """The config: {"recipe": name, "fields": {…}, "versions": {…}}.
+        """The config: {"recipe": name, "fields": {…}, "settings": {…}, "versions": {…}}.
 
         Raises:
             FileNotFoundError: the folder holds no run.
@@ -110,6 +112,8 @@ class RunFolder:
             raise ValueError(f"{self.config} is damaged: it names no recipe")
         if not isinstance(config.get("fields"), dict):
             raise ValueError(f"{self.config} is damaged: it has no fields of the recipe")
+        if not isinstance(config.setdefault("settings", {}), dict):
+            raise ValueError(f"{self.config} is damaged: its settings are no table of numbers")
         return config
 
     def _remove_run(self) -> None:

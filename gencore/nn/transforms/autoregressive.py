@@ -12,6 +12,7 @@ from gencore.nn.context import check_context
 from gencore.nn.made import MADE
 from gencore.nn.transforms.base import Transform
 from gencore.ops import affine_coupling, iaf_step
+from gencore.ops.backend import refuse_transforms
 from gencore.ops.bounded import bounded
 from gencore.ops.checks import clip_bound, wants_grad
 from gencore.ops.made_inverse import AutoregressiveScale, made_inverse
@@ -70,6 +71,11 @@ class Autoregressive(Transform):
 
     def solve(self, v: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """u with f(u) = v and log|det ∂u/∂v|, coordinate by coordinate."""
+        refuse_transforms(
+            type(self).__name__,
+            "its loop over coordinates is differentiated by torch.autograd alone, row by row of a "
+            "batch; the direction of one pass can be transformed",
+        )
         rows = self._rows(v, context)
         if not wants_grad(rows, context, *self.parameters()):
             u, log_det = self._solve(rows, context)

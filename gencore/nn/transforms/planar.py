@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from gencore.nn.transforms.amortised import AmortisedParameters
 from gencore.nn.transforms.base import Transform
+from gencore.ops.backend import transforming
 from gencore.ops.checks import accumulation_dtype
 
 __all__ = ["Planar"]
@@ -114,7 +115,7 @@ def _bracketed_root(target: Tensor, least: Tensor) -> Tensor:
         is_good = (newton >= low) & (newton <= high) & ((newton - a).abs() <= 0.5 * step)
         following = torch.where(is_good, newton, 0.5 * (low + high))
         is_found = (residual == 0) | ((newton - a).abs() <= tolerance * (1 + a.abs()))
-        if is_found.all():
+        if not transforming() and is_found.all():  # vmap has no branches that depend on data
             break
         step = (following - a).abs()
         a = torch.where(is_found, a, following)

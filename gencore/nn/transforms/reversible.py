@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from gencore.nn.transforms.base import Compose, trained
+from gencore.ops.backend import transforming
 
 __all__ = ["Reversible"]
 
@@ -23,7 +24,8 @@ class Reversible(Compose):
     inside has to be deterministic, given its input, the context and the parameters (no dropout, and
     batch normalisation would see each batch twice). A parameter that changes between the passes is
     an error, as in every other graph. Autocast and DistributedDataParallel work as elsewhere; the
-    gradients of the whole stack reach DDP's buckets together.
+    gradients of the whole stack reach DDP's buckets together. Under the transforms of torch.func it
+    is `Compose`.
 
     Args:
         *transforms: the first one meets the data.
@@ -48,7 +50,7 @@ class Reversible(Compose):
     """
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or transforming():
             return super().forward(x, context)
         z, log_det = _Rewind.apply(self, x, context, *trained(self))
         return z, log_det

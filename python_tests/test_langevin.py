@@ -1,4 +1,4 @@
-"""Langevin dynamics against its closed forms on Gaussians, and the replay buffer's invariants."""
+"""Langevin dynamics against its closed forms on Gaussians."""
 
 import math
 import warnings
@@ -6,32 +6,12 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from chain_testing import assert_variance, key, quadratic
 from torch import nn
 
 from gencore.nn import MLPEnergy
 from gencore.ops import split_key
-from gencore.samplers import (
-    HMC,
-    Langevin,
-    LangevinState,
-    NonFiniteWarning,
-    ReplayBuffer,
-    TransportedEnergy,
-)
-
-
-def quadratic(precision):
-    return lambda x: 0.5 * precision * x.flatten(1).square().sum(1)
-
-
-def key(seed):
-    return torch.tensor([seed, 0])
-
-
-def assert_variance(samples, expected):
-    """Within five standard errors of the variance of independent Gaussian samples."""
-    variance = samples.double().square().mean().item()
-    assert abs(variance / expected - 1) < 5 * math.sqrt(2 / samples.numel())
+from gencore.samplers import Langevin, LangevinState, NonFiniteWarning
 
 
 class Counted(nn.Module):
@@ -256,93 +236,6 @@ class TestLangevin:
             Langevin(energy, 0.1).sample(x, num_steps, **options)
 
 
-class TestReplayBuffer:
-    def test_a_draw_has_different_slots_and_the_size_stays(self):
-        buffer = ReplayBuffer(20, (2,))
-        for _ in range(50):
-            x, slots = buffer.draw(15)
-            assert len(slots.unique()) == 15
-            buffer.put(x, slots)
-        assert buffer.chains.shape == (20, 2)
-
-    def test_every_slot_is_drawn_as_often(self):
-        buffer, draws = ReplayBuffer(10, (1,)), 2000
-        generator = torch.Generator().manual_seed(0)
-        counts = torch.zeros(10)
-        for _ in range(draws):
-            counts[buffer.draw(3, generator=generator)[1]] += 1
-        assert ((counts - 0.3 * draws).abs() < 5 * math.sqrt(0.3 * 0.7 * draws)).all()
-
-    @pytest.mark.parametrize("fraction", [0.0, 0.05, 0.5, 1.0])
-    def test_the_fraction_restarts(self, fraction):
-        num = 20_000
-        buffer = ReplayBuffer(num, (2,), reinit_fraction=fraction)
-        buffer.put(torch.full((num, 2), 100.0), torch.arange(num))
-        x, _ = buffer.draw(num, key=key(0))
-        fresh = (x < 50).all(1)
-        assert torch.equal(fresh, (x < 50).any(1))
-        error = math.sqrt(fraction * (1 - fraction) / num)
-        assert abs(fresh.double().mean().item() - fraction) <= 5 * error
-        if fraction == 1:
-            assert_variance(x, 1.0)
-
-    def test_chains_are_copied_in_and_out(self):
-        buffer = ReplayBuffer(6, (3,), reinit_fraction=0.0)
-        before = buffer.chains.clone()
-        x, slots = buffer.draw(4)
-        assert torch.equal(x, before[slots])
-        x.fill_(7.0)
-        assert torch.equal(buffer.chains, before)
-        buffer.put(x, slots)
-        x.zero_()
-        assert (buffer.chains[slots] == 7).all()
-        others = torch.ones(6, dtype=torch.bool).index_fill(0, slots, False)
-        assert torch.equal(buffer.chains[others], before[others])
-
-    def test_no_graph_enters_the_buffer(self):
-        buffer = ReplayBuffer(4, (1,))
-        buffer.put(torch.ones(2, 1, requires_grad=True) * 2, torch.tensor([0, 3]))
-        assert not buffer.chains.requires_grad
-
-    def test_state_round_trip(self):
-        source, target = ReplayBuffer(5, (2,)), ReplayBuffer(5, (2,))
-        state = source.state_dict()
-        assert all(isinstance(value, torch.Tensor) for value in state.values())
-        target.load_state_dict({name: value.clone() for name, value in state.items()})
-        for copy, original in zip(
-            target.draw(3, key=key(1)), source.draw(3, key=key(1)), strict=True
-        ):
-            assert torch.equal(copy, original)
-        with pytest.raises(RuntimeError, match="size mismatch"):
-            ReplayBuffer(6, (2,)).load_state_dict(state)
-
-    def test_processes_draw_the_parts_of_one_draw(self):
-        buffer = ReplayBuffer(12, (3,), reinit_fraction=0.5)
-        whole = buffer.draw(8, key=key(2))
-        parts = [buffer.draw(4, key=key(2), first=4 * rank, total=8) for rank in range(2)]
-        for one, *several in zip(whole, *parts, strict=True):
-            assert torch.equal(torch.cat(several), one)
-
-    def test_starts_can_be_of_another_distribution(self):
-        def uniform(size, key, *, first_element=0):
-            return torch.rand(*size)
-
-        buffer = ReplayBuffer(100, (2,), reinit_fraction=1.0, start=uniform)
-        x, _ = buffer.draw(100)
-        assert 0 <= min(x.min(), buffer.chains.min()) <= max(x.max(), buffer.chains.max()) <= 1
-
-    def test_bad_input_is_explained(self):
-        with pytest.raises(ValueError, match="size is 0"):
-            ReplayBuffer(0, (1,))
-        with pytest.raises(ValueError, match=r"reinit_fraction is 1\.5"):
-            ReplayBuffer(5, (1,), reinit_fraction=1.5)
-        buffer = ReplayBuffer(5, (1,))
-        with pytest.raises(ValueError, match="6 chains"):
-            buffer.draw(6)
-        with pytest.raises(ValueError, match=r"expected \[2, 1\]"):
-            buffer.put(torch.zeros(3, 1), torch.tensor([0, 1]))
-
-
 class TestAnneal:
     def test_each_temperature_has_its_variance(self):
         """On λx²/2 the noise √(2aT) gives the variance T/(λ(1 − aλ/2)), whatever was before."""
@@ -387,25 +280,3 @@ class TestCudaGraph:
 
         with pytest.raises(RuntimeError, match="cannot be captured"):
             Langevin(waits, 0.1).sample(torch.ones(2, 2, device=device), 3, cuda_graph=True)
-
-
-class TestTransportedEnergy:
-    def test_latent_chains_have_the_density_of_the_data(self):
-        """z → x = z³ + z turns exp(−E) into exp(−E(x(z))) |dx/dz|, whatever its shape."""
-
-        def inverse(z):
-            return z**3 + z, (3 * z.square() + 1).log().sum(1)
-
-        energy = TransportedEnergy(quadratic(0.25), inverse)
-        z = torch.linspace(-3, 3, 5001, dtype=torch.float64)[:, None]
-        mass = torch.trapezoid((-energy(z)).exp(), z[:, 0])
-        torch.testing.assert_close(mass.item(), math.sqrt(2 * math.pi / 0.25), rtol=1e-5, atol=0)
-
-        x = torch.randn(20000, 1, generator=torch.Generator().manual_seed(0)) * 0.5
-        latents = HMC(energy, 0.2, 5).sample(x, 40, key=key(5))
-        assert_variance(energy.to_data(latents), 1 / 0.25)
-
-    def test_a_wrong_log_determinant_is_named(self):
-        energy = TransportedEnergy(quadratic(1.0), lambda z: (z, torch.zeros_like(z)))
-        with pytest.raises(ValueError, match=r"shape \[4, 2\]; expected \[4\]"):
-            energy(torch.zeros(4, 2))

@@ -1,0 +1,134 @@
+"""Flows under torch.func and as objects: copies, pickles, ensembles, per-sample gradients."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from flow_testing import FLOWS, randn, ready
+from torch import Tensor, nn
+from torch.func import functional_call, grad, stack_module_state, vmap
+
+from gencore.models import Flow
+from gencore.ops.backend import state
+
+# Their slow direction, the density, is an implicit function with a backward pass of its own.
+IMPLICIT = ("IAF", "ResidualFlow")
+EXPLICIT = sorted(FLOWS.keys() - {*IMPLICIT})
+
+
+class LogProb(nn.Module):
+    """A flow's density as a forward pass, which functional_call calls."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.flow.log_prob(x)
+
+
+def make(name: str, scale: float = 0.3, **options) -> LogProb:
+    # Spectral norms know the weights as they were drawn; a random shift would undo contractions.
+    is_residual = name == "ResidualFlow"
+    torch.manual_seed(round(10 * scale) if is_residual else 0)
+    return LogProb(ready(FLOWS[name](**options), 0.0 if is_residual else scale))
+
+
+def gradients_of(model: LogProb, x: Tensor) -> dict[str, Tensor]:
+    parameters = dict(model.named_parameters())
+    grads = torch.autograd.grad(model(x).sum(), list(parameters.values()), materialize_grads=True)
+    return dict(zip(parameters, grads, strict=True))
+
+
+def loss(model: LogProb, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+    return functional_call(model, parameters, (x[None],))[0]
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_copies_and_stored_states_are_the_same_density(name):
+    model = make(name)
+    x = randn(4, *model.flow.event_shape)
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    loaded = LogProb(FLOWS[name]()).double().eval()
+    loaded.load_state_dict(torch.load(file, weights_only=True))
+    for other in (copy.deepcopy(model), loaded):
+        assert torch.equal(other(x), model(x))
+        assert all(a is not b for a, b in zip(other.parameters(), model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", sorted(FLOWS.keys() - {"ResidualFlow", "RealNVP"}))
+def test_a_pickle_is_the_same_density(name):
+    """Networks with weight or spectral norms are stored by their state alone, as torch says."""
+    model = make(name)
+    x = randn(4, *model.flow.event_shape)
+    assert torch.equal(pickle.loads(pickle.dumps(model))(x), model(x))
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_functional_call_takes_other_weights(name):
+    model, other = make(name), make(name, 0.1)
+    x = randn(4, *model.flow.event_shape)
+    torch.testing.assert_close(functional_call(model, other.state_dict(), (x,)), other(x))
+
+
+@pytest.mark.parametrize("name", EXPLICIT)
+def test_grad_is_that_of_autograd(name):
+    model = make(name)
+    x = randn(1, *model.flow.event_shape)
+    parameters = {k: v.detach() for k, v in model.named_parameters()}
+    got = grad(lambda p: loss(model, p, x[0]))(parameters)
+    torch.testing.assert_close(got, gradients_of(model, x))
+
+
+@pytest.mark.parametrize("name", EXPLICIT)
+def test_gradients_of_each_sample(name):
+    model = make(name)
+    x = randn(4, *model.flow.event_shape)
+    parameters = {k: v.detach() for k, v in model.named_parameters()}
+    got = vmap(grad(lambda p, row: loss(model, p, row)), (None, 0))(parameters, x)
+    for index in range(len(x)):
+        expected = gradients_of(model, x[index : index + 1])
+        torch.testing.assert_close({k: v[index] for k, v in got.items()}, expected)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch's weight_norm, in RealNVP
+@pytest.mark.parametrize("name", EXPLICIT)
+def test_an_ensemble_in_one_call(name):
+    models = [make(name, scale) for scale in (0.1, 0.2, 0.3)]
+    x = randn(4, *models[0].flow.event_shape)
+    stacked = stack_module_state(models)
+    got = vmap(lambda *state: functional_call(models[0], state, (x,)))(*stacked)
+    torch.testing.assert_close(got, torch.stack([model(x) for model in models]))
+
+
+def test_a_reversible_stack_is_a_plain_one_under_transforms():
+    model, x = make("CouplingFlow", reversible=True), randn(1, 3)
+    parameters = {k: v.detach() for k, v in model.named_parameters()}
+    got = grad(lambda p: loss(model, p, x[0]))(parameters)
+    torch.testing.assert_close(got, gradients_of(model, x))
+
+
+@pytest.mark.parametrize("name", IMPLICIT)
+def test_what_cannot_be_transformed_says_what_can_be_done(name):
+    model, x = make(name), randn(3)
+    parameters = {k: v.detach() for k, v in model.named_parameters()}
+    with pytest.raises(RuntimeError, match=r"torch\.func cannot transform it; .* torch\.autograd"):
+        grad(lambda p: loss(model, p, x))(parameters)
+
+
+def test_the_reference_is_taken_inside_a_transform_only():
+    seen = []
+
+    def function(x: Tensor) -> Tensor:
+        seen.append(state.reference)
+        return x.sin()
+
+    function(torch.ones(()))
+    grad(function)(torch.ones(()))
+    vmap(function)(torch.ones(2))
+    function(torch.ones(()))
+    assert seen == [False, True, True, False]
