@@ -181,7 +181,8 @@ class TestBadInput:
             (lambda p: p.log_prob(randn(4, 3) * torch.nan), ValueError, "found invalid values"),
         ],
     )
-    def test_is_named(self, call, error, message):
+    def test_is_named(self, call, error, message, monkeypatch):
+        monkeypatch.setattr(Distribution, "_validate_args", True)  # which zuko switches off
         with pytest.raises(error, match=message):
             call(coupling_flow()().expand([4]))
 
