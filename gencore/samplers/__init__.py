@@ -9,6 +9,7 @@ from gencore.samplers.annealed_importance import (
 )
 from gencore.samplers.chains import NonFiniteWarning
 from gencore.samplers.diagnostics import plot_trace, summary, to_inference_data
+from gencore.samplers.energy_sampler import MetropolisState
 from gencore.samplers.euler_flow import (
     EulerFlow,
     InverseResult,
@@ -17,10 +18,11 @@ from gencore.samplers.euler_flow import (
 )
 from gencore.samplers.flow_base import FlowError
 from gencore.samplers.gradient_flow import GradientFlow
-from gencore.samplers.hamiltonian import MetropolisInfo, MetropolisState
+from gencore.samplers.hamiltonian import MetropolisInfo
 from gencore.samplers.hmc import HMC
 from gencore.samplers.langevin import Langevin, LangevinInfo, LangevinState
 from gencore.samplers.mala import MALA
+from gencore.samplers.nuts import NUTS, NutsInfo
 from gencore.samplers.parallel_tempering import ParallelTempering, TemperingInfo, TemperingState
 from gencore.samplers.replay_buffer import ReplayBuffer
 from gencore.samplers.sghmc import SGHMC
@@ -32,6 +34,7 @@ from gencore.samplers.transport import TransportedEnergy
 __all__ = [
     "HMC",
     "MALA",
+    "NUTS",
     "SGHMC",
     "SGLD",
     "SGRLD",
@@ -52,6 +55,7 @@ __all__ = [
     "Moments",
     "NonConvergenceWarning",
     "NonFiniteWarning",
+    "NutsInfo",
     "ParallelTempering",
     "ReplayBuffer",
     "StochasticGradientState",
