@@ -199,6 +199,7 @@ def _check_tree(tree: NutsTree) -> None:
     x = tree.position
     chains, wide = x.shape[0], accumulation_dtype(x)
     expected = {
+        "position": (x.shape, x.dtype),
         "momentum": (x.shape, x.dtype),
         "ends": ((2, 3, *x.shape), x.dtype),
         "checkpoints": ((len(tree.checkpoints), 2, *x.shape), x.dtype),
@@ -215,6 +216,8 @@ def _check_tree(tree: NutsTree) -> None:
                 f"{_OP}: tree.{name} is {tensor.dtype} {list(tensor.shape)} on {tensor.device}; "
                 f"expected {dtype} {list(shape)} on {x.device}, as nuts_tree makes it"
             )
+        if not tensor.is_contiguous():
+            raise ValueError(f"{_OP}: tree.{name} is not contiguous, as nuts_tree makes it")
 
 
 @torch.library.register_fake("gencore::nuts_leaf_")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gencore.ops.leapfrog_reference import Coefficients, as_rows, rows
+from gencore.ops.leapfrog_reference import Coefficients, as_rows, rows, rows_like
 from gencore.ops.random import reference_blocks
 
 __all__ = ["FIRST_BLOCK", "LARGEST_DEPTH", "Leaf", "NutsTree", "reference_leaf"]
@@ -31,7 +31,7 @@ class NutsTree(NamedTuple):
     ends: Tensor
     """[2, 3, N, ...]: position, momentum and gradient of the trajectory's first and last state."""
     checkpoints: Tensor
-    """[max_tree_depth − 1, 2, N, ...]: position and momentum of the first leaves of those balanced
+    """[max_tree_depth - 1, 2, N, ...]: position and momentum of the first leaves of those balanced
     subtrees that are still growing."""
     drawn: Tensor
     """[2, 2, N, ...]: position and gradient of the states drawn from the newest subtree, and from
@@ -40,7 +40,7 @@ class NutsTree(NamedTuple):
     """[2, N]: their energies."""
     weights: Tensor
     """[4, N], float64: the energy H that the transition began with; the logarithms of the sum of
-    e^(−H) over the trajectory and over the subtree; the sum of the acceptance rates."""
+    e^(-H) over the trajectory and over the subtree; the sum of the acceptance rates."""
     counts: Tensor
     """[2, N], int64: the leaves, and how often the trajectory was doubled."""
     flags: Tensor
@@ -101,9 +101,9 @@ def reference_leaf(
     step, inverse_mass = as_rows(coefficients)
     uniform, is_ahead = _draws(key, leaf, first_chain, len(energy))
     is_running, was_ahead, _ = tree.flags.clone()
-    sign = _sign(was_ahead)
     x, g = rows(tree.position), rows(grad)
-    momentum = (rows(tree.momentum) - 0.5 * sign * step * g).to(grad.dtype)
+    sign = _sign(was_ahead, x)
+    momentum = rows_like(rows(tree.momentum) - 0.5 * sign * step * g, grad)
     p = rows(momentum)
     _write(tree.momentum, momentum, is_running)
 
@@ -157,10 +157,10 @@ def reference_leaf(
         g = torch.where(turns.unsqueeze(1), rows(other[2]), g)
 
     # Half a kick and the drift to the next leaf; or the rest, in the state that was drawn.
-    signed = _sign(tree.flags[1]) * step
+    signed = _sign(tree.flags[1], x) * step
     kicked = p - 0.5 * signed * g
-    _write(tree.momentum, kicked.view_as(grad), grows)
-    _write(tree.position, (x + signed * inverse_mass * kicked).view_as(grad), grows)
+    _write(tree.momentum, rows_like(kicked, grad), grows)
+    _write(tree.position, rows_like(x + signed * inverse_mass * kicked, grad), grows)
     _write(tree.position, tree.drawn[1, 0], is_running & ~grows)
     tree.flags[0] = grows
 
@@ -172,12 +172,13 @@ def _draws(key: Tensor, leaf: Leaf, first_chain: int, num: int) -> tuple[Tensor,
     return (words[:, :2].double().T + 0.5) * 2.0**-32, words[:, 2] >= 2**31
 
 
-def _sign(is_ahead: Tensor) -> Tensor:
-    return torch.where(is_ahead, 1.0, -1.0).unsqueeze(1)
+def _sign(is_ahead: Tensor, like: Tensor) -> Tensor:
+    """[N, 1], in the dtype of `like`."""
+    return (2 * is_ahead.to(like.dtype) - 1).unsqueeze(1)
 
 
 def _turned(start: Tensor, x: Tensor, momentum: Tensor, sign: Tensor) -> Tensor:
-    """Whether a trajectory from `start` to (x, momentum) no longer grows longer at both its ends."""
+    """Whether a trajectory from `start` to (x, momentum) no longer grows longer at both ends."""
     way = sign * (x - rows(start[0]))
     at_start, at_end = ((way * p).double().sum(1) for p in (rows(start[1]), momentum))
     return ~((at_start > 0) & (at_end > 0))

@@ -42,8 +42,8 @@ class EnergySampler(ChainSampler[MetropolisState, Info]):
     def init(self, x: Tensor) -> MetropolisState:
         """The state of chains at `x`, at the cost of one gradient.
 
-        An infinite energy is allowed: such a chain flies freely, without a force, until a
-        proposal lies where the energy is finite, and that one is accepted.
+        An infinite energy is allowed: such a chain flies freely, without a force, and accepts any
+        proposal that lies where the energy is finite.
 
         Args:
             x: starts [N, ...], one chain a row; left unchanged.

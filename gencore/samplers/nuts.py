@@ -19,7 +19,7 @@ class NutsInfo(NamedTuple):
     """What one transition did."""
 
     acceptance_rate: Tensor
-    """[N]: the mean of min(1, e^(H₀ − H)) over the states that were added to the trajectory."""
+    """[N]: the mean of min(1, e^(H₀ - H)) over the states that were added to the trajectory."""
     is_divergent: Tensor
     """[N], bool: whether the trajectory ended where it was not finite, or its H more than
     `max_energy_error` above H₀."""
