@@ -53,9 +53,7 @@ class NutsChain {
   A& energy(int row) const { return static_cast<A*>(args_.energies)[row * args_.chains + chain_]; }
   A signed_step() const { return flag(1) ? step_ : -step_; }
 
-  void copy(const T* from, T* to) const {
-    take<T>(from, 0, args_.chain_size, to);
-  }
+  void copy(const T* from, T* to) const { take<T>(from, 0, args_.chain_size, to); }
 
   // The sum of what body(at, count, terms) leaves for the elements [at, at + count).
   template <class Body>
@@ -90,8 +88,8 @@ class NutsChain {
     const A potential = static_cast<const A*>(args_.energy)[chain_];
     const bool usable = all_finite(x_, args_.chain_size) && all_finite(grad_, args_.chain_size);
     const NutsLeafVerdict verdict =
-        nuts_judge(weight(0), potential + kinetic, usable, place_.is_first, weight(2),
-                   draws_.takes, args_.max_energy_error);
+        nuts_judge(weight(0), potential + kinetic, usable, place_.is_first, weight(2), draws_.takes,
+                   args_.max_energy_error);
     weight(2) = verdict.subtree_log_weight;
     weight(3) += verdict.acceptance_rate;
     count(0) += 1;

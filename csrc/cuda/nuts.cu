@@ -20,12 +20,14 @@ struct NutsLeafBody {
 
   // The branches that hold something of all threads depend on the leaf alone, not on the chain.
   __device__ void operator()(const Place& place, const ChainShape& shape) const {
+    // What a chain has one of is read and written by its first thread alone.
+    const bool is_first = place.present && place.rank == 0;
     Place running = place;  // one whose spans are empty where the chain has stopped
-    running.present = place.present && args.flags[place.chain];
-    const bool was_ahead = running.present && args.flags[args.chains + place.chain];
-    const NutsDraws draws =
-        nuts_draws({static_cast<std::uint64_t>(args.key[0]), static_cast<std::uint64_t>(args.key[1])},
-                   args.first_chain + place.chain, args.leaf);
+    running.present = chain_any(place, is_first && args.flags[place.chain]);
+    const bool was_ahead = chain_any(place, is_first && args.flags[args.chains + place.chain]);
+    const NutsDraws draws = nuts_draws(
+        {static_cast<std::uint64_t>(args.key[0]), static_cast<std::uint64_t>(args.key[1])},
+        args.first_chain + place.chain, args.leaf);
     const A step = step_size(running);
 
     bool is_usable = false;

@@ -13,8 +13,8 @@ namespace gencore {
 inline namespace GENCORE_LEVEL {
 
 // Where leaf k = 0, 1, ... is: number k + 1 - 2^depth of the subtree of 2^depth leaves. A leaf of
-// even number becomes checkpoint `slot`; one of odd number ends `num_ended` balanced subtrees, whose
-// first leaves are the checkpoints slot, slot - 1, ....
+// even number becomes checkpoint `slot`; one of odd number ends `num_ended` balanced subtrees,
+// whose first leaves are the checkpoints slot, slot - 1, ....
 struct NutsPlace {
   int depth;
   int slot;
@@ -43,8 +43,8 @@ struct NutsDraws {
 
 GENCORE_HD NutsDraws nuts_draws(const PhiloxStream& stream, std::int64_t chain, std::int64_t leaf) {
   constexpr std::uint64_t kFirstBlock = std::uint64_t{1} << 59;
-  const Philox4 block =
-      stream(kFirstBlock + (static_cast<std::uint64_t>(chain) << 20) + static_cast<std::uint64_t>(leaf));
+  const Philox4 block = stream(kFirstBlock + (static_cast<std::uint64_t>(chain) << 20) +
+                               static_cast<std::uint64_t>(leaf));
   return {uniform_from_word(block.word[0]), uniform_from_word(block.word[1]),
           (block.word[2] >> 31) != 0};
 }
@@ -61,9 +61,9 @@ struct NutsLeafVerdict {
   bool takes;
 };
 
-// What a leaf of energy `total`, potential and kinetic, is to a subtree whose leaves before it weigh
-// e^subtree_log_weight. `usable`: nothing in it is infinite or NaN. A trajectory from where the
-// energy is infinite gives its leaves the weight e^-H.
+// What a leaf of energy `total`, potential and kinetic, is to a subtree whose leaves before it
+// weigh e^subtree_log_weight. `usable`: nothing in it is infinite or NaN. A trajectory from where
+// the energy is infinite gives its leaves the weight e^-H.
 GENCORE_HD NutsLeafVerdict nuts_judge(double initial_energy, double total, bool usable,
                                       bool is_first, double subtree_log_weight, double uniform,
                                       double max_energy_error) {

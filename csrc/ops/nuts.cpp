@@ -61,9 +61,8 @@ void nuts_leaf(Tensor position, Tensor momentum, Tensor ends, Tensor checkpoints
   const std::int64_t max_depth = checkpoints.size(0) + 1;
   STD_TORCH_CHECK(max_depth <= 20 && leaf >= 0 && leaf < (std::int64_t{1} << max_depth) - 1, kOp,
                   ": the tree has no such leaf");
-  STD_TORCH_CHECK(
-      first_chain >= 0 && first_chain <= (std::int64_t{1} << 38) - chains.count, kOp,
-      ": first_chain must not be negative, nor too large");
+  STD_TORCH_CHECK(first_chain >= 0 && first_chain <= (std::int64_t{1} << 38) - chains.count, kOp,
+                  ": first_chain must not be negative, nor too large");
 
   // Read while the tree is written to.
   const auto apart = [&](const Tensor& tensor) {

@@ -57,11 +57,15 @@ class HamiltonianSampler(EnergySampler[MetropolisInfo]):
     def leapfrog(self) -> Leapfrog:
         """The integrator that makes a proposal."""
 
+    def _leapfrog_of(self, key: Tensor) -> Leapfrog | None:
+        """The integrator of the transition of this key, where it is drawn anew for each."""
+        return None
+
     def _at_once(
         self, state: MetropolisState, num_steps: int, thin: int, return_trajectory: bool,
         key: Tensor, first_element: int,
     ) -> Tensor | None:  # fmt: skip
-        network = self._network(state)
+        network = self._network(state) if self._leapfrog_of(key) is None else None
         if network is None:
             return None
         return mlp_hmc_chain(
@@ -75,7 +79,7 @@ class HamiltonianSampler(EnergySampler[MetropolisInfo]):
         """Propose by leapfrog from fresh momenta, and decide; `in_place` overwrites `state`."""
         name = f"{type(self).__name__}.step"
         chain = first_chain(name, state.position, index(name, "first_element", first_element))
-        step_size, num_steps, inverse_mass = self.leapfrog
+        step_size, num_steps, inverse_mass = self._leapfrog_of(key) or self.leapfrog
         x, momentum, kinetic = leapfrog_start(
             state.position, state.grad, step_size, inverse_mass, key=key,
             first_element=first_element,
