@@ -88,9 +88,7 @@ def test_it_equals_the_cpu_kernel(gpu, shape, variant, dtype):
     cpu.checkpoints.zero_()
     for leaf in range(7 if shape[1] > 1000 else 15):
         shift = int(variant == "shifted")
-        ours = NutsTree(
-            *(shifted(t, shift) if t.dtype == dtype else t.clone() for t in copy(cpu))
-        )
+        ours = NutsTree(*(shifted(t, shift) if t.dtype == dtype else t.clone() for t in copy(cpu)))
         energy, grad = quartic(cpu.position)
         if leaf == 5 and len(x) > 2:
             energy[0], grad[1, -1] = torch.inf, torch.nan

@@ -38,9 +38,7 @@ class TestMoments:
             "diagonal": torch.tensor([[0.2, 3.0]]),
         }[kind]
         precision = torch.tensor([[2.0, -0.9], [-0.9, 1.0]])
-        sampler = NUTS(
-            lambda x: 0.5 * ((x @ precision) * x).sum(1), 0.6, inverse_mass=inverse_mass
-        )
+        sampler = NUTS(lambda x: 0.5 * ((x @ precision) * x).sum(1), 0.6, inverse_mass=inverse_mass)
         x = sampler.sample(torch.zeros(num, 2), 12, key=key(3))
         assert_means(x, torch.zeros(2))
         assert_means(x[:, :, None] * x[:, None], torch.linalg.inv(precision))
@@ -105,9 +103,7 @@ def test_posteriors(make):
     sampler = NUTS(posterior.energy, 0.1, max_tree_depth=6)
     start = normal(500, posterior.dim)
     sampler, x, _ = warm_up(sampler, start, 120, key=key(1))
-    trajectory, info = sampler.sample(
-        x, 60, key=key(2), return_trajectory=True, return_info=True
-    )
+    trajectory, info = sampler.sample(x, 60, key=key(2), return_trajectory=True, return_info=True)
     assert_means(posterior.functions(trajectory.double()).mean(0), posterior.means)
     assert 0.7 < info.acceptance_rate.mean() < 0.95
     assert info.is_divergent.float().mean() < 2e-3
@@ -119,9 +115,7 @@ class TestWarmUp:
         sampler = NUTS(lambda x: 0.5 * (x / scale).square().sum(1), 0.01)
         sampler, x, info = warm_up(sampler, normal(200, 3), 100, key=key(1))
         assert isinstance(sampler, NUTS)
-        torch.testing.assert_close(
-            sampler.inverse_mass.sqrt(), scale[None], rtol=0.1, atol=0.0
-        )
+        torch.testing.assert_close(sampler.inverse_mass.sqrt(), scale[None], rtol=0.1, atol=0.0)
         _, info = sampler.sample(x, 10, key=key(2), return_info=True)
         assert 0.7 < info.acceptance_rate.mean() < 0.95
         assert info.num_leapfrog.double().mean() < 8
@@ -135,7 +129,7 @@ class TestTransitions:
         """
         sampler = NUTS(quadratic(), 0.05)
         _, info = sampler.sample(normal(20, 1000), 3, key=key(1), return_info=True)
-        length = 0.05 * (2.0 ** info.tree_depth - 1)
+        length = 0.05 * (2.0**info.tree_depth - 1)
         assert (length > 0.95 * math.pi).all()
         assert (length < 1.05 * 2 * math.pi).all()
 

@@ -26,7 +26,7 @@ def grow(tree, leaf, step_size, inverse_mass=1.0, *, energy=quartic, **more):
     nuts_leaf_(tree, *energy(tree.position), leaf, step_size, inverse_mass, **more)
 
 
-def grown(x, step_size, inverse_mass=1.0, *, max_tree_depth, energy=quartic, number=key(3), **more):
+def grown(x, step_size, inverse_mass=1.0, *, max_tree_depth, energy=quartic, number, **more):
     """The trees of all chains when all have stopped."""
     first = more.get("first_chain", 0) * x[0].numel()
     tree = nuts_tree(
@@ -232,7 +232,7 @@ def test_it_is_deterministic_for_any_number_of_threads():
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            results.append(grown(x, 0.1, max_tree_depth=4).drawn)
+            results.append(grown(x, 0.1, max_tree_depth=4, number=key(3)).drawn)
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*results)
@@ -314,5 +314,5 @@ def test_bad_input_is_named(wrong, error, message):
 @pytest.mark.parametrize("depth", [0, 21])
 def test_depths_that_no_tree_has(depth):
     x = torch.zeros(2, 3)
-    with pytest.raises(ValueError, match="nuts_tree: max_tree_depth is .* expected 1 to 20"):
+    with pytest.raises(ValueError, match=f"nuts_tree: max_tree_depth is {depth}; expected 1"):
         nuts_tree(x, x.sum(1), x, 0.1, max_tree_depth=depth)

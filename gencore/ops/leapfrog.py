@@ -225,7 +225,7 @@ def leapfrog_step_(
     except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError):
         pass
     op = "leapfrog_step_"
-    coefficients = _stepleapfrog_coefficients(op, x, momentum, grad, step_size, inverse_mass)
+    coefficients = _step_coefficients(op, x, momentum, grad, step_size, inverse_mass)
     check_overlap(op, x)
     check_overlap(op, momentum, "momentum")
     if x is momentum or (not _is_compiling() and x.numel() and x.data_ptr() == momentum.data_ptr()):

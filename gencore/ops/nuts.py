@@ -40,8 +40,8 @@ def nuts_tree(
 ) -> NutsTree:
     r"""Trajectories of one state each, with fresh momenta, on the way to their first leaves.
 
-    .. math:: p = \varepsilon / \sqrt{m^{-1}}, \quad H_0 = E(x) + \tfrac12 \textstyle\sum m^{-1} p^2,
-              \qquad \varepsilon \sim N(0, I)
+    .. math:: p = \varepsilon / \sqrt{m^{-1}}, \qquad \varepsilon \sim N(0, I), \qquad
+              H_0 = E(x) + \tfrac12 \textstyle\sum m^{-1} p^2
 
     The momenta are those of :func:`leapfrog_start` with the same key.
 
@@ -55,7 +55,7 @@ def nuts_tree(
         max_tree_depth: how often a trajectory is doubled at most, 1 to 20.
         generator: where the momenta's key is drawn from; the default generator if ``None``.
         key: int64 ``[seed, draw]`` (:func:`random_key`) instead of a generator.
-        first_element: index of ``x``'s first element in the whole batch, when ``x`` is a part of it.
+        first_element: index of ``x``'s first element in the whole batch, when ``x`` is a part.
 
     Raises:
         TypeError: for arguments or dtypes of the wrong kind.
@@ -130,9 +130,9 @@ def nuts_leaf_(
       subtree, is tested itself, and is doubled again in a direction drawn anew.
     * Then comes the half kick and the drift to the next leaf.
 
-    A chain stops when its trajectory has turned, the newest subtree has, which is then left out, or
-    the tree has its full depth. It also stops, as divergent, at a leaf that is not finite or whose H
-    exceeds H₀ by more than ``max_energy_error``; nothing of such a leaf is stored. Not
+    A chain stops when its trajectory has turned, or the newest subtree, which is then left out, or
+    when the tree has its full depth. It also stops, as divergent, at a leaf that is not finite or
+    whose H exceeds H₀ by more than ``max_energy_error``, whose state is never drawn. Not
     differentiable.
 
     Args:

@@ -9,6 +9,7 @@ from gencore.samplers.annealed_importance import (
 )
 from gencore.samplers.chains import NonFiniteWarning
 from gencore.samplers.diagnostics import plot_trace, summary, to_inference_data
+from gencore.samplers.energy import GradientEnergy
 from gencore.samplers.energy_sampler import MetropolisState
 from gencore.samplers.euler_flow import (
     EulerFlow,
@@ -44,6 +45,7 @@ __all__ = [
     "EulerFlow",
     "FlowError",
     "GaussianBase",
+    "GradientEnergy",
     "GradientFlow",
     "InverseResult",
     "Langevin",

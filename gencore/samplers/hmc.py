@@ -57,7 +57,8 @@ class HMC(HamiltonianSampler):
 
     References:
         Duane, Kennedy, Pendleton and Roweth, "Hybrid Monte Carlo", 1987; Neal, "MCMC using
-        Hamiltonian dynamics", 2011, §5.3.2, and §5.4.2.2 on random step sizes.
+        Hamiltonian dynamics", 2011, §5.3.2; Mackenzie, "An improved hybrid Monte Carlo method",
+        1989 (trajectories of random length).
     """
 
     energy: Energy

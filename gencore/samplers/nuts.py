@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gencore.ops import nuts_leaf_, nuts_tree
 from gencore.ops.checks import index
-from gencore.ops.nuts import LARGEST_DEPTH
+from gencore.ops.nuts_reference import LARGEST_DEPTH
 from gencore.samplers.chains import first_chain
 from gencore.samplers.energy import Energy
 from gencore.samplers.energy_sampler import EnergySampler, MetropolisState
