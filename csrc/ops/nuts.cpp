@@ -23,9 +23,13 @@ void check_rows(const Tensor& tensor, std::int64_t rows, const Tensor& x, Scalar
                   kOp, ": ", name, " is not the tree's");
 }
 
-void check_planes(const Tensor& tensor, std::int64_t planes, const Tensor& x, const char* name) {
-  STD_TORCH_CHECK(tensor.numel() == planes * x.numel() && tensor.scalar_type() == x.scalar_type() &&
-                      tensor.is_contiguous() && same_device(tensor, x),
+// [rows, columns] planes like x.
+void check_planes(const Tensor& tensor, std::int64_t rows, std::int64_t columns, const Tensor& x,
+                  const char* name) {
+  STD_TORCH_CHECK(tensor.dim() == x.dim() + 2 && tensor.size(0) == rows &&
+                      tensor.size(1) == columns && tensor.numel() == rows * columns * x.numel() &&
+                      tensor.scalar_type() == x.scalar_type() && tensor.is_contiguous() &&
+                      same_device(tensor, x),
                   kOp, ": ", name, " is not the tree's");
 }
 
@@ -38,12 +42,12 @@ void nuts_leaf(Tensor position, Tensor momentum, Tensor ends, Tensor checkpoints
   const ScalarType wide = accumulation_type(position);
   check_matches(momentum, position, kOp, "momentum");
   check_matches(grad, position, kOp, "grad");
-  STD_TORCH_CHECK(checkpoints.dim() == position.dim() + 2, kOp, ": checkpoints is not the tree's");
-  check_planes(position, 1, position, "position");
-  check_planes(momentum, 1, position, "momentum");
-  check_planes(ends, 6, position, "ends");
-  check_planes(checkpoints, 2 * checkpoints.size(0), position, "checkpoints");
-  check_planes(drawn, 4, position, "drawn");
+  STD_TORCH_CHECK(position.is_contiguous() && momentum.is_contiguous(), kOp,
+                  ": position and momentum must be contiguous");
+  STD_TORCH_CHECK(checkpoints.dim() > 0, kOp, ": checkpoints is not the tree's");
+  check_planes(ends, 2, 3, position, "ends");
+  check_planes(checkpoints, checkpoints.size(0), 2, position, "checkpoints");
+  check_planes(drawn, 2, 2, position, "drawn");
   check_rows(energies, 2, position, wide, "energies");
   check_rows(weights, 4, position, ScalarType::Double, "weights");
   check_rows(counts, 2, position, ScalarType::Long, "counts");

@@ -164,38 +164,35 @@ def nuts_leaf_(
         >>> from gencore.ops import nuts_leaf_, nuts_tree
         >>> x, key = torch.zeros(1, 1), torch.tensor([0, 0])
         >>> tree = nuts_tree(x, x.sum(1), x, step_size=0.5, key=key)
-        >>> for leaf in range(7):  # E = x²/2 turns after about half a period, π
+        >>> for leaf in range(7):  # E = x²/2: the third subtree turns
         ...     x = tree.position
         ...     nuts_leaf_(tree, 0.5 * x.square().sum(1), x.clone(), leaf, 0.5, key=key)
         >>> tree.flags[0].item(), tree.counts.flatten().tolist()
-        (False, [7, 3])
+        (False, [7, 2])
     """
-    _check_tree(tree)
-    x = tree.position
-    check_per_chain(_OP, x, energy, "energy", "tree.position")
-    check_like(_OP, x, grad, "grad", "tree.position")
+    x, place = tree.position, Leaf(index(_OP, "leaf", leaf))
     coefficients = leapfrog_coefficients(_OP, x, step_size, inverse_mass)
-    place = Leaf(index(_OP, "leaf", leaf))
-    if place.depth > len(tree.checkpoints):
-        raise ValueError(
-            f"{_OP}: leaf is {leaf}, but the tree has {2 ** (len(tree.checkpoints) + 1) - 1} leaves"
-        )
-    checked_key = key_like(_OP, x, key, None, needed=True)
-    assert checked_key is not None
-    if index(_OP, "first_chain", first_chain) + len(x) > _MOST_CHAINS:
-        raise ValueError(f"{_OP}: first_chain is {first_chain}; expected it to be below 2**38")
+    first_chain = index(_OP, "first_chain", first_chain)
     bound = clip_bound(_OP, "max_energy_error", max_energy_error)
     check_not_differentiated(_OP, energy=energy, grad=grad)
     if state.reference:
+        _check(tree, energy, grad, place, key, first_chain)
         with torch.no_grad():
-            reference_leaf(tree, energy, grad, checked_key, coefficients, place, first_chain, bound)
+            reference_leaf(tree, energy, grad, key, coefficients, place, first_chain, bound)
         return
-    _leaf(*tree, energy, grad, checked_key, *coefficients, place.number, first_chain, bound)
+    try:
+        _leaf(*tree, energy, grad, key, *coefficients, place.number, first_chain, bound)
+    except (RuntimeError, TypeError):  # the kernel's checks come first: they cost less than these
+        _check(tree, energy, grad, place, key, first_chain)
+        raise
     if not torch.compiler.is_compiling():
         _increment_version(tuple(tree))
 
 
-def _check_tree(tree: NutsTree) -> None:
+def _check(
+    tree: NutsTree, energy: Tensor, grad: Tensor, leaf: Leaf, key: Tensor, first_chain: int
+) -> None:
+    """Raise for what the kernel refuses, in words that help."""
     x = tree.position
     chains, wide = x.shape[0], accumulation_dtype(x)
     expected = {
@@ -218,6 +215,16 @@ def _check_tree(tree: NutsTree) -> None:
             )
         if not tensor.is_contiguous():
             raise ValueError(f"{_OP}: tree.{name} is not contiguous, as nuts_tree makes it")
+    check_per_chain(_OP, x, energy, "energy", "tree.position")
+    check_like(_OP, x, grad, "grad", "tree.position")
+    key_like(_OP, x, key, None, needed=True)
+    if leaf.depth > len(tree.checkpoints):
+        raise ValueError(
+            f"{_OP}: leaf is {leaf.number}, but the tree has "
+            f"{2 ** (len(tree.checkpoints) + 1) - 1} leaves"
+        )
+    if first_chain + chains > _MOST_CHAINS:
+        raise ValueError(f"{_OP}: first_chain is {first_chain}; expected it to be below 2**38")
 
 
 @torch.library.register_fake("gencore::nuts_leaf_")
