@@ -153,7 +153,7 @@ def _leaf(chains: int, size: int, device: torch.device) -> Case:
 
     return Case(
         "hmc", "nuts_leaf_", _size(chains, size),
-        {"ours": ours, "eager": in_reference(ours)},
+        {"ours": ours, "reference": in_reference(ours)},
         bytes=4 * (5 + 4 + 3) * x.numel(),
         elements=x.numel(),  # moves on; two checkpoints and the other end are read, an end written
         headline=chains == 256,

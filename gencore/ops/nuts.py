@@ -175,23 +175,23 @@ def nuts_leaf_(
     first_chain = index(_OP, "first_chain", first_chain)
     bound = clip_bound(_OP, "max_energy_error", max_energy_error)
     check_not_differentiated(_OP, energy=energy, grad=grad)
+    checked_key = key_like(_OP, x, key, None, needed=True)
+    assert checked_key is not None
     if state.reference:
-        _check(tree, energy, grad, place, key, first_chain)
+        _check(tree, energy, grad, place, first_chain)
         with torch.no_grad():
-            reference_leaf(tree, energy, grad, key, coefficients, place, first_chain, bound)
+            reference_leaf(tree, energy, grad, checked_key, coefficients, place, first_chain, bound)
         return
     try:
-        _leaf(*tree, energy, grad, key, *coefficients, place.number, first_chain, bound)
+        _leaf(*tree, energy, grad, checked_key, *coefficients, place.number, first_chain, bound)
     except (RuntimeError, TypeError):  # the kernel's checks come first: they cost less than these
-        _check(tree, energy, grad, place, key, first_chain)
+        _check(tree, energy, grad, place, first_chain)
         raise
     if not torch.compiler.is_compiling():
         _increment_version(tuple(tree))
 
 
-def _check(
-    tree: NutsTree, energy: Tensor, grad: Tensor, leaf: Leaf, key: Tensor, first_chain: int
-) -> None:
+def _check(tree: NutsTree, energy: Tensor, grad: Tensor, leaf: Leaf, first_chain: int) -> None:
     """Raise for what the kernel refuses, in words that help."""
     x = tree.position
     chains, wide = x.shape[0], accumulation_dtype(x)
@@ -217,7 +217,6 @@ def _check(
             raise ValueError(f"{_OP}: tree.{name} is not contiguous, as nuts_tree makes it")
     check_per_chain(_OP, x, energy, "energy", "tree.position")
     check_like(_OP, x, grad, "grad", "tree.position")
-    key_like(_OP, x, key, None, needed=True)
     if leaf.depth > len(tree.checkpoints):
         raise ValueError(
             f"{_OP}: leaf is {leaf.number}, but the tree has "
