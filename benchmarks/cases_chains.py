@@ -178,10 +178,25 @@ def _gaussian_hmc(
         },
         headline=True,
     )  # fmt: skip
+
+    class Known:
+        """The energy, with the gradient that the contenders by hand have."""
+
+        def __call__(self, x: Tensor) -> Tensor:
+            return energy(x)
+
+        def energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return energy(x), x.clone()
+
     generic = HMC(energy, step_size, num_leapfrog)
+    known = HMC(Known(), step_size, num_leapfrog)
     yield Case(
         "chains", "HMC, any energy (the same Gaussian)", size,
-        {"ours": lambda: generic.sample(x, num_steps), **others},
+        {
+            "ours": lambda: generic.sample(x, num_steps),
+            "ours, gradient by hand": lambda: known.sample(x, num_steps),
+            **others,
+        },
         headline=True,
     )  # fmt: skip
 

@@ -11,6 +11,8 @@ from gencore.ops import (
     leapfrog_start,
     leapfrog_step_,
     metropolis_accept_,
+    nuts_leaf_,
+    nuts_tree,
     random_key,
 )
 
@@ -24,6 +26,7 @@ def cases(device: torch.device, quick: bool) -> Iterator[Case]:
         yield _step(chains, size, device)
         yield _end(chains, size, device)
         yield _accept(chains, size, device)
+        yield _leaf(chains, size, device)
 
 
 def _size(chains: int, size: int) -> str:
@@ -132,5 +135,27 @@ def _accept(chains: int, size: int, device: torch.device) -> Case:
         {"ours": ours, "eager": eager, "compiled": torch.compile(eager)},
         bytes=12 * x.numel(),
         elements=x.numel(),  # reads two, writes two for half of the chains
+        context=torch.no_grad,
+    )  # fmt: skip
+
+
+def _leaf(chains: int, size: int, device: torch.device) -> Case:
+    """The second leaf of each chain's second subtree, which is tested for a turn and merged."""
+    x, key = torch.randn(chains, size, device=device), random_key(device=device)
+    energy = 0.5 * x.square().sum(1)
+    tree = nuts_tree(x, energy, x, STEP, max_tree_depth=3, key=key)
+    for leaf in range(2):
+        nuts_leaf_(tree, energy, x, leaf, STEP, key=key)
+
+    def ours() -> None:
+        tree.flags[0] = True  # for the leaf to be grown again
+        nuts_leaf_(tree, energy, x, 2, STEP, key=key)
+
+    return Case(
+        "hmc", "nuts_leaf_", _size(chains, size),
+        {"ours": ours, "reference": in_reference(ours)},
+        bytes=4 * (5 + 4 + 3) * x.numel(),
+        elements=x.numel(),  # moves on; two checkpoints and the other end are read, an end written
+        headline=chains == 256,
         context=torch.no_grad,
     )  # fmt: skip

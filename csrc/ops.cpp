@@ -102,6 +102,12 @@ STABLE_TORCH_LIBRARY(gencore, m) {
   m.def(
       "metropolis_accept_(Tensor(a!) x, Tensor(b!) grad, Tensor(c!) "
       "energy, " GENCORE_METROPOLIS_PROPOSAL ") -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "nuts_leaf_(Tensor(a!) position, Tensor(b!) momentum, Tensor(c!) ends, "
+      "Tensor(d!) checkpoints, Tensor(e!) drawn, Tensor(f!) energies, Tensor(g!) weights, "
+      "Tensor(h!) counts, Tensor(i!) flags, Tensor energy, Tensor grad, Tensor "
+      "key, " GENCORE_LEAPFROG_COEFFICIENTS
+      ", int leaf, int first_chain, float max_energy_error) -> ()");
   m.def("sghmc_step(Tensor x, Tensor momentum, " GENCORE_SGHMC_SETTINGS ") -> (Tensor, Tensor)");
   m.def("sghmc_step.no_autograd(Tensor x, Tensor momentum, " GENCORE_SGHMC_SETTINGS
         ") -> (Tensor, Tensor)");

@@ -27,6 +27,7 @@ KERNELS = (
     "cuda/leapfrog.cu",
     "cuda/made.cu",
     "cuda/metropolis.cu",
+    "cuda/nuts.cu",
     "cuda/philox.cu",
     "cuda/replica_exchange.cu",
     "cuda/squeeze.cu",

@@ -29,6 +29,7 @@ struct KernelTable {
   void (*leapfrog_start)(const LeapfrogStart&, std::int64_t begin, std::int64_t end);
   void (*leapfrog_end)(const LeapfrogEnd&, std::int64_t begin, std::int64_t end);
   void (*metropolis_accept)(const MetropolisAccept&, std::int64_t begin, std::int64_t end);
+  void (*nuts_leaf)(const NutsLeaf&, std::int64_t begin, std::int64_t end);
   void (*sghmc_step)(const SghmcStep&, std::int64_t begin, std::int64_t end);
   void (*riemannian_langevin_step)(const RiemannianLangevinStep&, std::int64_t begin,
                                    std::int64_t end);

@@ -11,6 +11,7 @@
 #include "made_kernel.h"
 #include "metropolis_kernel.h"
 #include "mlp_chain_kernel.h"
+#include "nuts_kernel.h"
 #include "philox_kernel.h"
 #include "replica_exchange_kernel.h"
 #include "spline_kernel.h"
@@ -86,6 +87,10 @@ struct LeapfrogLast {
 template <class T>
 struct Metropolis {
   static constexpr auto run = metropolis_accept_range<T>;
+};
+template <class T>
+struct Nuts {
+  static constexpr auto run = nuts_leaf_range<T>;
 };
 template <class T>
 struct Sghmc {
@@ -178,6 +183,7 @@ const cpu::KernelTable kernel_table = {
     .leapfrog_start = by_dtype<LeapfrogFirst, LeapfrogStart>,
     .leapfrog_end = by_dtype<LeapfrogLast, LeapfrogEnd>,
     .metropolis_accept = by_dtype<Metropolis, MetropolisAccept>,
+    .nuts_leaf = by_dtype<Nuts, NutsLeaf>,
     .sghmc_step = by_dtype<Sghmc, SghmcStep>,
     .riemannian_langevin_step = by_dtype<RiemannianLangevin, RiemannianLangevinStep>,
     .replica_swap = replica_swap,

@@ -21,6 +21,7 @@ void leapfrog_step(const LeapfrogStep& args, void* stream);
 void leapfrog_start(const LeapfrogStart& args, void* stream);
 void leapfrog_end(const LeapfrogEnd& args, void* stream);
 void metropolis_accept(const MetropolisAccept& args, void* stream);
+void nuts_leaf(const NutsLeaf& args, void* stream);
 void sghmc_step(const SghmcStep& args, void* stream);
 void riemannian_langevin_step(const RiemannianLangevinStep& args, void* stream);
 void replica_swap(const ReplicaSwap& args, void* stream);

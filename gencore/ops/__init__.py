@@ -24,6 +24,7 @@ from gencore.ops.made_inverse import AutoregressiveScale, made_inverse
 from gencore.ops.metropolis import MetropolisStep, metropolis_accept, metropolis_accept_
 from gencore.ops.mlp_chain import mlp_langevin_chain
 from gencore.ops.mlp_hmc import MLPHMCChain, mlp_hmc_chain
+from gencore.ops.nuts import NutsTree, nuts_leaf_, nuts_tree
 from gencore.ops.random import philox_normal, philox_words, random_key, split_key
 from gencore.ops.replica_exchange import replica_swap_
 from gencore.ops.riemannian_langevin import riemannian_langevin_step, riemannian_langevin_step_
@@ -38,6 +39,7 @@ __all__ = [
     "LeapfrogStart",
     "MLPHMCChain",
     "MetropolisStep",
+    "NutsTree",
     "actnorm",
     "affine_coupling",
     "affine_coupling_backward_from_output",
@@ -57,6 +59,8 @@ __all__ = [
     "metropolis_accept_",
     "mlp_hmc_chain",
     "mlp_langevin_chain",
+    "nuts_leaf_",
+    "nuts_tree",
     "philox_normal",
     "philox_words",
     "quantize",

@@ -30,6 +30,7 @@ from gencore.ops.random import key_like
 __all__ = [
     "LeapfrogEnd",
     "LeapfrogStart",
+    "leapfrog_coefficients",
     "leapfrog_end",
     "leapfrog_start",
     "leapfrog_step",
@@ -128,7 +129,7 @@ def leapfrog_start(
     check_like(op, x, grad, "grad")
     if noise is not None:
         check_like(op, x, noise, "noise")
-    coefficients = _coefficients(op, x, step_size, inverse_mass)
+    coefficients = leapfrog_coefficients(op, x, step_size, inverse_mass)
     first_element = index(op, "first_element", first_element)
     key = key_like(op, x, key, generator, needed=noise is None)
     if state.reference:
@@ -283,7 +284,7 @@ def leapfrog_end(
     check_state(op, momentum, "momentum")
     check_chains(op, momentum, "momentum")
     check_like(op, momentum, grad, "grad", "momentum")
-    coefficients = _coefficients(op, momentum, step_size, inverse_mass)
+    coefficients = leapfrog_coefficients(op, momentum, step_size, inverse_mass)
     if state.reference:
         return LeapfrogEnd(*reference_end(momentum, grad, coefficients))
     end = _end if wants_grad(momentum, grad) else _end_without_autograd
@@ -302,10 +303,10 @@ def _step_coefficients(
     check_chains(op, x)
     check_like(op, x, momentum, "momentum")
     check_like(op, x, grad, "grad")
-    return _coefficients(op, x, step_size, inverse_mass)
+    return leapfrog_coefficients(op, x, step_size, inverse_mass)
 
 
-def _coefficients(
+def leapfrog_coefficients(
     op: str, x: Tensor, step_size: float | Tensor, inverse_mass: float | Tensor
 ) -> Coefficients:
     """Check the coefficients and bring them to the schemas' form."""

@@ -15,6 +15,7 @@ from gencore.ops.random import reference_normal
 
 __all__ = [
     "Coefficients",
+    "as_rows",
     "reference_end",
     "reference_start",
     "reference_step",
@@ -39,7 +40,7 @@ def rows(t: Tensor) -> Tensor:
     return t.reshape(t.shape[0], math.prod(t.shape[1:])).to(accumulation_dtype(t))
 
 
-def _as_rows(c: Coefficients) -> tuple[Tensor | float, Tensor | float]:
+def as_rows(c: Coefficients) -> tuple[Tensor | float, Tensor | float]:
     """The step size and the inverse mass, as what broadcasts to rows."""
     step = c.step_size if c.step_sizes is None else c.step_sizes.view(-1, 1)
     return step, c.inverse_mass if c.inverse_masses is None else c.inverse_masses
@@ -59,7 +60,7 @@ def reference_start(
     first_element: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``leapfrog_start`` in pure PyTorch."""
-    step, inverse_mass = _as_rows(coefficients)
+    step, inverse_mass = as_rows(coefficients)
     if noise is None:
         assert key is not None
         noise = reference_normal(x.shape, key, first_element, accumulation_dtype(x))
@@ -74,7 +75,7 @@ def reference_step(
     x: Tensor, momentum: Tensor, grad: Tensor, coefficients: Coefficients
 ) -> tuple[Tensor, Tensor]:
     """``leapfrog_step`` in pure PyTorch."""
-    step, inverse_mass = _as_rows(coefficients)
+    step, inverse_mass = as_rows(coefficients)
     kicked = rows(momentum) - step * rows(grad)
     position = rows(x) + step * inverse_mass * kicked
     return rows_like(position, x), rows_like(kicked, momentum)
@@ -84,7 +85,7 @@ def reference_end(
     momentum: Tensor, grad: Tensor, coefficients: Coefficients
 ) -> tuple[Tensor, Tensor]:
     """``leapfrog_end`` in pure PyTorch."""
-    step, inverse_mass = _as_rows(coefficients)
+    step, inverse_mass = as_rows(coefficients)
     kicked = rows(momentum) - 0.5 * step * rows(grad)
     return (rows_like(kicked, momentum), 0.5 * (inverse_mass * kicked.square()).sum(1))
 
@@ -101,7 +102,7 @@ def _start_backward(
     ctx: Any, position_grad: Tensor, momentum_grad: Tensor, kinetic_grad: Tensor
 ) -> tuple[Tensor | None, ...]:
     noise, *coefficients = ctx.saved_tensors
-    step, inverse_mass = _as_rows(Coefficients(*coefficients, *ctx.numbers))
+    step, inverse_mass = as_rows(Coefficients(*coefficients, *ctx.numbers))
     momentum = rows(momentum_grad) + step * inverse_mass * rows(position_grad)
     noise_grad = None
     if noise is not None:
@@ -119,7 +120,7 @@ def _step_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -
 def _step_backward(
     ctx: Any, position_grad: Tensor, momentum_grad: Tensor
 ) -> tuple[Tensor | None, ...]:
-    step, inverse_mass = _as_rows(Coefficients(*ctx.saved_tensors, *ctx.numbers))
+    step, inverse_mass = as_rows(Coefficients(*ctx.saved_tensors, *ctx.numbers))
     momentum = rows(momentum_grad) + step * inverse_mass * rows(position_grad)
     grad_grad = rows_like(-step * momentum, momentum_grad)
     return position_grad, rows_like(momentum, momentum_grad), grad_grad, *(None,) * 4
@@ -134,7 +135,7 @@ def _end_backward(
     ctx: Any, momentum_grad: Tensor, kinetic_grad: Tensor
 ) -> tuple[Tensor | None, ...]:
     momentum, grad, *coefficients = ctx.saved_tensors
-    step, inverse_mass = _as_rows(Coefficients(*coefficients, *ctx.numbers))
+    step, inverse_mass = as_rows(Coefficients(*coefficients, *ctx.numbers))
     kicked = rows(momentum) - 0.5 * step * rows(grad)
     total = rows(momentum_grad) + kinetic_grad.unsqueeze(1) * inverse_mass * kicked
     return rows_like(total, momentum), rows_like(-0.5 * step * total, grad), *(None,) * 4

@@ -189,6 +189,12 @@ def philox_words(size: Sequence[int], key: Tensor, *, first_element: int = 0) ->
 def reference_words(key: Tensor, first: int, count: int, *, refine: bool = False) -> Tensor:
     """``philox_words`` in pure PyTorch, flat; ``refine`` for the stream that fp64 takes besides."""
     blocks = torch.arange(first // 4, (first + count + 3) // 4, device=key.device)
+    words = reference_blocks(key, blocks, refine=refine).flatten()
+    return words[first % 4 : first % 4 + count]
+
+
+def reference_blocks(key: Tensor, blocks: Tensor, *, refine: bool = False) -> Tensor:
+    """The four words of each of the stream's ``blocks`` [B], as [B, 4]."""
     seed, draw = key[0], key[1]
     c0, c1 = blocks & _MASK, (blocks >> 32) & _MASK
     c2 = (draw & _MASK).expand_as(c0)
@@ -203,8 +209,7 @@ def reference_words(key: Tensor, first: int, count: int, *, refine: bool = False
             product0 & _MASK,
         )
         k0, k1 = (k0 + 0x9E3779B9) & _MASK, (k1 + 0xBB67AE85) & _MASK
-    words = torch.stack([c0, c1, c2, c3], 1).flatten()
-    return words[first % 4 : first % 4 + count]
+    return torch.stack([c0, c1, c2, c3], 1)
 
 
 def reference_normal(size: Sequence[int], key: Tensor, first: int, dtype: torch.dtype) -> Tensor:

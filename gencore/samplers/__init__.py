@@ -9,6 +9,8 @@ from gencore.samplers.annealed_importance import (
 )
 from gencore.samplers.chains import NonFiniteWarning
 from gencore.samplers.diagnostics import plot_trace, summary, to_inference_data
+from gencore.samplers.energy import GradientEnergy
+from gencore.samplers.energy_sampler import MetropolisState
 from gencore.samplers.euler_flow import (
     EulerFlow,
     InverseResult,
@@ -17,10 +19,11 @@ from gencore.samplers.euler_flow import (
 )
 from gencore.samplers.flow_base import FlowError
 from gencore.samplers.gradient_flow import GradientFlow
-from gencore.samplers.hamiltonian import MetropolisInfo, MetropolisState
+from gencore.samplers.hamiltonian import MetropolisInfo
 from gencore.samplers.hmc import HMC
 from gencore.samplers.langevin import Langevin, LangevinInfo, LangevinState
 from gencore.samplers.mala import MALA
+from gencore.samplers.nuts import NUTS, NutsInfo
 from gencore.samplers.parallel_tempering import ParallelTempering, TemperingInfo, TemperingState
 from gencore.samplers.replay_buffer import ReplayBuffer
 from gencore.samplers.sghmc import SGHMC
@@ -32,6 +35,7 @@ from gencore.samplers.transport import TransportedEnergy
 __all__ = [
     "HMC",
     "MALA",
+    "NUTS",
     "SGHMC",
     "SGLD",
     "SGRLD",
@@ -41,6 +45,7 @@ __all__ = [
     "EulerFlow",
     "FlowError",
     "GaussianBase",
+    "GradientEnergy",
     "GradientFlow",
     "InverseResult",
     "Langevin",
@@ -52,6 +57,7 @@ __all__ = [
     "Moments",
     "NonConvergenceWarning",
     "NonFiniteWarning",
+    "NutsInfo",
     "ParallelTempering",
     "ReplayBuffer",
     "StochasticGradientState",

@@ -13,11 +13,12 @@ from gencore.ops.checks import accumulation_dtype
 from gencore.samplers.chains import check_count
 from gencore.samplers.hmc import HMC
 from gencore.samplers.mala import MALA
+from gencore.samplers.nuts import NUTS
 
 __all__ = ["DualAveraging", "Moments", "WarmUpInfo", "warm_up"]
 
-Sampler = TypeVar("Sampler", HMC, MALA)
-_ADAPTABLE = (HMC, MALA)
+Sampler = TypeVar("Sampler", HMC, MALA, NUTS)
+_ADAPTABLE = (HMC, MALA, NUTS)
 
 _SHRINKAGE, _FAST, _WEIGHT = 0.05, 10.0, 0.75  # γ, t₀ and κ of Hoffman and Gelman 2014, §3.2.1
 _FIRST_WINDOW = 25
@@ -168,15 +169,15 @@ def warm_up(
     step size adapts. A window's variance s² of n states enters as (n s² + 5·10⁻³)/(n + 5), as in
     Stan.
 
-    The number of leapfrog steps stays, so a trajectory's length adapts with the step size.
+    The number of leapfrog steps of HMC stays, so a trajectory's length adapts with the step size.
 
     Args:
-        sampler: HMC or MALA; its step size is the first guess, its inverse mass that of the
+        sampler: HMC, MALA or NUTS; its step size is the first guess, its inverse mass that of the
             transitions before the first window has ended.
         x: starts [N, ...], one chain a row; left unchanged.
         num_steps: number of transitions, some hundred. With fewer than 20 the mass stays.
-        target_acceptance: δ in (0, 1); by default 0.8 for HMC, and for MALA 0.574, the best in
-            high dimensions (Roberts and Rosenthal 1998).
+        target_acceptance: δ in (0, 1); by default 0.8 for HMC and NUTS, and for MALA 0.574, the
+            best in high dimensions (Roberts and Rosenthal 1998).
         adapt_mass: whether the inverse mass adapts.
         per_chain: whether each chain keeps a step size of its own to the end.
         generator: draws the key where none is given; torch's default where both are missing.
@@ -249,9 +250,9 @@ def warm_up(
     return replace(sampler, step_size=found if per_chain else found.item()), state.position, info
 
 
-def _target(sampler: HMC | MALA, target: float | None) -> float:
+def _target(sampler: HMC | MALA | NUTS, target: float | None) -> float:
     if target is None:
-        return 0.8 if isinstance(sampler, HMC) else 0.574
+        return 0.574 if isinstance(sampler, MALA) else 0.8
     if not 0.0 < target < 1.0:
         raise ValueError(f"warm_up: target_acceptance is {target}; expected a number in (0, 1)")
     return target

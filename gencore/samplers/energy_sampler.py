@@ -1,0 +1,120 @@
+"""What the samplers share whose chains carry the energy and its gradient from step to step."""
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gencore.ops import random_key, split_key
+from gencore.ops.checks import accumulation_dtype
+from gencore.samplers.chain_sampler import ChainSampler, Info
+from gencore.samplers.chains import check_positions, rows
+from gencore.samplers.energy import Energy, energy_and_grad
+
+__all__ = ["EnergySampler", "MetropolisState"]
+
+
+class MetropolisState(NamedTuple):
+    """Where the chains are, with what the next transition needs to know about it."""
+
+    position: Tensor
+    """[N, ...]: one chain a row."""
+    energy: Tensor
+    """[N]: E(position), never below float32."""
+    grad: Tensor
+    """[N, ...]: ∇E(position)."""
+
+
+class EnergySampler(ChainSampler[MetropolisState, Info]):
+    """Unbiased transitions at three levels: `init` and `step` are functions of states, for loops of
+    your own; `sample` is the loop that may work in place.
+
+    The gradient of the state that a transition ended in is carried to the next.
+    """
+
+    energy: Energy
+
+    @abstractmethod
+    def _no_info(self, state: MetropolisState) -> Info:
+        """The info [0, N] of no transitions."""
+
+    def init(self, x: Tensor) -> MetropolisState:
+        """The state of chains at `x`, at the cost of one gradient.
+
+        An infinite energy is allowed: such a chain flies freely, without a force, and accepts any
+        proposal that lies where the energy is finite.
+
+        Args:
+            x: starts [N, ...], one chain a row; left unchanged.
+
+        Raises:
+            ValueError: if an energy is NaN or −∞, or an element of a start, or of the gradient
+                where the energy is finite, is not finite; it says in how many chains. Also if
+                the energies do not have shape [N].
+
+        Example:
+            >>> from gencore.samplers import HMC
+            >>> sampler = HMC(lambda x: 0.5 * x.square().sum(1), step_size=0.1, num_leapfrog=10)
+            >>> sampler.init(torch.tensor([[3.0, 4.0]]))  # doctest: +NORMALIZE_WHITESPACE
+            MetropolisState(position=tensor([[3., 4.]]), energy=tensor([12.5000]),
+                            grad=tensor([[3., 4.]]))
+        """
+        name = f"{type(self).__name__}.init"
+        check_positions(name, x)
+        x = x.detach().clone(memory_format=torch.contiguous_format)
+        energy, grad = self._energy_and_grad(x)
+        is_outside = energy == torch.inf
+        wrong = {
+            "an energy that is NaN or -inf": ~(energy.isfinite() | is_outside),
+            "an element that is not finite": ~rows(x).isfinite().all(1),
+            "a gradient that is not finite": ~rows(grad).isfinite().all(1) & ~is_outside,
+        }
+        for what, chains in wrong.items():
+            if num := int(chains.sum()):
+                raise ValueError(
+                    f"{name}: {num} of {len(x)} chains start with {what}; expected starts "
+                    "of finite gradient and of an energy that is finite or +inf"
+                )
+        is_outside = is_outside.reshape(-1, *(1,) * (x.dim() - 1))
+        # Copies, since `sample` writes to them: an energy may return a view of x or of a constant.
+        return MetropolisState(x, energy.clone(), grad.masked_fill(is_outside, 0.0).contiguous())
+
+    def step(
+        self, state: MetropolisState, *, key: Tensor | None = None, first_element: int = 0
+    ) -> tuple[MetropolisState, Info]:
+        """One transition of every chain; `key` is one of `split_key`, or drawn where it is missing.
+
+        Args:
+            state: where the chains are; left unchanged.
+            key: int64 [seed, draw] of the momenta and the decisions.
+            first_element: number of elements in the chains before this part of the batch.
+
+        Raises:
+            ValueError: if `first_element` is no multiple of the elements of a chain.
+
+        Example:
+            >>> from gencore.samplers import HMC
+            >>> sampler = HMC(lambda x: 0.5 * x.square().sum(1), step_size=0.1, num_leapfrog=10)
+            >>> state, info = sampler.step(sampler.init(torch.zeros(100, 2)))
+            >>> bool((info.acceptance_rate > 0.9).all())
+            True
+        """
+        if key is None:
+            key = random_key(device=state.position.device)
+        with torch.no_grad():
+            return self._transition(state, key, first_element, in_place=False)
+
+    def _start(
+        self, x: Tensor, key: Tensor, num_steps: int, first_element: int
+    ) -> tuple[MetropolisState, tuple[Tensor, ...]]:
+        return self.init(x), split_key(key, num_steps)
+
+    def _collect(self, infos: list[Info], state: MetropolisState) -> Info:
+        if infos:
+            return type(infos[0])(*map(torch.stack, zip(*infos, strict=True)))
+        return self._no_info(state)
+
+    def _energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        energy, grad = energy_and_grad(self.energy, x)
+        return energy.to(accumulation_dtype(x)), grad
