@@ -276,8 +276,14 @@ def _adjoint(
     grad_out: Tensor, saved: _Saved, needs: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, ...]:
     x, grad, noise, settings = saved
-    grads = _ops.langevin_step_backward(grad_out, x, grad, noise, *settings, *needs)
-    return tuple(g if needed else None for g, needed in zip(grads, needs, strict=True))
+    # Without a clamp and a prior, x enters as it is, and its gradient needs no memory of its own.
+    passes = needs[0] and not settings.clamps_state and settings.prior_precision == 0.0
+    made = (needs[0] and not passes, *needs[1:])
+    if not any(made):
+        return grad_out if passes else None, None, None
+    grads = _ops.langevin_step_backward(grad_out, x, grad, noise, *settings, *made)
+    found = [g if needed else None for g, needed in zip(grads, made, strict=True)]
+    return (grad_out, *found[1:]) if passes else tuple(found)
 
 
 def _step_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
