@@ -1,7 +1,7 @@
 """Every contender of every case under pytest-benchmark, to compare a commit with an earlier one.
 
     pytest benchmarks --quick -k ours --benchmark-autosave
-    pytest benchmarks --quick -k ours --benchmark-compare --benchmark-compare-fail=median:10%
+    pytest benchmarks --quick -k ours --benchmark-compare --benchmark-compare-fail=median:20%
 
 run.py, which lets the contenders take turns, is what compares ours with others.
 """

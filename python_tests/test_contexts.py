@@ -67,6 +67,7 @@ def test_flows_without_contexts_refuse_them(name):
         (torch.zeros(5, 3), ValueError, r"expected a context \[5, 4\], got one of shape \[5, 3\]"),
         (torch.zeros(1, 4), ValueError, r"expected a context \[5, 4\], got one of shape \[1, 4\]"),
         (torch.zeros(5, 4, dtype=torch.int64), TypeError, "the context is torch.int64"),
+        ([[0.0] * 4] * 5, TypeError, "the context is a list; expected a tensor"),
     ],
 )
 @pytest.mark.parametrize("name", FLOWS)

@@ -66,6 +66,10 @@ def test_temperature_scales_the_latents():
         flow(temperature=-1.0)
     with pytest.raises(ValueError, match="temperature is nan"):
         flow.sample(2, temperature=math.nan)
+    with pytest.raises(ValueError, match="temperature is inf"):
+        flow.sample(2, temperature=math.inf)
+    with pytest.raises(ValueError, match="temperature is inf"):
+        flow.log_prob(torch.zeros(2, 2), temperature=math.inf)
 
 
 def coupling_flow(**options) -> Flow:
@@ -178,6 +182,7 @@ class TestBadInput:
             (lambda p: p.log_prob(randn(4, 2)), ValueError, r"shape \[4, 2\]; expected \[..., 3"),
             (lambda p: p.log_prob(randn(5, 3)), ValueError, r"\[5, 3\], .* with the batch \[4\]"),
             (lambda p: p.expand([3]), ValueError, r"shape \[4\] does not expand to \[3\]"),
+            (lambda p: p.expand([-1]), ValueError, r"shape \[4\] does not expand to \[-1\]"),
             (lambda p: p.log_prob(randn(4, 3) * torch.nan), ValueError, "found invalid values"),
         ],
     )

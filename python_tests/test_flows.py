@@ -183,7 +183,8 @@ def test_grey_levels_are_no_data():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Flow(Permutation.reverse(2), [2], base="cauchy"), "base is 'cauchy'"),
+        (lambda: Flow(Permutation.reverse(2), [2], base="cauchy"), "Flow: base is 'cauchy'"),
+        (lambda: NICE(2, base="cauchy"), "NICE: base is 'cauchy'"),
         (lambda: Flow(Permutation.reverse(2), [2]).log_prob(torch.zeros(5, 3)), r"\[5, 3\]"),
         (lambda: Glow((3, 10, 8)), "multiples of 8"),
         (lambda: Glow((8, 8)), r"expected \(C, H, W\)"),

@@ -15,7 +15,7 @@ from gencore.train.figures import image_grid, plot_log, save_image_grid
 from gencore.train.logs import CsvLog, read_log
 from gencore.train.run_folder import describe
 from gencore.train.signals import StopRequest
-from gencore.train.state_file import read_state
+from gencore.train.state_file import read_state, write_state
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -154,6 +154,19 @@ def test_resume_refuses_another_recipe(tmp_path):
             train(tmp_path, recipe, resume=True)
     assert before == {file.name: file.read_bytes() for file in tmp_path.glob("*.*")}
     train(tmp_path, ToyRecipe(steps=3), resume=True)  # nothing left to do is no error
+
+
+def test_a_run_from_before_a_field_existed_goes_on_with_its_default(tmp_path):
+    train(tmp_path / "run", ToyRecipe(steps=3))
+    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+    state = read_state(checkpoint)
+    del state["recipe"]["amsgrad"], state["recipe"]["betas"]
+    write_state(checkpoint, state)
+    with pytest.raises(ValueError, match="amsgrad is False in the checkpoint, True here"):
+        train(tmp_path / "run", ToyRecipe(steps=5, amsgrad=True), resume=True)
+    train(tmp_path / "run", ToyRecipe(steps=5), resume=True)
+    train(tmp_path / "whole", ToyRecipe(steps=5))
+    assert_same_runs(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_folder_with_a_run_is_not_overwritten_unasked(tmp_path):

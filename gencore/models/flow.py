@@ -9,7 +9,7 @@ from torch import Generator, Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from gencore.models.starts import normal_starts
-from gencore.nn.context import check_context
+from gencore.nn.context import check_context, check_context_is_tensor
 from gencore.nn.transforms import Transform
 from gencore.ops import gaussian_nll
 from gencore.ops.checks import accumulation_dtype
@@ -36,9 +36,9 @@ class Flow(nn.Module):
 
     Raises:
         ValueError: for another base; on a call, for data of another shape, for a context that is
-            missing, not needed or of another shape, and for a temperature below 0, or of 0 where a
-            density is asked for.
-        TypeError: on a call, for data or a context that are not of floating point.
+            missing, not needed or of another shape, and for a temperature that is not finite or
+            below 0, or of 0 where a density is asked for.
+        TypeError: on a call, for data or a context that are no tensors of floating point.
 
     References:
         Rezende and Mohamed, "Variational inference with normalizing flows", 2015. Yan, "Deep
@@ -66,7 +66,9 @@ class Flow(nn.Module):
     ) -> None:
         super().__init__()
         if base not in get_args(Base):
-            raise ValueError(f"Flow: base is {base!r}; expected one of {get_args(Base)}")
+            raise ValueError(
+                f"{type(self).__name__}: base is {base!r}; expected one of {get_args(Base)}"
+            )
         self.transform = transform
         self.event_shape = Size(event_shape)
         self.latent_shape = self.event_shape if latent_shape is None else Size(latent_shape)
@@ -95,7 +97,8 @@ class Flow(nn.Module):
             temperature: factor of the latents' standard deviation, positive.
         """
         name = type(self).__name__
-        if not temperature > 0:
+        _check_temperature(name, temperature)
+        if temperature == 0:
             raise ValueError(
                 f"{name}: temperature is {temperature}; expected more than 0, to have a density"
             )
@@ -170,8 +173,10 @@ class Flow(nn.Module):
 
 
 def _check_temperature(owner: str, temperature: float) -> None:
-    if not temperature >= 0:
-        raise ValueError(f"{owner}: temperature is {temperature}; expected 0 or more")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(
+            f"{owner}: temperature is {temperature}; expected a finite number, 0 or more"
+        )
 
 
 class FlowDistribution(Distribution):
@@ -213,6 +218,7 @@ class FlowDistribution(Distribution):
         validate_args: bool | None = None,
     ) -> None:
         _check_temperature("FlowDistribution", temperature)
+        check_context_is_tensor("FlowDistribution", context)
         if context is not None and context.dim() < 1:
             raise ValueError("FlowDistribution: the context has no dimension; expected [*batch, C]")
         given = Size() if context is None else context.shape[:-1]
@@ -317,7 +323,7 @@ def _broadcast(a: Size, b: Size) -> Size | None:
     """The shape of both, if there is one."""
     try:
         return torch.broadcast_shapes(a, b)
-    except RuntimeError:
+    except (RuntimeError, ValueError):  # the latter for a negative length
         return None
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-__all__ = ["check_context"]
+__all__ = ["check_context", "check_context_is_tensor"]
 
 
 def check_context(owner: str, context: Tensor | None, num: int, context_size: int) -> None:
@@ -19,8 +19,9 @@ def check_context(owner: str, context: Tensor | None, num: int, context_size: in
 
     Raises:
         ValueError: for a context that is missing, not needed, or of another shape.
-        TypeError: for one that is not of floating point.
+        TypeError: for one that is no tensor of floating point.
     """
+    check_context_is_tensor(owner, context)
     if context is None:
         if context_size:
             raise ValueError(f"{owner}: expected a context [{num}, {context_size}], got none")
@@ -36,3 +37,9 @@ def check_context(owner: str, context: Tensor | None, num: int, context_size: in
         )
     if not context.is_floating_point():
         raise TypeError(f"{owner}: the context is {context.dtype}; expected floating point")
+
+
+def check_context_is_tensor(owner: str, context: Tensor | None) -> None:
+    """Raise unless the context is a tensor or ``None``."""
+    if context is not None and not isinstance(context, Tensor):
+        raise TypeError(f"{owner}: the context is a {type(context).__name__}; expected a tensor")

@@ -56,6 +56,7 @@ def load_checkpoint(
     *,
     recipe: Mapping[str, Any] | None = None,
     changeable: frozenset[str] = frozenset(),
+    defaults: Mapping[str, Any] | None = None,
 ) -> int:
     """Gives all objects, and torch's default generators, the state that `path` holds.
 
@@ -67,6 +68,7 @@ def load_checkpoint(
         state: the same names and kinds of objects as when it was saved.
         recipe: if given, must equal the stored one but for the entries in `changeable`.
         changeable: entries of `recipe` that need not be equal.
+        defaults: values of the entries that a file from before they existed does not have.
 
     Returns:
         The number of optimisation steps done.
@@ -81,7 +83,7 @@ def load_checkpoint(
             f"{path} is no checkpoint of a run: it has no {', '.join(sorted(missing))}"
         )
     if recipe is not None:
-        _check_recipe(path, saved["recipe"], recipe, changeable)
+        _check_recipe(path, {**(defaults or {}), **saved["recipe"]}, recipe, changeable)
     states: dict[str, Any] = saved["state"]
     if states.keys() != state.keys():
         raise ValueError(

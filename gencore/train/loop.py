@@ -16,7 +16,7 @@ from gencore.train.devices import Vote, launch, on_rank_zero
 from gencore.train.experiment import Diverged, Experiment, Recipe
 from gencore.train.figures import plot_log
 from gencore.train.logs import RunLog, read_log
-from gencore.train.run_folder import RunFolder, describe
+from gencore.train.run_folder import RunFolder, defaults_of, describe
 from gencore.train.signals import Interrupted, StopRequest
 
 if TYPE_CHECKING:
@@ -197,6 +197,7 @@ def _load(folder: RunFolder, recipe: Recipe, experiment: Experiment) -> int:
         experiment.state,
         recipe=_identity(recipe),
         changeable=recipe.changeable,
+        defaults=defaults_of(type(recipe)),
     )
 
 

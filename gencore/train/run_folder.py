@@ -1,5 +1,6 @@
 """What lies where in a run's folder, and who may write there."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -13,7 +14,7 @@ from gencore import __version__
 from gencore.train.atomic import replacing
 from gencore.train.experiment import Recipe
 
-__all__ = ["RunFolder", "describe", "recipe_from_config"]
+__all__ = ["RunFolder", "defaults_of", "describe", "recipe_from_config"]
 
 R = TypeVar("R", bound=Recipe)
 
@@ -137,6 +138,16 @@ def describe(recipe: Recipe) -> dict[str, Any]:
     """
     fields = {name: _plain(name, value) for name, value in recipe.fields().items()}
     return {"recipe": recipe.name, "fields": fields}
+
+
+def defaults_of(recipe_class: type[Recipe]) -> dict[str, Any]:
+    """What the fields of a recipe are as plain data where nothing was said, as in a run from before
+    they existed."""
+    return {
+        field.name: _plain(field.name, field.default)
+        for field in dataclasses.fields(recipe_class)
+        if field.default is not dataclasses.MISSING
+    }
 
 
 def recipe_from_config(recipe_class: type[R], config: Mapping[str, Any]) -> R:
