@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from harness import Case
+from harness import Case, with_gradients
 from torch import Tensor
 from torch.nn import functional
 
@@ -38,25 +38,17 @@ def _network(images: int, channels: int, hidden: int, side: int, device: torch.d
             h = functional.conv2d(h.relu_() if layer else h, weight, bias, padding="same")
         return h.contiguous()
 
-    compiled = torch.compile(eager)
-
-    def both(forward: object) -> object:
-        def run() -> object:
-            assert callable(forward)
-            return torch.autograd.grad(forward(), (x, *weights, *biases), grad)
-
-        return run
-
     def error() -> float:
         wide = ([t.double() for t in tensors] for tensors in (weights, biases))
         exact = conv_network(x.double(), *wide)
         return (ours() - exact).abs().max().item()
 
+    forms = {"ours": ours, "eager": eager, "compiled": torch.compile(eager)}
     products = images * side * side * sum(i * o * k * k for i, o, k in sizes)
     return Case(
         "conv-network", "conv_network of sides 3, 1, 3, forward and backward",
         f"{images} x {channels // 2} x {side} x {side}, width {hidden}",
-        {"ours": both(ours), "eager": both(eager), "compiled": both(compiled)},
+        {k: with_gradients(form, (x, *weights, *biases), [grad]) for k, form in forms.items()},
         flops=6 * products,  # a product and a sum, forward and for each of two gradients
         error=error,
         headline=hidden == 32 and side == LEVELS[0][1],

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 import torch
 import torch._functorch.config
@@ -29,6 +30,7 @@ __all__ = [
     "passes",
     "peak_memory",
     "synchronize",
+    "with_gradients",
 ]
 
 # A backward pass is timed on a graph that is kept, whose memory a compiled one must not reuse.
@@ -105,6 +107,13 @@ def graphed(call: Call) -> Call:
     return graph.replay
 
 
+def with_gradients(
+    forward: Callable[[], Any], inputs: Sequence[Tensor], grads: Sequence[Tensor]
+) -> Call:
+    """A function's evaluation followed by its backward pass."""
+    return lambda: torch.autograd.grad(forward(), inputs, grads)
+
+
 def passes(
     case: Case,
     inputs: Sequence[Tensor],
@@ -114,7 +123,7 @@ def passes(
     backward_bytes: int,
     backward_error: Callable[[], float] | None = None,
 ) -> Iterator[Case]:
-    """The forward pass, with what it keeps, and the backward pass of a case that is a function.
+    """Both passes of a case that is a function, together and each by itself.
 
     Args:
         case: its contenders return the function's results.
@@ -128,9 +137,18 @@ def passes(
         results = cache(forward)  # the graph is recorded once, in the contender's own context
         return lambda: torch.autograd.grad(results(), inputs, grads, retain_graph=True)
 
-    yield replace(case, name=f"{case.name}, forward", bytes=forward_bytes)
     yield replace(
         case,
+        name=f"{case.name}, forward and backward",
+        contenders={
+            name: with_gradients(call, inputs, grads) for name, call in case.contenders.items()
+        },
+        bytes=forward_bytes + backward_bytes,
+    )
+    parts = replace(case, headline=False)
+    yield replace(parts, name=f"{case.name}, forward", bytes=forward_bytes)
+    yield replace(
+        parts,
         name=f"{case.name}, backward",
         contenders={name: backward(call) for name, call in case.contenders.items()},
         bytes=backward_bytes,
