@@ -98,13 +98,15 @@ class Checkerboard {
 };
 
 // Calls body(row, at, count, terms) for the blocks of the pieces [begin, end), which leaves a term
-// for each element, and rest(row, at, count) once a piece for what passes through of it.
-template <class T, class Body, class Rest>
+// for each element, and rest(row, at, count) once a piece for what passes through of it. A backward
+// pass begins with the last rows, which may still be in cache: they were touched last.
+template <class T, bool kFromTheEnd = false, class Body, class Rest>
 void for_each_coupling_block(const CouplingArguments& args, std::int64_t begin, std::int64_t end,
                              Body body, Rest rest) {
   using A = accumulate_t<T>;
   alignas(64) A terms[kCouplingBlock];
-  for (std::int64_t item = begin; item < end; ++item) {
+  for (std::int64_t step = 0; step < end - begin; ++step) {
+    const std::int64_t item = kFromTheEnd ? end - 1 - step : begin + step;
     const std::int64_t row = item / args.pieces, from = item % args.pieces * args.piece;
     const std::int64_t to = std::min(args.size, from + args.piece);
     const auto finish = [&](std::int64_t, double sum) {
@@ -290,7 +292,7 @@ void affine_coupling_backward_range(const AffineCouplingBackward& args, std::int
   BlocksOut<T> x_grad(args.x_grad), raw_grad(args.raw_grad), shift_grad(args.shift_grad),
       x_out(args.x_out);
   Checkerboard<A> board(args);
-  for_each_coupling_block<T>(
+  for_each_coupling_block<T, true>(
       args, begin, end,
       [&](std::int64_t row, std::int64_t at, std::int64_t count, A*) {
         const std::int64_t whole = args.begin + at;
