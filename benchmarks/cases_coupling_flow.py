@@ -75,7 +75,12 @@ def _training(rows: int, size: str, flows: dict[str, Peer], device: torch.device
         return run
 
     contenders = {name: step(flow) for name, flow in flows.items()}
-    contenders["reference"] = in_reference(contenders["ours"])
+    compiled = step(flows["ours"]._replace(log_prob=torch.compile(flows["ours"].log_prob)))
+    contenders |= {
+        "ours, compiled": compiled,
+        "reference": in_reference(contenders["ours"]),
+        "reference, compiled": in_reference(compiled),
+    }
     return Case(
         "coupling-flow", "coupling flow, forward and backward", size, contenders, headline=True
     )

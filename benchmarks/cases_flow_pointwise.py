@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from harness import Case, in_reference, passes
+from harness import Case, forms, passes
 from torch import Tensor
 
-from gencore.ops import actnorm, dequantize, gaussian_nll, random_key, squeeze2d, unsqueeze2d
+from gencore.ops import actnorm, dequantize, gaussian_nll, squeeze2d, unsqueeze2d
 
 Shape = tuple[int, ...]
 
@@ -61,12 +61,7 @@ def _actnorm(shape: Shape, device: torch.device) -> Iterator[Case]:
 
     case = Case(
         "flow-pointwise", "actnorm", _size(shape),
-        {
-            "ours": ours,
-            "reference": in_reference(ours),
-            "eager": eager,
-            "compiled": torch.compile(eager),
-        },
+        forms(ours, eager),
         elements=x.numel(),
     )  # fmt: skip
     # x in, y out; the gradient and x in, its gradient out
@@ -82,11 +77,9 @@ def _actnorm(shape: Shape, device: torch.device) -> Iterator[Case]:
 
 def _squeeze(shape: Shape, device: torch.device) -> Case:
     x = torch.randn(shape, device=device)
-    eager = F.pixel_unshuffle
-    compiled = torch.compile(lambda: eager(x, 2))
     return Case(
         "flow-pointwise", "squeeze2d", _size(shape),
-        {"ours": lambda: squeeze2d(x), "eager": lambda: eager(x, 2), "compiled": compiled},
+        forms(lambda: squeeze2d(x), lambda: F.pixel_unshuffle(x, 2)),
         bytes=8 * x.numel(),
         elements=x.numel(),
         context=torch.no_grad,
@@ -95,11 +88,9 @@ def _squeeze(shape: Shape, device: torch.device) -> Case:
 
 def _unsqueeze(shape: Shape, device: torch.device) -> Case:
     x = squeeze2d(torch.randn(shape, device=device))
-    eager = F.pixel_shuffle
-    compiled = torch.compile(lambda: eager(x, 2))
     return Case(
         "flow-pointwise", "unsqueeze2d", f"to {_size(shape)}",
-        {"ours": lambda: unsqueeze2d(x), "eager": lambda: eager(x, 2), "compiled": compiled},
+        forms(lambda: unsqueeze2d(x), lambda: F.pixel_shuffle(x, 2)),
         bytes=8 * x.numel(),
         elements=x.numel(),
         context=torch.no_grad,
@@ -119,12 +110,7 @@ def _gaussian_nll(shape: Shape, device: torch.device) -> Case:
 
     return Case(
         "flow-pointwise", "gaussian_nll", _size(shape),
-        {
-            "ours": lambda: gaussian_nll(z, log_det),
-            "reference": in_reference(lambda: gaussian_nll(z, log_det)),
-            "eager": eager,
-            "compiled": torch.compile(eager),
-        },
+        forms(lambda: gaussian_nll(z, log_det), eager),
         bytes=4 * z.numel(),
         elements=z.numel(),
         error=error,
@@ -134,19 +120,13 @@ def _gaussian_nll(shape: Shape, device: torch.device) -> Case:
 
 def _dequantize(shape: Shape, device: torch.device) -> Case:
     x = torch.randint(256, shape, dtype=torch.uint8, device=device)
-    key = random_key(device=device)
 
     def eager() -> Tensor:
         return (x + torch.rand(shape, device=device)) / 256
 
     return Case(
         "flow-pointwise", "dequantize", _size(shape),
-        {
-            "ours": lambda: dequantize(x),
-            "reference": in_reference(lambda: dequantize(x, key=key)),
-            "eager": eager,
-            "compiled": torch.compile(eager),
-        },
+        forms(lambda: dequantize(x), eager),
         bytes=5 * x.numel(),
         elements=x.numel(),
         context=torch.no_grad,

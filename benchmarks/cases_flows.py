@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from harness import Case, passes
+from harness import Case, forms, passes
 from torch import Tensor
 
 from gencore.ops import CouplingMask, affine_coupling, iaf_step
@@ -13,9 +13,10 @@ BOUND = 2.0
 
 def cases(device: torch.device, quick: bool) -> Iterator[Case]:
     image = (8, 8, 16, 16) if quick else (64, 64, 32, 32)
-    yield from _coupling(image, "channel", device, headline=True)
-    yield from _coupling(image, None, device)
-    yield from _coupling((256, 64), None, device)
+    yield from _separate(image, device)
+    yield from _joint(image, "channel", device, headline=True)
+    yield from _joint(image, None, device)
+    yield from _joint((256, 64), None, device)
     yield _inverse(image, device)
     yield from _iaf((256, 64) if quick else (4096, 784), device)
 
@@ -24,13 +25,28 @@ def _size(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _scaled(x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-    raw_scale, shift = parameters.chunk(2, 1)
+def _scaled(x: Tensor, raw_scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     s = BOUND * torch.tanh(raw_scale / BOUND)
     return x * s.exp() + shift, s.flatten(1).sum(1)
 
 
-def _coupling(
+def _separate(shape: tuple[int, ...], device: torch.device) -> Iterator[Case]:
+    """The scales and shifts are tensors of their own."""
+    leaves = tuple(torch.randn(shape, device=device, requires_grad=True) for _ in range(3))
+    grads = torch.randn(shape, device=device), torch.randn(shape[0], device=device)
+    elements = leaves[0].numel()
+    case = Case(
+        "flows", "affine_coupling", _size(shape),
+        forms(lambda: affine_coupling(*leaves, bound=BOUND), lambda: _scaled(*leaves)),
+        elements=elements,
+        headline=True,
+    )  # fmt: skip
+    # Forward reads three and writes one; backward reads x, raw, grad and writes two: the shift's
+    # gradient is grad itself.
+    return passes(case, leaves, grads, forward_bytes=16 * elements, backward_bytes=20 * elements)
+
+
+def _joint(
     shape: tuple[int, ...],
     mask: CouplingMask | None,
     device: torch.device,
@@ -47,9 +63,9 @@ def _coupling(
 
     def eager() -> tuple[Tensor, Tensor]:
         if mask is None:
-            return _scaled(x, parameters)
+            return _scaled(x, *parameters.chunk(2, 1))
         kept, moved = x.chunk(2, 1)
-        moved, log_det = _scaled(moved, parameters)
+        moved, log_det = _scaled(moved, *parameters.chunk(2, 1))
         return torch.cat([kept, moved], 1), log_det
 
     def error() -> float:
@@ -61,8 +77,8 @@ def _coupling(
     moved = parameters.numel() // 2
     kept = x.numel() - moved
     case = Case(
-        "flows", f"affine_coupling, mask={mask}", _size(shape),
-        {"ours": ours, "eager": eager, "compiled": torch.compile(eager)},
+        "flows", f"affine_coupling, joint parameters, mask={mask}", _size(shape),
+        forms(ours, eager),
         elements=x.numel(),
         error=error,
         headline=headline,
@@ -95,7 +111,7 @@ def _inverse(shape: tuple[int, ...], device: torch.device) -> Case:
 
     return Case(
         "flows", "affine_coupling, inverse, mask=channel", _size(shape),
-        {"ours": ours, "eager": eager, "compiled": torch.compile(eager)},
+        forms(ours, eager),
         bytes=12 * x.numel(),
         elements=x.numel(),
         context=torch.no_grad,
@@ -113,7 +129,7 @@ def _iaf(shape: tuple[int, ...], device: torch.device) -> Iterator[Case]:
 
     case = Case(
         "flows", "iaf_step", _size(shape),
-        {"ours": lambda: iaf_step(*leaves), "eager": eager, "compiled": torch.compile(eager)},
+        forms(lambda: iaf_step(*leaves), eager),
         elements=z.numel(),
     )  # fmt: skip
     # Forward reads three and writes one; backward reads these and a gradient and writes three.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from harness import Case, in_reference
+from harness import LARGEST_TWIN, Case, forms, in_reference
 from torch import Tensor
 
 from gencore.ops import (
@@ -50,12 +50,7 @@ def _start(chains: int, size: int, device: torch.device) -> Case:
 
     return Case(
         "hmc", "leapfrog_start", _size(chains, size),
-        {
-            "ours": lambda: leapfrog_start(x, grad, STEP),
-            "reference": in_reference(lambda: leapfrog_start(x, grad, STEP, key=key)),
-            "eager": eager,
-            "compiled": torch.compile(eager),
-        },
+        forms(lambda: leapfrog_start(x, grad, STEP), eager, twin=x.numel() <= LARGEST_TWIN),
         bytes=16 * x.numel(),
         elements=x.numel(),
         error=error,
@@ -72,11 +67,7 @@ def _step(chains: int, size: int, device: torch.device) -> Case:
 
     return Case(
         "hmc", "leapfrog_step_, in a chain", _size(chains, size),
-        {
-            "ours": lambda: leapfrog_step_(x, momentum, grad, STEP),
-            "eager": eager,
-            "compiled": torch.compile(eager),
-        },
+        forms(lambda: leapfrog_step_(x, momentum, grad, STEP), eager),
         bytes=20 * x.numel(),
         elements=x.numel(),
         headline=chains == 256,
@@ -93,11 +84,7 @@ def _end(chains: int, size: int, device: torch.device) -> Case:
 
     return Case(
         "hmc", "leapfrog_end", _size(chains, size),
-        {
-            "ours": lambda: leapfrog_end(momentum, grad, STEP),
-            "eager": eager,
-            "compiled": torch.compile(eager),
-        },
+        forms(lambda: leapfrog_end(momentum, grad, STEP), eager),
         bytes=12 * momentum.numel(),
         elements=momentum.numel(),
         context=torch.no_grad,
@@ -132,7 +119,7 @@ def _accept(chains: int, size: int, device: torch.device) -> Case:
 
     return Case(
         "hmc", "metropolis_accept_", _size(chains, size),
-        {"ours": ours, "eager": eager, "compiled": torch.compile(eager)},
+        forms(ours, eager),
         bytes=12 * x.numel(),
         elements=x.numel(),  # reads two, writes two for half of the chains
         context=torch.no_grad,

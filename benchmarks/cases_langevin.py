@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 import torch
-from harness import Call, Case, graphed, in_reference, one_thread, passes
+from harness import LARGEST_TWIN, Case, forms, graphed, one_thread, passes
 from torch import Tensor
 
 from gencore.ops import langevin_step, langevin_step_, philox_normal, random_key
@@ -40,19 +40,15 @@ def _error(elements: int, device: torch.device) -> float:
 
 def _functional(elements: int, device: torch.device) -> Case:
     x, grad = torch.randn(elements, device=device), torch.randn(elements, device=device)
-    key = random_key(device=device)
 
     def eager() -> Tensor:
         return x - STEP * grad + NOISE * torch.randn_like(x)
 
     return Case(
         "langevin", "langevin_step", f"{elements:,} elements",
-        {
-            "ours": lambda: langevin_step(x, grad, STEP, NOISE),
-            **_reference(elements, lambda: langevin_step(x, grad, STEP, NOISE, key=key)),
-            "eager": eager,
-            "compiled": torch.compile(eager),
-        },
+        forms(
+            lambda: langevin_step(x, grad, STEP, NOISE), eager, twin=elements <= LARGEST_TWIN
+        ),
         bytes=12 * elements,
         elements=elements,
         error=lambda: _error(elements, device),
@@ -68,12 +64,12 @@ def _in_place(elements: int, device: torch.device) -> Case:
     def eager() -> Tensor:
         return x.add_(grad, alpha=-STEP).add_(torch.randn_like(x), alpha=NOISE)
 
-    contenders: dict[str, Call] = {
-        "ours": lambda: langevin_step_(x, grad, STEP, NOISE, key=key),
-        "ours, drawing a key": lambda: langevin_step_(x, grad, STEP, NOISE),
-        "eager": eager,
-        "compiled": torch.compile(eager),
-    }
+    contenders = forms(
+        lambda: langevin_step_(x, grad, STEP, NOISE, key=key),
+        eager,
+        twin=elements <= LARGEST_TWIN,
+    )
+    contenders["ours, drawing a key"] = lambda: langevin_step_(x, grad, STEP, NOISE)
     if device.type == "cuda":
         contenders["cuda graph"] = graphed(eager)
     return Case(
@@ -114,7 +110,7 @@ def _differentiated(elements: int, device: torch.device) -> Iterator[Case]:
 
     case = Case(
         "langevin", "langevin_step, given noise", f"{elements:,} elements",
-        {"ours": ours, "eager": eager, "compiled": torch.compile(eager)},
+        forms(ours, eager),
         elements=elements,
     )  # fmt: skip
     # Forward reads three and writes one; backward reads one and writes two.
@@ -126,19 +122,18 @@ def _differentiated(elements: int, device: torch.device) -> Iterator[Case]:
 def _clamped(elements: int, device: torch.device) -> Case:
     x, grad = torch.randn(elements, device=device), torch.randn(elements, device=device)
 
+    def ours() -> Tensor:
+        return langevin_step(
+            x, grad, STEP, NOISE, prior_precision=0.1, grad_clamp=0.5, clamp=(-1.0, 1.0)
+        )
+
     def eager() -> Tensor:
         drift = grad.clamp(-0.5, 0.5) + 0.1 * x
         return (x - STEP * drift + NOISE * torch.randn_like(x)).clamp(-1, 1)
 
     return Case(
         "langevin", "langevin_step, clamps and prior", f"{elements:,} elements",
-        {
-            "ours": lambda: langevin_step(
-                x, grad, STEP, NOISE, prior_precision=0.1, grad_clamp=0.5, clamp=(-1.0, 1.0)
-            ),
-            "eager": eager,
-            "compiled": torch.compile(eager),
-        },
+        forms(ours, eager, twin=elements <= LARGEST_TWIN),
         bytes=12 * elements,
         elements=elements,
         context=torch.no_grad,
@@ -157,19 +152,11 @@ def _normals(elements: int, device: torch.device) -> Case:
 
     return Case(
         "langevin", "philox_normal", f"{elements:,} elements",
-        {
-            "ours": lambda: philox_normal((elements,), key),
-            **_reference(elements, lambda: philox_normal((elements,), key)),
-            "eager": eager,
-            "compiled": torch.compile(eager),
-        },
+        forms(
+            lambda: philox_normal((elements,), key), eager, twin=elements <= LARGEST_TWIN
+        ),
         bytes=4 * elements,
         elements=elements,
         error=error,
         context=torch.no_grad,
     )  # fmt: skip
-
-
-def _reference(elements: int, call: Call) -> dict[str, Call]:
-    """The twin, which takes a second for a million elements on a CPU, at the smallest size only."""
-    return {"reference": in_reference(call)} if elements <= 1 << 20 else {}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from harness import Call, Case, in_reference
+from harness import LARGEST_TWIN, Case, forms, in_reference
 from torch import Tensor
 
 from gencore.ops import random_key, replica_swap_, riemannian_langevin_step_, sghmc_step_
@@ -17,11 +17,6 @@ def cases(device: torch.device, quick: bool) -> Iterator[Case]:
         yield _riemannian_langevin(elements, device)
     for chains, size in [(1000, 2)] if quick else [(1000, 2), (4096, 2), (512, 3072)]:
         yield _replica_swap(8, chains, size, device)
-
-
-def _reference(elements: int, call: Call) -> dict[str, Call]:
-    """The twin, which takes a second for a million elements on a CPU, at small sizes only."""
-    return {"reference": in_reference(call)} if elements <= 1 << 20 else {}
 
 
 def _sghmc(elements: int, device: torch.device) -> Case:
@@ -39,10 +34,7 @@ def _sghmc(elements: int, device: torch.device) -> Case:
 
     return Case(
         "sgmcmc", "sghmc_step_", f"{elements:,} elements",
-        {
-            "ours": ours, **_reference(elements, ours), "eager": eager,
-            "compiled": torch.compile(eager),
-        },
+        forms(ours, eager, twin=elements <= LARGEST_TWIN),
         bytes=20 * elements,
         elements=elements,
         headline=elements == 1 << 20,
@@ -65,10 +57,7 @@ def _riemannian_langevin(elements: int, device: torch.device) -> Case:
 
     return Case(
         "sgmcmc", "riemannian_langevin_step_", f"{elements:,} elements",
-        {
-            "ours": ours, **_reference(elements, ours), "eager": eager,
-            "compiled": torch.compile(eager),
-        },
+        forms(ours, eager, twin=elements <= LARGEST_TWIN),
         bytes=20 * elements,
         elements=elements,
         headline=elements == 1 << 20,
@@ -97,8 +86,8 @@ def _replica_swap(replicas: int, chains: int, size: int, device: torch.device) -
 
     return Case(
         "sgmcmc", "replica_swap_", f"{replicas} replicas, {chains:,} chains of {size:,}",
-        {"ours": ours, "reference": in_reference(ours), "eager": eager,
-         "compiled": torch.compile(eager)},
+        # Inductor's code for the twin is not C++ (torch 2.13)
+        {**forms(ours, eager, twin=False), "reference": in_reference(ours)},
         headline=size > 1000,
         context=torch.no_grad,
     )  # fmt: skip

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from harness import Case, in_reference, passes
+from harness import Case, forms, passes
 from torch import Tensor
 from torch.nn import functional
 
@@ -78,15 +78,11 @@ def _training(rows: int, features: int, device: torch.device) -> Iterator[Case]:
     def ours() -> object:
         return rational_quadratic_spline(*operands)
 
-    compiled = torch.compile(_eager)
     elements = rows * features
     case = Case(
         "spline", "rational_quadratic_spline", _size(rows, features),
         {
-            "ours": ours,
-            "reference": in_reference(ours),
-            "eager": lambda: _eager(*operands, inverse=False),
-            "compiled": lambda: compiled(*operands, inverse=False),
+            **forms(ours, lambda: _eager(*operands, inverse=False)),
             **{name: lambda f=f: f(False) for name, f in _peers(operands).items()},
         },
         elements=elements,
@@ -110,15 +106,11 @@ def _inverse(rows: int, features: int, device: torch.device) -> Case:
     def ours() -> object:
         return rational_quadratic_spline(*operands, inverse=True)
 
-    compiled = torch.compile(_eager)
     elements = rows * features
     return Case(
         "spline", "rational_quadratic_spline, inverse", _size(rows, features),
         {
-            "ours": ours,
-            "reference": in_reference(ours),
-            "eager": lambda: _eager(*operands, inverse=True),
-            "compiled": lambda: compiled(*operands, inverse=True),
+            **forms(ours, lambda: _eager(*operands, inverse=True)),
             **{name: lambda f=f: f(True) for name, f in _peers(operands).items()},
         },
         bytes=4 * elements * (3 * BINS + 1),

@@ -17,11 +17,13 @@ from torch.profiler import ProfilerActivity, profile
 from gencore.ops import backend
 
 __all__ = [
+    "LARGEST_TWIN",
     "Call",
     "Case",
     "Timing",
     "copy_bandwidth",
     "device_name",
+    "forms",
     "graphed",
     "in_reference",
     "matmul_rate",
@@ -29,12 +31,16 @@ __all__ = [
     "one_thread",
     "passes",
     "peak_memory",
+    "references",
     "synchronize",
     "with_gradients",
 ]
 
 # A backward pass is timed on a graph that is kept, whose memory a compiled one must not reuse.
 torch._functorch.config.donated_buffer = False
+
+LARGEST_TWIN = 1 << 20
+"""Elements for which a twin makes its noise in about a second on a CPU."""
 
 Call = Callable[[], object]
 
@@ -48,8 +54,8 @@ class Case:
         name: what is done.
         size: the numbers that set the amount of work, in words.
         contenders: "ours" and those it is compared with: "reference" (the pure PyTorch twin, same
-            noise), "eager" (the best eager form a user would write), "compiled" (that form under
-            torch.compile), "cuda graph", or a peer's name.
+            noise) and "reference, compiled", "eager" (the best eager form a user would write),
+            "compiled" (that form under torch.compile), "cuda graph", or a peer's name.
         bytes: memory traffic that no implementation can avoid, or 0 where it is not the limit.
         flops: arithmetic that none can avoid, or 0.
         elements: what the time is divided by for a time an element, or 0.
@@ -92,6 +98,24 @@ def in_reference(call: Call) -> Call:
             return call()
 
     return run
+
+
+def references(call: Call) -> dict[str, Call]:
+    """The call on the twins, in eager mode and under torch.compile."""
+    return {
+        "reference": in_reference(call),
+        "reference, compiled": in_reference(torch.compile(call)),
+    }
+
+
+def forms(ours: Call, eager: Call, *, twin: bool = True) -> dict[str, Call]:
+    """What an operator is compared with: its twin and the best eager form, each also compiled.
+
+    Args:
+        twin: leave it out (False) where it takes too long.
+    """
+    others = references(ours) if twin else {}
+    return {"ours": ours, "eager": eager, "compiled": torch.compile(eager), **others}
 
 
 def graphed(call: Call) -> Call:
