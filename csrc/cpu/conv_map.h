@@ -34,8 +34,34 @@ struct ConvMap {
            whole_vectors<A>(channels);
   }
 
+  // Whether its pixels follow one another, from row to row and from image to image.
+  bool is_flat(Extent extent) const {
+    return row == extent.width * pixel && image == extent.height * row;
+  }
+
   std::int64_t pixel, row, image;
   A* origin;
+};
+
+// Successive pixels of images.
+struct Position {
+  Position(std::int64_t index, Extent extent)
+      : image(index / (extent.height * extent.width)),
+        y(index / extent.width % extent.height),
+        x(index % extent.width) {}
+  template <class A>
+  A* in(const ConvMap<A>& map) const {
+    return map.origin + image * map.image + y * map.row + x * map.pixel;
+  }
+  void advance(Extent extent) {
+    if (++x < extent.width) return;
+    x = 0;
+    if (++y < extent.height) return;
+    y = 0;
+    ++image;
+  }
+
+  std::int64_t image, y, x;
 };
 
 // Calls body(vectors, first) for blocks of one to three vectors that cover `channels`.
@@ -60,13 +86,16 @@ void pack_conv_weight(const A* weight, std::int64_t taps, std::int64_t inputs,
     constexpr std::int64_t kWidth = vectors * Lanes<A>::count;
     const std::int64_t filled = std::min<std::int64_t>(kWidth, outputs - first);
     if (filled < kWidth) std::fill_n(packed, taps * inputs * kWidth, A(0));
-    // Tiles of a few inputs, whose weights stay in cache while they are turned round.
-    for (std::int64_t tile = 0; tile < inputs; tile += 16)
-      for (std::int64_t o = 0; o < filled; ++o)
-        for (std::int64_t i = tile; i < std::min(inputs, tile + 16); ++i)
-          for (std::int64_t t = 0; t < taps; ++t)
-            packed[(t * inputs + i) * kWidth + o] =
-                weight[(first + o) * output_stride + i * input_stride + t];
+    if (output_stride == 1)  // as they lie, of one tap
+      for (std::int64_t i = 0; i < inputs; ++i)
+        std::copy_n(weight + first + i * input_stride, filled, packed + i * kWidth);
+    else  // tiles of a few inputs, whose weights stay in cache while they are turned round
+      for (std::int64_t tile = 0; tile < inputs; tile += 16)
+        for (std::int64_t o = 0; o < filled; ++o)
+          for (std::int64_t i = tile; i < std::min(inputs, tile + 16); ++i)
+            for (std::int64_t t = 0; t < taps; ++t)
+              packed[(t * inputs + i) * kWidth + o] =
+                  weight[(first + o) * output_stride + i * input_stride + t];
     packed += taps * inputs * kWidth;
   });
 }
@@ -112,6 +141,8 @@ void outer_product_tile(const ConvMap<A>& a, std::int64_t row, const ConvMap<A>&
     for (int v = 0; v < kVectors; ++v)
       sums[r][v] =
           start ? Vector::fill(A(0)) : Vector::load(total + r * stride + v * Vector::count);
+  if (a.is_flat(extent) && b.is_flat(extent))
+    extent = {1, 1, extent.images * extent.height * extent.width};
   for (std::int64_t line = 0; line < extent.images * extent.height; ++line) {
     const std::int64_t n = line / extent.height, y = line % extent.height;
     const A* left = a.origin + n * a.image + y * a.row + row;

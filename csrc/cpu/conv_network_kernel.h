@@ -22,7 +22,7 @@ template <class A>
 struct OuterProduct {
   OuterProduct(const ConvNetwork& net, int l) {
     const std::int64_t in = net.channels[l], out = net.channels[l + 1];
-    along_outputs = whole_vectors<A>(out) * in <= whole_vectors<A>(in) * out;
+    along_outputs = whole_vectors<A>(out) * in < whole_vectors<A>(in) * out;
     rows = along_outputs ? in : out;
     columns = whole_vectors<A>(along_outputs ? out : in);
     size = net.taps(l) * rows * columns;
@@ -47,7 +47,7 @@ class ConvBlock {
       : net_(net),
         backward_(backward),
         pixels_(net.height * net.width),
-        stack_(std::clamp<std::int64_t>(kStackPixels / std::max<std::int64_t>(pixels_, 1), 1,
+        stack_(std::clamp<std::int64_t>(kConvStack / std::max<std::int64_t>(pixels_, 1), 1,
                                         std::max<std::int64_t>(net.images, 1))),
         scratch_(size()) {
     for (int l = 0; l < net.layers; ++l) {
@@ -116,9 +116,6 @@ class ConvBlock {
   using Vector = Lanes<A>;
   using Map = ConvMap<A>;
   static constexpr int kPixels = kVectorBytes == 64 ? 8 : 4;
-  // Fewer at a time, and loading and storing the sums of outer products would take longer than
-  // making them.
-  static constexpr std::int64_t kStackPixels = 64;
 
   std::int64_t edge_channels() const {
     return backward_ ? net_.channels[0] : net_.channels[net_.layers];
@@ -154,8 +151,8 @@ class ConvBlock {
     return Map(take_zeros(map_size(l, channels)), extent(stack_), net_.sides[l] / 2, channels);
   }
 
-  const A* bias(int l, std::int64_t image) {
-    if (l > 0 || net_.context_term == nullptr) return bias_[l];
+  // The first layer's, of one image.
+  const A* bias_with_context(std::int64_t image) {
     const std::int64_t count = net_.channels[1];
     const A* const shared = static_cast<const A*>(net_.biases[0]);
     const A* const own = static_cast<const A*>(net_.context_term) + image * count;
@@ -167,6 +164,10 @@ class ConvBlock {
   void read(const A* images, std::int64_t stride, std::int64_t channels, const Map& map) const {
     for (std::int64_t n = 0; n < count_; ++n) {
       const A* planes = images + (first_ + n) * stride;
+      if (pixels_ == 1) {
+        std::copy_n(planes, channels, map.origin + n * map.image);
+        continue;
+      }
       for (std::int64_t c = 0; c < channels; ++c)
         for (std::int64_t y = 0; y < net_.height; ++y) {
           A* out = map.origin + n * map.image + y * map.row + c;
@@ -176,12 +177,17 @@ class ConvBlock {
   }
   void write(const Map& map, std::int64_t channels, A* images) const {
     A* planes = images + first_ * channels * pixels_;
-    for (std::int64_t n = 0; n < count_; ++n)
+    for (std::int64_t n = 0; n < count_; ++n) {
+      if (pixels_ == 1) {
+        std::copy_n(map.origin + n * map.image, channels, planes + n * channels);
+        continue;
+      }
       for (std::int64_t c = 0; c < channels; ++c)
         for (std::int64_t y = 0; y < net_.height; ++y) {
           const A* in = map.origin + n * map.image + y * map.row + c;
           for (std::int64_t x = 0; x < net_.width; ++x, in += map.pixel) *planes++ = *in;
         }
+    }
   }
 
   // The input of every layer, and the slopes of the activations in the backward pass.
@@ -224,22 +230,30 @@ class ConvBlock {
     std::int64_t reach[kMaxConvSide * kMaxConvSide];
     for (std::int64_t t = 0; t < taps; ++t)
       reach[t] = direction * ((t / side - side / 2) * in.row + (t % side - side / 2) * in.pixel);
+    const bool has_context = biased && l == 0 && net_.context_term != nullptr;
     for_each_block<A>(outputs, [&](auto vectors, std::int64_t first) {
-      for (std::int64_t n = 0; n < count_; ++n) {
-        const A* const bias = biased ? this->bias(l, first_ + n) + first : nullptr;
-        for_each_panel<kPixels>(pixels_, [&](auto count, std::int64_t from) {
-          const A* at[count];
-          A* to[count];
-          for (int p = 0; p < count; ++p) {
-            const std::int64_t y = (from + p) / net_.width, x = (from + p) % net_.width;
-            at[p] = in.origin + n * in.image + y * in.row + x * in.pixel;
-            to[p] = out.origin + n * out.image + y * out.row + x * out.pixel + first;
-          }
-          convolve_tile<count, vectors>(at, reach, taps, inputs, packed, bias, to);
-          for (int p = 0; p < count; ++p)
-            then(to[p], (n * pixels_ + from + p) * out.pixel + first, vectors * Vector::count);
-        });
-      }
+      const auto pixels = [&](std::int64_t begin, std::int64_t end, const A* bias) {
+        for_each_panel<kPixels>(
+            end,
+            [&](auto count, std::int64_t from) {
+              const A* at[count];
+              A* to[count];
+              Position position(from, extent(stack_));
+              for (int p = 0; p < count; ++p, position.advance(extent(stack_))) {
+                at[p] = position.in(in);
+                to[p] = position.in(out) + first;
+              }
+              convolve_tile<count, vectors>(at, reach, taps, inputs, packed, bias, to);
+              for (int p = 0; p < count; ++p)
+                then(to[p], (from + p) * out.pixel + first, vectors * Vector::count);
+            },
+            begin);
+      };
+      if (has_context)
+        for (std::int64_t n = 0; n < count_; ++n)
+          pixels(n * pixels_, (n + 1) * pixels_, bias_with_context(first_ + n) + first);
+      else
+        pixels(0, count_ * pixels_, biased ? bias_[l] + first : nullptr);
       packed += taps * inputs * vectors * Vector::count;
     });
   }
@@ -265,23 +279,22 @@ class ConvBlock {
   void bias_gradient(const ConvNetworkBackward& args, int l, bool start, A* total) const {
     const Map& grad = grads_[l];
     const std::int64_t channels = net_.channels[l + 1];
-    if (start) std::fill_n(total, whole_vectors<A>(channels), A(0));
-    for (std::int64_t n = 0; n < count_; ++n) {
-      A* const own = l > 0 || args.context_term_grad == nullptr
-                         ? nullptr
-                         : static_cast<A*>(args.context_term_grad) + (first_ + n) * channels;
-      for (std::int64_t c = 0; c < channels; c += Vector::count) {
+    A* const terms = l > 0 ? nullptr : static_cast<A*>(args.context_term_grad);
+    for (std::int64_t c = 0; c < channels; c += Vector::count) {
+      Vector all = start ? Vector::fill(A(0)) : Vector::load(total + c);
+      for (std::int64_t n = 0; n < count_; ++n) {
         Vector sum = Vector::fill(A(0));
         for (std::int64_t y = 0; y < net_.height; ++y) {
           const A* at = grad.origin + n * grad.image + y * grad.row + c;
           for (std::int64_t x = 0; x < net_.width; ++x, at += grad.pixel)
             sum.value += Vector::load(at).value;
         }
-        for (int k = 0; k < Vector::count; ++k) {
-          if (own != nullptr && c + k < channels) own[c + k] = sum.value[k];
-          total[c + k] += sum.value[k];
-        }
+        if (terms != nullptr)
+          for (std::int64_t k = c; k < std::min(channels, c + Vector::count); ++k)
+            terms[(first_ + n) * channels + k] = sum.value[k - c];
+        all.value += sum.value;
       }
+      all.store(total + c);
     }
   }
 
@@ -323,22 +336,22 @@ void conv_network_backward_range(const ConvNetworkBackward& args, std::int64_t b
   }
 }
 
-// Adds up the groups' parts, layers [begin, end).
+// Adds up the groups' parts, in the first one's place, for layers [begin, end).
 template <class A>
 void conv_network_gradients_range(const ConvNetworkBackward& args, std::int64_t begin,
                                   std::int64_t end) {
   const std::int64_t size = conv_partial_size<A>(args);
-  const A* part = static_cast<const A*>(args.partial);
+  A* part = static_cast<A*>(args.partial);
   for (int l = 0; l < end; ++l) {
     const OuterProduct<A> product(args, l);
     const std::int64_t outputs = args.channels[l + 1], taps = args.taps(l);
-    const A* const bias = part + product.size;
-    const auto total = [&](const A* at) {
-      A sum = 0;
-      for (std::int64_t group = 0; group < args.groups; ++group) sum += at[group * size];
-      return sum;
-    };
+    A* const bias = part + product.size;
+    A* const next = bias + whole_vectors<A>(outputs);
     if (l >= begin) {
+      for (std::int64_t group = 1; group < args.groups; ++group) {
+        const A* const other = part + group * size;
+        for (std::int64_t k = 0; k < next - part; ++k) part[k] += other[k];
+      }
       A* const grad = static_cast<A*>(args.weight_grads[l]);
       const std::int64_t inputs = args.channels[l];
       for (std::int64_t t = 0; t < taps; ++t)
@@ -347,12 +360,11 @@ void conv_network_gradients_range(const ConvNetworkBackward& args, std::int64_t 
             const std::int64_t row = product.along_outputs ? i : o;
             const std::int64_t column = product.along_outputs ? o : i;
             grad[(o * inputs + i) * taps + t] =
-                total(part + (t * product.rows + row) * product.columns + column);
+                part[(t * product.rows + row) * product.columns + column];
           }
-      for (std::int64_t o = 0; o < outputs; ++o)
-        static_cast<A*>(args.bias_grads[l])[o] = total(bias + o);
+      std::copy_n(bias, outputs, static_cast<A*>(args.bias_grads[l]));
     }
-    part = bias + whole_vectors<A>(outputs);
+    part = next;
   }
 }
 

@@ -102,7 +102,9 @@ Tensor conv_network(Tensor x, Tensor parameters, OptionalTensor context_term,
   Tensor out = with_huge_pages(
       torch::stable::new_empty(x, {args.images, channels.back(), args.height, args.width}));
   args.out = out.mutable_data_ptr();
-  launch_items(x, args, args.images, 1, &cpu::KernelTable::conv_network, nullptr);
+  const std::int64_t pixels = std::max<std::int64_t>(args.height * args.width, 1);
+  const std::int64_t stack = std::max<std::int64_t>(kConvStack / pixels, 1);
+  launch_items(x, args, args.images, stack, &cpu::KernelTable::conv_network, nullptr);
   return out;
 }
 

@@ -10,6 +10,9 @@ namespace gencore {
 
 inline constexpr int kMaxConvLayers = 4;
 inline constexpr std::int64_t kMaxConvSide = 7;
+// Positions that are worked on at once at least: with fewer, loading and storing the sums of outer
+// products would take longer than making them.
+inline constexpr std::int64_t kConvStack = 64;
 
 // Convolutions with square kernels of odd sides and zero padding that keeps the size, and an
 // activation between each two, over images [images, channels, height, width].

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from gencore.nn.context import check_context
+from gencore.ops import mlp_network
+from gencore.ops.mlp import ActivationName
 
 __all__ = ["MLP"]
 
@@ -19,10 +22,13 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "softplus": nn.Softplus,
     "tanh": nn.Tanh,
 }
+_FUSED: dict[str, ActivationName] = {name: name for name in get_args(ActivationName)}
 
 
 class MLP(nn.Module):
     """Linear layers with an activation between them, conditioned on a context by concatenation.
+
+    They are one call of :func:`gencore.ops.mlp_network`, which calls no hooks of the layers.
 
     Args:
         num_inputs: D, without the context.
@@ -70,11 +76,13 @@ class MLP(nn.Module):
                 f"MLP: activation is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}"
             )
         self.context_size = context_size
+        self._fused: ActivationName | None = _FUSED.get(activation)
         layers: list[nn.Module] = []
         for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out), _ACTIVATIONS[activation]()]
         last = layers[-2]
         self.layers = nn.Sequential(*layers[:-1])
+        self._types = [type(layer) for layer in self.layers]
         if zero_last:
             for parameter in last.parameters():
                 nn.init.zeros_(parameter)
@@ -84,5 +92,10 @@ class MLP(nn.Module):
             check_context("MLP", context, x.shape[0], self.context_size)
             assert context is not None
             x = torch.cat([x, context], 1)
+        # Not where a layer was replaced or parametrised, which the operator would not see.
+        if self._fused and self._types == [type(layer) for layer in self.layers]:
+            linear = list(self.layers)[::2]
+            weights, biases = zip(*((layer.weight, layer.bias) for layer in linear), strict=True)
+            return mlp_network(x, weights, biases, activation=self._fused)
         outputs: Tensor = self.layers(x)
         return outputs

@@ -24,6 +24,7 @@ from gencore.ops.made_inverse import AutoregressiveScale, made_inverse
 from gencore.ops.metropolis import MetropolisStep, metropolis_accept, metropolis_accept_
 from gencore.ops.mlp_chain import mlp_langevin_chain
 from gencore.ops.mlp_hmc import MLPHMCChain, mlp_hmc_chain
+from gencore.ops.mlp_network import mlp_network
 from gencore.ops.nuts import NutsTree, nuts_leaf_, nuts_tree
 from gencore.ops.random import philox_normal, philox_words, random_key, split_key
 from gencore.ops.replica_exchange import replica_swap_
@@ -59,6 +60,7 @@ __all__ = [
     "metropolis_accept_",
     "mlp_hmc_chain",
     "mlp_langevin_chain",
+    "mlp_network",
     "nuts_leaf_",
     "nuts_tree",
     "philox_normal",

@@ -22,8 +22,9 @@ _network = _ops.conv_network.default
 _network_without_autograd = _ops.conv_network.no_autograd
 
 
-class _Settings(NamedTuple):
-    """The numbers of the family's schemas, in their order there."""
+class Settings(NamedTuple):
+    """The numbers of the family's schemas, in their order there: a network's sizes and
+    activation."""
 
     channels: list[int]
     sides: list[int]
@@ -85,16 +86,24 @@ def conv_network(
     """
     op = "conv_network"
     check_state(op, x)
-    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x = x.to(dtype)
-        weights, biases = [w.to(dtype) for w in weights], [b.to(dtype) for b in biases]
-        context_term = None if context_term is None else context_term.to(dtype)
+    x, weights, biases = autocast(x, weights, biases)
+    context_term = None if context_term is None else autocast(context_term)[0]
     settings = _check(op, x, weights, biases, activation, negative_slope)
     check_context_term(op, x, context_term, settings.channels[1])
-    if state.reference or not _has_kernel(x, settings):
+    if state.reference or _too_few(x) or not has_kernel(x, settings.channels):
         return _reference(x, weights, biases, context_term, settings)
     check_native_device(op, x)
+    return run_kernel(x, weights, biases, context_term, settings)
+
+
+def run_kernel(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    context_term: Tensor | None,
+    settings: Settings,
+) -> Tensor:
+    """:func:`conv_network` of arguments that are checked."""
     pairs = zip(weights, biases, strict=True)
     parameters = torch.cat([tensor.reshape(-1) for pair in pairs for tensor in pair])
     network = _network if wants_grad(x, parameters, context_term) else _network_without_autograd
@@ -102,17 +111,34 @@ def conv_network(
     return y
 
 
+def autocast(
+    x: Tensor, weights: Sequence[Tensor] = (), biases: Sequence[Tensor] = ()
+) -> tuple[Tensor, Sequence[Tensor], Sequence[Tensor]]:
+    """The operands in the precision that autocast asks for, where it is on."""
+    device = x.device.type
+    if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
+        return x, weights, biases
+    dtype = torch.get_autocast_dtype(device)
+    return x.to(dtype), [w.to(dtype) for w in weights], [b.to(dtype) for b in biases]
+
+
 def channels_last(x: Tensor) -> Tensor:
     """``x`` in the layout that convolutions on a CPU compute in; torch.func has no rule for it."""
     return x if transforming() else x.contiguous(memory_format=torch.channels_last)
 
 
-def _has_kernel(x: Tensor, settings: _Settings) -> bool:
+def _too_few(images: Tensor) -> bool:
+    """Whether most threads would have none."""
+    return not torch.compiler.is_compiling() and 0 < 2 * images.shape[0] < torch.get_num_threads()
+
+
+def has_kernel(x: Tensor, channels: Sequence[int]) -> bool:
+    """Whether the kernel takes this input and so many channels before and after each layer."""
     return (
         x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
-        and max(settings.channels) <= _WIDEST
-        and (torch.compiler.is_compiling() or not 0 < 2 * x.shape[0] < torch.get_num_threads())
+        and len(channels) <= _MAX_LAYERS + 1
+        and max(channels) <= _WIDEST
     )
 
 
@@ -123,7 +149,7 @@ def _check(
     biases: Sequence[Tensor],
     activation: str,
     negative_slope: float,
-) -> _Settings:
+) -> Settings:
     if x.dim() != 4:
         raise ValueError(f"{op}: x has shape {list(x.shape)}, expected [N, C, H, W]")
     if len(weights) != len(biases) or not 1 <= len(weights) <= _MAX_LAYERS:
@@ -156,7 +182,7 @@ def _check(
             )
         channels.append(outputs)
         sides.append(side)
-    return _Settings(channels, sides, *activation_kind(op, activation, negative_slope))
+    return Settings(channels, sides, *activation_kind(op, activation, negative_slope))
 
 
 def _reference(
@@ -164,7 +190,7 @@ def _reference(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
     context_term: Tensor | None,
-    settings: _Settings,
+    settings: Settings,
 ) -> Tensor:
     if x.device.type == "cpu":
         x = channels_last(x)
@@ -182,7 +208,7 @@ def _reference(
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs[:3])
-    ctx.settings = _Settings(*inputs[3:])
+    ctx.settings = Settings(*inputs[3:])
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -200,7 +226,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(*inputs[:4])
-    ctx.settings, ctx.needs_x = _Settings(*inputs[4:8]), inputs[8]
+    ctx.settings, ctx.needs_x = Settings(*inputs[4:8]), inputs[8]
 
 
 def _backward_backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]:
@@ -231,7 +257,7 @@ def _backward_backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]
     return *found, *(None,) * (len(ctx.settings) + 1)
 
 
-def _layers(parameters: Tensor, settings: _Settings) -> tuple[list[Tensor], list[Tensor]]:
+def _layers(parameters: Tensor, settings: Settings) -> tuple[list[Tensor], list[Tensor]]:
     weights, biases, at = [], [], 0
     for (inputs, outputs), side in zip(pairwise(settings.channels), settings.sides, strict=True):
         size = outputs * inputs * side * side

@@ -93,18 +93,29 @@ def _check(
     negative_slope: float,
 ) -> tuple[list[int], int, float]:
     """The layers' widths, the activation's number and its slope below zero, or raise."""
+    kind = activation_kind(op, activation, negative_slope)
+    widths = check_layers(op, x, weights, biases)
+    if len(weights) > _MAX_LAYERS:
+        raise ValueError(f"{op}: got {len(weights)} layers, expected at most {_MAX_LAYERS}")
+    if weights and widths[-1] != 1:
+        raise ValueError(f"{op}: the last layer has {widths[-1]} outputs, expected 1, the energy")
+    return widths, *kind
+
+
+def check_layers(
+    op: str, x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> list[int]:
+    """The widths before and after each layer of a network that fits its input, or raise."""
     check_state(op, x)
     if x.dim() != 2 or x.shape[1] == 0:
         raise ValueError(f"{op}: x has shape {list(x.shape)}, expected [N, D]")
-    kind = activation_kind(op, activation, negative_slope)
     for name, tensors in (("weights", weights), ("biases", biases)):
         for tensor in tensors:
             if not isinstance(tensor, Tensor):
                 raise TypeError(f"{op}: {name} must be tensors, got {type(tensor).__name__}")
-    if len(weights) != len(biases) or len(weights) > _MAX_LAYERS:
+    if len(weights) != len(biases):
         raise ValueError(
-            f"{op}: got {len(weights)} weights and {len(biases)} biases, expected as many of both, "
-            f"at most {_MAX_LAYERS}"
+            f"{op}: got {len(weights)} weights and {len(biases)} biases, expected as many of both"
         )
     widths = [x.shape[1]]
     for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
@@ -121,9 +132,7 @@ def _check(
                     f"x is {x.dtype} on {x.device}"
                 )
         widths.append(outputs)
-    if weights and widths[-1] != 1:
-        raise ValueError(f"{op}: the last layer has {widths[-1]} outputs, expected 1, the energy")
-    return widths, *kind
+    return widths
 
 
 def activation_kind(op: str, activation: str, negative_slope: float) -> tuple[int, float]:
