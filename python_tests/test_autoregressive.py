@@ -269,6 +269,6 @@ def test_rewinding_gives_the_gradients_of_the_forward_map(kind):
     expected = torch.autograd.grad([z, log_det], leaves, [grad_z, grad_log_det])
     rewound = layer.rewind(z.detach(), context, grad_z, grad_log_det)
     torch.testing.assert_close(rewound.x, x.detach())
-    ours = [rewound.grad_x, rewound.grad_context, *rewound.grad_parameters]
+    ours = [rewound.grad_x, rewound.grad_context, *rewound.grad_parameters.values()]
     for grad, other in zip(ours, expected, strict=True):
         torch.testing.assert_close(grad, other)

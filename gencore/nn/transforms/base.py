@@ -21,7 +21,7 @@ class Rewound(NamedTuple):
     """∂L/∂x, like ``x``."""
     grad_context: Tensor | None
     """∂L/∂context, if that is wanted and the transform depends on it."""
-    grad_parameters: list[Tensor | None]
+    grad_parameters: dict[nn.Parameter, Tensor | None]
     """∂L/∂θ for those of ``transform.parameters()`` that require gradients, in their order."""
 
 
@@ -165,7 +165,7 @@ def gradients(
     outputs: Sequence[Tensor],
     grad_outputs: Sequence[Tensor],
     inputs: Sequence[Tensor | None],
-) -> tuple[list[Tensor | None], list[Tensor | None]]:
+) -> tuple[list[Tensor | None], dict[nn.Parameter, Tensor | None]]:
     """Gradients with respect to ``inputs``, and to the parameters of ``module`` that want them.
 
     An input that is ``None``, or wants no gradient, gets ``None``.
@@ -177,7 +177,7 @@ def gradients(
     found = torch.autograd.grad(heads, [*leaves, *parameters], tails, allow_unused=True)
     grads = iter(found)
     wanted = [next(grads) if x is not None and x.requires_grad else None for x in inputs]
-    return wanted, list(grads)
+    return wanted, dict(zip(parameters, grads, strict=True))
 
 
 def trained(module: nn.Module) -> list[nn.Parameter]:

@@ -44,6 +44,8 @@ class InvertibleConv1x1(Transform):
 
     order: Tensor
     sign: Tensor
+    below: Tensor
+    unit: Tensor
 
     def __init__(self, channels: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -60,6 +62,10 @@ class InvertibleConv1x1(Transform):
         self.log_diagonal = nn.Parameter(diagonal.abs().log().to(dtype))
         self.register_buffer("sign", diagonal.sign().to(dtype))
         self.register_buffer("order", permutation.argmax(1))  # row i of W is row order[i] of LU
+        # Cheaper for small matrices than tril and triu, which start threads.
+        ones = torch.ones(channels, channels, dtype=dtype)
+        self.register_buffer("below", ones.tril(-1), persistent=False)
+        self.register_buffer("unit", torch.eye(channels, dtype=dtype), persistent=False)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_channels("InvertibleConv1x1", x, self.sign.numel())
@@ -95,14 +101,15 @@ class InvertibleConv1x1(Transform):
 
     def _inverse_weight(self) -> Tensor:
         lower, upper = self._factors(torch.float64)
-        identity = torch.eye(len(lower), dtype=torch.float64, device=lower.device)[self.order]
-        half = torch.linalg.solve_triangular(lower, identity.T, upper=False, unitriangular=True)
+        permutation = self.unit.to(torch.float64)[self.order].T
+        half = torch.linalg.solve_triangular(lower, permutation, upper=False, unitriangular=True)
         return torch.linalg.solve_triangular(upper, half, upper=True)
 
     def _factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        lower, upper, sign = self.lower.to(dtype), self.upper.to(dtype), self.sign.to(dtype)
-        lower = lower.tril(-1) + torch.eye(len(sign), dtype=dtype, device=sign.device)
-        return lower, upper.triu(1) + torch.diag(sign * self.log_diagonal.to(dtype).exp())
+        unit, below = self.unit.to(dtype), self.below.to(dtype)
+        diagonal = torch.diag(self.sign.to(dtype) * self.log_diagonal.to(dtype).exp())
+        lower = torch.addcmul(unit, self.lower.to(dtype), below)
+        return lower, torch.addcmul(diagonal, self.upper.to(dtype), below.T)
 
     @staticmethod
     def _mix(x: Tensor, weight: Tensor) -> Tensor:

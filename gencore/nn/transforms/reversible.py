@@ -62,7 +62,7 @@ class _Rewind(torch.autograd.Function):
         ctx: Any, stack: Reversible, x: Tensor, context: Tensor | None, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
         z, log_det = Compose.forward(stack, x, context)
-        ctx.stack = stack
+        ctx.stack, ctx.trained = stack, parameters
         ctx.device_type = x.device.type
         ctx.autocast = {
             "enabled": torch.is_autocast_enabled(ctx.device_type),
@@ -85,8 +85,8 @@ class _Rewind(torch.autograd.Function):
                 z, grad_z, part, grads = transform.rewind(z, context, grad_z, grad_log_det)
                 if part is not None:
                     grad_context = part if grad_context is None else grad_context + part
-                for parameter, grad in zip(trained(transform), grads, strict=True):
+                for parameter, grad in grads.items():
                     if grad is not None:
                         seen = total.get(parameter)
                         total[parameter] = grad if seen is None else seen + grad
-        return (None, grad_z, grad_context, *(total.get(p) for p in trained(stack)))
+        return (None, grad_z, grad_context, *(total.get(p) for p in ctx.trained))
