@@ -68,6 +68,28 @@ def actnorm(
     return y, log_det
 
 
+def actnorm_backward_from_output(
+    y: Tensor, log_scale: Tensor, bias: Tensor, grad_y: Tensor, grad_log_det: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The backward pass of :func:`actnorm` from its output, as a reversible network needs it.
+
+    Returns:
+        (x, ∂L/∂x, ∂L/∂log_scale, ∂L/∂bias), without a graph; the last two in the dtypes of their
+        parameters.
+    """
+    with torch.no_grad():
+        x, _ = actnorm(y, log_scale, bias, inverse=True)
+        s, b = (t.to(accumulation_dtype(y)) for t in (log_scale, bias))
+        if state.reference:
+            grad, e = grad_y.to(s.dtype), _by_channel(s.exp(), y)
+            grad_x = (e * grad).to(y.dtype)
+            volume = _positions(y) * grad_log_det.sum()
+            grad_scale, grad_bias = _over_channels(e * grad * x) + volume, _over_channels(grad)
+        else:
+            grad_x, grad_scale, grad_bias = _backward(grad_y, grad_log_det, x, s, b, False)
+        return x, grad_x, grad_scale.to(log_scale.dtype), grad_bias.to(bias.dtype)
+
+
 def _parameter(op: str, name: str, value: Tensor, x: Tensor) -> Tensor:
     """One entry a channel, in the accumulation dtype."""
     if not isinstance(value, Tensor):

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gencore.nn.transforms.base import Transform, check_channels
+from gencore.nn.transforms.base import Rewound, Transform, check_channels
 from gencore.ops import actnorm
+from gencore.ops.actnorm import actnorm_backward_from_output
 
 __all__ = ["ActNorm"]
 
@@ -67,6 +68,15 @@ class ActNorm(Transform):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return actnorm(z, self.log_scale, self.bias, inverse=True)
+
+    def rewind(
+        self, z: Tensor, context: Tensor | None, grad_z: Tensor, grad_log_det: Tensor
+    ) -> Rewound:
+        x, grad_x, *grads = actnorm_backward_from_output(
+            z, self.log_scale, self.bias, grad_z, grad_log_det
+        )
+        pairs = zip((self.log_scale, self.bias), grads, strict=True)
+        return Rewound(x, grad_x, None, {p: grad for p, grad in pairs if p.requires_grad})
 
     def awaits_data(self) -> bool:
         """Whether the next batch is the first one in training."""

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gencore.nn.transforms.base import Rewound, Transform, check_channels, gradients
+from gencore.nn.transforms.base import Rewound, Transform, check_channels
 from gencore.ops.checks import accumulation_dtype
 
 __all__ = ["InvertibleConv1x1"]
@@ -78,18 +78,26 @@ class InvertibleConv1x1(Transform):
     def rewind(
         self, z: Tensor, context: Tensor | None, grad_z: Tensor, grad_log_det: Tensor
     ) -> Rewound:
-        with torch.enable_grad():
-            weight, log_det = self._weight(), self._log_det(z)
-        x = self._mix(z, self._inverse_weight().detach())
-        grad_x = self._mix(grad_z, weight.detach().T)
-        grad_weight = torch.bmm(
-            grad_z.flatten(2) if z.dim() > 2 else grad_z[:, :, None],
-            (x.flatten(2) if z.dim() > 2 else x[:, :, None]).transpose(1, 2),
-        ).sum(0)
-        _, grad_parameters = gradients(
-            self, (weight, log_det), (grad_weight.to(weight.dtype), grad_log_det), []
-        )
-        return Rewound(x, grad_x, None, grad_parameters)
+        # Written out: for matrices this small, recording a graph takes longer than what is in it.
+        with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
+            dtype = self.lower.dtype
+            lower, upper = self._factors(dtype)
+            x = self._mix(z, self._inverse_weight())
+            grad_x = self._mix(grad_z, (lower @ upper)[self.order].T)
+            grad_weight = torch.bmm(
+                grad_z.flatten(2) if z.dim() > 2 else grad_z[:, :, None],
+                (x.flatten(2) if z.dim() > 2 else x[:, :, None]).transpose(1, 2),
+            ).sum(0)
+            grad_product = torch.empty_like(lower)
+            grad_product[self.order] = grad_weight.to(dtype)
+            grad_upper = lower.T @ grad_product
+            volume = z.shape[2:].numel() * grad_log_det.sum()
+            grads = {
+                self.lower: (grad_product @ upper.T) * self.below,
+                self.upper: grad_upper * self.below.T,
+                self.log_diagonal: grad_upper.diagonal() * upper.diagonal() + volume.to(dtype),
+            }
+        return Rewound(x, grad_x, None, {p: g for p, g in grads.items() if p.requires_grad})
 
     def extra_repr(self) -> str:
         return f"{self.sign.numel()}"
