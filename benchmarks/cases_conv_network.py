@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from harness import Case, with_gradients
+from harness import Case, forms, with_gradients
 from torch import Tensor
 from torch.nn import functional
 
@@ -43,12 +43,13 @@ def _network(images: int, channels: int, hidden: int, side: int, device: torch.d
         exact = conv_network(x.double(), *wide)
         return (ours() - exact).abs().max().item()
 
-    forms = {"ours": ours, "eager": eager, "compiled": torch.compile(eager)}
+    contenders = forms(ours, eager, twin=False)  # which is the eager form
     products = images * side * side * sum(i * o * k * k for i, o, k in sizes)
     return Case(
         "conv-network", "conv_network of sides 3, 1, 3, forward and backward",
         f"{images} x {channels // 2} x {side} x {side}, width {hidden}",
-        {k: with_gradients(form, (x, *weights, *biases), [grad]) for k, form in forms.items()},
+        {name: with_gradients(form, (x, *weights, *biases), [grad])
+         for name, form in contenders.items()},
         flops=6 * products,  # a product and a sum, forward and for each of two gradients
         error=error,
         headline=hidden == 32 and side == LEVELS[0][1],

@@ -31,7 +31,6 @@ __all__ = [
     "one_thread",
     "passes",
     "peak_memory",
-    "references",
     "synchronize",
     "with_gradients",
 ]
@@ -100,22 +99,17 @@ def in_reference(call: Call) -> Call:
     return run
 
 
-def references(call: Call) -> dict[str, Call]:
-    """The call on the twins, in eager mode and under torch.compile."""
-    return {
-        "reference": in_reference(call),
-        "reference, compiled": in_reference(torch.compile(call)),
-    }
-
-
 def forms(ours: Call, eager: Call, *, twin: bool = True) -> dict[str, Call]:
     """What an operator is compared with: its twin and the best eager form, each also compiled.
 
     Args:
         twin: leave it out (False) where it takes too long.
     """
-    others = references(ours) if twin else {}
-    return {"ours": ours, "eager": eager, "compiled": torch.compile(eager), **others}
+    contenders = {"ours": ours, "eager": eager, "compiled": torch.compile(eager)}
+    if twin:
+        contenders["reference"] = in_reference(ours)
+        contenders["reference, compiled"] = in_reference(torch.compile(ours))
+    return contenders
 
 
 def graphed(call: Call) -> Call:

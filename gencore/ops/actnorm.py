@@ -81,10 +81,12 @@ def actnorm_backward_from_output(
         x, _ = actnorm(y, log_scale, bias, inverse=True)
         s, b = (t.to(accumulation_dtype(y)) for t in (log_scale, bias))
         if state.reference:
-            grad, e = grad_y.to(s.dtype), _by_channel(s.exp(), y)
-            grad_x = (e * grad).to(y.dtype)
-            volume = _positions(y) * grad_log_det.sum()
-            grad_scale, grad_bias = _over_channels(e * grad * x) + volume, _over_channels(grad)
+            with torch.enable_grad():
+                h, s, b = (t.detach().requires_grad_() for t in (x, s, b))
+                outputs = _reference(h, s, b, inverse=False)
+            grad_x, grad_scale, grad_bias = torch.autograd.grad(
+                outputs, (h, s, b), (grad_y, grad_log_det)
+            )
         else:
             grad_x, grad_scale, grad_bias = _backward(grad_y, grad_log_det, x, s, b, False)
         return x, grad_x, grad_scale.to(log_scale.dtype), grad_bias.to(bias.dtype)

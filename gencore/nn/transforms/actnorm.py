@@ -100,6 +100,7 @@ class ActNorm(Transform):
         self.log_scale.copy_(log_scale)
         self.bias.copy_(torch.where(usable, -mean * log_scale.exp(), 0.0))
         self.is_initialized.fill_(True)
+        self._surely_initialized = True
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
