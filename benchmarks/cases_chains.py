@@ -7,7 +7,13 @@ from harness import Call, Case, graphed, in_reference
 from torch import Tensor, nn
 
 from gencore.nn import MLPEnergy
-from gencore.ops import mlp_hmc_chain, mlp_langevin_chain, random_key
+from gencore.ops import (
+    langevin_step,
+    mlp_hmc_chain,
+    mlp_langevin_chain,
+    random_key,
+    split_key,
+)
 from gencore.samplers import HMC, Langevin
 
 STEP, NOISE = 0.01, 0.1
@@ -38,25 +44,31 @@ def _eager_chain(energy: Callable[[Tensor], Tensor], x: Tensor, num_steps: int) 
 def chain_contenders(
     energy: nn.Module, sampler: Langevin, x: Tensor, num_steps: int
 ) -> dict[str, Call]:
-    """Our sampler, and loops of single steps: eager, compiled, and captured in a CUDA graph."""
+    """Our sampler, and loops of steps: eager, compiled one by one, or captured in a CUDA graph."""
     gradient = torch.func.grad(lambda x: energy(x).sum())
 
-    def step(x: Tensor) -> Tensor:
+    def step(x: Tensor, key: Tensor) -> Tensor:
         return x - STEP * gradient(x) + NOISE * torch.randn_like(x)
 
-    compiled = torch.compile(step)
+    def twin(x: Tensor, key: Tensor) -> Tensor:
+        return langevin_step(x, gradient(x), STEP, NOISE, key=key)
 
-    def compiled_chain() -> Tensor:
-        state = x
-        for _ in range(num_steps):
-            state = compiled(state)
-        return state
+    def chain(step: Callable[[Tensor, Tensor], Tensor]) -> Call:
+        @torch.no_grad()
+        def run() -> Tensor:
+            state = x
+            for key in split_key(random_key(device=x.device), num_steps):
+                state = step(state, key)
+            return state
+
+        return run
 
     contenders: dict[str, Call] = {
         "ours": lambda: sampler.sample(x, num_steps),
         "reference": in_reference(lambda: sampler.sample(x, num_steps)),
+        "reference, compiled": in_reference(chain(torch.compile(twin))),
         "eager": lambda: _eager_chain(energy, x, num_steps),
-        "compiled": compiled_chain,
+        "compiled": chain(torch.compile(step)),
     }
     if x.device.type == "cuda":
         contenders["cuda graph"] = graphed(lambda: _eager_chain(energy, x, num_steps))
@@ -168,14 +180,13 @@ def _gaussian_hmc(
         **_torchebm_hmc(x, num_leapfrog, num_steps, step_size),
     }
     size = f"{chains} chains of {dims}, L = {num_leapfrog}, {num_steps} transitions"
+
+    def gaussian() -> Tensor:
+        return mlp_hmc_chain(x, [], [], num_steps, step_size, num_leapfrog, prior_precision=1.0)
+
     yield Case(
         "chains", "HMC, Gaussian", size,
-        {
-            "ours": lambda: mlp_hmc_chain(
-                x, [], [], num_steps, step_size, num_leapfrog, prior_precision=1.0
-            ),
-            **others,
-        },
+        {"ours": gaussian, "reference": in_reference(gaussian), **others},
         headline=True,
     )  # fmt: skip
 
@@ -194,6 +205,7 @@ def _gaussian_hmc(
         "chains", "HMC, any energy (the same Gaussian)", size,
         {
             "ours": lambda: generic.sample(x, num_steps),
+            "reference": in_reference(lambda: generic.sample(x, num_steps)),
             "ours, gradient by hand": lambda: known.sample(x, num_steps),
             **others,
         },

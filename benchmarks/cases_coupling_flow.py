@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
-from harness import Case, in_reference
+from harness import Case, in_reference, twins
 from torch import Tensor, nn
 
 from gencore.models import Flow
@@ -88,5 +88,5 @@ def _training(rows: int, size: str, flows: dict[str, Peer], device: torch.device
 
 def _sampling(rows: int, size: str, flows: dict[str, Peer]) -> Case:
     contenders = {name: lambda flow=flow: flow.sample(rows) for name, flow in flows.items()}
-    contenders["reference"] = in_reference(contenders["ours"])
+    contenders |= twins(contenders["ours"])
     return Case("coupling-flow", "coupling flow, samples", size, contenders, context=torch.no_grad)

@@ -1,10 +1,11 @@
 """Whole jobs of the energy-based model: a chain of images, and a training step."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from cases_chains import NOISE, STEP, chain_contenders
-from harness import Case, in_reference
+from harness import Call, Case, in_reference
+from torch import Tensor
 
 from gencore.models import ConvEnergy, ShortRunEBM
 from gencore.samplers import Langevin
@@ -29,19 +30,32 @@ def _chain_images(chains: int, num_steps: int, device: torch.device) -> Case:
 
 
 def _training_step(batch: int, num_steps: int, device: torch.device) -> Case:
-    ebm = ShortRunEBM(
-        ConvEnergy.preset("digits"), (1, 8, 8), num_steps=num_steps, step_size=0.05
-    ).to(device)
-    data = torch.rand(batch, 1, 8, 8, device=device)
+    energy = ConvEnergy.preset("digits").to(device)
+    ebm = ShortRunEBM(energy, (1, 8, 8), num_steps=num_steps, step_size=STEP, noise_scale=NOISE)
+    data, start = torch.rand(batch, 1, 8, 8, device=device), ebm.start(batch)
     optimizer = torch.optim.Adam(ebm.parameters(), 1e-4)
 
-    def step() -> None:
-        optimizer.zero_grad()
-        ebm(data, ebm.start(batch)).loss.backward()
-        optimizer.step()
+    def training(loss: Callable[[], Tensor]) -> Call:
+        def step() -> None:
+            optimizer.zero_grad()
+            loss().backward()
+            optimizer.step()
 
+        return step
+
+    def contrast(samples: Tensor) -> Tensor:
+        return energy(data).mean() - energy(samples).mean()
+
+    chains = chain_contenders(energy, ebm.dynamics, start, num_steps)
+    compiled = torch.compile(contrast)
+    ours = training(lambda: ebm(data, start).loss)
     return Case(
         "ebm", "EBM training step, digits", f"batch {batch}, {num_steps} sampler steps",
-        {"ours": step, "reference": in_reference(step)},
+        {
+            "ours": ours,
+            "reference": in_reference(ours),
+            "eager": training(lambda: contrast(chains["eager"]())),
+            "compiled": training(lambda: compiled(chains["compiled"]())),
+        },
         headline=True,
     )  # fmt: skip

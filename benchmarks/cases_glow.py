@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from harness import Call, Case, in_reference
+from harness import Call, Case, in_reference, twins
 
 from gencore.models import Glow
 
@@ -65,5 +65,5 @@ def _sampling(num: int, hidden: int, device: torch.device) -> Case:
     sample = torch.no_grad()(lambda: glow.sample(num))
     return Case(
         "glow", "Glow samples, 32x32", f"{num} images, 3 levels of 8 steps, width {hidden}",
-        {"ours": sample, "reference": in_reference(sample)},
+        {"ours": sample, "ours, compiled": torch.compile(sample), **twins(sample)},
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from harness import LARGEST_TWIN, Case, forms, in_reference
+from harness import Case, forms, twins
 from torch import Tensor
 
 from gencore.ops import (
@@ -50,7 +50,7 @@ def _start(chains: int, size: int, device: torch.device) -> Case:
 
     return Case(
         "hmc", "leapfrog_start", _size(chains, size),
-        forms(lambda: leapfrog_start(x, grad, STEP), eager, twin=x.numel() <= LARGEST_TWIN),
+        forms(lambda: leapfrog_start(x, grad, STEP), eager),
         bytes=16 * x.numel(),
         elements=x.numel(),
         error=error,
@@ -140,7 +140,7 @@ def _leaf(chains: int, size: int, device: torch.device) -> Case:
 
     return Case(
         "hmc", "nuts_leaf_", _size(chains, size),
-        {"ours": ours, "reference": in_reference(ours)},
+        {"ours": ours, **twins(ours)},
         bytes=4 * (5 + 4 + 3) * x.numel(),
         elements=x.numel(),  # moves on; two checkpoints and the other end are read, an end written
         headline=chains == 256,

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 import torch
-from harness import LARGEST_TWIN, Case, forms, graphed, one_thread, passes
+from harness import Case, forms, graphed, one_thread, passes
 from torch import Tensor
 
 from gencore.ops import langevin_step, langevin_step_, philox_normal, random_key
@@ -46,9 +46,7 @@ def _functional(elements: int, device: torch.device) -> Case:
 
     return Case(
         "langevin", "langevin_step", f"{elements:,} elements",
-        forms(
-            lambda: langevin_step(x, grad, STEP, NOISE), eager, twin=elements <= LARGEST_TWIN
-        ),
+        forms(lambda: langevin_step(x, grad, STEP, NOISE), eager),
         bytes=12 * elements,
         elements=elements,
         error=lambda: _error(elements, device),
@@ -64,11 +62,7 @@ def _in_place(elements: int, device: torch.device) -> Case:
     def eager() -> Tensor:
         return x.add_(grad, alpha=-STEP).add_(torch.randn_like(x), alpha=NOISE)
 
-    contenders = forms(
-        lambda: langevin_step_(x, grad, STEP, NOISE, key=key),
-        eager,
-        twin=elements <= LARGEST_TWIN,
-    )
+    contenders = forms(lambda: langevin_step_(x, grad, STEP, NOISE, key=key), eager)
     contenders["ours, drawing a key"] = lambda: langevin_step_(x, grad, STEP, NOISE)
     if device.type == "cuda":
         contenders["cuda graph"] = graphed(eager)
@@ -133,7 +127,7 @@ def _clamped(elements: int, device: torch.device) -> Case:
 
     return Case(
         "langevin", "langevin_step, clamps and prior", f"{elements:,} elements",
-        forms(ours, eager, twin=elements <= LARGEST_TWIN),
+        forms(ours, eager),
         bytes=12 * elements,
         elements=elements,
         context=torch.no_grad,
@@ -152,9 +146,7 @@ def _normals(elements: int, device: torch.device) -> Case:
 
     return Case(
         "langevin", "philox_normal", f"{elements:,} elements",
-        forms(
-            lambda: philox_normal((elements,), key), eager, twin=elements <= LARGEST_TWIN
-        ),
+        forms(lambda: philox_normal((elements,), key), eager),
         bytes=4 * elements,
         elements=elements,
         error=error,

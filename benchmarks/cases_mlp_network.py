@@ -41,12 +41,10 @@ def _network(rows: int, widths: tuple[int, ...], device: torch.device) -> Case:
         wide = ([t.double() for t in tensors] for tensors in (weights, biases))
         return (ours() - mlp_network(x.double(), *wide)).abs().max().item()
 
-    contenders = forms(ours, eager, twin=False)  # which is the eager form
     return Case(
         "mlp-network", "mlp_network, forward and backward",
         f"{rows:,} rows, widths {'-'.join(map(str, widths))}",
-        {name: with_gradients(form, (x, *weights, *biases), [grad])
-         for name, form in contenders.items()},
+        with_gradients(forms(ours, eager), (x, *weights, *biases), [grad]),
         flops=6 * rows * sum(i * o for i, o in pairwise(widths)),
         error=error,
         headline=(rows, widths[0]) == (4096, 32),

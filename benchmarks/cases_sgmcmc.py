@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from harness import LARGEST_TWIN, Case, forms, in_reference
+from harness import Case, forms
 from torch import Tensor
 
 from gencore.ops import random_key, replica_swap_, riemannian_langevin_step_, sghmc_step_
@@ -34,7 +34,7 @@ def _sghmc(elements: int, device: torch.device) -> Case:
 
     return Case(
         "sgmcmc", "sghmc_step_", f"{elements:,} elements",
-        forms(ours, eager, twin=elements <= LARGEST_TWIN),
+        forms(ours, eager),
         bytes=20 * elements,
         elements=elements,
         headline=elements == 1 << 20,
@@ -57,7 +57,7 @@ def _riemannian_langevin(elements: int, device: torch.device) -> Case:
 
     return Case(
         "sgmcmc", "riemannian_langevin_step_", f"{elements:,} elements",
-        forms(ours, eager, twin=elements <= LARGEST_TWIN),
+        forms(ours, eager),
         bytes=20 * elements,
         elements=elements,
         headline=elements == 1 << 20,
@@ -86,8 +86,7 @@ def _replica_swap(replicas: int, chains: int, size: int, device: torch.device) -
 
     return Case(
         "sgmcmc", "replica_swap_", f"{replicas} replicas, {chains:,} chains of {size:,}",
-        # Inductor's code for the twin is not C++ (torch 2.13)
-        {**forms(ours, eager, twin=False), "reference": in_reference(ours)},
+        forms(ours, eager),
         headline=size > 1000,
         context=torch.no_grad,
     )  # fmt: skip

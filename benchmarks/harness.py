@@ -3,7 +3,7 @@
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -17,7 +17,6 @@ from torch.profiler import ProfilerActivity, profile
 from gencore.ops import backend
 
 __all__ = [
-    "LARGEST_TWIN",
     "Call",
     "Case",
     "Timing",
@@ -32,14 +31,12 @@ __all__ = [
     "passes",
     "peak_memory",
     "synchronize",
+    "twins",
     "with_gradients",
 ]
 
 # A backward pass is timed on a graph that is kept, whose memory a compiled one must not reuse.
 torch._functorch.config.donated_buffer = False
-
-LARGEST_TWIN = 1 << 20
-"""Elements for which a twin makes its noise in about a second on a CPU."""
 
 Call = Callable[[], object]
 
@@ -99,17 +96,17 @@ def in_reference(call: Call) -> Call:
     return run
 
 
-def forms(ours: Call, eager: Call, *, twin: bool = True) -> dict[str, Call]:
-    """What an operator is compared with: its twin and the best eager form, each also compiled.
+def forms(ours: Call, eager: Call) -> dict[str, Call]:
+    """What an operator is compared with: the best eager form and its twin, each also compiled."""
+    return {"ours": ours, "eager": eager, "compiled": torch.compile(eager), **twins(ours)}
 
-    Args:
-        twin: leave it out (False) where it takes too long.
-    """
-    contenders = {"ours": ours, "eager": eager, "compiled": torch.compile(eager)}
-    if twin:
-        contenders["reference"] = in_reference(ours)
-        contenders["reference, compiled"] = in_reference(torch.compile(ours))
-    return contenders
+
+def twins(ours: Call) -> dict[str, Call]:
+    """The call's pure PyTorch twin, in eager mode and compiled."""
+    return {
+        "reference": in_reference(ours),
+        "reference, compiled": in_reference(torch.compile(ours)),
+    }
 
 
 def graphed(call: Call) -> Call:
@@ -126,10 +123,13 @@ def graphed(call: Call) -> Call:
 
 
 def with_gradients(
-    forward: Callable[[], Any], inputs: Sequence[Tensor], grads: Sequence[Tensor]
-) -> Call:
-    """A function's evaluation followed by its backward pass."""
-    return lambda: torch.autograd.grad(forward(), inputs, grads)
+    contenders: Mapping[str, Callable[[], Any]], inputs: Sequence[Tensor], grads: Sequence[Tensor]
+) -> dict[str, Call]:
+    """Each contender's evaluation followed by its backward pass."""
+    return {
+        name: lambda forward=forward: torch.autograd.grad(forward(), inputs, grads)
+        for name, forward in contenders.items()
+    }
 
 
 def passes(
@@ -158,9 +158,7 @@ def passes(
     yield replace(
         case,
         name=f"{case.name}, forward and backward",
-        contenders={
-            name: with_gradients(call, inputs, grads) for name, call in case.contenders.items()
-        },
+        contenders=with_gradients(case.contenders, inputs, grads),
         bytes=forward_bytes + backward_bytes,
     )
     parts = replace(case, headline=False)

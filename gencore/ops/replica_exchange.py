@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from gencore.ops.backend import state
 from gencore.ops.checks import (
@@ -168,11 +169,10 @@ def _reference(
     exponent = (beta[:-1] - beta[1:]).unsqueeze(1) * (wide[:-1] - wide[1:])
     swaps = (uniform < exponent.exp()) & wide[:-1].isfinite() & wide[1:].isfinite()
     swaps[1 - parity :: 2] = False
-    rows = torch.arange(len(beta), device=x.device).unsqueeze(1).repeat(1, x.shape[1])
-    rows[:-1] += swaps.long()
-    rows[1:] -= swaps.long()
-    is_accepted[:-1] |= swaps
-    is_accepted[1:] |= swaps
+    up = swaps.long()
+    moves = functional.pad(up, (0, 0, 0, 1)) - functional.pad(up, (0, 0, 1, 0))
+    is_accepted |= moves != 0
+    rows = torch.arange(len(beta), device=x.device).unsqueeze(1) + moves
     chains = torch.arange(x.shape[1], device=x.device)
     for tensor in (x, energy) if grad is None else (x, energy, grad):
         tensor.copy_(tensor[rows, chains])
