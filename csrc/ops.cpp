@@ -2,8 +2,6 @@
 // shape functions in gencore/ops/.
 #include <torch/csrc/stable/library.h>
 
-#include <string>
-
 // What a Langevin step needs beside its tensors, in the order of every schema of the family.
 #define GENCORE_LANGEVIN_SETTINGS                                                 \
   "Tensor? key, Tensor? step_sizes, Tensor? noise_scales, float step_size, "      \
@@ -45,11 +43,7 @@
   "Tensor? shift, " GENCORE_COUPLING_SETTINGS
 
 STABLE_TORCH_LIBRARY(gencore, m) {
-  // An operator with a registered derivative pays for a Python call even where none is wanted, so
-  // each form that samplers call has a schema of its own.
   m.def("langevin_step(Tensor x, Tensor grad, Tensor? noise, " GENCORE_LANGEVIN_SETTINGS
-        ") -> Tensor");
-  m.def("langevin_step.no_autograd(Tensor x, Tensor grad, Tensor? noise, " GENCORE_LANGEVIN_SETTINGS
         ") -> Tensor");
   m.def("langevin_step_(Tensor(a!) x, Tensor grad, Tensor? noise, " GENCORE_LANGEVIN_SETTINGS
         ") -> ()");
@@ -66,8 +60,6 @@ STABLE_TORCH_LIBRARY(gencore, m) {
       ") -> Tensor");
   m.def("mlp_langevin_chain(" GENCORE_MLP
         "int num_steps, int thin, Tensor? noise, " GENCORE_LANGEVIN_SETTINGS ") -> Tensor");
-  m.def("mlp_langevin_chain.no_autograd(" GENCORE_MLP
-        "int num_steps, int thin, Tensor? noise, " GENCORE_LANGEVIN_SETTINGS ") -> Tensor");
   m.def("mlp_hmc_chain(" GENCORE_MLP
         "int num_steps, int thin, int num_leapfrog, Tensor key, Tensor? step_sizes, "
         "Tensor? inverse_masses, float step_size, float inverse_mass, float prior_precision, "
@@ -77,20 +69,13 @@ STABLE_TORCH_LIBRARY(gencore, m) {
       "made_inverse(Tensor z, Tensor[] weights, Tensor[] biases, Tensor unit_ends, "
       "Tensor? context_term, int activation, float negative_slope, int scale, float bound) -> "
       "(Tensor, Tensor)");
-  for (const char* overload : {"", ".no_autograd"}) {
-    const std::string name(overload);
-    m.def(("leapfrog_start" + name +
-           "(Tensor x, Tensor grad, Tensor? noise, Tensor? key, " GENCORE_LEAPFROG_COEFFICIENTS
-           ", int first_element) -> (Tensor, Tensor, Tensor)")
-              .c_str());
-    m.def(("leapfrog_step" + name +
-           "(Tensor x, Tensor momentum, Tensor grad, " GENCORE_LEAPFROG_COEFFICIENTS
-           ") -> (Tensor, Tensor)")
-              .c_str());
-    m.def(("leapfrog_end" + name +
-           "(Tensor momentum, Tensor grad, " GENCORE_LEAPFROG_COEFFICIENTS ") -> (Tensor, Tensor)")
-              .c_str());
-  }
+  m.def(
+      "leapfrog_start(Tensor x, Tensor grad, Tensor? noise, Tensor? "
+      "key, " GENCORE_LEAPFROG_COEFFICIENTS ", int first_element) -> (Tensor, Tensor, Tensor)");
+  m.def("leapfrog_step(Tensor x, Tensor momentum, Tensor grad, " GENCORE_LEAPFROG_COEFFICIENTS
+        ") -> (Tensor, Tensor)");
+  m.def("leapfrog_end(Tensor momentum, Tensor grad, " GENCORE_LEAPFROG_COEFFICIENTS
+        ") -> (Tensor, Tensor)");
   m.def(
       "leapfrog_step_(Tensor(a!) x, Tensor(b!) momentum, Tensor "
       "grad, " GENCORE_LEAPFROG_COEFFICIENTS ") -> ()");
@@ -109,28 +94,17 @@ STABLE_TORCH_LIBRARY(gencore, m) {
       "key, " GENCORE_LEAPFROG_COEFFICIENTS
       ", int leaf, int first_chain, float max_energy_error) -> ()");
   m.def("sghmc_step(Tensor x, Tensor momentum, " GENCORE_SGHMC_SETTINGS ") -> (Tensor, Tensor)");
-  m.def("sghmc_step.no_autograd(Tensor x, Tensor momentum, " GENCORE_SGHMC_SETTINGS
-        ") -> (Tensor, Tensor)");
   m.def("sghmc_step_(Tensor(a!) x, Tensor(b!) momentum, " GENCORE_SGHMC_SETTINGS ") -> ()");
   m.def("riemannian_langevin_step(Tensor x, " GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS ") -> Tensor");
-  m.def("riemannian_langevin_step.no_autograd(Tensor x, " GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS
-        ") -> Tensor");
   m.def("riemannian_langevin_step_(Tensor(a!) x, " GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS ") -> ()");
   m.def(
       "replica_swap_(Tensor(a!) x, Tensor(b!) energy, Tensor(c!)? grad, Tensor(d!) is_accepted, "
       "Tensor inverse_temperature, Tensor? uniform, Tensor? key, int parity, int first_pair) -> "
       "()");
-  for (const char* overload : {"", ".no_autograd"}) {
-    const std::string name(overload);
-    m.def(("affine_coupling" + name +
-           "(Tensor x, Tensor? raw_scale, Tensor? shift, " GENCORE_COUPLING_SETTINGS
-           ") -> (Tensor, Tensor)")
-              .c_str());
-    m.def(("affine_coupling_backward" + name +
-           "(" GENCORE_COUPLING_BACKWARD
-           ", bool needs_x, bool needs_raw_scale, bool needs_shift) -> (Tensor, Tensor, Tensor)")
-              .c_str());
-  }
+  m.def("affine_coupling(Tensor x, Tensor? raw_scale, Tensor? shift, " GENCORE_COUPLING_SETTINGS
+        ") -> (Tensor, Tensor)");
+  m.def("affine_coupling_backward(" GENCORE_COUPLING_BACKWARD
+        ", bool needs_x, bool needs_raw_scale, bool needs_shift) -> (Tensor, Tensor, Tensor)");
   m.def(
       "affine_coupling_double_backward(Tensor? x_tangent, Tensor? raw_scale_tangent, "
       "Tensor? shift_tangent, " GENCORE_COUPLING_BACKWARD
@@ -140,22 +114,15 @@ STABLE_TORCH_LIBRARY(gencore, m) {
       "Tensor grad_y, Tensor grad_log_det, " GENCORE_COUPLING_SETTINGS
       ", bool needs_shift) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("conv_network(" GENCORE_CONV_NETWORK ") -> Tensor");
-  m.def("conv_network.no_autograd(" GENCORE_CONV_NETWORK ") -> Tensor");
   m.def("conv_network_backward(Tensor grad_out, " GENCORE_CONV_NETWORK
         ", bool needs_x) -> (Tensor, Tensor, Tensor)");
   m.def("rational_quadratic_spline(" GENCORE_SPLINE ") -> (Tensor, Tensor)");
-  m.def("rational_quadratic_spline.no_autograd(" GENCORE_SPLINE ") -> (Tensor, Tensor)");
   m.def("rational_quadratic_spline_backward(Tensor y_grad, Tensor log_det_grad, " GENCORE_SPLINE
         ") -> (Tensor, Tensor, Tensor, Tensor)");
   m.def("philox_normal(Tensor key, int[] size, ScalarType dtype, int first_element) -> Tensor");
   m.def("philox_words(Tensor key, int[] size, int first_element) -> Tensor");
-  for (const char* overload : {"", ".no_autograd"}) {
-    const std::string name(overload);
-    m.def(("actnorm" + name +
-           "(Tensor x, Tensor log_scale, Tensor bias, bool inverse) -> (Tensor, Tensor)")
-              .c_str());
-    m.def(("gaussian_nll" + name + "(Tensor z, Tensor log_det) -> Tensor").c_str());
-  }
+  m.def("actnorm(Tensor x, Tensor log_scale, Tensor bias, bool inverse) -> (Tensor, Tensor)");
+  m.def("gaussian_nll(Tensor z, Tensor log_det) -> Tensor");
   m.def(
       "actnorm_backward(Tensor grad_out, Tensor grad_log_det, Tensor x, Tensor log_scale, "
       "Tensor bias, bool inverse) -> (Tensor, Tensor, Tensor)");

@@ -144,7 +144,7 @@ class OpTester:
 
     def test_gradcheck(self, variant, device):
         function, leaves = self.leaves(variant, (4, 3), device)
-        assert torch.autograd.gradcheck(function, leaves)
+        assert torch.autograd.gradcheck(function, leaves, check_forward_ad=True)
 
     def test_gradgradcheck(self, variant, device):
         function, leaves = self.leaves(variant, (4, 3), device)

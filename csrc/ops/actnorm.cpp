@@ -108,7 +108,6 @@ std::tuple<Tensor, Tensor, Tensor> actnorm_backward(Tensor grad_out, Tensor grad
 
 void register_actnorm(torch::stable::detail::StableLibrary& m) {
   m.impl("actnorm", TORCH_BOX(&actnorm));
-  m.impl("actnorm.no_autograd", TORCH_BOX(&actnorm));
   m.impl("actnorm_backward", TORCH_BOX(&actnorm_backward));
 }
 

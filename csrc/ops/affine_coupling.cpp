@@ -328,9 +328,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> affine_coupling_backward_from_output(
 
 void register_affine_coupling(torch::stable::detail::StableLibrary& m) {
   m.impl("affine_coupling", TORCH_BOX(&affine_coupling));
-  m.impl("affine_coupling.no_autograd", TORCH_BOX(&affine_coupling));
   m.impl("affine_coupling_backward", TORCH_BOX(&affine_coupling_backward));
-  m.impl("affine_coupling_backward.no_autograd", TORCH_BOX(&affine_coupling_backward));
   m.impl("affine_coupling_double_backward", TORCH_BOX(&affine_coupling_double_backward));
   m.impl("affine_coupling_backward_from_output", TORCH_BOX(&affine_coupling_backward_from_output));
 }

@@ -154,7 +154,6 @@ std::tuple<Tensor, Tensor, Tensor> conv_network_backward(
 
 STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) {
   m.impl("conv_network", TORCH_BOX(&conv_network));
-  m.impl("conv_network.no_autograd", TORCH_BOX(&conv_network));
   m.impl("conv_network_backward", TORCH_BOX(&conv_network_backward));
 }
 

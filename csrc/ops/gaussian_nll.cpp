@@ -28,7 +28,6 @@ Tensor gaussian_nll(Tensor z, Tensor log_det) {
 
 void register_gaussian_nll(torch::stable::detail::StableLibrary& m) {
   m.impl("gaussian_nll", TORCH_BOX(&gaussian_nll));
-  m.impl("gaussian_nll.no_autograd", TORCH_BOX(&gaussian_nll));
 }
 
 }  // namespace

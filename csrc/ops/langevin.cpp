@@ -150,7 +150,6 @@ Tensor langevin_step_tangent(Tensor like, OptionalTensor x_tangent, OptionalTens
 
 void register_langevin(torch::stable::detail::StableLibrary& m) {
   m.impl("langevin_step", TORCH_BOX(&langevin_step));
-  m.impl("langevin_step.no_autograd", TORCH_BOX(&langevin_step));
   m.impl("langevin_step_", TORCH_BOX(&langevin_step_inplace));
   m.impl("langevin_step_.plain", langevin_step_plain);
   m.impl("langevin_step_backward", TORCH_BOX(&langevin_step_backward));

@@ -169,13 +169,10 @@ std::tuple<Tensor, Tensor> leapfrog_end(Tensor momentum, Tensor grad, OptionalTe
 
 void register_leapfrog(torch::stable::detail::StableLibrary& m) {
   m.impl("leapfrog_start", TORCH_BOX(&leapfrog_start));
-  m.impl("leapfrog_start.no_autograd", TORCH_BOX(&leapfrog_start));
   m.impl("leapfrog_step", TORCH_BOX(&leapfrog_step));
-  m.impl("leapfrog_step.no_autograd", TORCH_BOX(&leapfrog_step));
   m.impl("leapfrog_step_", TORCH_BOX(&leapfrog_step_inplace));
   m.impl("leapfrog_step_.plain", leapfrog_step_plain);
   m.impl("leapfrog_end", TORCH_BOX(&leapfrog_end));
-  m.impl("leapfrog_end.no_autograd", TORCH_BOX(&leapfrog_end));
 }
 
 }  // namespace

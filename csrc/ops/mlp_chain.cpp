@@ -144,7 +144,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> mlp_hmc_chain(
 
 void register_mlp_chain(torch::stable::detail::StableLibrary& m) {
   m.impl("mlp_langevin_chain", TORCH_BOX(&mlp_langevin_chain));
-  m.impl("mlp_langevin_chain.no_autograd", TORCH_BOX(&mlp_langevin_chain));
   m.impl("mlp_hmc_chain", TORCH_BOX(&mlp_hmc_chain));
 }
 

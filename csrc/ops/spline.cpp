@@ -136,7 +136,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> rational_quadratic_spline_backward(
 
 void register_spline(torch::stable::detail::StableLibrary& m) {
   m.impl("rational_quadratic_spline", TORCH_BOX(&rational_quadratic_spline));
-  m.impl("rational_quadratic_spline.no_autograd", TORCH_BOX(&rational_quadratic_spline));
   m.impl("rational_quadratic_spline_backward", TORCH_BOX(&rational_quadratic_spline_backward));
 }
 

@@ -152,10 +152,8 @@ void riemannian_langevin_step_inplace(Tensor x, Tensor grad, Tensor metric,
 
 void register_stochastic_gradient(torch::stable::detail::StableLibrary& m) {
   m.impl("sghmc_step", TORCH_BOX(&sghmc_step));
-  m.impl("sghmc_step.no_autograd", TORCH_BOX(&sghmc_step));
   m.impl("sghmc_step_", TORCH_BOX(&sghmc_step_inplace));
   m.impl("riemannian_langevin_step", TORCH_BOX(&riemannian_langevin_step));
-  m.impl("riemannian_langevin_step.no_autograd", TORCH_BOX(&riemannian_langevin_step));
   m.impl("riemannian_langevin_step_", TORCH_BOX(&riemannian_langevin_step_inplace));
 }
 

@@ -5,14 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gencore.ops.autograd import differentiable
 from gencore.ops.backend import state
-from gencore.ops.checks import accumulation_dtype, check_state, wants_grad
+from gencore.ops.checks import accumulation_dtype, check_state
 
 __all__ = ["actnorm"]
 
 _ops = torch.ops.gencore
-_actnorm, _actnorm_without_autograd = _ops.actnorm.default, _ops.actnorm.no_autograd
-_backward = _ops.actnorm_backward.default
 
 
 def actnorm(
@@ -63,8 +62,7 @@ def actnorm(
         raise TypeError(f"{op}: inverse must be a bool, got {type(inverse).__name__}")
     if state.reference:
         return _reference(x, log_scale, bias, inverse)
-    native = _actnorm if wants_grad(x, log_scale, bias) else _actnorm_without_autograd
-    y, log_det = native(x, log_scale, bias, inverse)
+    y, log_det = _actnorm(x, log_scale, bias, inverse)
     return y, log_det
 
 
@@ -174,17 +172,14 @@ def _differentiate_backward(
     return for_grad.to(grad.dtype), for_log_det, for_x.to(x.dtype), for_scale, for_bias, None
 
 
-torch.library.register_autograd("gencore::actnorm", _differentiate, setup_context=_setup)
-torch.library.register_autograd(
-    "gencore::actnorm_backward", _differentiate_backward, setup_context=_backward_setup
-)
+_actnorm = differentiable(_ops.actnorm.default, _differentiate, _setup)
+_backward = differentiable(_ops.actnorm_backward.default, _differentiate_backward, _backward_setup)
 
 
 # Shapes of their results.
 
 
 @torch.library.register_fake("gencore::actnorm")
-@torch.library.register_fake("gencore::actnorm.no_autograd")
 def _(x: Tensor, log_scale: Tensor, bias: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), x.new_empty(x.shape[0], dtype=accumulation_dtype(x))
 

@@ -25,14 +25,11 @@ from gencore.ops.checks import (
     check_per_chain,
     check_state,
     finite,
-    wants_grad,
 )
 
 __all__ = ["CouplingMask", "affine_coupling", "affine_coupling_backward_from_output", "iaf_step"]
 
 _ops = torch.ops.gencore
-_couple = _ops.affine_coupling.default
-_couple_without_autograd = _ops.affine_coupling.no_autograd
 _rewind = _ops.affine_coupling_backward_from_output.default
 
 
@@ -199,7 +196,7 @@ def affine_coupling_backward_from_output(
         return reference_rewind(y, raw_scale, shift, grad_y, grad_log_det, settings)
     with torch.no_grad():
         if raw_scale is None:
-            x, _ = _couple_without_autograd(y, None, shift, *settings._replace(inverse=True))
+            x, _ = _derivatives.couple(y, None, shift, *settings._replace(inverse=True))
             return x, grad_y, None, _derivatives.shift_grad_of(grad_y, settings)
         # The kernel, which knows the board, writes what else is a view.
         written = shift is not None and mask == "checkerboard"
@@ -218,8 +215,7 @@ def _apply(
 ) -> tuple[Tensor, Tensor]:
     if state.reference:
         return reference_coupling(x, raw_scale, shift, settings)
-    couple = _couple if wants_grad(x, raw_scale, shift) else _couple_without_autograd
-    y, log_det = couple(x, raw_scale, shift, *settings)
+    y, log_det = _derivatives.couple(x, raw_scale, shift, *settings)
     return y, log_det
 
 

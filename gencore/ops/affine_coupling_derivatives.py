@@ -15,11 +15,10 @@ from gencore.ops.affine_coupling_reference import (
     reference_coupling,
     split_mask,
 )
-from gencore.ops.checks import accumulation_dtype, wants_grad
+from gencore.ops.autograd import differentiable
+from gencore.ops.checks import accumulation_dtype
 
-_backward = torch.ops.gencore.affine_coupling_backward.default
-_backward_without_autograd = torch.ops.gencore.affine_coupling_backward.no_autograd
-_double_backward = torch.ops.gencore.affine_coupling_double_backward.default
+_ops = torch.ops.gencore
 
 
 def shift_grad_of(grad_y: Tensor, settings: CouplingSettings) -> Tensor:
@@ -64,9 +63,7 @@ def _coupling_backward(
     needs_raw = needs_raw and not (grad_y is None and grad_log_det is None)
     needs = (needs_x, needs_raw, needs_shift)
     if any(needs):
-        differentiated = wants_grad(grad_y, grad_log_det, x, raw_scale, shift)
-        backward = _backward if differentiated else _backward_without_autograd
-        grads = backward(grad_y, grad_log_det, x, raw_scale, shift, *settings, *needs)
+        grads = _backward(grad_y, grad_log_det, x, raw_scale, shift, *settings, *needs)
         x_grad, raw_grad = (g if need else None for g, need in zip(grads, needs[:2], strict=False))
         shift_grad = grads[2] if needs_shift else shift_grad
     return x_grad, raw_grad, shift_grad, *nothing
@@ -165,16 +162,12 @@ def _double_backward_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor |
     return *found, *nothing
 
 
-torch.library.register_autograd(
-    "gencore::affine_coupling", _coupling_backward, setup_context=_coupling_setup
+couple = differentiable(_ops.affine_coupling.default, _coupling_backward, _coupling_setup)
+_backward = differentiable(
+    _ops.affine_coupling_backward.default, _backward_backward, _backward_setup
 )
-torch.library.register_autograd(
-    "gencore::affine_coupling_backward", _backward_backward, setup_context=_backward_setup
-)
-torch.library.register_autograd(
-    "gencore::affine_coupling_double_backward",
-    _double_backward_backward,
-    setup_context=_double_backward_setup,
+_double_backward = differentiable(
+    _ops.affine_coupling_double_backward.default, _double_backward_backward, _double_backward_setup
 )
 
 
@@ -190,13 +183,11 @@ def _wanted(like: Tensor, wanted: bool) -> Tensor:
 
 
 @torch.library.register_fake("gencore::affine_coupling")
-@torch.library.register_fake("gencore::affine_coupling.no_autograd")
 def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), _row_entries(x)
 
 
 @torch.library.register_fake("gencore::affine_coupling_backward")
-@torch.library.register_fake("gencore::affine_coupling_backward.no_autograd")
 def _(
     grad_y: Tensor | None, grad_log_det: Tensor | None, x: Tensor, raw_scale: Tensor, *rest: Any
 ) -> tuple[Tensor, ...]:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
+from torch.autograd import forward_ad
 
 __all__ = ["Backend", "backend", "refuse_transforms", "state", "transforming"]
 
@@ -16,14 +17,15 @@ _is_compiling = torch.compiler.is_compiling
 
 
 def transforming() -> bool:
-    """Whether this is inside a transform of torch.func: grad, vmap, jacrev, …"""
-    return not _is_compiling() and _transform() is not None
+    """Whether this is inside a transform of torch.func (grad, vmap, jacrev, …) or a level of
+    forward-mode differentiation."""
+    return not _is_compiling() and (_transform() is not None or forward_ad._current_level >= 0)
 
 
 def refuse_transforms(owner: str, instead: str) -> None:
-    """Raise a RuntimeError inside a transform of torch.func, which `owner` has no rules for."""
+    """Raise a RuntimeError inside a transform, which `owner` has no rules for."""
     if transforming():
-        raise RuntimeError(f"{owner}: torch.func cannot transform it; {instead}")
+        raise RuntimeError(f"{owner}: torch.func and forward mode cannot transform it; {instead}")
 
 
 class _State:
@@ -34,8 +36,8 @@ class _State:
 
     @property
     def reference(self) -> bool:
-        """Whether to call the twin: where it was asked for, and inside a transform of torch.func,
-        which has no rules for compiled kernels but can see through code in torch."""
+        """Whether to call the twin: where it was asked for, and inside a transform, which has no
+        rules for compiled kernels but can see through code in torch."""
         return self.chosen or transforming()
 
 
@@ -50,8 +52,8 @@ def backend(name: Backend) -> Iterator[None]:
     autograd's own derivatives. The choice holds for the whole process, because backward passes run
     in threads of their own.
 
-    Inside ``torch.func.grad``, ``vmap`` and their like the reference is taken in any case: those
-    transforms cannot look into a kernel.
+    Inside ``torch.func.grad``, ``vmap`` and their like, and in forward-mode differentiation, the
+    reference is taken in any case: those transforms cannot look into a kernel.
 
     Raises:
         ValueError: for any other name.

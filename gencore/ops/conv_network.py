@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gencore.ops.autograd import differentiable
 from gencore.ops.backend import state, transforming
-from gencore.ops.checks import check_native_device, check_state, wants_grad
+from gencore.ops.checks import check_native_device, check_state
 from gencore.ops.mlp import ActivationName, activate, activation_kind, check_context_term
 
 __all__ = ["conv_network"]
@@ -18,8 +19,6 @@ _MAX_LAYERS, _MAX_SIDE = 4, 7  # kMaxConvLayers, kMaxConvSide of csrc/ops/conv_n
 _WIDEST = 256  # channels, beyond which a library's convolutions are not slower
 
 _ops = torch.ops.gencore
-_network = _ops.conv_network.default
-_network_without_autograd = _ops.conv_network.no_autograd
 
 
 class Settings(NamedTuple):
@@ -106,8 +105,7 @@ def run_kernel(
     """:func:`conv_network` of arguments that are checked."""
     pairs = zip(weights, biases, strict=True)
     parameters = torch.cat([tensor.reshape(-1) for pair in pairs for tensor in pair])
-    network = _network if wants_grad(x, parameters, context_term) else _network_without_autograd
-    y: Tensor = network(x, parameters, context_term, *settings)
+    y: Tensor = _network(x, parameters, context_term, *settings)
     return y
 
 
@@ -211,9 +209,9 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.settings = Settings(*inputs[3:])
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, parameters, term = ctx.saved_tensors
-    grad_x, grad_parameters, grad_term = _ops.conv_network_backward(
+    grad_x, grad_parameters, grad_term = _backward(
         grad, x, parameters, term, *ctx.settings, ctx.needs_input_grad[0]
     )
     grads = (
@@ -229,7 +227,7 @@ def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...
     ctx.settings, ctx.needs_x = Settings(*inputs[4:8]), inputs[8]
 
 
-def _backward_backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate_backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]:
     """Autograd's derivative of the twin's first derivative, itself differentiable."""
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -267,9 +265,9 @@ def _layers(parameters: Tensor, settings: Settings) -> tuple[list[Tensor], list[
     return weights, biases
 
 
-torch.library.register_autograd("gencore::conv_network", _backward, setup_context=_setup)
-torch.library.register_autograd(
-    "gencore::conv_network_backward", _backward_backward, setup_context=_backward_setup
+_network = differentiable(_ops.conv_network.default, _differentiate, _setup)
+_backward = differentiable(
+    _ops.conv_network_backward.default, _differentiate_backward, _backward_setup
 )
 
 
@@ -277,7 +275,6 @@ torch.library.register_autograd(
 
 
 @torch.library.register_fake("gencore::conv_network")
-@torch.library.register_fake("gencore::conv_network.no_autograd")
 def _(x: Tensor, parameters: Tensor, term: Tensor | None, channels: list[int], *_: Any) -> Tensor:
     return x.new_empty(x.shape[0], channels[-1], *x.shape[2:])
 

@@ -6,19 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gencore.ops.autograd import differentiable
 from gencore.ops.backend import state
 from gencore.ops.checks import (
     accumulation_dtype,
     check_chains,
     check_per_chain,
     check_state,
-    wants_grad,
 )
 
 __all__ = ["gaussian_nll"]
 
 _ops = torch.ops.gencore
-_nll, _nll_without_autograd = _ops.gaussian_nll.default, _ops.gaussian_nll.no_autograd
 
 
 def gaussian_nll(z: Tensor, log_det: Tensor) -> Tensor:
@@ -55,8 +54,7 @@ def gaussian_nll(z: Tensor, log_det: Tensor) -> Tensor:
     check_per_chain(op, z, log_det, "log_det", "z")
     if state.reference:
         return _reference(z, log_det)
-    native = _nll if wants_grad(z, log_det) else _nll_without_autograd
-    result: Tensor = native(z, log_det)
+    result: Tensor = _nll(z, log_det)
     return result
 
 
@@ -77,10 +75,9 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
     return wide.to(z.dtype), -grad
 
 
-torch.library.register_autograd("gencore::gaussian_nll", _differentiate, setup_context=_setup)
+_nll = differentiable(_ops.gaussian_nll.default, _differentiate, _setup)
 
 
 @torch.library.register_fake("gencore::gaussian_nll")
-@torch.library.register_fake("gencore::gaussian_nll.no_autograd")
 def _(z: Tensor, log_det: Tensor) -> Tensor:
     return z.new_empty(z.shape[0], dtype=accumulation_dtype(z))

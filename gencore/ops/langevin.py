@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gencore.ops.autograd import differentiable
 from gencore.ops.backend import state
 from gencore.ops.checks import (
     bounds,
@@ -26,8 +27,6 @@ from gencore.ops.random import key_like, random_key, thread_key
 __all__ = ["langevin_step", "langevin_step_"]
 
 _ops = torch.ops.gencore
-_step = _ops.langevin_step.default
-_step_without_autograd = _ops.langevin_step.no_autograd
 _step_inplace = _ops.langevin_step_.default
 # The overload's own callable: OpOverload.__call__ only forwards to it, for a fifth of the price of
 # the whole call.
@@ -105,11 +104,7 @@ def langevin_step(
     )  # fmt: skip
     if state.reference:
         return langevin_reference(x, grad, noise, settings)
-    needs_autograd = torch.is_grad_enabled() and (
-        x.requires_grad or grad.requires_grad or (noise is not None and noise.requires_grad)
-    )
-    step = _step if needs_autograd else _step_without_autograd
-    result: Tensor = step(x, grad, noise, *settings)
+    result: Tensor = _step(x, grad, noise, *settings)
     return result
 
 
@@ -281,7 +276,7 @@ def _adjoint(
     made = (needs[0] and not passes, *needs[1:])
     if not any(made):
         return grad_out if passes else None, None, None
-    grads = _ops.langevin_step_backward(grad_out, x, grad, noise, *settings, *made)
+    grads = _backward(grad_out, x, grad, noise, *settings, *made)
     found = [g if needed else None for g, needed in zip(grads, made, strict=True)]
     return (grad_out, *found[1:]) if passes else tuple(found)
 
@@ -310,7 +305,7 @@ def _backward_backward(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | Non
     x, grad, noise, settings = _saved(ctx)
     out = None
     if any(t is not None for t in wanted):
-        out = _ops.langevin_step_tangent(ctx.like, *wanted, x, grad, noise, *settings)
+        out = _tangent(ctx.like, *wanted, x, grad, noise, *settings)
     return (out, *(None,) * (ctx.arity - 1))
 
 
@@ -327,17 +322,12 @@ def _tangent_backward(ctx: Any, grad_out: Tensor | None) -> tuple[Tensor | None,
     return (None, *grads, *(None,) * (ctx.arity - 4))
 
 
-torch.library.register_autograd("gencore::langevin_step", _step_backward, setup_context=_step_setup)
-torch.library.register_autograd(
-    "gencore::langevin_step_backward", _backward_backward, setup_context=_backward_setup
-)
-torch.library.register_autograd(
-    "gencore::langevin_step_tangent", _tangent_backward, setup_context=_tangent_setup
-)
+_step = differentiable(_ops.langevin_step.default, _step_backward, _step_setup)
+_backward = differentiable(_ops.langevin_step_backward.default, _backward_backward, _backward_setup)
+_tangent = differentiable(_ops.langevin_step_tangent.default, _tangent_backward, _tangent_setup)
 
 
 @torch.library.register_fake("gencore::langevin_step")
-@torch.library.register_fake("gencore::langevin_step.no_autograd")
 def _(x: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x)
 

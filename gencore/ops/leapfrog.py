@@ -21,6 +21,9 @@ from gencore.ops.checks import (
 )
 from gencore.ops.leapfrog_reference import (
     Coefficients,
+    native_end,
+    native_start,
+    native_step,
     reference_end,
     reference_start,
     reference_step,
@@ -38,9 +41,6 @@ __all__ = [
 ]
 
 _ops = torch.ops.gencore
-_start, _start_without_autograd = _ops.leapfrog_start.default, _ops.leapfrog_start.no_autograd
-_step, _step_without_autograd = _ops.leapfrog_step.default, _ops.leapfrog_step.no_autograd
-_end, _end_without_autograd = _ops.leapfrog_end.default, _ops.leapfrog_end.no_autograd
 _step_inplace = _ops.leapfrog_step_.default
 # The overload's own callable, for a fifth of the price of the whole call.
 _step_plain = _ops.leapfrog_step_.plain._op
@@ -134,8 +134,7 @@ def leapfrog_start(
     key = key_like(op, x, key, generator, needed=noise is None)
     if state.reference:
         return LeapfrogStart(*reference_start(x, grad, noise, key, coefficients, first_element))
-    start = _start if wants_grad(x, grad, noise) else _start_without_autograd
-    return LeapfrogStart(*start(x, grad, noise, key, *coefficients, first_element))
+    return LeapfrogStart(*native_start(x, grad, noise, key, *coefficients, first_element))
 
 
 def leapfrog_step(
@@ -181,8 +180,7 @@ def leapfrog_step(
     coefficients = _step_coefficients("leapfrog_step", x, momentum, grad, step_size, inverse_mass)
     if state.reference:
         return reference_step(x, momentum, grad, coefficients)
-    step = _step if wants_grad(x, momentum, grad) else _step_without_autograd
-    position, new_momentum = step(x, momentum, grad, *coefficients)
+    position, new_momentum = native_step(x, momentum, grad, *coefficients)
     return position, new_momentum
 
 
@@ -287,8 +285,7 @@ def leapfrog_end(
     coefficients = leapfrog_coefficients(op, momentum, step_size, inverse_mass)
     if state.reference:
         return LeapfrogEnd(*reference_end(momentum, grad, coefficients))
-    end = _end if wants_grad(momentum, grad) else _end_without_autograd
-    return LeapfrogEnd(*end(momentum, grad, *coefficients))
+    return LeapfrogEnd(*native_end(momentum, grad, *coefficients))
 
 
 def _step_coefficients(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gencore.ops.autograd import differentiable
 from gencore.ops.checks import accumulation_dtype, check_fake_devices
 from gencore.ops.random import reference_normal
 
@@ -141,11 +142,10 @@ def _end_backward(
     return rows_like(total, momentum), rows_like(-0.5 * step * total, grad), *(None,) * 4
 
 
-torch.library.register_autograd(
-    "gencore::leapfrog_start", _start_backward, setup_context=_start_setup
-)
-torch.library.register_autograd("gencore::leapfrog_step", _step_backward, setup_context=_step_setup)
-torch.library.register_autograd("gencore::leapfrog_end", _end_backward, setup_context=_end_setup)
+_ops = torch.ops.gencore
+native_start = differentiable(_ops.leapfrog_start.default, _start_backward, _start_setup)
+native_step = differentiable(_ops.leapfrog_step.default, _step_backward, _step_setup)
+native_end = differentiable(_ops.leapfrog_end.default, _end_backward, _end_setup)
 
 
 # Shapes of their results.
@@ -156,19 +156,16 @@ def _fake_kinetic(x: Tensor) -> Tensor:
 
 
 @torch.library.register_fake("gencore::leapfrog_start")
-@torch.library.register_fake("gencore::leapfrog_start.no_autograd")
 def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(x), _fake_kinetic(x)
 
 
 @torch.library.register_fake("gencore::leapfrog_step")
-@torch.library.register_fake("gencore::leapfrog_step.no_autograd")
 def _(x: Tensor, momentum: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(momentum)
 
 
 @torch.library.register_fake("gencore::leapfrog_end")
-@torch.library.register_fake("gencore::leapfrog_end.no_autograd")
 def _(momentum: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(momentum), _fake_kinetic(momentum)
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gencore.ops.autograd import differentiable
 from gencore.ops.backend import state
 from gencore.ops.checks import accumulation_dtype, check_native_device, index
 from gencore.ops.langevin import langevin_settings
@@ -16,8 +17,6 @@ from gencore.ops.random import split_key
 __all__ = ["mlp_langevin_chain"]
 
 _ops = torch.ops.gencore
-_chain = _ops.mlp_langevin_chain.default
-_chain_without_autograd = _ops.mlp_langevin_chain.no_autograd
 
 
 def mlp_langevin_chain(
@@ -110,10 +109,7 @@ def mlp_langevin_chain(
         result = _reference(x, mlp, num_steps, kept, noise, settings)
     else:
         check_native_device(op, x)
-        leaves = (x, mlp.parameters, *(() if noise is None else (noise,)))
-        needs_autograd = torch.is_grad_enabled() and any(t.requires_grad for t in leaves)
-        run = _chain if needs_autograd else _chain_without_autograd
-        result = run(x, *mlp, num_steps, kept, noise, *settings)
+        result = _chain(x, *mlp, num_steps, kept, noise, *settings)
     return result if return_trajectory else result.squeeze(0)
 
 
@@ -184,11 +180,10 @@ def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
     return (grads[0], grads[1], *nothing, grads[2], *(None,) * len(LangevinSettings._fields))
 
 
-torch.library.register_autograd("gencore::mlp_langevin_chain", _backward, setup_context=_setup)
+_chain = differentiable(_ops.mlp_langevin_chain.default, _backward, _setup)
 
 
 @torch.library.register_fake("gencore::mlp_langevin_chain")
-@torch.library.register_fake("gencore::mlp_langevin_chain.no_autograd")
 def _(
     x: Tensor, parameters: Tensor, widths: list[int], kind: int, slope: float, num_steps: int,
     thin: int, *_: Any,

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gencore.ops.autograd import differentiable
 from gencore.ops.backend import state
 from gencore.ops.checks import (
     accumulation_dtype,
@@ -17,7 +18,6 @@ from gencore.ops.checks import (
     index,
     number,
     per_row,
-    wants_grad,
 )
 from gencore.ops.leapfrog_reference import rows, rows_like
 from gencore.ops.random import key_like, philox_normal, reference_normal
@@ -25,7 +25,6 @@ from gencore.ops.random import key_like, philox_normal, reference_normal
 __all__ = ["riemannian_langevin_step", "riemannian_langevin_step_"]
 
 _ops = torch.ops.gencore
-_plain = _ops.riemannian_langevin_step.no_autograd
 _increment_version = torch._C._increment_version
 
 
@@ -105,9 +104,7 @@ def riemannian_langevin_step(
     )  # fmt: skip
     if state.reference:
         return _reference(x, grad, metric, correction, settings)
-    recorded = wants_grad(x, grad, metric, correction, noise)
-    op = _ops.riemannian_langevin_step.default if recorded else _plain
-    result: Tensor = op(x, grad, metric, correction, *settings)
+    result: Tensor = _step(x, grad, metric, correction, *settings)
     return result
 
 
@@ -237,13 +234,10 @@ def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
     return (grad_out, wrt_grad, wrt_metric, wrt_correction, wrt_noise, *(None,) * 4)
 
 
-torch.library.register_autograd(
-    "gencore::riemannian_langevin_step", _backward, setup_context=_setup
-)
+_step = differentiable(_ops.riemannian_langevin_step.default, _backward, _setup)
 
 
 @torch.library.register_fake("gencore::riemannian_langevin_step")
-@torch.library.register_fake("gencore::riemannian_langevin_step.no_autograd")
 def _(x: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x)
 

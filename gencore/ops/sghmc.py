@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gencore.ops.autograd import differentiable
 from gencore.ops.backend import state
 from gencore.ops.checks import (
     accumulation_dtype,
@@ -19,7 +20,6 @@ from gencore.ops.checks import (
     index,
     number,
     per_row,
-    wants_grad,
 )
 from gencore.ops.checks import inverse_mass as checked_inverse_mass
 from gencore.ops.leapfrog_reference import rows, rows_like
@@ -28,7 +28,6 @@ from gencore.ops.random import key_like, reference_normal
 __all__ = ["sghmc_step", "sghmc_step_"]
 
 _ops = torch.ops.gencore
-_plain = _ops.sghmc_step.no_autograd
 _increment_version = torch._C._increment_version
 
 
@@ -117,8 +116,7 @@ def sghmc_step(
     )  # fmt: skip
     if state.reference:
         return _reference(x, momentum, settings)
-    op = _ops.sghmc_step.default if wants_grad(x, momentum, grad, noise) else _plain
-    result: tuple[Tensor, Tensor] = op(x, momentum, *settings)
+    result: tuple[Tensor, Tensor] = _step(x, momentum, *settings)
     return result
 
 
@@ -267,11 +265,10 @@ def _backward(ctx: Any, x_grad: Tensor, momentum_grad: Tensor) -> tuple[Tensor |
     return (x_grad, wrt_momentum, wrt_grad, wrt_noise, *(None,) * 10)
 
 
-torch.library.register_autograd("gencore::sghmc_step", _backward, setup_context=_setup)
+_step = differentiable(_ops.sghmc_step.default, _backward, _setup)
 
 
 @torch.library.register_fake("gencore::sghmc_step")
-@torch.library.register_fake("gencore::sghmc_step.no_autograd")
 def _(x: Tensor, momentum: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(momentum)
 

@@ -12,17 +12,14 @@ from gencore.ops.checks import (
     check_state,
     clip_bound,
     number,
-    wants_grad,
 )
-from gencore.ops.spline_reference import SplineSettings, reference_spline
+from gencore.ops.spline_reference import SplineSettings, native_spline, reference_spline
 
 __all__ = ["rational_quadratic_spline"]
 
 _MAX_BINS = 512  # kMaxSplineBins of csrc/ops/spline_arguments.h
 
 _ops = torch.ops.gencore
-_spline = _ops.rational_quadratic_spline.default
-_spline_without_autograd = _ops.rational_quadratic_spline.no_autograd
 
 
 def rational_quadratic_spline(
@@ -108,9 +105,7 @@ def rational_quadratic_spline(
         raise ValueError(f"{op}: tail_bound must be positive, got {tail_bound}")
     if state.reference:
         return reference_spline(x, widths, heights, derivatives, settings)
-    recorded = wants_grad(x, widths, heights, derivatives)
-    spline = _spline if recorded else _spline_without_autograd
-    y, log_det = spline(x, widths, heights, derivatives, *settings)
+    y, log_det = native_spline(x, widths, heights, derivatives, *settings)
     return y, log_det
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gencore.ops.autograd import differentiable
 from gencore.ops.bounded import bounded
 from gencore.ops.checks import accumulation_dtype
 
@@ -101,11 +102,9 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
     ctx.settings = SplineSettings(*inputs[4:])
 
 
-def _backward(ctx: Any, y_grad: Tensor, log_det_grad: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, y_grad: Tensor, log_det_grad: Tensor) -> tuple[Tensor | None, ...]:
     settings = ctx.settings
-    grads = _ops.rational_quadratic_spline_backward(
-        y_grad, log_det_grad, *ctx.saved_tensors, *settings
-    )
+    grads = _backward(y_grad, log_det_grad, *ctx.saved_tensors, *settings)
     return *grads, *(None,) * len(settings)
 
 
@@ -114,7 +113,7 @@ def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...
     ctx.settings = SplineSettings(*inputs[6:])
 
 
-def _backward_backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate_backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]:
     """Autograd's derivative of the twin's first derivative, itself differentiable."""
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -136,13 +135,9 @@ def _backward_backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]
     return *seconds, *(None,) * len(ctx.settings)
 
 
-torch.library.register_autograd(
-    "gencore::rational_quadratic_spline", _backward, setup_context=_setup
-)
-torch.library.register_autograd(
-    "gencore::rational_quadratic_spline_backward",
-    _backward_backward,
-    setup_context=_backward_setup,
+native_spline = differentiable(_ops.rational_quadratic_spline.default, _differentiate, _setup)
+_backward = differentiable(
+    _ops.rational_quadratic_spline_backward.default, _differentiate_backward, _backward_setup
 )
 
 
@@ -150,7 +145,6 @@ torch.library.register_autograd(
 
 
 @torch.library.register_fake("gencore::rational_quadratic_spline")
-@torch.library.register_fake("gencore::rational_quadratic_spline.no_autograd")
 def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), x.new_empty(x.shape[0], dtype=accumulation_dtype(x))
 

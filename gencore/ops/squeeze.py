@@ -5,12 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gencore.ops.autograd import differentiable
 from gencore.ops.backend import state
 from gencore.ops.checks import check_native_device, index
 
 __all__ = ["squeeze2d", "unsqueeze2d"]
-
-_squeeze = torch.ops.gencore.squeeze2d.default
 
 
 def squeeze2d(x: Tensor, factor: int = 2) -> Tensor:
@@ -126,7 +125,7 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return _squeeze(grad, ctx.factor, not ctx.inverse), None, None
 
 
-torch.library.register_autograd("gencore::squeeze2d", _differentiate, setup_context=_setup)
+_squeeze = differentiable(torch.ops.gencore.squeeze2d.default, _differentiate, _setup)
 
 
 @torch.library.register_fake("gencore::squeeze2d")
