@@ -115,7 +115,7 @@ def worker(
     key = torch.tensor([1, 2])
     if training:
         model = torch.nn.parallel.DistributedDataParallel(ebm)
-        optimizer = torch.optim.Adam(model.parameters(), 1e-4)
+        optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
         data = torch.rand(num, 1, 8, 8)
 
         def call() -> None:

@@ -93,7 +93,7 @@ class ClassifierFeatures(nn.Module):
             torch.default_generator.manual_seed(seed)
             model = cls(images.shape[1], num_classes, dim).to(images.device)
         generator = torch.Generator().manual_seed(seed)
-        optimizer = torch.optim.Adam(model.parameters(), learning_rate)
+        optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
         with torch.enable_grad():
             for _ in range(num_steps):

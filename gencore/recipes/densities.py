@@ -87,7 +87,7 @@ class DensitiesExperiment(PlaneExperiment):
         super().__init__(recipe, fabric, density)
         self.recipe = recipe
         self.ebm = _model(recipe)
-        optimizer = torch.optim.Adam(self.ebm.parameters(), lr=recipe.learning_rate)
+        optimizer = torch.optim.Adam(self.ebm.parameters(), recipe.learning_rate, fused=True)
         # Only the loss goes through the wrapped model, which averages gradients over ranks.
         self.model, self.optimizer = fabric.setup(self.ebm, optimizer)
         self.state: Mapping[str, StateObject] = {"model": self.ebm, "optimizer": self.optimizer}

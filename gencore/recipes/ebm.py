@@ -140,7 +140,7 @@ class EBMExperiment(Experiment):
             energy_penalty=recipe.energy_penalty,
         )
         optimizer = torch.optim.Adam(
-            self.ebm.parameters(), lr=recipe.learning_rate, betas=(recipe.beta1, 0.999)
+            self.ebm.parameters(), lr=recipe.learning_rate, betas=(recipe.beta1, 0.999), fused=True
         )
         self.ema = AveragedModel(
             self.ebm,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import one_hot
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR
 from torch.optim.swa_utils import AveragedModel
 
@@ -187,8 +188,11 @@ class GlowExperiment(Experiment):
             first = dataset.subset(chosen)
             key = random_key(device=fabric.device)
             bits(first.images.to(fabric.device), key, context=self._context(first.labels))
-        kinds = {"adam": torch.optim.Adam, "adamax": torch.optim.Adamax}
-        optimizer = kinds[recipe.optimizer](bits.parameters(), lr=recipe.learning_rate)
+        optimizer: Optimizer
+        if recipe.optimizer == "adam":
+            optimizer = torch.optim.Adam(bits.parameters(), recipe.learning_rate, fused=True)
+        else:
+            optimizer = torch.optim.Adamax(bits.parameters(), recipe.learning_rate)
         scheduler = LinearLR(optimizer, 1 / recipe.warmup_steps, total_iters=recipe.warmup_steps)
         self.ema = AveragedModel(
             bits, device=fabric.device, multi_avg_fn=warming_average(recipe.ema_decay)

@@ -109,7 +109,7 @@ class ToyFlowExperiment(PlaneExperiment):
                 f"ToyFlowRecipe: model is {recipe.model!r}; expected one of {', '.join(FLOWS)}"
             )
         self.flow = FLOWS[recipe.model](recipe.num_layers, recipe.hidden_widths)
-        optimizer = torch.optim.Adam(self.flow.parameters(), lr=recipe.learning_rate)
+        optimizer = torch.optim.Adam(self.flow.parameters(), recipe.learning_rate, fused=True)
         self.scheduler = LinearLR(
             optimizer, 1 / recipe.warmup_steps, total_iters=recipe.warmup_steps
         )
