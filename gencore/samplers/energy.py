@@ -83,7 +83,7 @@ def energy_and_grad(
     # Not by isinstance, which takes as long with a protocol as a small energy.
     if not create_graph and (known := getattr(energy, "energy_and_grad", None)) is not None:
         return _known(known, x.detach())
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False):  # and with gradients, whatever the mode was
         if not (create_graph and x.requires_grad):
             # A tensor made in inference mode cannot enter a graph, its copy can.
             x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
@@ -94,7 +94,8 @@ def energy_and_grad(
                 "energy(x) is not differentiable in x: it was detached, or does not depend on x "
                 "(write a constant energy as 0 * x.flatten(1).sum(1))"
             )
-        (grad,) = torch.autograd.grad(value.sum(), x, create_graph=create_graph)
+        # As of value.sum(), less a sum.
+        (grad,) = torch.autograd.grad(value, x, torch.ones_like(value), create_graph=create_graph)
     return (value if create_graph else value.detach()), grad
 
 

@@ -204,11 +204,12 @@ class Langevin:
         trajectory: list[Tensor] = []
         # A NaN or an infinity stays in a sum, so one check at the end covers all steps.
         energy_sum = torch.zeros(x.shape[0], device=x.device, dtype=accumulation_dtype(x))
+        settings = self._settings
 
         def step(step_key: Tensor) -> Tensor:
             energy, grad = energy_and_grad(self.energy, x, create_graph=differentiable)
             energy_sum.add_(energy.detach())
-            return update(x, grad, **self._settings, key=step_key, first_element=first_element)
+            return update(x, grad, **settings, key=step_key, first_element=first_element)
 
         with torch.set_grad_enabled(differentiable):
             keys = split_key(key, num_steps)
