@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
@@ -21,7 +22,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or torch's profiler writes be
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from harness import peak_memory
+from harness import measure, peak_memory
 
 from gencore.models import ConvEnergy, Glow, ShortRunEBM
 from gencore.nn import (
@@ -73,15 +74,17 @@ def flow_growth(quick: bool) -> Iterator[dict[str, object]]:
     x = torch.randn(16, 12, 16, 16)
     for depth in (4,) if quick else (4, 8, 16, 32, 64):
         steps = [step for _ in range(depth) for step in glow_step(12, 64)]
-        for name, kind in (("plain", Compose), ("reversible", Reversible)):
-            stack = kind(*steps)
 
-            def call(stack: Transform = stack) -> None:
-                stack.zero_grad()
-                z, log_det = stack(x)
-                (z.square().sum() - log_det.sum()).backward()
+        def training_step(stack: Transform) -> None:
+            stack.zero_grad()
+            z, log_det = stack(x)
+            (z.square().sum() - log_det.sum()).backward()
 
-            median, peak = seconds(call, 5), peak_memory(call, x.device)
+        kinds = {"plain": Compose, "reversible": Reversible}
+        calls = {name: partial(training_step, kind(*steps)) for name, kind in kinds.items()}
+        timings = measure(calls, x.device, seconds=0.3 if quick else 6)  # in turn, for their ratio
+        for name, call in calls.items():
+            median, peak = timings[name].median, peak_memory(call, x.device)
             yield _row(f"{name} flow, steps", depth, 1, median, median / depth, peak)
     for side in (8, 16) if quick else (8, 16, 32, 64):
         glow = Glow((3, side, side), num_levels=2, num_steps=4, hidden_channels=32).eval()
