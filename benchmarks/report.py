@@ -95,11 +95,28 @@ def page(path: Path) -> str:
         "avoid, measured in the same run: the bytes at the bandwidth of a large copy, or the "
         "operations at the rate of a large float32 matrix product; below 1, the data stay in a "
         "cache, or a product of this shape is faster.\n",
+        "## Where others win\n",
+        "The contenders whose upper quartile lies below our lower one.\n",
+        losses(groups),
     ]
     for name, members in groupby(groups, lambda rows: rows[0]["group"]):
         listed = list(members)
         lines += [f"## {name}\n", f"{setting(listed)}\n", table(listed), details(listed)]
     return "\n".join(lines)
+
+
+def losses(groups: list[list[Row]]) -> str:
+    """Who is faster than ours beyond the spread, where we lose most first."""
+    lost = [
+        (float(row["median_us"]) / float(ours["median_us"]), ours, row["contender"])
+        for ours, *others in groups
+        for row in others
+        if not row["contender"].startswith("ours") and float(row["high_us"]) < float(ours["low_us"])
+    ]
+    lines = ["| work | size | contender | its time over ours |", "|---|---|---|---|"]
+    for value, ours, contender in sorted(lost, key=lambda entry: entry[0]):
+        lines.append(f"| {ours['name']} | {ours['size']} | {contender} | {number(value)} |")
+    return "\n".join(lines) + "\n"
 
 
 def details(groups: list[list[Row]]) -> str:
