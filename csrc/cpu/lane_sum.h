@@ -9,31 +9,31 @@
 namespace gencore {
 inline namespace GENCORE_LEVEL {
 
-// Term k of the sum is added to lane k mod kLanes.
+// Term k of the sum is added to lane k mod kLanes. The lanes are a few groups, so that one addition
+// need not wait for the last one's end.
 class LaneSum {
  public:
   // The next `count` terms.
   template <class A>
   void add(const A* terms, std::int64_t count) {
     std::int64_t k = 0;
-    for (; next_ != 0 && k < count; ++k) add_one(terms[k]);
+    for (; next_ % kGroup != 0 && k < count; ++k) add_one(terms[k]);
+    for (; next_ != 0 && k + kGroup <= count; k += kGroup) add_group(terms + k);
     // In registers: through memory, every addition would wait for the last one's store.
-    typedef A Terms __attribute__((vector_size(kLanes * sizeof(A))));
-    typedef double Sums __attribute__((vector_size(kLanes * sizeof(double))));
-    Sums sums;
-    __builtin_memcpy(&sums, lanes_, sizeof(sums));
-    for (; k + kLanes <= count; k += kLanes) {
-      Terms group;
-      __builtin_memcpy(&group, terms + k, sizeof(group));
-      sums += __builtin_convertvector(group, Sums);
-    }
-    __builtin_memcpy(lanes_, &sums, sizeof(sums));
+    Sums sums[kGroups];
+    __builtin_memcpy(sums, lanes_, sizeof(sums));
+    for (; next_ == 0 && k + kLanes <= count; k += kLanes)
+      for (int i = 0; i < kGroups; ++i) sums[i] += widened(terms + k + i * kGroup);
+    __builtin_memcpy(lanes_, sums, sizeof(sums));
+    for (; k + kGroup <= count; k += kGroup) add_group(terms + k);
     for (; k < count; ++k) add_one(terms[k]);
   }
 
   double total() const {
-    return ((lanes_[0] + lanes_[1]) + (lanes_[2] + lanes_[3])) +
-           ((lanes_[4] + lanes_[5]) + (lanes_[6] + lanes_[7]));
+    double folded[kGroup];
+    for (int k = 0; k < kGroup; ++k) folded[k] = lanes_[k] + lanes_[kGroup + k];
+    return ((folded[0] + folded[1]) + (folded[2] + folded[3])) +
+           ((folded[4] + folded[5]) + (folded[6] + folded[7]));
   }
 
   void clear() {
@@ -42,7 +42,25 @@ class LaneSum {
   }
 
  private:
-  static constexpr int kLanes = 8;
+  static constexpr int kGroup = 8, kGroups = 2, kLanes = kGroup * kGroups;
+  typedef double Sums __attribute__((vector_size(kGroup * sizeof(double))));
+
+  template <class A>
+  static Sums widened(const A* terms) {
+    typedef A Terms __attribute__((vector_size(kGroup * sizeof(A))));
+    Terms group;
+    __builtin_memcpy(&group, terms, sizeof(group));
+    return __builtin_convertvector(group, Sums);
+  }
+
+  template <class A>
+  void add_group(const A* terms) {
+    Sums sums;
+    __builtin_memcpy(&sums, lanes_ + next_, sizeof(sums));
+    sums += widened(terms);
+    __builtin_memcpy(lanes_ + next_, &sums, sizeof(sums));
+    next_ = (next_ + kGroup) % kLanes;
+  }
 
   void add_one(double term) {
     lanes_[next_] += term;
