@@ -1,6 +1,7 @@
 """Whole Markov chains on small networks, against loops of autograd and a peer's sampler."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from harness import Call, Case, graphed, in_reference
@@ -14,7 +15,7 @@ from gencore.ops import (
     random_key,
     split_key,
 )
-from gencore.samplers import HMC, Langevin
+from gencore.samplers import HMC, CompiledEnergy, Langevin
 
 STEP, NOISE = 0.01, 0.1
 Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]  # x -> (energies, gradients)
@@ -65,6 +66,7 @@ def chain_contenders(
 
     contenders: dict[str, Call] = {
         "ours": lambda: sampler.sample(x, num_steps),
+        **compiled_energy(sampler, x, num_steps),
         "reference": in_reference(lambda: sampler.sample(x, num_steps)),
         "reference, compiled": in_reference(chain(torch.compile(twin))),
         "eager": lambda: _eager_chain(energy, x, num_steps),
@@ -73,6 +75,14 @@ def chain_contenders(
     if x.device.type == "cuda":
         contenders["cuda graph"] = graphed(lambda: _eager_chain(energy, x, num_steps))
     return contenders
+
+
+def compiled_energy(sampler: Langevin | HMC, x: Tensor, num_steps: int) -> dict[str, Call]:
+    """Our sampler with the energy's gradient by torch.compile, where no kernel has it."""
+    if isinstance(sampler.energy, MLPEnergy):
+        return {}
+    other = replace(sampler, energy=CompiledEnergy(sampler.energy))
+    return {"ours, compiled energy": lambda: other.sample(x, num_steps)}
 
 
 def _langevin(chains: int, widths: tuple[int, ...], num_steps: int, device: torch.device) -> Case:
@@ -207,6 +217,7 @@ def _gaussian_hmc(
             "ours": lambda: generic.sample(x, num_steps),
             "reference": in_reference(lambda: generic.sample(x, num_steps)),
             "ours, gradient by hand": lambda: known.sample(x, num_steps),
+            **compiled_energy(generic, x, num_steps),
             **others,
         },
         headline=True,

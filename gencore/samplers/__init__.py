@@ -8,6 +8,7 @@ from gencore.samplers.annealed_importance import (
     annealing_schedule,
 )
 from gencore.samplers.chains import NonFiniteWarning
+from gencore.samplers.compiled_energy import CompiledEnergy
 from gencore.samplers.diagnostics import plot_trace, summary, to_inference_data
 from gencore.samplers.energy import GradientEnergy
 from gencore.samplers.energy_sampler import MetropolisState
@@ -41,6 +42,7 @@ __all__ = [
     "SGRLD",
     "AnnealedImportance",
     "AnnealedImportanceResult",
+    "CompiledEnergy",
     "DualAveraging",
     "EulerFlow",
     "FlowError",
