@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
-from harness import Call, Case, graphed, in_reference
+from harness import Call, Case, float64_error, graphed, in_reference
 from torch import Tensor, nn
 
 from gencore.nn import MLPEnergy
 from gencore.ops import (
     langevin_step,
     mlp_hmc_chain,
-    mlp_langevin_chain,
     random_key,
     split_key,
 )
@@ -97,24 +97,17 @@ def _langevin(chains: int, widths: tuple[int, ...], num_steps: int, device: torc
         f"{chains:,} chains, {num_steps} steps",
         contenders,
         flops=4 * products * chains * num_steps,  # a product and a sum, forward and backward
-        error=lambda: _langevin_error(energy, x),
+        error=langevin_error(energy, x),
         headline=chains >= 64 and widths[0] == 2 and len(widths) == 3,
     )
 
 
-def _langevin_error(energy: MLPEnergy, x: Tensor) -> float:
-    """Largest difference from the chain in float64 after ten steps, with the same noise."""
+def langevin_error(energy: nn.Module, x: Tensor) -> Callable[[], float]:
+    """After ten steps, with the same noise."""
     key = random_key(device=x.device)
-    network = energy.network()
-    assert network is not None
-    exact = {
-        **network,
-        "weights": [w.double() for w in network["weights"]],
-        "biases": [b.double() for b in network["biases"]],
-    }
-    ours = mlp_langevin_chain(x, **network, num_steps=10, step_size=STEP, key=key)
-    other = mlp_langevin_chain(x.double(), **exact, num_steps=10, step_size=STEP, key=key)
-    return (ours.double() - other).abs().max().item()
+    return float64_error(
+        lambda energy, x: Langevin(energy, STEP, NOISE).sample(x, 10, key=key), energy, x
+    )
 
 
 class _AnyModule(nn.Sequential):
@@ -135,6 +128,7 @@ def _any_module(chains: int, num_steps: int, device: torch.device) -> Case:
         "Langevin chain, any module (2-64-64-1)",
         f"{chains:,} chains, {num_steps} steps",
         contenders,
+        error=langevin_error(energy, x),
         headline=chains == 64,
     )
 
@@ -191,12 +185,17 @@ def _gaussian_hmc(
     }
     size = f"{chains} chains of {dims}, L = {num_leapfrog}, {num_steps} transitions"
 
-    def gaussian() -> Tensor:
-        return mlp_hmc_chain(x, [], [], num_steps, step_size, num_leapfrog, prior_precision=1.0)
+    key = random_key(device=device)
+    known_chain = partial(mlp_hmc_chain, weights=[], biases=[], prior_precision=1.0,
+                          step_size=step_size, num_leapfrog=num_leapfrog)  # fmt: skip
+
+    def gaussian() -> object:
+        return known_chain(x, num_steps=num_steps)
 
     yield Case(
         "chains", "HMC, Gaussian", size,
         {"ours": gaussian, "reference": in_reference(gaussian), **others},
+        error=float64_error(lambda x: known_chain(x, num_steps=1, key=key).position, x),
         headline=True,
     )  # fmt: skip
 
@@ -220,6 +219,7 @@ def _gaussian_hmc(
             **compiled_energy(generic, x, num_steps),
             **others,
         },
+        error=float64_error(lambda x: generic.sample(x, 1, key=key), x),
         headline=True,
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from harness import Case, forms, with_gradients
+from harness import Case, float64_error, forms, with_gradients
 from torch import Tensor
 from torch.nn import functional
 
@@ -38,17 +38,12 @@ def _network(images: int, channels: int, hidden: int, side: int, device: torch.d
             h = functional.conv2d(h.relu_() if layer else h, weight, bias, padding="same")
         return h.contiguous()
 
-    def error() -> float:
-        wide = ([t.double() for t in tensors] for tensors in (weights, biases))
-        exact = conv_network(x.double(), *wide)
-        return (ours() - exact).abs().max().item()
-
     products = images * side * side * sum(i * o * k * k for i, o, k in sizes)
     return Case(
         "conv-network", "conv_network of sides 3, 1, 3, forward and backward",
         f"{images} x {channels // 2} x {side} x {side}, width {hidden}",
         with_gradients(forms(ours, eager), (x, *weights, *biases), [grad]),
         flops=6 * products,  # a product and a sum, forward and for each of two gradients
-        error=error,
+        error=float64_error(conv_network, x, weights, biases),
         headline=hidden == 32 and side == LEVELS[0][1],
     )  # fmt: skip

@@ -1,15 +1,17 @@
 """Whole coupling flows on vectors, trained and sampled, beside those of peers."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
-from harness import Case, in_reference, twins
+from harness import Case, float64_error, in_reference, twins
 from torch import Tensor, nn
 
 from gencore.models import Flow
 from gencore.nn import MLP, AffineCoupling, Compose
+from gencore.ops import random_key
 
 FEATURES, COUPLINGS, WIDTHS = 64, 8, (128, 128)
 
@@ -82,11 +84,19 @@ def _training(rows: int, size: str, flows: dict[str, Peer], device: torch.device
         "reference, compiled": in_reference(compiled),
     }
     return Case(
-        "coupling-flow", "coupling flow, forward and backward", size, contenders, headline=True
-    )
+        "coupling-flow", "coupling flow, forward and backward", size, contenders,
+        error=float64_error(Flow.log_prob, flows["ours"].module, x),
+        headline=True,
+    )  # fmt: skip
 
 
 def _sampling(rows: int, size: str, flows: dict[str, Peer]) -> Case:
     contenders = {name: lambda flow=flow: flow.sample(rows) for name, flow in flows.items()}
     contenders |= twins(contenders["ours"])
-    return Case("coupling-flow", "coupling flow, samples", size, contenders, context=torch.no_grad)
+    ours = flows["ours"].module
+    key = random_key(device=next(ours.parameters()).device)
+    return Case(
+        "coupling-flow", "coupling flow, samples", size, contenders,
+        error=float64_error(partial(Flow.sample, num=rows, key=key), ours),
+        context=torch.no_grad,
+    )  # fmt: skip

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 
 import torch
-from cases_chains import NOISE, STEP, chain_contenders
-from harness import Call, Case, in_reference
+from cases_chains import NOISE, STEP, chain_contenders, langevin_error
+from harness import Call, Case, float64_error, in_reference
 from torch import Tensor
 
 from gencore.models import ConvEnergy, ShortRunEBM
+from gencore.ops import random_key
 from gencore.samplers import Langevin
 
 
@@ -26,6 +27,7 @@ def _chain_images(chains: int, num_steps: int, device: torch.device) -> Case:
         "Langevin chain, 8x8 images",
         f"{chains} chains, {num_steps} steps",
         chain_contenders(energy, sampler, x, num_steps),
+        error=langevin_error(energy, x),
     )
 
 
@@ -46,6 +48,7 @@ def _training_step(batch: int, num_steps: int, device: torch.device) -> Case:
     def contrast(samples: Tensor) -> Tensor:
         return energy(data).mean() - energy(samples).mean()
 
+    key = random_key(device=device)
     chains = chain_contenders(energy, ebm.dynamics, start, num_steps)
     compiled = torch.compile(contrast)
     ours = training(lambda: ebm(data, start).loss)
@@ -56,6 +59,10 @@ def _training_step(batch: int, num_steps: int, device: torch.device) -> Case:
             "reference": in_reference(ours),
             "eager": training(lambda: contrast(chains["eager"]())),
             "compiled": training(lambda: compiled(chains["compiled"]())),
+            "reference, compiled": in_reference(
+                training(lambda: compiled(chains["reference, compiled"]()))
+            ),
         },
+        error=float64_error(lambda ebm, *x: ebm(*x, key=key).loss, ebm, data, start),
         headline=True,
     )  # fmt: skip

@@ -1,9 +1,10 @@
 """Normalizing flows: couplings, forward and backward, for images and for vectors."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
-from harness import Case, forms, passes
+from harness import Case, float64_error, forms, passes
 from torch import Tensor
 
 from gencore.ops import CouplingMask, affine_coupling, iaf_step
@@ -33,17 +34,20 @@ def _scaled(x: Tensor, raw_scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor
 def _separate(shape: tuple[int, ...], device: torch.device) -> Iterator[Case]:
     """The scales and shifts are tensors of their own."""
     leaves = tuple(torch.randn(shape, device=device, requires_grad=True) for _ in range(3))
+    ours = partial(affine_coupling, bound=BOUND)
     grads = torch.randn(shape, device=device), torch.randn(shape[0], device=device)
     elements = leaves[0].numel()
     case = Case(
         "flows", "affine_coupling", _size(shape),
-        forms(lambda: affine_coupling(*leaves, bound=BOUND), lambda: _scaled(*leaves)),
+        forms(lambda: ours(*leaves), lambda: _scaled(*leaves)),
         elements=elements,
         headline=True,
     )  # fmt: skip
     # Forward reads three and writes one; backward reads x, raw, grad and writes two: the shift's
     # gradient is grad itself.
-    return passes(case, leaves, grads, forward_bytes=16 * elements, backward_bytes=20 * elements)
+    return passes(
+        case, ours, leaves, grads, forward_bytes=16 * elements, backward_bytes=20 * elements
+    )
 
 
 def _joint(
@@ -58,7 +62,7 @@ def _joint(
     parameters = torch.randn(shape[0], 2 * channels, *shape[2:], device=device, requires_grad=True)
     grad_y, grad_log_det = torch.randn(shape, device=device), torch.randn(shape[0], device=device)
 
-    def ours() -> tuple[Tensor, Tensor]:
+    def ours(x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         return affine_coupling(x, parameters, None, bound=BOUND, mask=mask)
 
     def eager() -> tuple[Tensor, Tensor]:
@@ -68,25 +72,19 @@ def _joint(
         moved, log_det = _scaled(moved, *parameters.chunk(2, 1))
         return torch.cat([kept, moved], 1), log_det
 
-    def error() -> float:
-        y, log_det = ours()
-        exact = affine_coupling(x.double(), parameters.double(), None, bound=BOUND, mask=mask)
-        differences = y - exact[0], log_det - exact[1]
-        return max(difference.abs().max().item() for difference in differences)
-
     moved = parameters.numel() // 2
     kept = x.numel() - moved
     case = Case(
         "flows", f"affine_coupling, joint parameters, mask={mask}", _size(shape),
-        forms(ours, eager),
+        forms(lambda: ours(x, parameters), eager),
         elements=x.numel(),
-        error=error,
         headline=headline,
     )  # fmt: skip
     # Forward reads x, raw, shift and writes y; backward reads x, raw, grad and writes three. What
     # passes through is read and written in each.
     return passes(
         case,
+        ours,
         (x, parameters),
         (grad_y, grad_log_det),
         forward_bytes=4 * (4 * moved + 2 * kept),
@@ -106,14 +104,15 @@ def _inverse(shape: tuple[int, ...], device: torch.device) -> Case:
         s = BOUND * torch.tanh(raw_scale / BOUND)
         return torch.cat([kept, (moved - shift) * (-s).exp()], 1), -s.flatten(1).sum(1)
 
-    def ours() -> tuple[Tensor, Tensor]:
+    def ours(x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         return affine_coupling(x, parameters, None, bound=BOUND, inverse=True, mask="channel")
 
     return Case(
         "flows", "affine_coupling, inverse, mask=channel", _size(shape),
-        forms(ours, eager),
+        forms(lambda: ours(x, parameters), eager),
         bytes=12 * x.numel(),
         elements=x.numel(),
+        error=float64_error(ours, x, parameters),
         context=torch.no_grad,
     )  # fmt: skip
 
@@ -133,4 +132,7 @@ def _iaf(shape: tuple[int, ...], device: torch.device) -> Iterator[Case]:
         elements=z.numel(),
     )  # fmt: skip
     # Forward reads three and writes one; backward reads these and a gradient and writes three.
-    return passes(case, leaves, grads, forward_bytes=16 * z.numel(), backward_bytes=28 * z.numel())
+    return passes(
+        case, iaf_step, leaves, grads,
+        forward_bytes=16 * z.numel(), backward_bytes=28 * z.numel(),
+    )  # fmt: skip

@@ -1,11 +1,13 @@
 """Whole jobs of image flows: a training step, with and without stored activations, and sampling."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
-from harness import Call, Case, in_reference, twins
+from harness import Call, Case, float64_error, in_reference, twins
 
 from gencore.models import Glow
+from gencore.ops import random_key
 
 # Of the work a step does, the convolutions of the couplings' networks are nearly all in wide ones;
 # a narrow one shows what is around them.
@@ -56,6 +58,7 @@ def _training_step(batch: int, hidden: int, device: torch.device, *, compiled: b
     return Case(
         "glow", "Glow training step, 32x32", f"batch {batch}, 3 levels of 8 steps, width {hidden}",
         contenders,
+        error=float64_error(Glow.log_prob, _glow(hidden, device).eval(), data),
         headline=True,
     )  # fmt: skip
 
@@ -66,4 +69,5 @@ def _sampling(num: int, hidden: int, device: torch.device) -> Case:
     return Case(
         "glow", "Glow samples, 32x32", f"{num} images, 3 levels of 8 steps, width {hidden}",
         {"ours": sample, "ours, compiled": torch.compile(sample), **twins(sample)},
+        error=float64_error(partial(Glow.sample, num=num, key=random_key(device=device)), glow),
     )  # fmt: skip

@@ -1,12 +1,14 @@
 """Hamiltonian Monte Carlo: each fused part of a transition, for small and large states."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
-from harness import Case, forms, twins
+from harness import Case, float64_error, forms, twins
 from torch import Tensor
 
 from gencore.ops import (
+    NutsTree,
     leapfrog_end,
     leapfrog_start,
     leapfrog_step_,
@@ -43,17 +45,12 @@ def _start(chains: int, size: int, device: torch.device) -> Case:
         momentum.sub_(grad, alpha=0.5 * STEP)
         return x.add(momentum, alpha=STEP), momentum, kinetic
 
-    def error() -> float:
-        ours = leapfrog_start(x, grad, STEP, key=key).kinetic.double()
-        exact = leapfrog_start(x.double(), grad.double(), STEP, key=key).kinetic
-        return (ours - exact).abs().max().item()
-
     return Case(
         "hmc", "leapfrog_start", _size(chains, size),
         forms(lambda: leapfrog_start(x, grad, STEP), eager),
         bytes=16 * x.numel(),
         elements=x.numel(),
-        error=error,
+        error=float64_error(partial(leapfrog_start, step_size=STEP, key=key), x, grad),
         context=torch.no_grad,
     )  # fmt: skip
 
@@ -70,6 +67,7 @@ def _step(chains: int, size: int, device: torch.device) -> Case:
         forms(lambda: leapfrog_step_(x, momentum, grad, STEP), eager),
         bytes=20 * x.numel(),
         elements=x.numel(),
+        error=float64_error(partial(leapfrog_step_, step_size=STEP), x, momentum, grad),
         headline=chains == 256,
         context=torch.no_grad,
     )  # fmt: skip
@@ -87,6 +85,7 @@ def _end(chains: int, size: int, device: torch.device) -> Case:
         forms(lambda: leapfrog_end(momentum, grad, STEP), eager),
         bytes=12 * momentum.numel(),
         elements=momentum.numel(),
+        error=float64_error(partial(leapfrog_end, step_size=STEP), momentum, grad),
         context=torch.no_grad,
     )  # fmt: skip
 
@@ -122,6 +121,7 @@ def _accept(chains: int, size: int, device: torch.device) -> Case:
         forms(ours, eager),
         bytes=12 * x.numel(),
         elements=x.numel(),  # reads two, writes two for half of the chains
+        error=float64_error(partial(metropolis_accept_, key=random_key(device=device)), *states),
         context=torch.no_grad,
     )  # fmt: skip
 
@@ -134,14 +134,19 @@ def _leaf(chains: int, size: int, device: torch.device) -> Case:
     for leaf in range(2):
         nuts_leaf_(tree, energy, x, leaf, STEP, key=key)
 
-    def ours() -> None:
+    def grow(tree: NutsTree, energy: Tensor, grad: Tensor) -> Tensor:
         tree.flags[0] = True  # for the leaf to be grown again
-        nuts_leaf_(tree, energy, x, 2, STEP, key=key)
+        nuts_leaf_(tree, energy, grad, 2, STEP, key=key)
+        return tree.position
+
+    def ours() -> None:
+        grow(tree, energy, x)
 
     return Case(
         "hmc", "nuts_leaf_", _size(chains, size),
         {"ours": ours, **twins(ours)},
         bytes=4 * (5 + 4 + 3) * x.numel(),
+        error=float64_error(grow, tree, energy, x),
         elements=x.numel(),  # moves on; two checkpoints and the other end are read, an end written
         headline=chains == 256,
         context=torch.no_grad,

@@ -1,11 +1,12 @@
 """The Langevin step and the generator in it: forward, backward, in place, tiny and large."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 
 import torch
-from harness import Case, forms, graphed, one_thread, passes
+from harness import Case, float64_error, forms, graphed, one_thread, passes
 from torch import Tensor
 
 from gencore.ops import langevin_step, langevin_step_, philox_normal, random_key
@@ -29,13 +30,10 @@ def cases(device: torch.device, quick: bool) -> Iterator[Case]:
         yield _normals(elements, device)
 
 
-def _error(elements: int, device: torch.device) -> float:
-    """Largest difference from the step in float64, with the same noise."""
-    key = random_key(device=device)
-    x = torch.randn(min(elements, 1 << 20), device=device)
-    ours = langevin_step(x, x, STEP, NOISE, key=key)
-    exact = langevin_step(x.double(), x.double(), STEP, NOISE, key=key)
-    return (ours.double() - exact).abs().max().item()
+def _error(step: Callable[..., Tensor], *operands: Tensor) -> Callable[[], float]:
+    """A million elements show it."""
+    key = random_key(device=operands[0].device)
+    return float64_error(partial(step, key=key), *(t[: 1 << 20] for t in operands))
 
 
 def _functional(elements: int, device: torch.device) -> Case:
@@ -49,7 +47,7 @@ def _functional(elements: int, device: torch.device) -> Case:
         forms(lambda: langevin_step(x, grad, STEP, NOISE), eager),
         bytes=12 * elements,
         elements=elements,
-        error=lambda: _error(elements, device),
+        error=_error(partial(langevin_step, step_size=STEP, noise_scale=NOISE), x, grad),
         headline=True,
         context=torch.no_grad,
     )  # fmt: skip
@@ -70,6 +68,7 @@ def _in_place(elements: int, device: torch.device) -> Case:
         "langevin", "langevin_step_, in a chain", f"{elements:,} elements", contenders,
         bytes=12 * elements,
         elements=elements,
+        error=_error(partial(langevin_step_, step_size=STEP, noise_scale=NOISE), x, grad),
         headline=elements <= 1024 or elements == 1 << 22,
         context=torch.no_grad,
     )  # fmt: skip
@@ -96,30 +95,30 @@ def _differentiated(elements: int, device: torch.device) -> Iterator[Case]:
     grad = torch.randn(elements, device=device, requires_grad=True)
     noise, weight = torch.randn(elements, device=device), torch.randn(elements, device=device)
 
-    def ours() -> Tensor:
-        return langevin_step(x, grad, STEP, NOISE, noise=noise)
+    def ours(x: Tensor, grad: Tensor) -> Tensor:
+        return langevin_step(x, grad, STEP, NOISE, noise=noise.to(x.dtype))
 
     def eager() -> Tensor:
         return x - STEP * grad + NOISE * noise
 
     case = Case(
         "langevin", "langevin_step, given noise", f"{elements:,} elements",
-        forms(ours, eager),
+        forms(lambda: ours(x, grad), eager),
         elements=elements,
     )  # fmt: skip
     # Forward reads three and writes one; backward reads one and writes two.
     return passes(
-        case, (x, grad), (weight,), forward_bytes=16 * elements, backward_bytes=12 * elements
+        case, ours, (x, grad), (weight,), forward_bytes=16 * elements, backward_bytes=12 * elements
     )
 
 
 def _clamped(elements: int, device: torch.device) -> Case:
     x, grad = torch.randn(elements, device=device), torch.randn(elements, device=device)
 
-    def ours() -> Tensor:
-        return langevin_step(
-            x, grad, STEP, NOISE, prior_precision=0.1, grad_clamp=0.5, clamp=(-1.0, 1.0)
-        )
+    ours = partial(
+        langevin_step, step_size=STEP, noise_scale=NOISE,
+        prior_precision=0.1, grad_clamp=0.5, clamp=(-1.0, 1.0),
+    )  # fmt: skip
 
     def eager() -> Tensor:
         drift = grad.clamp(-0.5, 0.5) + 0.1 * x
@@ -127,9 +126,10 @@ def _clamped(elements: int, device: torch.device) -> Case:
 
     return Case(
         "langevin", "langevin_step, clamps and prior", f"{elements:,} elements",
-        forms(ours, eager),
+        forms(lambda: ours(x, grad), eager),
         bytes=12 * elements,
         elements=elements,
+        error=_error(ours, x, grad),
         context=torch.no_grad,
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
-from harness import Case, forms, with_gradients
+from harness import Case, float64_error, forms, with_gradients
 from torch import Tensor
 from torch.nn import functional
 
@@ -37,15 +37,11 @@ def _network(rows: int, widths: tuple[int, ...], device: torch.device) -> Case:
             h = functional.linear(h.relu_() if layer else h, weight, bias)
         return h
 
-    def error() -> float:
-        wide = ([t.double() for t in tensors] for tensors in (weights, biases))
-        return (ours() - mlp_network(x.double(), *wide)).abs().max().item()
-
     return Case(
         "mlp-network", "mlp_network, forward and backward",
         f"{rows:,} rows, widths {'-'.join(map(str, widths))}",
         with_gradients(forms(ours, eager), (x, *weights, *biases), [grad]),
         flops=6 * rows * sum(i * o for i, o in pairwise(widths)),
-        error=error,
+        error=float64_error(mlp_network, x, weights, biases),
         headline=(rows, widths[0]) == (4096, 32),
     )  # fmt: skip

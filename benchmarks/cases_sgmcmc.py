@@ -1,9 +1,10 @@
 """Steps with a noisy gradient and replica exchanges, in place as samplers call them."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
-from harness import Case, forms
+from harness import Case, float64_error, forms
 from torch import Tensor
 
 from gencore.ops import random_key, replica_swap_, riemannian_langevin_step_, sghmc_step_
@@ -37,6 +38,9 @@ def _sghmc(elements: int, device: torch.device) -> Case:
         forms(ours, eager),
         bytes=20 * elements,
         elements=elements,
+        error=float64_error(
+            partial(sghmc_step_, step_size=STEP, friction=FRICTION, key=key), x, momentum, grad
+        ),
         headline=elements == 1 << 20,
         context=torch.no_grad,
     )  # fmt: skip
@@ -60,6 +64,10 @@ def _riemannian_langevin(elements: int, device: torch.device) -> Case:
         forms(ours, eager),
         bytes=20 * elements,
         elements=elements,
+        error=float64_error(
+            partial(riemannian_langevin_step_, step_size=STEP, key=key),
+            x, grad, metric, correction,
+        ),
         headline=elements == 1 << 20,
         context=torch.no_grad,
     )  # fmt: skip
@@ -71,6 +79,9 @@ def _replica_swap(replicas: int, chains: int, size: int, device: torch.device) -
     beta = torch.linspace(1.0, 0.1, replicas, dtype=torch.float64, device=device)
     key = random_key(device=device)
     gaps = (beta[:-1] - beta[1:]).float()[::2, None]
+
+    def exchange(x: Tensor, energy: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+        return replica_swap_(x, energy, beta, 0, grad=grad, key=key), x, energy, grad
 
     def ours() -> object:
         return replica_swap_(x, energy, beta, 0, grad=grad, key=key)
@@ -87,6 +98,7 @@ def _replica_swap(replicas: int, chains: int, size: int, device: torch.device) -
     return Case(
         "sgmcmc", "replica_swap_", f"{replicas} replicas, {chains:,} chains of {size:,}",
         forms(ours, eager),
+        error=float64_error(exchange, x, energy, grad),
         headline=size > 1000,
         context=torch.no_grad,
     )  # fmt: skip

@@ -75,23 +75,25 @@ def _training(rows: int, features: int, device: torch.device) -> Iterator[Case]:
 
     grads = torch.randn(rows, features, device=device), -torch.ones(rows, device=device)
 
-    def ours() -> object:
-        return rational_quadratic_spline(*operands)
-
     elements = rows * features
     case = Case(
         "spline", "rational_quadratic_spline", _size(rows, features),
         {
-            **forms(ours, lambda: _eager(*operands, inverse=False)),
+            **forms(
+                lambda: rational_quadratic_spline(*operands),
+                lambda: _eager(*operands, inverse=False),
+            ),
             **{name: lambda f=f: f(False) for name, f in _peers(operands).items()},
         },
         elements=elements,
         headline=rows > 1000,
     )  # fmt: skip
-    parameters = (
-        12 * BINS * elements
-    )  # bytes read forward; read, and their gradients written, backward
-    return passes(case, operands, grads, forward_bytes=parameters, backward_bytes=2 * parameters)
+    # Read in the forward pass; read, and their gradients written, in the backward pass.
+    parameters = 12 * BINS * elements
+    return passes(
+        case, rational_quadratic_spline, operands, grads,
+        forward_bytes=parameters, backward_bytes=2 * parameters,
+    )  # fmt: skip
 
 
 def _inverse(rows: int, features: int, device: torch.device) -> Case:

@@ -1,18 +1,20 @@
 """How a row is measured: contenders in turn, medians with spread, floors in the same run."""
 
+import copy
 import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 import torch._functorch.config
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._pytree import tree_leaves, tree_map
 
 from gencore.ops import backend
 
@@ -22,6 +24,7 @@ __all__ = [
     "Timing",
     "copy_bandwidth",
     "device_name",
+    "float64_error",
     "forms",
     "graphed",
     "in_reference",
@@ -109,6 +112,35 @@ def twins(ours: Call) -> dict[str, Call]:
     }
 
 
+def float64_error(function: Callable[..., object], *arguments: object) -> Callable[[], float]:
+    """What finds the largest difference of a function's results from the same in float64.
+
+    The function gets copies of the tensors and modules among its arguments, so that it may work in
+    place.
+    """
+
+    def results(dtype: torch.dtype | None) -> list[Tensor]:
+        outputs = function(*tree_map(partial(_copy, dtype=dtype), arguments))
+        return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+
+    def error() -> float:
+        pairs = zip(results(None), results(torch.float64), strict=True)
+        return max((ours.double() - exact.double()).abs().max().item() for ours, exact in pairs)
+
+    return error
+
+
+def _copy(value: Any, dtype: torch.dtype | None) -> Any:
+    if isinstance(value, nn.Module):
+        return copy.deepcopy(value).to(dtype=dtype)
+    if not isinstance(value, Tensor):
+        return value
+    copied = value.detach().clone()
+    if dtype and value.is_floating_point():
+        copied = copied.to(dtype)
+    return copied.requires_grad_(value.requires_grad)
+
+
 def graphed(call: Call) -> Call:
     """The call captured once in a CUDA graph and replayed: eager mode less its launches."""
     stream = torch.cuda.Stream()
@@ -134,22 +166,27 @@ def with_gradients(
 
 def passes(
     case: Case,
+    function: Callable[..., Any],
     inputs: Sequence[Tensor],
     grads: Sequence[Tensor],
     *,
     forward_bytes: int,
     backward_bytes: int,
-    backward_error: Callable[[], float] | None = None,
 ) -> Iterator[Case]:
     """Both passes of a case that is a function, together and each by itself.
 
     Args:
         case: its contenders return the function's results.
+        function: ours, of the inputs.
         inputs: what the backward pass differentiates by.
         grads: the loss's gradients by the results.
         forward_bytes, backward_bytes: the traffic that neither pass can avoid.
-        backward_error: of the gradients; `case.error` is the forward pass's.
     """
+
+    def gradients(inputs: Sequence[Tensor], grads: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(function(*inputs), inputs, grads)
+
+    backward_error = float64_error(gradients, tuple(inputs), tuple(grads))
 
     def backward(forward: Call) -> Call:
         results = cache(forward)  # the graph is recorded once, in the contender's own context
@@ -160,8 +197,9 @@ def passes(
         name=f"{case.name}, forward and backward",
         contenders=with_gradients(case.contenders, inputs, grads),
         bytes=forward_bytes + backward_bytes,
+        error=backward_error,
     )
-    parts = replace(case, headline=False)
+    parts = replace(case, headline=False, error=float64_error(function, *inputs))
     yield replace(parts, name=f"{case.name}, forward", bytes=forward_bytes)
     yield replace(
         parts,
