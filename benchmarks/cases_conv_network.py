@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from harness import Case, float64_error, forms, with_gradients
+from harness import Case, forms, passes
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,10 +16,12 @@ LEVELS = ((12, 16), (24, 8), (48, 4))
 def cases(device: torch.device, quick: bool) -> Iterator[Case]:
     for hidden in (32, 128):
         for channels, side in LEVELS[2:] if quick else LEVELS:
-            yield _network(64, channels, hidden, side, device)
+            yield from _network(64, channels, hidden, side, device)
 
 
-def _network(images: int, channels: int, hidden: int, side: int, device: torch.device) -> Case:
+def _network(
+    images: int, channels: int, hidden: int, side: int, device: torch.device
+) -> Iterator[Case]:
     sizes = ((channels // 2, hidden, 3), (hidden, hidden, 1), (hidden, channels, 3))
     x = torch.randn(images, channels // 2, side, side, device=device, requires_grad=True)
     weights = [
@@ -29,8 +31,8 @@ def _network(images: int, channels: int, hidden: int, side: int, device: torch.d
     biases = [torch.randn(o, device=device, requires_grad=True) for _, o, _ in sizes]
     grad = torch.randn(images, channels, side, side, device=device)
 
-    def ours() -> Tensor:
-        return conv_network(x, weights, biases)
+    def ours(x: Tensor, *parameters: Tensor) -> Tensor:
+        return conv_network(x, parameters[:3], parameters[3:])
 
     def eager() -> Tensor:
         h = x.contiguous(memory_format=torch.channels_last)
@@ -39,11 +41,14 @@ def _network(images: int, channels: int, hidden: int, side: int, device: torch.d
         return h.contiguous()
 
     products = images * side * side * sum(i * o * k * k for i, o, k in sizes)
-    return Case(
-        "conv-network", "conv_network of sides 3, 1, 3, forward and backward",
+    inputs = x, *weights, *biases
+    case = Case(
+        "conv-network", "conv_network of sides 3, 1, 3",
         f"{images} x {channels // 2} x {side} x {side}, width {hidden}",
-        with_gradients(forms(ours, eager), (x, *weights, *biases), [grad]),
-        flops=6 * products,  # a product and a sum, forward and for each of two gradients
-        error=float64_error(conv_network, x, weights, biases),
+        forms(lambda: ours(*inputs), eager),
         headline=hidden == 32 and side == LEVELS[0][1],
     )  # fmt: skip
+    # A product and a sum, forward and for each of two gradients.
+    return passes(
+        case, ours, inputs, [grad], forward_flops=2 * products, backward_flops=4 * products
+    )

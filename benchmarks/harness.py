@@ -4,7 +4,7 @@ import copy
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -35,7 +35,6 @@ __all__ = [
     "peak_memory",
     "synchronize",
     "twins",
-    "with_gradients",
 ]
 
 # A backward pass is timed on a graph that is kept, whose memory a compiled one must not reuse.
@@ -154,24 +153,16 @@ def graphed(call: Call) -> Call:
     return graph.replay
 
 
-def with_gradients(
-    contenders: Mapping[str, Callable[[], Any]], inputs: Sequence[Tensor], grads: Sequence[Tensor]
-) -> dict[str, Call]:
-    """Each contender's evaluation followed by its backward pass."""
-    return {
-        name: lambda forward=forward: torch.autograd.grad(forward(), inputs, grads)
-        for name, forward in contenders.items()
-    }
-
-
 def passes(
     case: Case,
     function: Callable[..., Any],
     inputs: Sequence[Tensor],
     grads: Sequence[Tensor],
     *,
-    forward_bytes: int,
-    backward_bytes: int,
+    forward_bytes: int = 0,
+    backward_bytes: int = 0,
+    forward_flops: int = 0,
+    backward_flops: int = 0,
 ) -> Iterator[Case]:
     """Both passes of a case that is a function, together and each by itself.
 
@@ -181,12 +172,16 @@ def passes(
         inputs: what the backward pass differentiates by.
         grads: the loss's gradients by the results.
         forward_bytes, backward_bytes: the traffic that neither pass can avoid.
+        forward_flops, backward_flops: the arithmetic.
     """
 
     def gradients(inputs: Sequence[Tensor], grads: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return torch.autograd.grad(function(*inputs), inputs, grads)
 
     backward_error = float64_error(gradients, tuple(inputs), tuple(grads))
+
+    def both(forward: Callable[[], Any]) -> Call:
+        return lambda: torch.autograd.grad(forward(), inputs, grads)
 
     def backward(forward: Call) -> Call:
         results = cache(forward)  # the graph is recorded once, in the contender's own context
@@ -195,17 +190,19 @@ def passes(
     yield replace(
         case,
         name=f"{case.name}, forward and backward",
-        contenders=with_gradients(case.contenders, inputs, grads),
+        contenders={name: both(call) for name, call in case.contenders.items()},
         bytes=forward_bytes + backward_bytes,
+        flops=forward_flops + backward_flops,
         error=backward_error,
     )
     parts = replace(case, headline=False, error=float64_error(function, *inputs))
-    yield replace(parts, name=f"{case.name}, forward", bytes=forward_bytes)
+    yield replace(parts, name=f"{case.name}, forward", bytes=forward_bytes, flops=forward_flops)
     yield replace(
         parts,
         name=f"{case.name}, backward",
         contenders={name: backward(call) for name, call in case.contenders.items()},
         bytes=backward_bytes,
+        flops=backward_flops,
         error=backward_error,
     )
 
