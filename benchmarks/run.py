@@ -1,6 +1,6 @@
 """Time gencore against pure PyTorch, eager and compiled, and against peers, in one run.
 
-    python benchmarks/run.py [--device cpu|cuda] [--group NAME …] [--quick] [--results DIR]
+    python benchmarks/run.py [--device cpu|cuda] [--group NAME …] [--quick] [--eager]
 
 Rows go to benchmarks/results/<device>.csv as each group finishes; a group that is run again
 replaces its rows, so a run that was cut off goes on with the groups that are missing (--missing).
@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import traceback
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -39,6 +40,9 @@ def main() -> None:
     parser.add_argument("--group", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--quick", action="store_true", help="a smoke run: few sizes, short")
+    parser.add_argument(
+        "--eager", action="store_true", help="leave out what torch.compile takes minutes to compile"
+    )
     parser.add_argument("--seconds", type=float, help="for a case; default: 4, --quick: 0.3")
     parser.add_argument("--missing", action="store_true", help="only groups without rows yet")
     parser.add_argument(
@@ -59,6 +63,9 @@ def main() -> None:
             continue
         fresh: list[dict[str, str]] = []
         for case in cases(group, device, options.quick):
+            if options.eager:
+                kept = {n: call for n, call in case.contenders.items() if "compiled" not in n}
+                case = replace(case, contenders=kept)
             try:
                 fresh += run(case, device, seconds=seconds)
             except Exception:  # a case that fails is reported, and the others are measured
