@@ -48,8 +48,8 @@ def _inverse(samples: int, features: int, device: torch.device) -> Case:
         m, s = functional.linear(hidden(x), weights[-1], biases[-1]).chunk(2, 1)
         return z * torch.exp(2 * torch.tanh(s / 2)) + m
 
-    def compiled() -> Tensor:
-        """D passes of the whole network, each of which settles one coordinate more."""
+    def passes() -> Tensor:
+        """As the twin: D passes of the whole network, each of which settles a coordinate more."""
         x = torch.zeros_like(z)
         for _ in range(features):
             x = settle(x)
@@ -68,7 +68,7 @@ def _inverse(samples: int, features: int, device: torch.device) -> Case:
             "ours": lambda: layer.inverse(z),
             "reference": in_reference(lambda: layer.inverse(z)),
             "eager": eager,
-            "compiled": compiled,
+            "reference, compiled": passes,
             **_zuko(z),
         },
         flops=2 * samples * sum(int(mask.sum()) for mask in masks),

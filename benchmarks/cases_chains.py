@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from gencore.nn import MLPEnergy
 from gencore.ops import (
     langevin_step,
+    leapfrog_end,
+    leapfrog_start,
+    leapfrog_step,
+    metropolis_accept,
     mlp_hmc_chain,
     random_key,
     split_key,
@@ -180,6 +184,7 @@ def _gaussian_hmc(
         "eager": lambda: chain(by_autograd, leap),
         "eager, gradient by hand": lambda: chain(by_hand, leap),
         "compiled, gradient by hand": lambda: chain(by_hand, compiled),
+        "reference, compiled": _compiled_twin(energy, x, num_leapfrog, num_steps, step_size),
         **_blackjax_hmc(chains, dims, num_leapfrog, num_steps, step_size),
         **_torchebm_hmc(x, num_leapfrog, num_steps, step_size),
     }
@@ -222,6 +227,37 @@ def _gaussian_hmc(
         error=float64_error(lambda x: generic.sample(x, 1, key=key), x),
         headline=True,
     )  # fmt: skip
+
+
+def _compiled_twin(
+    energy: Callable[[Tensor], Tensor], x: Tensor, num_leapfrog: int, num_steps: int, step: float
+) -> Call:
+    """The operators' twins under torch.compile, leapfrog step by leapfrog step."""
+    gradient = torch.func.grad(lambda x: energy(x).sum())
+    start = torch.compile(lambda x, grad, key: leapfrog_start(x, grad, step, key=key))
+    accept = torch.compile(lambda *states, key: metropolis_accept(*states, key=key))
+
+    @torch.compile
+    def leap(x: Tensor, momentum: Tensor) -> tuple[Tensor, Tensor]:
+        return leapfrog_step(x, momentum, gradient(x), step)
+
+    @torch.compile
+    def end(x: Tensor, momentum: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        grad = gradient(x)
+        return grad, energy(x), leapfrog_end(momentum, grad, step).kinetic
+
+    @torch.no_grad()
+    def run() -> Tensor:
+        state = x, gradient(x), energy(x)
+        for key in split_key(random_key(device=x.device), num_steps):
+            proposal, momentum, kinetic = start(*state[:2], key)
+            for _ in range(num_leapfrog - 1):
+                proposal, momentum = leap(proposal, momentum)
+            *proposed, last = end(proposal, momentum)
+            state = accept(*state, proposal, *proposed, kinetic, last, key=key)[:3]
+        return state[0]
+
+    return in_reference(run)
 
 
 def _blackjax_hmc(

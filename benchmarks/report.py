@@ -202,7 +202,7 @@ def plot(groups: list[list[Row]], path: Path) -> None:
     axes.set_yticks(range(len(groups)), [f"{r[0]['name']}, {r[0]['size']}" for r in groups])
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.4)
-    figure.legend(loc="outside upper center", ncols=7, frameon=False)
+    figure.legend(loc="outside upper center", ncols=6, frameon=False)
     FigureCanvasAgg(figure).print_png(path)
 
 
