@@ -1,15 +1,5 @@
 """Data: images as uint8 tensors, from what the user already has on disk; densities on the plane."""
 
-from gencore.data.densities import Density, DensityName, load_density
-from gencore.data.images import ImageDataset, load_images
-from gencore.data.pixels import to_float, to_uint8
+from gencore.lazy import lazy_exports
 
-__all__ = [
-    "Density",
-    "DensityName",
-    "ImageDataset",
-    "load_density",
-    "load_images",
-    "to_float",
-    "to_uint8",
-]
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

@@ -1,32 +1,5 @@
 """Training: recipes, the loop, checkpoints, logs and many devices, on Lightning Fabric."""
 
-from gencore.train.checkpoint import load_checkpoint, save_checkpoint
-from gencore.train.experiment import (
-    BatchSource,
-    Diverged,
-    Experiment,
-    ImageRecipe,
-    Recipe,
-    Stateful,
-    StateObject,
-)
-from gencore.train.loop import fit, load_experiment
-from gencore.train.run_folder import RunFolder, recipe_from_config
-from gencore.train.signals import Interrupted
+from gencore.lazy import lazy_exports
 
-__all__ = [
-    "BatchSource",
-    "Diverged",
-    "Experiment",
-    "ImageRecipe",
-    "Interrupted",
-    "Recipe",
-    "RunFolder",
-    "StateObject",
-    "Stateful",
-    "fit",
-    "load_checkpoint",
-    "load_experiment",
-    "recipe_from_config",
-    "save_checkpoint",
-]
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

@@ -1,0 +1,13 @@
+from gencore.data.densities import Density, DensityName, load_density
+from gencore.data.images import ImageDataset, load_images
+from gencore.data.pixels import to_float, to_uint8
+
+__all__ = [
+    "Density",
+    "DensityName",
+    "ImageDataset",
+    "load_density",
+    "load_images",
+    "to_float",
+    "to_uint8",
+]

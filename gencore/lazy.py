@@ -1,0 +1,48 @@
+"""Packages that import their modules when a name of theirs is first used.
+
+What such a package offers stands in its ``__init__.pyi``, as the imports that type checkers read.
+So the options of a recipe can be read without torch, and a model imported without all the others.
+"""
+
+import ast
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+__all__ = ["lazy_exports"]
+
+
+def lazy_exports(
+    package: str, init_file: str
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """``__getattr__``, ``__dir__`` and ``__all__`` of a package, from the stub beside it.
+
+    Args:
+        package: ``__name__`` of the package.
+        init_file: its ``__file__``.
+
+    Raises:
+        AttributeError: by ``__getattr__``, for a name that the package does not have.
+
+    Example:
+        >>> import gencore.data
+        >>> get, _, names = lazy_exports("gencore.data", gencore.data.__file__)
+        >>> get("load_images").__module__, "load_images" in names
+        ('gencore.data.images', True)
+    """
+    stub = Path(init_file).with_name("__init__.pyi").read_text(encoding="utf-8")
+    modules = {
+        alias.asname or alias.name: node.module
+        for node in ast.parse(stub).body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+
+    def get(name: str) -> Any:
+        if name in modules:
+            return getattr(import_module(modules[name]), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    names = sorted(modules)
+    return get, lambda: names, names
