@@ -270,8 +270,38 @@ class TestClasses:
         with pytest.raises(ValueError, match=r"needs labels, which .*images\.npy"):
             make(class_conditional=True, data=data)
         experiment, _ = make(class_conditional=True)
-        with pytest.raises(ValueError, match=r"an image has the label 10; .* labels below 10"):
+        with pytest.raises(ValueError, match=r"an image has the label 10, which none of them has"):
             experiment._context(torch.tensor([10]))
+        with pytest.raises(ValueError, match=r"needs labels, which the test images of 'digits' la"):
+            experiment._context(None)
+
+    @pytest.mark.parametrize("labels", [[1, 2, 3], [-5, 0, 7], [5, 2**62, 2**63 - 1]])
+    def test_classes_may_be_any_numbers(self, tmp_path, labels):
+        """A flow of classes from 1, with gaps or below 0 is that of the classes 0, 1, 2."""
+        pixels = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
+        places = np.arange(30) % 3
+        runs = []
+        for name, numbers in (("plain", np.arange(3)), ("odd", np.array(labels))):
+            np.savez(tmp_path / f"{name}.npz", images=pixels, labels=numbers[places])
+            experiment, _ = make(class_conditional=True, data=str(tmp_path / f"{name}.npz"))
+            experiment.prepare(1, 1)
+            loss = experiment.step(make_batch(experiment, 8))["bits_per_dim"]
+            samples = experiment.sample(6, torch.Generator().manual_seed(0))
+            torch.manual_seed(0)
+            runs.append((experiment.num_classes, loss.item(), experiment.evaluate(6), samples))
+        assert runs[0][0] == 3
+        assert runs[0][:3] == runs[1][:3]
+        assert torch.equal(runs[0][3], runs[1][3])
+
+    def test_a_class_of_the_test_part_alone_is_found_before_training(self, tmp_path):
+        pixels = np.zeros((4, 8, 8), np.uint8)
+        parts = {"x_train": pixels, "y_train": [0, 2, 2, 0], "x_test": pixels}
+        for labels in ([0, 1, 2, 2], [0, 2, 3, 2]):
+            np.savez(tmp_path / "a.npz", **parts, y_test=labels)
+            experiment, _ = make(class_conditional=True, data=str(tmp_path / "a.npz"))
+            with pytest.raises(ValueError, match=r"an image has the label [13], which none"):
+                experiment.prepare(0, 1)
+            experiment.prepare(0, 0)
 
 
 def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):

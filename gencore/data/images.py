@@ -1,5 +1,6 @@
 """The data set of images that the recipes train on, and the one function that loads it."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from gencore.data.pixels import convert_channels, resize_images
 from gencore.data.splits import Split
 
 __all__ = ["ImageDataset", "load_images"]
+
+EMBEDDED = ("digits", "photos")
+"""Sources that are names and no paths."""
 
 _ACCEPTED = (
     'accepted are "digits" and "photos"; a .npy or .npz file; a directory with the IDX files of '
@@ -76,6 +80,20 @@ class ImageDataset:
         shape = "x".join(str(side) for side in self.images.shape[1:])
         classes = "" if self.labels is None else f", {len(torch.unique(self.labels))} classes"
         return f"ImageDataset({self.name}: {len(self)} images of {shape}{classes})"
+
+    def fingerprint(self) -> str:
+        """A hash of all images and labels, which other data do not share.
+
+        Example:
+            >>> dataset = ImageDataset(torch.zeros(6, 1, 8, 8, dtype=torch.uint8), None, "zeros")
+            >>> dataset.fingerprint() == dataset.subset(range(5)).fingerprint()
+            False
+        """
+        digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        for part in (self.images, self.labels):
+            if part is not None:
+                digest.update(part.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def subset(self, indices: Tensor | Sequence[int] | slice) -> "ImageDataset":
         """Take the images at `indices` (integers or a boolean mask [N]), with their labels."""
@@ -142,7 +160,7 @@ def load_images(
 
 
 def _name(source: str | Path) -> str:
-    if source in ("digits", "photos"):
+    if source in EMBEDDED:
         return str(source)
     path = Path(source).expanduser().resolve()
     return path.stem if path.is_file() else path.name
