@@ -32,7 +32,7 @@ _BROKEN_PIPE = 141
 _DATA_SOURCES = {
     "digits": "1,797 handwritten digits, 8x8 grey (comes with scikit-learn)",
     "photos": "6,204 patches of two photographs, 32x32 RGB (comes with scikit-learn)",
-    "DIR": "a folder of images; of MNIST's IDX files; or of CIFAR-10's binary batches",
+    "DIR": "a folder of images; of MNIST's IDX files; or of CIFAR-10's or -100's binary files",
     "FILE": "images [N, H, W], [N, H, W, C] or [N, C, H, W] in an .npy or .npz file",
 }
 

@@ -25,7 +25,8 @@ EMBEDDED = ("digits", "photos")
 _ACCEPTED = (
     'accepted are "digits" and "photos"; a .npy or .npz file; a directory with the IDX files of '
     "MNIST (train-images-idx3-ubyte, …, plain or .gz); a directory with the binary version of "
-    f"CIFAR-10 (data_batch_1.bin, …); a folder of images ({' '.join(IMAGE_SUFFIXES)})"
+    "CIFAR-10 (data_batch_1.bin, …) or CIFAR-100 (train.bin, …); a folder of images "
+    f"({' '.join(IMAGE_SUFFIXES)})"
 )
 
 
@@ -109,6 +110,7 @@ def load_images(
     split: Split = "train",
     image_size: int | None = None,
     channels: int | None = None,
+    background: int = 255,
 ) -> ImageDataset:
     """Load one part of an image data set into memory.
 
@@ -118,8 +120,9 @@ def load_images(
     | `"photos"` | RGB patches of two photographs, part of scikit-learn | by region |
     | `….npy` | uint8 [N, H, W], [N, H, W, C] or [N, C, H, W] | a fixed fifth |
     | `….npz` | the same under `x_train`, `y_train`, … or `images` | by key, or a fixed fifth |
-    | a directory | MNIST's IDX files, plain or `.gz` | by file name |
-    | a directory | CIFAR-10, binary version | by file name |
+    | a directory | IDX files, of MNIST or with its names, plain or `.gz` | by file name |
+    | a file | one of a set of IDX files, where a directory has several | by file name |
+    | a directory | CIFAR-10 or CIFAR-100, binary version | by file name |
     | a directory | image files; class subfolders give labels | `train/` and `test/`, or a fifth |
 
     `gencore.data.splits.split_indices` chooses the fixed fifth, class by class. The names "digits"
@@ -133,6 +136,7 @@ def load_images(
             the central square. Without it images keep their size. Patches of "photos" are cut in
             this size, 32 without it.
         channels: Convert to 1 (grey) or 3 (RGB). Without it images keep their channels.
+        background: Grey level, 0 to 255, behind the transparent pixels of image files.
 
     Raises:
         FileNotFoundError: the path, or a file that belongs to the data set, does not exist.
@@ -150,8 +154,10 @@ def load_images(
         raise ValueError(f"load_images: image_size = {image_size}, expected at least 1")
     if channels not in (None, 1, 3):
         raise ValueError(f"load_images: channels = {channels}, expected 1, 3 or None")
+    if background not in range(256):
+        raise ValueError(f"load_images: background = {background}, expected 0 to 255")
 
-    images, labels = _read(source, split, image_size, channels)
+    images, labels = _read(source, split, image_size, channels, background)
     if image_size is not None:
         images = resize_images(images, image_size)
     if channels is not None:
@@ -167,25 +173,31 @@ def _name(source: str | Path) -> str:
 
 
 def _read(
-    source: str | Path, split: Split, image_size: int | None, channels: int | None
+    source: str | Path,
+    split: Split,
+    image_size: int | None,
+    channels: int | None,
+    background: int,
 ) -> tuple[Tensor, Tensor | None]:
     """Read with the reader that fits what `source` is."""
     if source == "digits":
         return read_digits(split)
     if source == "photos":
         return read_photos(split, 32 if image_size is None else image_size)
+    if source == "":
+        raise ValueError(f"load_images: the source is an empty string; {_ACCEPTED}")
     path = Path(source).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"load_images: {path} does not exist; {_ACCEPTED}")
-    if path.is_file() and path.suffix == ".npy":
+    if path.is_file() and path.suffix.lower() == ".npy":
         return read_npy(path, split)
-    if path.is_file() and path.suffix == ".npz":
+    if path.is_file() and path.suffix.lower() == ".npz":
         return read_npz(path, split)
-    if path.is_dir() and holds_idx(path):
+    if holds_idx(path):
         return read_idx(path, split)
     if path.is_dir() and holds_cifar(path):
         return read_cifar(path, split)
     if path.is_dir() and holds_images(path):
         # Files of one folder may differ in size and channels, so it converts each by itself.
-        return read_folder(path, split, image_size, channels)
+        return read_folder(path, split, image_size, channels, background)
     raise ValueError(f"load_images: nothing reads {path}; {_ACCEPTED}")

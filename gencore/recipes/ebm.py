@@ -117,7 +117,9 @@ class EBMRecipe(ImageRecipe):
             )
 
     def load_part(self, split: Split) -> ImageDataset:
-        return load_images(self.data, split=split, image_size=self.image_size)
+        return load_images(
+            self.data, split=split, image_size=self.image_size, background=self.background
+        )
 
     def build(self, fabric: "Fabric", dataset: ImageDataset) -> "EBMExperiment":
         return EBMExperiment(self, fabric, dataset)

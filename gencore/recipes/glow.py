@@ -119,7 +119,9 @@ class GlowRecipe(ImageRecipe):
         self.check_fraction("ema_decay")
 
     def load_part(self, split: Split) -> ImageDataset:
-        return load_images(self.data, split=split, image_size=self.image_size)
+        return load_images(
+            self.data, split=split, image_size=self.image_size, background=self.background
+        )
 
     def batches(self, fabric: "Fabric", dataset: ImageDataset) -> Batches:
         labels = dataset.labels if self.class_conditional else None

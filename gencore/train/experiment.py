@@ -280,11 +280,14 @@ class ImageRecipe(Recipe):
     """Images: "digits", "photos", or the path of a folder or an .npy or .npz file (see gencore
     list)."""
 
+    background: int = 255
+    """Grey level, 0 to 255, behind the transparent pixels of image files."""
+
     def load_part(self, split: "Split") -> "ImageDataset":
         """The training or the test images that `data` names."""
         from gencore.data import load_images
 
-        return load_images(self.data, split=split)
+        return load_images(self.data, split=split, background=self.background)
 
     def load_data(self) -> "ImageDataset":
         """The training images."""

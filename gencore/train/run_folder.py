@@ -145,7 +145,7 @@ def describe(recipe: Recipe) -> dict[str, Any]:
         >>> class ToyRecipe(ImageRecipe):
         ...     def build(self, fabric, dataset): ...
         >>> describe(ToyRecipe(steps=3, batch_size=8))["fields"]
-        {'steps': 3, 'batch_size': 8, 'seed': 0, 'data': 'digits'}
+        {'steps': 3, 'batch_size': 8, 'seed': 0, 'data': 'digits', 'background': 255}
     """
     fields = {name: _plain(name, value) for name, value in recipe.fields().items()}
     return {"recipe": recipe.name, "fields": fields}
