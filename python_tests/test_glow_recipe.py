@@ -20,7 +20,7 @@ from gencore.data import load_images, to_uint8
 from gencore.models import Flow
 from gencore.nn import Transform, UniformDequantization
 from gencore.ops import random_key
-from gencore.recipes.glow import DequantizedBits, GlowRecipe
+from gencore.recipes.glow import DequantizedBits, GlowRecipe, make_flow
 from gencore.train import Diverged, RunFolder, fit
 from gencore.train.batches import LabelledImages
 from gencore.train.logs import read_log
@@ -331,12 +331,32 @@ def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
         ({"temperature": -0.1}, r"temperature is -0\.1; expected 0 or positive"),
         ({"ema_decay": 1.5}, r"ema_decay is 1\.5; expected from 0 to 1"),
         ({"model": "realnvp", "coupling": "additive"}, "coupling is 'additive', but"),
-        ({"num_levels": 4}, "multiples of 16"),
+        ({"num_levels": 4}, "num_levels is 4, .* multiples of 16, but .* 8x8: choose fewer, or"),
+        ({"image_size": 9}, "num_levels is 1, .* multiples of 2, but .* 9x9: .* set image_size"),
     ],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "levels"),
+    [
+        ("glow", (28, 28), 2),  # MNIST
+        ("glow", (8, 8), 2),
+        ("glow", (32, 48), 3),
+        ("glow", (14, 30), 1),
+        ("realnvp", (28, 28), 3),
+        ("realnvp", (30, 30), 2),
+        ("realnvp", (27, 27), 1),
+    ],
+)
+def test_the_levels_suit_the_images(model, size, levels):
+    recipe = GlowRecipe(**SMALL, model=model)
+    flow = make_flow(recipe, (1, *size))
+    assert len(flow.transform.levels) == levels
+    assert flow.log_prob(torch.rand(2, 1, *size) - 0.5).isfinite().all()
 
 
 def test_a_conditional_run_resumes_where_it_stopped(tmp_path):

@@ -59,7 +59,8 @@ class GlowRecipe(ImageRecipe):
     """The flow: Glow, or the multi-scale RealNVP."""
 
     num_levels: int | None = None
-    """Scales, each of half the side of the one before; without it 2 below 16 pixels, else 3."""
+    """Scales, each of half the side of the one before; without it 2 below 16 pixels, else 3, or as
+    many as divide the sides."""
 
     num_steps: int = 8
     """Steps of Glow at each scale; for RealNVP the residual blocks of each network."""
@@ -389,7 +390,7 @@ def _lines(ends: Tensor, num: int) -> Tensor:
 
 def make_flow(recipe: GlowRecipe, shape: Sequence[int], context_size: int = 0) -> Flow:
     """The flow that the recipe names, for images of `shape` [C, H, W]."""
-    num_levels = recipe.num_levels or (2 if min(shape[1:]) < 16 else 3)
+    num_levels = _num_levels(recipe, shape)
     if recipe.model == "realnvp":
         return RealNVP(
             shape,
@@ -410,6 +411,28 @@ def make_flow(recipe: GlowRecipe, shape: Sequence[int], context_size: int = 0) -
         context_size=context_size,
         reversible=recipe.reversible,
     )
+
+
+def _num_levels(recipe: GlowRecipe, shape: Sequence[int]) -> int:
+    """The levels that the recipe names, or as many as suit images of `shape` [C, H, W]."""
+    height, width = shape[1:]
+
+    def divisor(levels: int) -> int:
+        return 2 ** (levels if recipe.model == "glow" else levels - 1)
+
+    def fits(levels: int) -> bool:
+        return height % divisor(levels) == width % divisor(levels) == 0
+
+    levels = recipe.num_levels
+    if levels is None:
+        most = 2 if min(height, width) < 16 else 3
+        levels = next((n for n in range(most, 1, -1) if fits(n)), 1)
+    if not fits(levels):
+        raise ValueError(
+            f"num_levels is {levels}, which needs sides that are multiples of {divisor(levels)}, "
+            f"but the images are {height}x{width}: choose fewer, or set image_size"
+        )
+    return levels
 
 
 def _dequantization(
