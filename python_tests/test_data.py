@@ -196,8 +196,9 @@ class TestLoadImages:
 
     def test_what_nothing_reads(self, tmp_path: Path) -> None:
         accepted = r'accepted are "digits" and "photos"; a \.npy or \.npz .*IDX.*CIFAR-10.*folder'
-        with pytest.raises(FileNotFoundError, match=f"nowhere does not exist; {accepted}"):
-            load_images(tmp_path / "nowhere")
+        for nowhere in (tmp_path / "nowhere", "~no_such_user/nowhere"):
+            with pytest.raises(FileNotFoundError, match=f"nowhere does not exist; {accepted}"):
+                load_images(nowhere)
         (tmp_path / "a.csv").write_text("1,2")
         for source in (tmp_path / "a.csv", tmp_path):
             with pytest.raises(ValueError, match=f"nothing reads {source}; {accepted}"):

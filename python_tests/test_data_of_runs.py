@@ -101,6 +101,16 @@ class TestBeforeTheFirstStep:
         measures = json.loads((tmp_path / "run" / "metrics.json").read_text())
         assert ("frechet_classifier/samples" in measures) == (len(set(labels)) > 1)
 
+    def test_large_images_have_no_covariance_of_pixels(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("gencore.recipes.ebm._MAX_PIXELS", 63)
+        assert train("ebm", "digits", tmp_path / "run") == 0
+        measures = json.loads((tmp_path / "run" / "metrics.json").read_text())
+        assert {name.partition("/")[0] for name in measures if "/" in name} == {
+            "frechet_classifier"
+        }
+
     def test_packages_that_draw(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "matplotlib", None)
         with pytest.raises(ImportError, match=r"needs the package matplotlib: pip install"):

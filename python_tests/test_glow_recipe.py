@@ -275,9 +275,21 @@ class TestClasses:
         with pytest.raises(ValueError, match=r"needs labels, which the test images of 'digits' la"):
             experiment._context(None)
 
-    @pytest.mark.parametrize("labels", [[1, 2, 3], [-5, 0, 7], [5, 2**62, 2**63 - 1]])
+    @pytest.mark.parametrize("labels", [[1, 2, 3], [0, 2, 5], [1]])
+    def test_only_classes_of_the_data_are_sampled(self, tmp_path, labels):
+        numbers = np.array(labels)[np.arange(30) % len(labels)]
+        pixels = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
+        np.savez(tmp_path / "a.npz", images=pixels, labels=numbers)
+        experiment, _ = make(class_conditional=True, data=str(tmp_path / "a.npz"))
+        assert experiment._sample_labels(6).unique().tolist() == labels
+        context = experiment._context(torch.tensor(labels))
+        assert context.shape == (len(labels), labels[-1] + 1)
+        assert context.argmax(1).tolist() == labels
+        assert experiment.step(make_batch(experiment, 8))["bits_per_dim"].isfinite()
+
+    @pytest.mark.parametrize("labels", [[-1, 0, 1], [-5, 0, 70], [5, 2**62, 2**63 - 1]])
     def test_classes_may_be_any_numbers(self, tmp_path, labels):
-        """A flow of classes from 1, with gaps or below 0 is that of the classes 0, 1, 2."""
+        """A flow of classes below 0 or far apart is that of the classes 0, 1, 2."""
         pixels = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
         places = np.arange(30) % 3
         runs = []
@@ -326,6 +338,9 @@ def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
     ("options", "message"),
     [
         ({"num_levels": 0}, "num_levels is 0; expected positive"),
+        ({"model": "Glow"}, "GlowRecipe: model is 'Glow'; expected one of glow, realnvp"),
+        ({"dequantization": "none"}, "dequantization is 'none'; expected one of uniform, vari"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected one of adam, adamax"),
         ({"image_size": 0}, "image_size is 0; expected positive"),
         ({"learning_rate": math.nan}, "learning_rate is nan; expected positive"),
         ({"temperature": -0.1}, r"temperature is -0\.1; expected 0 or positive"),

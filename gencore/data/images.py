@@ -1,6 +1,7 @@
 """The data set of images that the recipes train on, and the one function that loads it."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,10 +166,15 @@ def load_images(
     return ImageDataset(images, labels, _name(source))
 
 
+def source_path(source: str | Path) -> Path:
+    """The path that a source is; a user's home folder for `~`, if there is such a user."""
+    return Path(os.path.expanduser(source))  # noqa: PTH111 - pathlib's raises a RuntimeError
+
+
 def _name(source: str | Path) -> str:
     if source in EMBEDDED:
         return str(source)
-    path = Path(source).expanduser().resolve()
+    path = source_path(source).resolve()
     return path.stem if path.is_file() else path.name
 
 
@@ -186,7 +192,7 @@ def _read(
         return read_photos(split, 32 if image_size is None else image_size)
     if source == "":
         raise ValueError(f"load_images: the source is an empty string; {_ACCEPTED}")
-    path = Path(source).expanduser()
+    path = source_path(source)
     if not path.exists():
         raise FileNotFoundError(f"load_images: {path} does not exist; {_ACCEPTED}")
     if path.is_file() and path.suffix.lower() == ".npy":

@@ -36,6 +36,8 @@ __all__ = ["EBMExperiment", "EBMRecipe"]
 
 # Chains that are sampled at once, which bounds the memory of a large sample.
 _CHUNK = 512
+# Beyond this many dimensions covariances of pixels, of 2 GB each, are left out.
+_MAX_PIXELS = 2**14
 
 
 @dataclass(kw_only=True)
@@ -243,8 +245,9 @@ class EBMExperiment(Experiment):
         return self.recipe.load_test_data(self.dataset)
 
     def evaluate(self, num: int) -> dict[str, float]:
-        """Fréchet distances from the held-out test images, on pixels in [0, 1] and, where the data
-        has labels of two classes or more, on the activations of a small classifier trained on it.
+        """Fréchet distances from the held-out test images: on pixels in [0, 1], up to 16,384 of
+        them, and, where the data has labels of two classes or more, on the activations of a small
+        classifier trained on it.
 
         `samples` is the model's; `independent_pixels` that of images without any correlation, which
         it has to beat; `train` that of real images, which it cannot be expected to beat.
@@ -256,7 +259,9 @@ class EBMExperiment(Experiment):
             "independent_pixels": independent_pixels(images, num),
             "train": images[torch.randperm(len(images))[:num]],
         }
-        features: dict[str, Features] = {"pixels": pixel_features}
+        features: dict[str, Features] = {}
+        if images[0].numel() <= _MAX_PIXELS:
+            features["pixels"] = pixel_features
         if labels is not None and len(labels.unique()) > 1:
             features["classifier"] = ClassifierFeatures.fit(images, labels)
         return {

@@ -181,10 +181,11 @@ class GlowExperiment(Experiment):
         self.recipe = recipe
         self.fabric = fabric
         self.dataset = dataset
-        self.classes = _classes(recipe, dataset, fabric.device)
+        self.classes, self.places = _classes(recipe, dataset, fabric.device)
         self.num_classes = len(self.classes)
+        self.context_size = int(self.places[-1]) + 1 if self.num_classes else 0
         shape = dataset.images.shape[1:]
-        flow = make_flow(recipe, shape, self.num_classes)
+        flow = make_flow(recipe, shape, self.context_size)
         bits = DequantizedBits(flow, _dequantization(recipe, shape[0]))
         bits.to(fabric.device)
         if not dataset.images.is_meta:  # else the scales come with the weights
@@ -331,14 +332,14 @@ class GlowExperiment(Experiment):
         if labels is None:
             raise ValueError(_needs_labels(self.recipe, "test"))
         labels = labels.to(self.classes.device)
-        places = torch.searchsorted(self.classes, labels).clamp(max=self.num_classes - 1)
-        unknown = labels[self.classes[places] != labels]
+        found = torch.searchsorted(self.classes, labels).clamp(max=self.num_classes - 1)
+        unknown = labels[self.classes[found] != labels]
         if len(unknown):
             raise ValueError(
                 f"class_conditional knows the classes of the training images; an image has the "
                 f"label {int(unknown[0])}, which none of them has"
             )
-        return one_hot(places, self.num_classes).to(torch.float32)
+        return one_hot(self.places[found], self.context_size).to(torch.float32)
 
     @torch.no_grad()
     def _images(self, z: Tensor, context: Tensor | None) -> Tensor:
@@ -363,13 +364,21 @@ class GlowExperiment(Experiment):
         return torch.cat(bits).mean().item()
 
 
-def _classes(recipe: GlowRecipe, dataset: ImageDataset, device: torch.device) -> Tensor:
-    """The labels that the flow is conditioned on, ascending, int64 [K]; K = 0 without classes."""
+def _classes(
+    recipe: GlowRecipe, dataset: ImageDataset, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The labels that the flow is conditioned on, ascending, int64 [K], and the places of their
+    ones in contexts, [K]; K = 0 without classes."""
     if not recipe.class_conditional:
-        return torch.empty(0, dtype=torch.int64, device=device)
+        nothing = torch.empty(0, dtype=torch.int64, device=device)
+        return nothing, nothing
     if dataset.labels is None:
         raise ValueError(_needs_labels(recipe, "training"))
-    return dataset.labels.unique().to(device)
+    classes = dataset.labels.unique().to(device)
+    # Labels from 0 or 1, with a few gaps perhaps, are their own places; others are numbered.
+    if classes[0] >= 0 and classes[-1] < 2 * len(classes):
+        return classes, classes
+    return classes, torch.arange(len(classes), device=device)
 
 
 def _needs_labels(recipe: GlowRecipe, part: str) -> str:

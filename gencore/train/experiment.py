@@ -5,7 +5,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeAlias,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 import torch
 from torch import Tensor, nn
@@ -202,6 +213,13 @@ class Recipe(ABC):
                 raise ValueError(
                     f"{type(self).__name__}: {field} must be at least {minimum}, got {value}"
                 )
+        for name, hint in get_type_hints(type(self)).items():
+            options = get_args(hint) if get_origin(hint) is Literal else ()
+            if options and getattr(self, name) not in options:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} is {getattr(self, name)!r}; expected one of "
+                    f"{', '.join(map(str, options))}"
+                )
 
     @abstractmethod
     def load_data(self) -> Any:
@@ -321,16 +339,15 @@ class ImageRecipe(Recipe):
 
     def describe_data(self, dataset: "ImageDataset") -> dict[str, Any]:
         """Shape, classes and fingerprint of the training images, and where they lie."""
-        from gencore.data.images import EMBEDDED
+        from gencore.data.images import EMBEDDED, source_path
 
+        embedded = self.data in EMBEDDED
         labels = dataset.labels
         return {
             "fingerprint": dataset.fingerprint(),
             "shape": list(dataset.images.shape[1:]),
             "classes": None if labels is None else labels.unique().tolist(),
-            "source": None
-            if self.data in EMBEDDED
-            else str(Path(self.data).expanduser().absolute()),
+            "source": None if embedded else str(source_path(self.data).absolute()),
         }
 
     def described_data(self, description: Mapping[str, Any]) -> "ImageDataset":

@@ -175,8 +175,10 @@ def recipe_from_config(recipe_class: type[R], config: Mapping[str, Any]) -> R:
     if unknown := sorted(config["fields"].keys() - names):
         raise ValueError(f"the recipe {recipe_class.name} has no field {', '.join(unknown)}")
     fields = {name: _restored(value, hints[name]) for name, value in config["fields"].items()}
+    from gencore.data.images import source_path
+
     source = config.get("data", {}).get("source")
-    if source is not None and not Path(fields["data"]).expanduser().exists():
+    if source is not None and not source_path(fields["data"]).exists():
         fields["data"] = source
     return recipe_class(**fields)
 
