@@ -240,6 +240,14 @@ class TestFolder:
         with pytest.raises(ValueError, match="holds Train and train: which is meant"):
             load_images(tmp_path)
 
+    def test_a_class_called_train(self, tmp_path: Path) -> None:
+        for name in ("Bus", "Car", "Train"):
+            for number in range(5):
+                self.save(tmp_path / name / f"{number}.png")
+        labels = load_images(tmp_path).labels
+        assert labels is not None
+        assert labels.bincount().tolist() == [4, 4, 4]
+
     def test_empty_part(self, tmp_path: Path) -> None:
         self.save(tmp_path / "train" / "a.png")
         (tmp_path / "test").mkdir()

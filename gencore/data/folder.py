@@ -41,10 +41,10 @@ def read_folder(
 
     Files directly in the folder have no labels. Files in subfolders, at any depth, take the first
     subfolder as their class; classes are numbered in the order of their names' characters.
-    Subfolders named `train` and `test`, in small letters or capitals, are the two parts, and each
-    is then such a folder; otherwise `split_indices` divides the files, sorted by path. Links are
-    followed. Hidden files and folders, files with other suffixes, and links back to a folder that
-    they lie in are passed over.
+    Subfolders named `train` and `test` are the two parts, and each is then such a folder (`Train`
+    and `Test` as well, where both are there); otherwise `split_indices` divides the files, sorted
+    by path. Links are followed. Hidden files and folders, files with other suffixes, and links back
+    to a folder that they lie in are passed over.
 
     EXIF orientation is applied, transparent pixels show the background, and of an animation the
     first frame counts.
@@ -101,22 +101,20 @@ def read_folder(
 
 def _find_parts(folder: Path) -> dict[Split, Path]:
     """Those of `train` and `test` that are subfolders; neither may be one class of several."""
-    parts: dict[Split, Path] = {}
-    others: list[Path] = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.is_dir():
-            continue
-        part = next((part for part in _PARTS if path.name.lower() == part), None)
-        if part is None:
-            others.append(path)
-        elif part in parts:
-            raise ValueError(f"{folder} holds {parts[part].name} and {path.name}: which is meant?")
-        else:
-            parts[part] = path
+    folders = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    folders = [path for path in folders if path.is_dir()]
+    named = {part: [path for path in folders if path.name.lower() == part] for part in _PARTS}
+    # Alone, Train may be the class that it names.
+    if not all(named.values()):
+        named = {part: [path for path in folders if path.name == part] for part in _PARTS}
+    for paths in named.values():
+        if len(paths) > 1:
+            raise ValueError(f"{folder} holds {paths[0].name} and {paths[1].name}: which is meant?")
+    parts = {part: paths[0] for part, paths in named.items() if paths}
     if len(parts) == 1:
         (only,) = parts.values()
-        for other in others:
-            if holds_images(other):
+        for other in folders:
+            if other != only and holds_images(other):
                 raise ValueError(
                     f"{folder} holds the folders {only.name} and {other.name}: folders named train "
                     "and test are parts, not classes; put the classes into them, or rename "

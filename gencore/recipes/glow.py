@@ -439,7 +439,8 @@ def _num_levels(recipe: GlowRecipe, shape: Sequence[int]) -> int:
     if not fits(levels):
         raise ValueError(
             f"num_levels is {levels}, which needs sides that are multiples of {divisor(levels)}, "
-            f"but the images are {height}x{width}: choose fewer, or set image_size"
+            f"but the images are {height}x{width}: "
+            f"{'choose fewer, or ' * (levels > 1)}set image_size"
         )
     return levels
 

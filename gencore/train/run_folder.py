@@ -178,7 +178,8 @@ def recipe_from_config(recipe_class: type[R], config: Mapping[str, Any]) -> R:
     from gencore.data.images import source_path
 
     source = config.get("data", {}).get("source")
-    if source is not None and not source_path(fields["data"]).exists():
+    given = fields.get("data")
+    if isinstance(source, str) and isinstance(given, str) and not source_path(given).exists():
         fields["data"] = source
     return recipe_class(**fields)
 
