@@ -32,7 +32,7 @@ _BROKEN_PIPE = 141
 _DATA_SOURCES = {
     "digits": "1,797 handwritten digits, 8x8 grey (comes with scikit-learn)",
     "photos": "6,204 patches of two photographs, 32x32 RGB (comes with scikit-learn)",
-    "DIR": "a folder of images; of MNIST's IDX files; or of CIFAR-10's binary batches",
+    "DIR": "a folder of images; of MNIST's IDX files; or of CIFAR-10's or -100's binary files",
     "FILE": "images [N, H, W], [N, H, W, C] or [N, C, H, W] in an .npy or .npz file",
 }
 
@@ -236,7 +236,9 @@ def _sample(words: list[str]) -> int:
     out = options.out or options.run_dir / "samples.png"
     if out.suffix not in (".png", ".npy"):
         raise UsageError(f"--out must end in .png or .npy, got {out}")
-    recipe, experiment, step, device = _load_run(options.run_dir, options.accelerator)
+    recipe, experiment, step, device = _load_run(
+        options.run_dir, options.accelerator, with_data=False
+    )
 
     import numpy as np
 
@@ -275,7 +277,8 @@ class EvaluateOptions:
 def _evaluate(words: list[str]) -> int:
     options = parse_options(EvaluateOptions, words, "gencore evaluate")
     _check_positive("num", options.num)
-    _, experiment, step, device = _load_run(options.run_dir, options.accelerator)
+    _, experiment, step, device = _load_run(options.run_dir, options.accelerator, with_data=True)
+    experiment.prepare(0, options.num)
 
     from gencore.train import RunFolder
     from gencore.train.loop import seeded
@@ -289,7 +292,9 @@ def _evaluate(words: list[str]) -> int:
     return 0
 
 
-def _load_run(run_dir: Path, accelerator: str) -> "tuple[Recipe, Experiment, int, torch.device]":
+def _load_run(
+    run_dir: Path, accelerator: str, *, with_data: bool
+) -> "tuple[Recipe, Experiment, int, torch.device]":
     from gencore.recipes import RECIPES
     from gencore.train import RunFolder, load_experiment, recipe_from_config
 
@@ -300,7 +305,8 @@ def _load_run(run_dir: Path, accelerator: str) -> "tuple[Recipe, Experiment, int
             f"the recipes here are {', '.join(RECIPES)}"
         )
     recipe = recipe_from_config(RECIPES[config["recipe"]], config)
-    return recipe, *load_experiment(run_dir, recipe, accelerator=accelerator)
+    loaded = load_experiment(run_dir, recipe, accelerator=accelerator, with_data=with_data)
+    return recipe, *loaded
 
 
 _COMMANDS: dict[str, tuple[str, str, Callable[[list[str]], int]]] = {

@@ -133,6 +133,22 @@ class TestImageDataset:
         with pytest.raises(error, match=message):
             ImageDataset(images, labels, "some")
 
+    def test_the_fingerprint_is_that_of_the_contents(self) -> None:
+        original = ImageDataset(self.images, self.labels, "some")
+        same = ImageDataset(self.images.clone(), self.labels.clone(), "other")
+        assert original.fingerprint() == same.fingerprint()
+        changed = self.images.clone()
+        changed[5, 0, 3, 3] ^= 1
+        others = [
+            ImageDataset(changed, self.labels, "some"),
+            ImageDataset(self.images.view(6, 1, 2, 8), self.labels, "some"),
+            ImageDataset(self.images, None, "some"),
+            ImageDataset(self.images, self.labels.flip(0), "some"),
+            original.subset(slice(5)),
+        ]
+        found = {dataset.fingerprint() for dataset in (original, *others)}
+        assert len(found) == 1 + len(others)
+
 
 class TestDigits:
     def test_parts_are_scikit_learns_digits(self) -> None:
@@ -180,12 +196,23 @@ class TestLoadImages:
 
     def test_what_nothing_reads(self, tmp_path: Path) -> None:
         accepted = r'accepted are "digits" and "photos"; a \.npy or \.npz .*IDX.*CIFAR-10.*folder'
-        with pytest.raises(FileNotFoundError, match=f"nowhere does not exist; {accepted}"):
-            load_images(tmp_path / "nowhere")
+        for nowhere in (tmp_path / "nowhere", "~no_such_user/nowhere"):
+            with pytest.raises(FileNotFoundError, match=f"nowhere does not exist; {accepted}"):
+                load_images(nowhere)
         (tmp_path / "a.csv").write_text("1,2")
         for source in (tmp_path / "a.csv", tmp_path):
             with pytest.raises(ValueError, match=f"nothing reads {source}; {accepted}"):
                 load_images(source)
+
+    def test_an_empty_source_is_not_the_current_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for number in range(5):
+            Image.new("L", (3, 3)).save(f"{number}.png")
+        with pytest.raises(ValueError, match="load_images: the source is an empty string; accept"):
+            load_images("")
+        assert len(load_images(".")) == 4
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -193,6 +220,7 @@ class TestLoadImages:
             ({"split": "valid"}, 'split = \'valid\', expected "train" or "test"'),
             ({"image_size": 0}, "image_size = 0, expected at least 1"),
             ({"channels": 2}, "channels = 2, expected 1, 3 or None"),
+            ({"background": 256}, "background = 256, expected 0 to 255"),
         ],
     )
     def test_bad_options(self, options: dict[str, Any], message: str) -> None:

@@ -55,8 +55,9 @@ class TestNpy:
             (b"not an array at all", "no NumPy array in these 19 bytes"),
             (npy_bytes(random_pixels(5, 4, 4))[:60], "no NumPy array in these 60 bytes"),
             (npy_bytes(random_pixels(5, 4, 4))[:-9], "expected 80 bytes for shape .*, found 71"),
-            (npy_bytes(np.zeros((5, 4, 4), np.float32)), "dtype float32, expected uint8"),
-            (npy_bytes(np.zeros((5, 4, 4), np.int64)), "dtype int64, expected uint8"),
+            (npy_bytes(np.zeros((5, 4, 4), np.float32)), "float32, expected uint8 .*to_uint8 conv"),
+            (npy_bytes(np.zeros((5, 4, 4), np.int64)), r"int64, expected uint8 .*\(array.astype"),
+            (npy_bytes(np.zeros((5, 4, 4), np.complex64)), "complex64, .* levels 0 to 255$"),
             (npy_bytes(random_pixels(5, 4)), r"shape \(5, 4\), expected \[N, H, W\]"),
             (npy_bytes(random_pixels(5, 4, 4, 4)), r"\(5, 4, 4, 4\): no axis is"),
             (npy_bytes(random_pixels(5, 3, 4, 3)), r"\(5, 3, 4, 3\): either axis could be"),
@@ -84,6 +85,13 @@ class TestNpy:
             file.write(bytes(80))
         with pytest.raises(ValueError, match=r"cut short: expected 16000000000000 bytes.*found 80"):
             load_images(path)
+
+    def test_a_name_in_capitals(self, tmp_path: Path) -> None:
+        (tmp_path / "A.NPY").write_bytes(npy_bytes(random_pixels(5, 4, 4)))
+        assert len(load_images(tmp_path / "A.NPY")) == 4
+        np.savez(tmp_path / "a.npz", random_pixels(5, 4, 4))
+        (tmp_path / "a.npz").rename(tmp_path / "A.Npz")
+        assert len(load_images(tmp_path / "A.Npz")) == 4
 
 
 class TestNpz:
@@ -139,7 +147,12 @@ class TestNpz:
             ({"x_test": images}, "no images for the train part: .*found x_test"),
             ({}, "found none"),
             ({"x": images, "y": labels[:19]}, r"key y: shape \(19,\), expected \(20,\)"),
-            ({"x": images, "y": labels / 2}, "key y: dtype float64"),
+            ({"x": images, "y": labels / 2}, "key y: dtype float64, expected integer labels$"),
+            ({"x": images, "y": labels.astype(str)}, "key y: dtype <U21, .* numbers names"),
+            (
+                {"x": images, "y": labels.astype(np.uint64) + 2**63},
+                "found the label 9223372036854775809",
+            ),
             ({"x": images / 255}, "key x: dtype float64, expected uint8"),
             ({"x": images.astype(np.int32)}, "key x: dtype int32, expected uint8"),
             ({"x": np.array([Bomb()], dtype=object)}, "key x: dtype object"),
@@ -150,6 +163,14 @@ class TestNpz:
         np.savez(path, **arrays)
         with pytest.raises(ValueError, match=f"{path}.*{message}"):
             load_images(path)
+
+    def test_labels_of_any_integer_type(self, tmp_path: Path) -> None:
+        for dtype, label in ((np.uint64, 2**63 - 1), (np.int8, -128), (">i4", -(2**31))):
+            labels = np.full(20, label, dtype)
+            np.savez(tmp_path / "a.npz", images=self.images, labels=labels)
+            found = load_images(tmp_path / "a.npz").labels
+            assert found is not None
+            assert found.tolist() == [label] * 16
 
     def test_damaged_archives(self, tmp_path: Path) -> None:
         path = tmp_path / "a.npz"

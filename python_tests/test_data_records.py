@@ -52,6 +52,48 @@ class TestIDX:
         np.testing.assert_array_equal(test.labels, self.test_labels)
         assert train.labels.dtype == torch.int64
 
+    @pytest.mark.parametrize("place", ["raw", "MNIST/raw"])
+    def test_where_torchvision_puts_them(self, tmp_path: Path, place: str) -> None:
+        (tmp_path / place).mkdir(parents=True)
+        self.write(tmp_path / place)
+        train, test = both_parts(tmp_path)
+        np.testing.assert_array_equal(train.images[:, 0], self.train)
+        np.testing.assert_array_equal(test.labels, self.test_labels)
+        if place == "MNIST/raw":
+            (tmp_path / "KMNIST" / "raw").mkdir(parents=True)
+            self.write(tmp_path / "KMNIST" / "raw")
+            with pytest.raises(ValueError, match=r"holds 2 data sets: .*KMNIST/raw/.*/MNIST/raw/"):
+                load_images(tmp_path)
+            assert len(load_images(tmp_path / "KMNIST")) == 7
+
+    @pytest.mark.parametrize(
+        ("name", "pack"),
+        [
+            ("emnist-letters-{}-{}-idx{}-ubyte.gz", gzip.compress),
+            ("emnist-letters-{}-{}-idx{}-ubyte", bytes),
+        ],
+    )
+    def test_names_of_emnist(self, tmp_path: Path, name: str, pack: Any) -> None:
+        for kind, arrays in (
+            ("images", (self.train, self.test)),
+            ("labels", (self.train_labels, self.test_labels)),
+        ):
+            for part, array in zip(("train", "test"), arrays, strict=True):
+                path = tmp_path / name.format(part, kind, array.ndim)
+                path.write_bytes(pack(idx_bytes(array)))
+                (tmp_path / f"._{path.name}").write_bytes(b"resource fork")
+        train, test = both_parts(tmp_path)
+        np.testing.assert_array_equal(train.images[:, 0], self.train)
+        np.testing.assert_array_equal(test.labels, self.test_labels)
+        self.write(tmp_path, "emnist-digits-{}-{}-idx{}-ubyte")
+        with pytest.raises(ValueError, match=r"holds 2 data sets: name one .*digits.*letters"):
+            load_images(tmp_path)
+        named = load_images(tmp_path / name.format("test", "images", 3))
+        assert torch.equal(named.images, train.images)
+        (tmp_path / name.format("test", "labels", 1)).unlink()
+        with pytest.raises(FileNotFoundError, match=r"no emnist-letters-test-labels-idx1-ubyte or"):
+            load_images(tmp_path / name.format("test", "images", 3), split="test")
+
     @pytest.mark.parametrize(
         ("damage", "message"),
         [
@@ -154,9 +196,51 @@ class TestCIFAR:
         with pytest.raises(FileNotFoundError, match=r"holds no data_batch_2\.bin"):
             load_images(tmp_path)
 
-    def test_the_python_version_is_refused(self, tmp_path: Path) -> None:
-        for number in range(1, 6):
-            (tmp_path / f"data_batch_{number}").write_bytes(b"\x80\x04N.")
+    @pytest.mark.parametrize("folder", ["", "cifar-100-binary"])
+    def test_cifar_100(self, tmp_path: Path, folder: str) -> None:
+        records = {}
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for seed, name in enumerate(("train", "test")):
+            records[name] = random_pixels(4, 3074, seed=seed)
+            records[name][:, :2] %= np.array([20, 100], dtype=np.uint8)
+            (tmp_path / folder / f"{name}.bin").write_bytes(records[name].tobytes())
+        for name, part in zip(records, both_parts(tmp_path), strict=True):
+            assert part.images.shape == (4, 3, 32, 32)
+            np.testing.assert_array_equal(part.images.flatten(1), records[name][:, 2:])
+            np.testing.assert_array_equal(part.labels, records[name][:, 1])
+        records["test"][2, 1] = 100
+        (tmp_path / folder / "test.bin").write_bytes(records["test"].tobytes())
+        with pytest.raises(
+            ValueError, match=r"not CIFAR-100: found the label 100, expected 0 to 9"
+        ):
+            load_images(tmp_path, split="test")
+        (tmp_path / folder / "train.bin").write_bytes(bytes(3073))
+        with pytest.raises(ValueError, match=r"multiple of 3074 bytes \(2 for the label"):
+            load_images(tmp_path)
+        (tmp_path / folder / "test_batch.bin").write_bytes(bytes(3073))
+        with pytest.raises(ValueError, match="holds two data sets: name one"):
+            load_images(tmp_path / folder)
+
+    def test_the_folder_of_the_archive(self, tmp_path: Path) -> None:
+        (tmp_path / "cifar-10-batches-bin").mkdir()
+        self.write(tmp_path / "cifar-10-batches-bin")
+        assert len(load_images(tmp_path)) == 20
+
+    @pytest.mark.parametrize(
+        ("folder", "names"),
+        [
+            ("", [f"data_batch_{number}" for number in range(1, 6)]),
+            ("cifar-10-batches-py", ["test_batch"]),
+            ("", ["train", "meta"]),
+            ("cifar-100-python", ["train", "test", "meta"]),
+        ],
+    )
+    def test_the_python_version_is_refused(
+        self, tmp_path: Path, folder: str, names: list[str]
+    ) -> None:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for name in names:
+            (tmp_path / folder / name).write_bytes(b"\x80\x04N.")
         with pytest.raises(
             ValueError, match=r"pickles, which can run code.*use the binary version"
         ):

@@ -137,6 +137,8 @@ class TestSquareGrid:
     def test_points_are_the_midpoints(self):
         points = SquareGrid(1.0, 2).points()
         assert points.tolist() == [[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]]
+        points = SquareGrid(1.0, 3).points(dtype=torch.float64)
+        assert points[0].tolist() == [1 / 3 - 1, 1 / 3 - 1]  # which float32 does not hold
 
     def test_normals_have_their_entropy_and_divergence(self):
         """KL(N(0, a²I) ‖ N(m, b²I)) = 2 log(b/a) + (2a² + ‖m‖²)/(2b²) − 1."""

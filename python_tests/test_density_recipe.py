@@ -186,7 +186,10 @@ def test_divergence_stops_the_run(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"density": "spiral"}, "unknown density 'spiral'"),
+        ({"density": "spiral"}, "density is 'spiral'; expected one of swiss_roll, grid9"),
+        ({"sampler": "Langevin"}, "sampler is 'Langevin'; expected one of langevin, ode, euler"),
+        ({"objective": "mle"}, "objective is 'mle'; expected one of ml, ml[+]gen, flow_mle"),
+        ({"grid_size": 2}, "grid_size is 2; expected at least 3"),
         ({"time": 0.0}, r"time is 0\.0; expected positive"),
         ({"hidden_widths": ()}, r"hidden_widths is \(\); expected a positive width"),
         ({"hidden_widths": (8, 0)}, r"hidden_widths is \(8, 0\)"),

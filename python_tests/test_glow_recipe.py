@@ -20,7 +20,7 @@ from gencore.data import load_images, to_uint8
 from gencore.models import Flow
 from gencore.nn import Transform, UniformDequantization
 from gencore.ops import random_key
-from gencore.recipes.glow import DequantizedBits, GlowRecipe
+from gencore.recipes.glow import DequantizedBits, GlowRecipe, make_flow
 from gencore.train import Diverged, RunFolder, fit
 from gencore.train.batches import LabelledImages
 from gencore.train.logs import read_log
@@ -270,8 +270,50 @@ class TestClasses:
         with pytest.raises(ValueError, match=r"needs labels, which .*images\.npy"):
             make(class_conditional=True, data=data)
         experiment, _ = make(class_conditional=True)
-        with pytest.raises(ValueError, match=r"an image has the label 10; .* labels below 10"):
+        with pytest.raises(ValueError, match=r"an image has the label 10, which none of them has"):
             experiment._context(torch.tensor([10]))
+        with pytest.raises(ValueError, match=r"needs labels, which the test images of 'digits' la"):
+            experiment._context(None)
+
+    @pytest.mark.parametrize("labels", [[1, 2, 3], [0, 2, 5], [1]])
+    def test_only_classes_of_the_data_are_sampled(self, tmp_path, labels):
+        numbers = np.array(labels)[np.arange(30) % len(labels)]
+        pixels = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
+        np.savez(tmp_path / "a.npz", images=pixels, labels=numbers)
+        experiment, _ = make(class_conditional=True, data=str(tmp_path / "a.npz"))
+        assert experiment._sample_labels(6).unique().tolist() == labels
+        context = experiment._context(torch.tensor(labels))
+        assert context.shape == (len(labels), labels[-1] + 1)
+        assert context.argmax(1).tolist() == labels
+        assert experiment.step(make_batch(experiment, 8))["bits_per_dim"].isfinite()
+
+    @pytest.mark.parametrize("labels", [[-1, 0, 1], [-5, 0, 70], [5, 2**62, 2**63 - 1]])
+    def test_classes_may_be_any_numbers(self, tmp_path, labels):
+        """A flow of classes below 0 or far apart is that of the classes 0, 1, 2."""
+        pixels = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
+        places = np.arange(30) % 3
+        runs = []
+        for name, numbers in (("plain", np.arange(3)), ("odd", np.array(labels))):
+            np.savez(tmp_path / f"{name}.npz", images=pixels, labels=numbers[places])
+            experiment, _ = make(class_conditional=True, data=str(tmp_path / f"{name}.npz"))
+            experiment.prepare(1, 1)
+            loss = experiment.step(make_batch(experiment, 8))["bits_per_dim"]
+            samples = experiment.sample(6, torch.Generator().manual_seed(0))
+            torch.manual_seed(0)
+            runs.append((experiment.num_classes, loss.item(), experiment.evaluate(6), samples))
+        assert runs[0][0] == 3
+        assert runs[0][:3] == runs[1][:3]
+        assert torch.equal(runs[0][3], runs[1][3])
+
+    def test_a_class_of_the_test_part_alone_is_found_before_training(self, tmp_path):
+        pixels = np.zeros((4, 8, 8), np.uint8)
+        parts = {"x_train": pixels, "y_train": [0, 2, 2, 0], "x_test": pixels}
+        for labels in ([0, 1, 2, 2], [0, 2, 3, 2]):
+            np.savez(tmp_path / "a.npz", **parts, y_test=labels)
+            experiment, _ = make(class_conditional=True, data=str(tmp_path / "a.npz"))
+            with pytest.raises(ValueError, match=r"an image has the label [13], which none"):
+                experiment.prepare(0, 1)
+            experiment.prepare(0, 0)
 
 
 def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
@@ -296,17 +338,40 @@ def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
     ("options", "message"),
     [
         ({"num_levels": 0}, "num_levels is 0; expected positive"),
+        ({"model": "Glow"}, "GlowRecipe: model is 'Glow'; expected one of glow, realnvp"),
+        ({"dequantization": "none"}, "dequantization is 'none'; expected one of uniform, vari"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected one of adam, adamax"),
         ({"image_size": 0}, "image_size is 0; expected positive"),
         ({"learning_rate": math.nan}, "learning_rate is nan; expected positive"),
         ({"temperature": -0.1}, r"temperature is -0\.1; expected 0 or positive"),
         ({"ema_decay": 1.5}, r"ema_decay is 1\.5; expected from 0 to 1"),
         ({"model": "realnvp", "coupling": "additive"}, "coupling is 'additive', but"),
-        ({"num_levels": 4}, "multiples of 16"),
+        ({"num_levels": 4}, "num_levels is 4, .* multiples of 16, but .* 8x8: choose fewer, or"),
+        ({"image_size": 9}, "num_levels is 1, .* multiples of 2, but .* 9x9: set image_size"),
     ],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         make(**options)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "levels"),
+    [
+        ("glow", (28, 28), 2),  # MNIST
+        ("glow", (8, 8), 2),
+        ("glow", (32, 48), 3),
+        ("glow", (14, 30), 1),
+        ("realnvp", (28, 28), 3),
+        ("realnvp", (30, 30), 2),
+        ("realnvp", (27, 27), 1),
+    ],
+)
+def test_the_levels_suit_the_images(model, size, levels):
+    recipe = GlowRecipe(**SMALL, model=model)
+    flow = make_flow(recipe, (1, *size))
+    assert len(flow.transform.levels) == levels
+    assert flow.log_prob(torch.rand(2, 1, *size) - 0.5).isfinite().all()
 
 
 def test_a_conditional_run_resumes_where_it_stopped(tmp_path):

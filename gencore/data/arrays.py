@@ -3,6 +3,7 @@
 import math
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -44,7 +45,8 @@ def read_npy(path: Path, split: Split) -> tuple[Tensor, None]:
         torch.Size([40, 3, 8, 6])
     """
     with path.open("rb") as file:
-        images = _as_images(_read_array(file, path.stat().st_size, str(path)), str(path))
+        array = _read_array(file, path.stat().st_size, str(path), _check_images)
+        images = _as_images(array, str(path))
     return images[split_indices(len(images), split)], None
 
 
@@ -62,7 +64,7 @@ def read_npz(path: Path, split: Split) -> tuple[Tensor, Tensor | None]:
     | `x` | `y` | chosen by `split_indices` |
     | `arr_0` | none | chosen by `split_indices` |
 
-    Images are as in `read_npy`, labels any integer type of shape [N] or [N, 1].
+    Images are as in `read_npy`, labels integers of any type below 2⁶³, of shape [N] or [N, 1].
 
     Returns:
         Images, uint8 [N, C, H, W], and labels, int64 [N], or None.
@@ -84,10 +86,11 @@ def read_npz(path: Path, split: Split) -> tuple[Tensor, Tensor | None]:
         try:
             with zipfile.ZipFile(file) as archive:
                 images_key, labels_key, is_divided = _find_keys(archive, path, split)
-                images = _as_images(*_read_member(archive, path, images_key))
+                images = _as_images(*_read_member(archive, path, images_key, _check_images))
                 labels = None
                 if labels_key is not None:
-                    labels = _as_labels(*_read_member(archive, path, labels_key), len(images))
+                    member = _read_member(archive, path, labels_key, _check_labels)
+                    labels = _as_labels(*member, len(images))
         # A damaged directory of the archive shows as any of these.
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
             size = path.stat().st_size
@@ -115,14 +118,36 @@ def _find_keys(archive: zipfile.ZipFile, path: Path, split: Split) -> tuple[str,
     )
 
 
-def _read_member(archive: zipfile.ZipFile, path: Path, key: str) -> tuple[np.ndarray, str]:
+def _read_member(
+    archive: zipfile.ZipFile, path: Path, key: str, check: Callable[[np.dtype, str], None]
+) -> tuple[np.ndarray, str]:
     name, where = f"{key}.npy", f"{path}, key {key}"
     with archive.open(name) as file:
-        return _read_array(file, archive.getinfo(name).file_size, where), where
+        return _read_array(file, archive.getinfo(name).file_size, where, check), where
 
 
-def _read_array(file: IO[bytes], size: int, where: str) -> np.ndarray:
-    """Read one array in NumPy's format from a stream of `size` bytes.
+def _check_images(dtype: np.dtype, where: str) -> None:
+    if dtype == np.uint8:
+        return
+    hint = ""
+    if dtype.kind == "f":
+        hint = " (gencore.data.to_uint8 converts floating-point images)"
+    elif dtype.kind in "iu":
+        hint = " (array.astype(numpy.uint8) converts levels that are integers)"
+    raise ValueError(f"{where}: dtype {dtype}, expected uint8 with levels 0 to 255{hint}")
+
+
+def _check_labels(dtype: np.dtype, where: str) -> None:
+    if dtype.kind in "iu":
+        return
+    hint = " (numpy.unique(labels, return_inverse=True)[1] numbers names)" * (dtype.kind in "US")
+    raise ValueError(f"{where}: dtype {dtype}, expected integer labels{hint}")
+
+
+def _read_array(
+    file: IO[bytes], size: int, where: str, check: Callable[[np.dtype, str], None]
+) -> np.ndarray:
+    """Read one array in NumPy's format, of a type that passes `check`, from `size` bytes.
 
     Unlike `numpy.load` it has no path that unpickles, and it allocates no more than the bytes that
     are there, whatever the header promises.
@@ -134,8 +159,7 @@ def _read_array(file: IO[bytes], size: int, where: str) -> np.ndarray:
     # The header is parsed as a Python literal, which fails in many ways.
     except Exception as error:
         raise ValueError(f"{where}: no NumPy array in these {size} bytes: {error}") from error
-    if dtype.kind not in "iu":
-        raise ValueError(f"{where}: dtype {dtype}, expected uint8 images and integer labels")
+    check(dtype, where)
     expected, found = math.prod(shape) * dtype.itemsize, max(size - file.tell(), 0)
     if expected <= 0:
         raise ValueError(f"{where}: empty: shape {shape}")
@@ -149,11 +173,6 @@ def _read_array(file: IO[bytes], size: int, where: str) -> np.ndarray:
 
 
 def _as_images(array: np.ndarray, where: str) -> Tensor:
-    if array.dtype != np.uint8:
-        raise ValueError(
-            f"{where}: dtype {array.dtype}, expected uint8 with levels 0 to 255 "
-            "(gencore.data.to_uint8 converts floating-point images)"
-        )
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim != 4:
@@ -176,4 +195,6 @@ def _as_images(array: np.ndarray, where: str) -> Tensor:
 def _as_labels(array: np.ndarray, where: str, num: int) -> Tensor:
     if array.shape not in ((num,), (num, 1)):
         raise ValueError(f"{where}: shape {array.shape}, expected ({num},) for {num} images")
+    if (highest := array.max()) > np.iinfo(np.int64).max:
+        raise ValueError(f"{where}: found the label {highest}, expected numbers below 2^63")
     return torch.from_numpy(array.reshape(num).astype(np.int64))

@@ -1,6 +1,7 @@
-"""CIFAR-10 in its binary version."""
+"""CIFAR-10 and CIFAR-100 in their binary versions."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,36 +11,57 @@ from gencore.data.splits import Split
 
 __all__ = ["holds_cifar", "read_cifar"]
 
-_FILES = {
-    "train": [f"data_batch_{number}" for number in range(1, 6)],
-    "test": ["test_batch"],
-}
-_RECORD = 1 + 3 * 32 * 32
+
+class _Version(NamedTuple):
+    name: str
+    folder: str
+    """That its archive makes."""
+    files: dict[str, list[str]]
+    """The names of each part."""
+    suffix: str
+    """Of these names."""
+    marks: tuple[str, ...]
+    """Files beside the parts without which their names mean nothing."""
+    num_classes: int
+    num_label_bytes: int
+    """Of a record; the last one is the label."""
+
+
+_TEN = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
+_HUNDRED = {"train": ["train"], "test": ["test"]}
+
+_BINARY = (
+    _Version("CIFAR-10", "cifar-10-batches-bin", _TEN, ".bin", (), 10, 1),
+    _Version("CIFAR-100", "cifar-100-binary", _HUNDRED, ".bin", (), 100, 2),
+)
+_PYTHON = (
+    _Version("CIFAR-10", "cifar-10-batches-py", _TEN, "", (), 10, 1),
+    _Version("CIFAR-100", "cifar-100-python", _HUNDRED, "", ("meta",), 100, 2),
+)
 
 
 def holds_cifar(directory: Path) -> bool:
-    """Tell whether a directory holds any file of CIFAR-10, of the binary or the Python version."""
-    return any(
-        (directory / (name + suffix)).is_file()
-        for names in _FILES.values()
-        for name in names
-        for suffix in (".bin", "")
-    )
+    """Tell whether a directory holds files of CIFAR, of the binary or the Python version, or the
+    folder that their archives make."""
+    return bool(_find(directory, _BINARY) or _find(directory, _PYTHON))
 
 
 def read_cifar(directory: Path, split: Split) -> tuple[Tensor, Tensor]:
-    """Read `data_batch_1.bin` … `data_batch_5.bin`, or `test_batch.bin`.
+    """Read `data_batch_1.bin` … `data_batch_5.bin`, or `test_batch.bin`, of CIFAR-10; `train.bin`
+    or `test.bin` of CIFAR-100.
 
-    A record is 3,073 bytes: the label 0…9, then the red, green and blue planes of 32×32 pixels.
-    The Python version is refused: its files are pickles, and loading a pickle can run code.
+    They lie in the directory or in its folder `cifar-10-batches-bin` or `cifar-100-binary`. A
+    record is 3,073 bytes: the label 0…9, then the red, green and blue planes of 32×32 pixels; of
+    CIFAR-100 3,074, of which the second is the label, 0…99, and the first its superclass. The
+    Python versions are refused: their files are pickles, and loading a pickle can run code.
 
     Returns:
         Images, uint8 [N, 3, 32, 32], and labels, int64 [N].
 
     Raises:
         FileNotFoundError: a file of this part is missing.
-        ValueError: a file is not a whole number of records, has a label above 9, or is empty; or
-            the directory holds the Python version.
+        ValueError: a file is not a whole number of records, has a label out of range, or is empty;
+            or the directory holds both sets, or only a Python version.
 
     Source:
         Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009;
@@ -53,27 +75,56 @@ def read_cifar(directory: Path, split: Split) -> tuple[Tensor, Tensor]:
         >>> images.shape, labels
         (torch.Size([1, 3, 32, 32]), tensor([3]))
     """
-    parts = [_read_file(directory, name) for name in _FILES[split]]
-    records = torch.from_numpy(np.concatenate(parts))
-    return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].to(torch.int64)
-
-
-def _read_file(directory: Path, name: str) -> np.ndarray:
-    path = directory / f"{name}.bin"
-    if not path.is_file():
-        if (directory / name).is_file():
-            raise ValueError(
-                f"{directory / name}: the Python version of CIFAR-10 is stored as pickles, which "
-                f"can run code when they are loaded; use the binary version ({path.name})"
-            )
-        raise FileNotFoundError(f"{directory} holds no {path.name}")
-    content = np.fromfile(path, dtype=np.uint8)
-    if len(content) == 0 or len(content) % _RECORD:
+    found = _find(directory, _BINARY)
+    if not found:
+        ((place, version), *_) = _find(directory, _PYTHON)
         raise ValueError(
-            f"{path}: expected a positive multiple of {_RECORD} bytes (a label and 3 x 32 x 32 "
-            f"pixels), found {len(content)}"
+            f"{place}: the Python version of {version.name} is stored as pickles, which can run "
+            f"code when they are loaded; use the binary version"
         )
-    records = content.reshape(-1, _RECORD)
-    if (highest := records[:, 0].max()) > 9:
-        raise ValueError(f"{path}: not CIFAR-10: found the label {highest}, expected 0 to 9")
+    if len(found) > 1:
+        places = " and ".join(str(place) for place, _ in found)
+        raise ValueError(f"{directory} holds two data sets: name one, {places}")
+    ((place, version),) = found
+    parts = [_read_file(place / (name + version.suffix), version) for name in version.files[split]]
+    records = torch.from_numpy(np.concatenate(parts))
+    skipped = version.num_label_bytes
+    return records[:, skipped:].reshape(-1, 3, 32, 32), records[:, skipped - 1].to(torch.int64)
+
+
+def _find(directory: Path, versions: tuple[_Version, ...]) -> list[tuple[Path, _Version]]:
+    """The versions that lie in a directory, or else in the folders of their names inside it."""
+
+    def holds(place: Path, version: _Version) -> bool:
+        names = [name + version.suffix for part in version.files.values() for name in part]
+        return all((place / mark).is_file() for mark in version.marks) and any(
+            (place / name).is_file() for name in names
+        )
+
+    for places in (
+        [(directory, v) for v in versions],
+        [(directory / v.folder, v) for v in versions],
+    ):
+        if found := [(place, version) for place, version in places if holds(place, version)]:
+            return found
+    return []
+
+
+def _read_file(path: Path, version: _Version) -> np.ndarray:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} holds no {path.name}")
+    content = np.fromfile(path, dtype=np.uint8)
+    size = version.num_label_bytes + 3 * 32 * 32
+    if len(content) == 0 or len(content) % size:
+        raise ValueError(
+            f"{path}: expected a positive multiple of {size} bytes ({version.num_label_bytes} for "
+            f"the label and 3 x 32 x 32 pixels), found {len(content)}"
+        )
+    records = content.reshape(-1, size)
+    highest = records[:, version.num_label_bytes - 1].max()
+    if highest >= version.num_classes:
+        raise ValueError(
+            f"{path}: not {version.name}: found the label {highest}, expected 0 to "
+            f"{version.num_classes - 1}"
+        )
     return records

@@ -1,8 +1,9 @@
-"""IDX files: MNIST, Fashion-MNIST, KMNIST, and whatever else keeps their names."""
+"""IDX files: MNIST, Fashion-MNIST, KMNIST, EMNIST, and whatever else keeps their names."""
 
 import gzip
 import io
 import math
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -14,34 +15,43 @@ from gencore.data.splits import Split
 
 __all__ = ["holds_idx", "read_idx"]
 
-_PREFIX = {"train": "train", "test": "t10k"}
+# What precedes tells one data set of a directory from another, as in emnist-letters-train-….
+_NAME = re.compile(
+    r"(?!\.)(?P<set>.*?)(?P<part>train|test|t10k)-(?P<kind>images[-.]idx3|labels[-.]idx1)-ubyte(\.gz)?",
+    re.IGNORECASE,
+)
+
+# Part and kind, as in ("train", "images-idx3") → file.
+_Files = dict[tuple[str, str], Path]
 
 # Bytes read at a time; a header that lies about its size then costs no memory.
 _CHUNK = 1 << 20
 
 
-def holds_idx(directory: Path) -> bool:
-    """Tell whether a directory holds any of the four IDX files of MNIST."""
-    return any(
-        _find(directory, f"{prefix}-{kind}") is not None
-        for prefix in _PREFIX.values()
-        for kind in ("images-idx3", "labels-idx1")
-    )
+def holds_idx(source: Path) -> bool:
+    """Tell whether `read_idx` finds any file there."""
+    return bool(_find_sets(source))
 
 
-def read_idx(directory: Path, split: Split) -> tuple[Tensor, Tensor]:
+def read_idx(source: Path, split: Split) -> tuple[Tensor, Tensor]:
     """Read `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` or their `t10k-` twins.
 
-    Each may end in `.gz`; `train-images.idx3-ubyte` is accepted too. A file is: two zero bytes,
-    the type code 8 (unsigned byte), the number of axes, each axis as a big-endian 32-bit integer,
-    then the bytes in row-major order.
+    They lie in the directory, in its folder `raw`, or, as torchvision puts them, in the `raw` of a
+    folder inside it. Each may end in `.gz`; `train-images.idx3-ubyte` is accepted too, `test` for
+    `t10k`, and any name before that, as in `emnist-letters-train-images-idx3-ubyte`. Of a
+    directory with several sets one is named by the path of one of its files.
+
+    A file is: two zero bytes, the type code 8 (unsigned byte), the number of axes, each axis as a
+    big-endian 32-bit integer, then the bytes in row-major order. EMNIST has its images transposed;
+    they come as they are stored.
 
     Returns:
         Images, uint8 [N, 1, H, W], and labels, int64 [N].
 
     Raises:
         FileNotFoundError: the images or the labels of this part are missing.
-        ValueError: a file is damaged, cut short, or not IDX, or the two differ in number.
+        ValueError: a file is damaged, cut short, or not IDX, or the two differ in number; or there
+            are several sets.
 
     Source:
         LeCun, Cortes and Burges, "The MNIST database of handwritten digits", 1998, file formats.
@@ -58,10 +68,17 @@ def read_idx(directory: Path, split: Split) -> tuple[Tensor, Tensor]:
         (tensor([[[[1, 2],
                   [3, 4]]]], dtype=torch.uint8), tensor([7]))
     """
-    prefix = _PREFIX[split]
-    images_path, labels_path = (
-        _require(directory, f"{prefix}-{kind}") for kind in ("images-idx3", "labels-idx1")
-    )
+    sets = _find_sets(source)
+    if len(sets) > 1:
+        names = ", ".join(str(next(iter(files.values()))) for files in sets.values())
+        raise ValueError(f"{source} holds {len(sets)} data sets: name one of these, {names}")
+    (((directory, prefix), files),) = sets.items()
+    part = split if split == "train" or prefix else "t10k"
+    for kind in ("images-idx3", "labels-idx1"):
+        if (split, kind) not in files:
+            name = f"{prefix}{part}-{kind}-ubyte"
+            raise FileNotFoundError(f"{directory} holds no {name} or {name}.gz")
+    images_path, labels_path = files[split, "images-idx3"], files[split, "labels-idx1"]
     images, labels = _read_file(images_path, ndim=3), _read_file(labels_path, ndim=1)
     if len(images) != len(labels):
         raise ValueError(
@@ -71,22 +88,37 @@ def read_idx(directory: Path, split: Split) -> tuple[Tensor, Tensor]:
     return images[:, None], labels.to(torch.int64)
 
 
-def _find(directory: Path, stem: str) -> Path | None:
-    names = [f"{stem}-ubyte", f"{stem.replace('-idx', '.idx')}-ubyte"]
-    candidates = (directory / (name + suffix) for name in names for suffix in ("", ".gz"))
-    return next((path for path in candidates if path.is_file()), None)
+def _find_sets(source: Path) -> dict[tuple[Path, str], _Files]:
+    """Directory and beginning of the names of each data set → its files; for one file its set."""
+    if source.is_file():
+        match = _NAME.fullmatch(source.name)
+        sets = _list_sets(source.parent) if match else {}
+        return {key: files for key, files in sets.items() if match and key[1] == match["set"]}
+    for places in ([source], [source / "raw"], sorted(source.glob("[!.]*/raw"))):
+        sets = {}
+        for place in places:
+            if place.is_dir():
+                sets |= _list_sets(place)
+        if sets:
+            return sets
+    return {}
 
 
-def _require(directory: Path, stem: str) -> Path:
-    path = _find(directory, stem)
-    if path is None:
-        raise FileNotFoundError(f"{directory} holds no {stem}-ubyte or {stem}-ubyte.gz")
-    return path
+def _list_sets(directory: Path) -> dict[tuple[Path, str], _Files]:
+    found = [(path, _NAME.fullmatch(path.name)) for path in directory.iterdir()]
+    matches = [(path, match) for path, match in found if match and path.is_file()]
+    sets: dict[tuple[Path, str], _Files] = {}
+    # In this order -idx comes before .idx, and what is not packed before what is.
+    for path, match in sorted(matches, key=lambda item: (item[0].suffix.lower() == ".gz", item[0])):
+        split = "train" if match["part"].lower() == "train" else "test"
+        kind = match["kind"].lower().replace(".idx", "-idx")
+        sets.setdefault((directory, match["set"]), {}).setdefault((split, kind), path)
+    return sets
 
 
 def _read_file(path: Path, ndim: int) -> Tensor:
     with path.open("rb") as raw:
-        if path.suffix != ".gz":
+        if path.suffix.lower() != ".gz":
             return _parse(raw, path, ndim)
         try:
             with gzip.GzipFile(fileobj=raw) as file:

@@ -1,5 +1,7 @@
 """The data set of images that the recipes train on, and the one function that loads it."""
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +20,14 @@ from gencore.data.splits import Split
 
 __all__ = ["ImageDataset", "load_images"]
 
+EMBEDDED = ("digits", "photos")
+"""Sources that are names and no paths."""
+
 _ACCEPTED = (
     'accepted are "digits" and "photos"; a .npy or .npz file; a directory with the IDX files of '
     "MNIST (train-images-idx3-ubyte, …, plain or .gz); a directory with the binary version of "
-    f"CIFAR-10 (data_batch_1.bin, …); a folder of images ({' '.join(IMAGE_SUFFIXES)})"
+    "CIFAR-10 (data_batch_1.bin, …) or CIFAR-100 (train.bin, …); a folder of images "
+    f"({' '.join(IMAGE_SUFFIXES)})"
 )
 
 
@@ -77,6 +83,20 @@ class ImageDataset:
         classes = "" if self.labels is None else f", {len(torch.unique(self.labels))} classes"
         return f"ImageDataset({self.name}: {len(self)} images of {shape}{classes})"
 
+    def fingerprint(self) -> str:
+        """A hash of all images and labels, which other data do not share.
+
+        Example:
+            >>> dataset = ImageDataset(torch.zeros(6, 1, 8, 8, dtype=torch.uint8), None, "zeros")
+            >>> dataset.fingerprint() == dataset.subset(range(5)).fingerprint()
+            False
+        """
+        digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
+        for part in (self.images, self.labels):
+            if part is not None:
+                digest.update(part.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
     def subset(self, indices: Tensor | Sequence[int] | slice) -> "ImageDataset":
         """Take the images at `indices` (integers or a boolean mask [N]), with their labels."""
         if not isinstance(indices, slice | Tensor):
@@ -91,6 +111,7 @@ def load_images(
     split: Split = "train",
     image_size: int | None = None,
     channels: int | None = None,
+    background: int = 255,
 ) -> ImageDataset:
     """Load one part of an image data set into memory.
 
@@ -100,8 +121,9 @@ def load_images(
     | `"photos"` | RGB patches of two photographs, part of scikit-learn | by region |
     | `….npy` | uint8 [N, H, W], [N, H, W, C] or [N, C, H, W] | a fixed fifth |
     | `….npz` | the same under `x_train`, `y_train`, … or `images` | by key, or a fixed fifth |
-    | a directory | MNIST's IDX files, plain or `.gz` | by file name |
-    | a directory | CIFAR-10, binary version | by file name |
+    | a directory | IDX files, of MNIST or with its names, plain or `.gz` | by file name |
+    | a file | one of a set of IDX files, where a directory has several | by file name |
+    | a directory | CIFAR-10 or CIFAR-100, binary version | by file name |
     | a directory | image files; class subfolders give labels | `train/` and `test/`, or a fifth |
 
     `gencore.data.splits.split_indices` chooses the fixed fifth, class by class. The names "digits"
@@ -115,6 +137,7 @@ def load_images(
             the central square. Without it images keep their size. Patches of "photos" are cut in
             this size, 32 without it.
         channels: Convert to 1 (grey) or 3 (RGB). Without it images keep their channels.
+        background: Grey level, 0 to 255, behind the transparent pixels of image files.
 
     Raises:
         FileNotFoundError: the path, or a file that belongs to the data set, does not exist.
@@ -132,8 +155,10 @@ def load_images(
         raise ValueError(f"load_images: image_size = {image_size}, expected at least 1")
     if channels not in (None, 1, 3):
         raise ValueError(f"load_images: channels = {channels}, expected 1, 3 or None")
+    if background not in range(256):
+        raise ValueError(f"load_images: background = {background}, expected 0 to 255")
 
-    images, labels = _read(source, split, image_size, channels)
+    images, labels = _read(source, split, image_size, channels, background)
     if image_size is not None:
         images = resize_images(images, image_size)
     if channels is not None:
@@ -141,33 +166,44 @@ def load_images(
     return ImageDataset(images, labels, _name(source))
 
 
+def source_path(source: str | Path) -> Path:
+    """The path that a source is; a user's home folder for `~`, if there is such a user."""
+    return Path(os.path.expanduser(source))  # noqa: PTH111 - pathlib's raises a RuntimeError
+
+
 def _name(source: str | Path) -> str:
-    if source in ("digits", "photos"):
+    if source in EMBEDDED:
         return str(source)
-    path = Path(source).expanduser().resolve()
+    path = source_path(source).resolve()
     return path.stem if path.is_file() else path.name
 
 
 def _read(
-    source: str | Path, split: Split, image_size: int | None, channels: int | None
+    source: str | Path,
+    split: Split,
+    image_size: int | None,
+    channels: int | None,
+    background: int,
 ) -> tuple[Tensor, Tensor | None]:
     """Read with the reader that fits what `source` is."""
     if source == "digits":
         return read_digits(split)
     if source == "photos":
         return read_photos(split, 32 if image_size is None else image_size)
-    path = Path(source).expanduser()
+    if source == "":
+        raise ValueError(f"load_images: the source is an empty string; {_ACCEPTED}")
+    path = source_path(source)
     if not path.exists():
         raise FileNotFoundError(f"load_images: {path} does not exist; {_ACCEPTED}")
-    if path.is_file() and path.suffix == ".npy":
+    if path.is_file() and path.suffix.lower() == ".npy":
         return read_npy(path, split)
-    if path.is_file() and path.suffix == ".npz":
+    if path.is_file() and path.suffix.lower() == ".npz":
         return read_npz(path, split)
-    if path.is_dir() and holds_idx(path):
+    if holds_idx(path):
         return read_idx(path, split)
     if path.is_dir() and holds_cifar(path):
         return read_cifar(path, split)
     if path.is_dir() and holds_images(path):
         # Files of one folder may differ in size and channels, so it converts each by itself.
-        return read_folder(path, split, image_size, channels)
+        return read_folder(path, split, image_size, channels, background)
     raise ValueError(f"load_images: nothing reads {path}; {_ACCEPTED}")

@@ -29,6 +29,9 @@ class ClassifierFeatures(nn.Module):
     test_accuracy: float | None
     """Accuracy on the test images given to `fit`, in [0, 1]."""
 
+    classes: Tensor
+    """The labels that the outputs of the head stand for, ascending, int64 [num_classes]."""
+
     def __init__(self, channels: int, num_classes: int, dim: int = 64) -> None:
         super().__init__()
         self.test_accuracy = None
@@ -43,6 +46,7 @@ class ClassifierFeatures(nn.Module):
             nn.ReLU(),
         )
         self.head = nn.Linear(dim, num_classes)
+        self.register_buffer("classes", torch.arange(num_classes))
 
     def extra_repr(self) -> str:
         return "" if self.test_accuracy is None else f"test_accuracy={self.test_accuracy:.4f}"
@@ -68,7 +72,7 @@ class ClassifierFeatures(nn.Module):
 
         Args:
             images: [N, C, H, W], uint8, or floating point in [0, 1].
-            labels: int64 [N], classes 0 … num_classes − 1.
+            labels: int64 [N], any numbers.
             test_images: Held-out images, for `test_accuracy`.
             test_labels: Their labels.
             dim: Number of features.
@@ -78,20 +82,21 @@ class ClassifierFeatures(nn.Module):
             seed: Of the initial weights and of the batches.
 
         Raises:
-            ValueError: images are not [N, C, H, W], labels not int64 [N] and ≥ 0 with at least two
-                classes, or only one of the test arguments is given.
+            ValueError: images are not [N, C, H, W], labels not int64 [N] of at least two classes,
+                or only one of the test arguments is given.
         """
         _check_labelled("images", images, labels)
         if (test_images is None) != (test_labels is None):
             raise ValueError("ClassifierFeatures.fit: give both test_images and test_labels")
-        num_classes = int(labels.max()) + 1
-        if num_classes < 2:
+        classes, places = labels.unique(return_inverse=True)
+        if len(classes) < 2:
             raise ValueError("ClassifierFeatures.fit: labels hold one class, expected at least 2")
 
         with torch.random.fork_rng(devices=[]):
             # Layers draw their weights on the CPU. `torch.manual_seed` would reseed the GPUs too.
             torch.default_generator.manual_seed(seed)
-            model = cls(images.shape[1], num_classes, dim).to(images.device)
+            model = cls(images.shape[1], len(classes), dim).to(images.device)
+        model.classes.copy_(classes)
         generator = torch.Generator().manual_seed(seed)
         optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
@@ -99,7 +104,7 @@ class ClassifierFeatures(nn.Module):
             for _ in range(num_steps):
                 batch = torch.randint(len(images), (batch_size,), generator=generator)
                 batch = batch.to(images.device)
-                loss = cross_entropy(model.head(model(images[batch])), labels[batch])
+                loss = cross_entropy(model.head(model(images[batch])), places[batch])
                 torch.autograd.backward(loss)
                 optimizer.step()
                 optimizer.zero_grad()
@@ -120,7 +125,7 @@ class ClassifierFeatures(nn.Module):
         _check_labelled("images", images, labels)
         correct = 0
         for part, truth in zip(torch.split(images, 1024), torch.split(labels, 1024), strict=True):
-            correct += int((self.head(self(part)).argmax(1) == truth).sum())
+            correct += int((self.classes[self.head(self(part)).argmax(1)] == truth).sum())
         return correct / len(images)
 
 
@@ -134,8 +139,8 @@ def _check_labelled(name: str, images: Tensor, labels: Tensor) -> None:
             f"ClassifierFeatures: {name} have shape {tuple(images.shape)}, expected [N, C, H, W] "
             "with N ≥ 1"
         )
-    if labels.shape != images.shape[:1] or labels.dtype != torch.int64 or labels.min() < 0:
+    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
         raise ValueError(
             f"ClassifierFeatures: labels of {labels.dtype} and shape {tuple(labels.shape)}, "
-            f"expected int64 of shape ({len(images)},), none negative"
+            f"expected int64 of shape ({len(images)},)"
         )

@@ -46,11 +46,13 @@ class SquareGrid:
         """Logarithm of a cell's area."""
         return 2 * math.log(2 * self.half_width / self.size)
 
-    def points(self, device: torch.device | str = "cpu") -> Tensor:
-        """The cells' midpoints, float32 [size², 2], the second coordinate running fastest."""
+    def points(
+        self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """The cells' midpoints, [size², 2], the second coordinate running fastest."""
         steps = torch.arange(self.size, dtype=torch.float64, device=device)
         side = ((2 * steps + 1) / self.size - 1) * self.half_width
-        return torch.cartesian_prod(side, side).float()
+        return torch.cartesian_prod(side, side).to(dtype)
 
     def log_integral(self, log_f: Tensor) -> float:
         """log ∫ f, from log f [size²] at `points`; with f = exp(−E) that is log Z."""

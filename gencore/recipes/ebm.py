@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -9,6 +10,7 @@ from torch import Generator, Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gencore.data import ImageDataset, load_images, to_float
+from gencore.data.splits import Split
 from gencore.metrics import (
     ClassifierFeatures,
     Features,
@@ -34,6 +36,8 @@ __all__ = ["EBMExperiment", "EBMRecipe"]
 
 # Chains that are sampled at once, which bounds the memory of a large sample.
 _CHUNK = 512
+# Beyond this many dimensions covariances of pixels, of 2 GB each, are left out.
+_MAX_PIXELS = 2**14
 
 
 @dataclass(kw_only=True)
@@ -114,8 +118,10 @@ class EBMRecipe(ImageRecipe):
                 f"{self.batch_size} chains of a step (batch_size)"
             )
 
-    def load_data(self) -> ImageDataset:
-        return load_images(self.data, image_size=self.image_size)
+    def load_part(self, split: Split) -> ImageDataset:
+        return load_images(
+            self.data, split=split, image_size=self.image_size, background=self.background
+        )
 
     def build(self, fabric: "Fabric", dataset: ImageDataset) -> "EBMExperiment":
         return EBMExperiment(self, fabric, dataset)
@@ -218,23 +224,46 @@ class EBMExperiment(Experiment):
             start = self.buffer.chains[slots]
         return ebm.dynamics.sample(start, ebm.num_steps, key=chain_key)
 
+    def prepare(self, num_samples: int, num_evaluate: int) -> None:
+        """The measures need two images of each kind: a covariance needs as many."""
+        if not num_evaluate:
+            return
+        numbers = {
+            "num_evaluate": num_evaluate,
+            "the training part": len(self.dataset),
+            "the test part": len(self._test),
+        }
+        for name, number in numbers.items():
+            if number < 2:
+                raise ValueError(
+                    f"{name} is {number} image, but the measures need at least 2: give more, or "
+                    "measure nothing (num_evaluate 0)"
+                )
+
+    @cached_property
+    def _test(self) -> ImageDataset:
+        return self.recipe.load_test_data(self.dataset)
+
     def evaluate(self, num: int) -> dict[str, float]:
-        """Fréchet distances from the held-out test images, on pixels in [0, 1] and, where the data
-        has labels, on the activations of a small classifier trained on it.
+        """Fréchet distances from the held-out test images: on pixels in [0, 1], up to 16,384 of
+        them, and, where the data has labels of two classes or more, on the activations of a small
+        classifier trained on it.
 
         `samples` is the model's; `independent_pixels` that of images without any correlation, which
         it has to beat; `train` that of real images, which it cannot be expected to beat.
         """
-        images, recipe = self.dataset.images, self.recipe
-        test = load_images(recipe.data, split="test", image_size=recipe.image_size).images
+        images, labels = self.dataset.images, self.dataset.labels
+        test = self._test.images
         candidates = {
             "samples": self.sample(num).cpu(),
             "independent_pixels": independent_pixels(images, num),
             "train": images[torch.randperm(len(images))[:num]],
         }
-        features: dict[str, Features] = {"pixels": pixel_features}
-        if self.dataset.labels is not None:
-            features["classifier"] = ClassifierFeatures.fit(images, self.dataset.labels)
+        features: dict[str, Features] = {}
+        if images[0].numel() <= _MAX_PIXELS:
+            features["pixels"] = pixel_features
+        if labels is not None and len(labels.unique()) > 1:
+            features["classifier"] = ClassifierFeatures.fit(images, labels)
         return {
             f"frechet_{kind}/{name}": frechet_distance(candidate, test, feature)
             for kind, feature in features.items()

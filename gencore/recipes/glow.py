@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +14,7 @@ from torch.optim.lr_scheduler import LinearLR
 from torch.optim.swa_utils import AveragedModel
 
 from gencore.data import ImageDataset, load_images
+from gencore.data.splits import Split
 from gencore.metrics import bits_per_dim, full_gaussian_bits, independent_gaussian_bits
 from gencore.models import CouplingKind, Flow, Glow, RealNVP
 from gencore.nn import ConvConditioner, UniformDequantization, VariationalDequantization
@@ -57,7 +59,8 @@ class GlowRecipe(ImageRecipe):
     """The flow: Glow, or the multi-scale RealNVP."""
 
     num_levels: int | None = None
-    """Scales, each of half the side of the one before; without it 2 below 16 pixels, else 3."""
+    """Scales, each of half the side of the one before; without it 2 below 16 pixels, else 3, or as
+    many as divide the sides."""
 
     num_steps: int = 8
     """Steps of Glow at each scale; for RealNVP the residual blocks of each network."""
@@ -116,8 +119,10 @@ class GlowRecipe(ImageRecipe):
         self.check_not_negative("temperature")
         self.check_fraction("ema_decay")
 
-    def load_data(self) -> ImageDataset:
-        return load_images(self.data, image_size=self.image_size)
+    def load_part(self, split: Split) -> ImageDataset:
+        return load_images(
+            self.data, split=split, image_size=self.image_size, background=self.background
+        )
 
     def batches(self, fabric: "Fabric", dataset: ImageDataset) -> Batches:
         labels = dataset.labels if self.class_conditional else None
@@ -176,18 +181,21 @@ class GlowExperiment(Experiment):
         self.recipe = recipe
         self.fabric = fabric
         self.dataset = dataset
-        self.num_classes = _num_classes(recipe, dataset)
+        self.classes, self.places = _classes(recipe, dataset, fabric.device)
+        self.num_classes = len(self.classes)
+        self.context_size = int(self.places[-1]) + 1 if self.num_classes else 0
         shape = dataset.images.shape[1:]
-        flow = make_flow(recipe, shape, self.num_classes)
+        flow = make_flow(recipe, shape, self.context_size)
         bits = DequantizedBits(flow, _dequantization(recipe, shape[0]))
         bits.to(fabric.device)
-        # Layers that take their scale from the first data see the same on every rank, and before
-        # the weights are averaged.
-        chosen = torch.randperm(len(dataset))[: max(recipe.batch_size, 64)]
-        with torch.no_grad():
-            first = dataset.subset(chosen)
-            key = random_key(device=fabric.device)
-            bits(first.images.to(fabric.device), key, context=self._context(first.labels))
+        if not dataset.images.is_meta:  # else the scales come with the weights
+            # Layers that take their scale from the first data see the same on every rank, and
+            # before the weights are averaged.
+            chosen = torch.randperm(len(dataset))[: max(recipe.batch_size, 64)]
+            with torch.no_grad():
+                first = dataset.subset(chosen)
+                key = random_key(device=fabric.device)
+                bits(first.images.to(fabric.device), key, context=self._context(first.labels))
         optimizer: Optimizer
         if recipe.optimizer == "adam":
             optimizer = torch.optim.Adam(bits.parameters(), recipe.learning_rate, fused=True)
@@ -241,16 +249,17 @@ class GlowExperiment(Experiment):
         """Images of the averaged weights at the recipe's temperature; of a conditional flow in the
         order of their classes, of which all have as many images, give or take one."""
         latents = self.recipe.temperature * self.flow.sample_latents(num, generator=generator)
-        return self._images(latents, self._context(self._classes(num)))
+        return self._images(latents, self._context(self._sample_labels(num)))
 
     def save_figure(self, samples: Tensor, path: Path) -> None:
         """A grid of samples; of a conditional flow a row for each class."""
         from gencore.train.figures import save_image_grid
 
-        labels = self._classes(len(samples))
+        labels = self._sample_labels(len(samples))
         if labels is None:
             save_image_grid(samples, path)
             return
+        labels = labels.to(samples.device)
         classes = [samples[labels == label] for label in labels.unique()]
         columns = max(map(len, classes))
         grey = samples.new_full((columns, *samples.shape[1:]), 0.5)
@@ -262,37 +271,42 @@ class GlowExperiment(Experiment):
 
         Those of a conditional flow are given the images' classes. Beside them stand those of the
         test images under two Gaussians fitted to all training images, of independent pixels and of
-        all covariances; the latter up to 4,096 dimensions.
+        all covariances; the latter up to 4,096 dimensions, and of at least two training images.
         """
-        train, test = self.dataset, self._test_images()
+        train, test = self.dataset, self._test
         measures = {}
         for name, part in (("test", test), ("train", train)):
             chosen = part.subset(torch.randperm(len(part))[:num])
             measures[f"bits_per_dim/{name}"] = self._mean_bits(chosen)
         parts = train.images, test.images
         measures["bits_per_dim/independent_gaussian"] = independent_gaussian_bits(*parts)
-        if train.images[0].numel() <= _MAX_GAUSSIAN_DIMS:
+        if len(train) > 1 and train.images[0].numel() <= _MAX_GAUSSIAN_DIMS:
             measures["bits_per_dim/full_gaussian"] = full_gaussian_bits(*parts)
         return measures
+
+    def prepare(self, num_samples: int, num_evaluate: int) -> None:
+        """Figures and measures need test images, those of a conditional flow of known classes."""
+        if num_samples or num_evaluate:
+            self._context(self._test.labels)
 
     def save_figures(self, folder: Path) -> None:
         """The same latents at several temperatures, a row each, of a conditional flow a class each
         column; and lines in latent space, and from class to class, between held-out images, the
-        rows' ends."""
+        rows' ends (a single one is both ends)."""
         from gencore.train.figures import save_image_grid
 
         folder.mkdir(exist_ok=True)
         z = self.flow.sample_latents(_FIGURE_COLUMNS)
         rows = torch.cat([temperature * z for temperature in _FIGURE_TEMPERATURES])
-        context = self._context(self._classes(_FIGURE_COLUMNS))
+        context = self._context(self._sample_labels(_FIGURE_COLUMNS))
         if context is not None:
             context = context.repeat(len(_FIGURE_TEMPERATURES), 1)
         images = self._images(rows, context)
         save_image_grid(images, folder / "temperatures.png", columns=_FIGURE_COLUMNS)
 
-        test = self._test_images()
-        pairs = min(_FIGURE_PAIRS, len(test) // 2)
-        ends = test.subset(torch.randperm(len(test))[: 2 * pairs])
+        test = self._test
+        pairs = min(_FIGURE_PAIRS, max(len(test) // 2, 1))
+        ends = test.subset(torch.randperm(len(test)).repeat(2)[: 2 * pairs])
         context = self._context(ends.labels)
         with torch.no_grad():
             x = (ends.images.to(self.fabric.device) + 0.5) / 256 - 0.5
@@ -301,24 +315,31 @@ class GlowExperiment(Experiment):
         images = self._images(_lines(z, _FIGURE_COLUMNS), context)
         save_image_grid(images, folder / "interpolation.png", columns=_FIGURE_COLUMNS)
 
-    def _test_images(self) -> ImageDataset:
-        recipe = self.recipe
-        return load_images(recipe.data, split="test", image_size=recipe.image_size)
+    @cached_property
+    def _test(self) -> ImageDataset:
+        return self.recipe.load_test_data(self.dataset)
 
-    def _classes(self, num: int) -> Tensor | None:
+    def _sample_labels(self, num: int) -> Tensor | None:
         """The labels of samples, in ascending order; none of a flow without classes."""
-        return torch.arange(num) * self.num_classes // num if self.num_classes else None
+        if not self.num_classes:
+            return None
+        return self.classes[torch.arange(num) * self.num_classes // max(num, 1)]
 
     def _context(self, labels: Tensor | None) -> Tensor | None:
         """The one-hot context of labels; none of a flow without classes."""
-        if not self.num_classes or labels is None:
+        if not self.num_classes:
             return None
-        if len(labels) and labels.max() >= self.num_classes:
+        if labels is None:
+            raise ValueError(_needs_labels(self.recipe, "test"))
+        labels = labels.to(self.classes.device)
+        found = torch.searchsorted(self.classes, labels).clamp(max=self.num_classes - 1)
+        unknown = labels[self.classes[found] != labels]
+        if len(unknown):
             raise ValueError(
-                f"GlowRecipe: an image has the label {int(labels.max())}; the training images have "
-                f"labels below {self.num_classes}"
+                f"class_conditional knows the classes of the training images; an image has the "
+                f"label {int(unknown[0])}, which none of them has"
             )
-        return one_hot(labels, self.num_classes).to(self.fabric.device, torch.float32)
+        return one_hot(self.places[found], self.context_size).to(torch.float32)
 
     @torch.no_grad()
     def _images(self, z: Tensor, context: Tensor | None) -> Tensor:
@@ -343,15 +364,25 @@ class GlowExperiment(Experiment):
         return torch.cat(bits).mean().item()
 
 
-def _num_classes(recipe: GlowRecipe, dataset: ImageDataset) -> int:
-    """The classes that the flow is conditioned on; 0 for none."""
+def _classes(
+    recipe: GlowRecipe, dataset: ImageDataset, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The labels that the flow is conditioned on, ascending, int64 [K], and the places of their
+    ones in contexts, [K]; K = 0 without classes."""
     if not recipe.class_conditional:
-        return 0
+        nothing = torch.empty(0, dtype=torch.int64, device=device)
+        return nothing, nothing
     if dataset.labels is None:
-        raise ValueError(
-            f"GlowRecipe: class_conditional needs labels, which {recipe.data!r} does not have"
-        )
-    return int(dataset.labels.max()) + 1
+        raise ValueError(_needs_labels(recipe, "training"))
+    classes = dataset.labels.unique().to(device)
+    # Labels from 0 or 1, with a few gaps perhaps, are their own places; others are numbered.
+    if classes[0] >= 0 and classes[-1] < 2 * len(classes):
+        return classes, classes
+    return classes, torch.arange(len(classes), device=device)
+
+
+def _needs_labels(recipe: GlowRecipe, part: str) -> str:
+    return f"class_conditional needs labels, which the {part} images of {recipe.data!r} lack"
 
 
 def _chunks(num: int) -> list[slice]:
@@ -368,7 +399,7 @@ def _lines(ends: Tensor, num: int) -> Tensor:
 
 def make_flow(recipe: GlowRecipe, shape: Sequence[int], context_size: int = 0) -> Flow:
     """The flow that the recipe names, for images of `shape` [C, H, W]."""
-    num_levels = recipe.num_levels or (2 if min(shape[1:]) < 16 else 3)
+    num_levels = _num_levels(recipe, shape)
     if recipe.model == "realnvp":
         return RealNVP(
             shape,
@@ -389,6 +420,29 @@ def make_flow(recipe: GlowRecipe, shape: Sequence[int], context_size: int = 0) -
         context_size=context_size,
         reversible=recipe.reversible,
     )
+
+
+def _num_levels(recipe: GlowRecipe, shape: Sequence[int]) -> int:
+    """The levels that the recipe names, or as many as suit images of `shape` [C, H, W]."""
+    height, width = shape[1:]
+
+    def divisor(levels: int) -> int:
+        return 2 ** (levels if recipe.model == "glow" else levels - 1)
+
+    def fits(levels: int) -> bool:
+        return height % divisor(levels) == width % divisor(levels) == 0
+
+    levels = recipe.num_levels
+    if levels is None:
+        most = 2 if min(height, width) < 16 else 3
+        levels = next((n for n in range(most, 1, -1) if fits(n)), 1)
+    if not fits(levels):
+        raise ValueError(
+            f"num_levels is {levels}, which needs sides that are multiples of {divisor(levels)}, "
+            f"but the images are {height}x{width}: "
+            f"{'choose fewer, or ' * (levels > 1)}set image_size"
+        )
+    return levels
 
 
 def _dequantization(

@@ -43,7 +43,10 @@ class PlaneRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("grid_size")
+        if self.grid_size < 3:
+            raise ValueError(
+                f"{type(self).__name__}: grid_size is {self.grid_size}; expected at least 3"
+            )
 
     def check_widths(self, name: str) -> None:
         """Raise a ValueError unless this field names a positive width for each hidden layer."""

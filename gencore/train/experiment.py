@@ -5,7 +5,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeAlias,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +26,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from gencore.data import ImageDataset
+    from gencore.data.splits import Split
 
 __all__ = [
     "BatchSource",
@@ -134,6 +146,18 @@ class Experiment(ABC):
         Called on one rank only, so nothing in it may communicate.
         """
 
+    def prepare(self, num_samples: int, num_evaluate: int) -> None:  # noqa: B027 - as above
+        """Loads and checks what the figures of `num_samples` samples and `evaluate(num_evaluate)`
+        will need beside the training data; nothing, unless the experiment needs more.
+
+        `fit` calls it before the first step, so that no run fails after its last one; 0 stands for
+        no figures and no measures. It must not draw from torch's default generators.
+
+        Raises:
+            ValueError: something does not fit, in one sentence.
+            OSError: something cannot be read.
+        """
+
 
 @dataclass(kw_only=True)
 class Recipe(ABC):
@@ -189,6 +213,13 @@ class Recipe(ABC):
                 raise ValueError(
                     f"{type(self).__name__}: {field} must be at least {minimum}, got {value}"
                 )
+        for name, hint in get_type_hints(type(self)).items():
+            options = get_args(hint) if get_origin(hint) is Literal else ()
+            if options and getattr(self, name) not in options:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} is {getattr(self, name)!r}; expected one of "
+                    f"{', '.join(map(str, options))}"
+                )
 
     @abstractmethod
     def load_data(self) -> Any:
@@ -202,8 +233,24 @@ class Recipe(ABC):
     def build(self, fabric: "Fabric", dataset: Any) -> Experiment:
         """The networks, set up with `fabric.setup`, and all else that training needs.
 
-        torch is seeded with `seed` before the call, alike on every rank.
+        torch is seeded with `seed` before the call, alike on every rank. To draw samples of a run
+        the data are those of `described_data`.
         """
+
+    def describe_data(self, dataset: Any) -> dict[str, Any]:
+        """What a run's folder keeps of the data that `load_data` returned, for JSON.
+
+        Under "fingerprint" stands what tells them from other data, if data may change at all.
+        """
+        return {}
+
+    def described_data(self, description: Mapping[str, Any]) -> Any:
+        """As much of the data as `build` needs to make the networks of a run once more.
+
+        Args:
+            description: what `describe_data` returned.
+        """
+        return self.load_data()
 
     def check_positive(self, *names: str) -> None:
         """Raise a ValueError for the first of these fields that is not positive."""
@@ -233,6 +280,9 @@ class Recipe(ABC):
 class ImageRecipe(Recipe):
     """A recipe whose data are images in memory, shuffled anew for every epoch.
 
+    To draw samples, `build` gets images on torch's meta device: their shape, their classes and no
+    pixels. What a model learns from pixels therefore belongs in the experiment's `state`.
+
     Example:
         >>> from dataclasses import dataclass
         >>> from gencore.train import ImageRecipe
@@ -248,11 +298,67 @@ class ImageRecipe(Recipe):
     """Images: "digits", "photos", or the path of a folder or an .npy or .npz file (see gencore
     list)."""
 
-    def load_data(self) -> "ImageDataset":
-        """The training images that `data` names."""
+    background: int = 255
+    """Grey level, 0 to 255, behind the transparent pixels of image files."""
+
+    def load_part(self, split: "Split") -> "ImageDataset":
+        """The training or the test images that `data` names."""
         from gencore.data import load_images
 
-        return load_images(self.data)
+        return load_images(self.data, split=split, background=self.background)
+
+    def load_data(self) -> "ImageDataset":
+        """The training images."""
+        return self.load_part("train")
+
+    def load_test_data(self, train: "ImageDataset") -> "ImageDataset":
+        """The test images, in the format of the training images `train`.
+
+        Raises:
+            ValueError: they have another size, or colours where the training images have none.
+            OSError: they cannot be read.
+        """
+        from gencore.data.pixels import convert_channels
+
+        without = "(num_samples 0 and num_evaluate 0 train without test images)"
+        try:
+            test = self.load_part("test")
+        except OSError as error:
+            raise type(error)(f"{error} {without}") from error
+        except ValueError as error:
+            raise ValueError(f"{error} {without}") from error
+        if len(train.images[0]) == 3:  # a part of a folder in colours may by chance be all grey
+            test = dataclasses.replace(test, images=convert_channels(test.images, 3))
+        (channels, height, width), found = train.images.shape[1:], test.images.shape[1:]
+        if found != train.images.shape[1:]:
+            raise ValueError(
+                f"data has test images of {found[0]} x {found[1]} x {found[2]} (channels, height, "
+                f"width), but training images of {channels} x {height} x {width} {without}"
+            )
+        return test
+
+    def describe_data(self, dataset: "ImageDataset") -> dict[str, Any]:
+        """Shape, classes and fingerprint of the training images, and where they lie."""
+        from gencore.data.images import EMBEDDED, source_path
+
+        embedded = self.data in EMBEDDED
+        labels = dataset.labels
+        return {
+            "fingerprint": dataset.fingerprint(),
+            "shape": list(dataset.images.shape[1:]),
+            "classes": None if labels is None else labels.unique().tolist(),
+            "source": None if embedded else str(source_path(self.data).absolute()),
+        }
+
+    def described_data(self, description: Mapping[str, Any]) -> "ImageDataset":
+        """An image without pixels for each class, or one where there are no labels."""
+        from gencore.data import ImageDataset
+
+        classes = description["classes"]
+        labels = None if classes is None else torch.tensor(classes, dtype=torch.int64)
+        shape = (1 if labels is None else len(labels), *description["shape"])
+        images = torch.empty(shape, dtype=torch.uint8, device="meta")
+        return ImageDataset(images, labels, self.data)
 
     def batches(self, fabric: "Fabric", dataset: "ImageDataset") -> BatchSource:
         """The images of each step's batch, uint8 [B / ranks, C, H, W]."""

@@ -10,7 +10,14 @@ from torch import Tensor
 from gencore.extras import training_extra
 from gencore.train.atomic import replacing
 
-__all__ = ["image_grid", "plot_log", "save_image_grid", "save_plane_panels"]
+__all__ = ["check_packages", "image_grid", "plot_log", "save_image_grid", "save_plane_panels"]
+
+
+def check_packages() -> None:
+    """Raises an ImportError unless what these functions draw with is installed."""
+    with training_extra():
+        import matplotlib  # noqa: F401
+        import PIL  # noqa: F401
 
 
 def image_grid(images: Tensor, *, columns: int | None = None, gap: int = 1) -> Tensor:

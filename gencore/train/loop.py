@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from gencore.train import figures
 from gencore.train.atomic import replacing
 from gencore.train.checkpoint import load_checkpoint, save_checkpoint
 from gencore.train.devices import Vote, launch, on_rank_zero
 from gencore.train.experiment import Diverged, Experiment, Recipe
-from gencore.train.figures import plot_log
 from gencore.train.logs import RunLog, read_log
 from gencore.train.run_folder import RunFolder, defaults_of, describe
 from gencore.train.signals import Interrupted, StopRequest
@@ -84,18 +84,22 @@ def fit(
     fabric = launch(devices, accelerator)
     folder = RunFolder(run_dir)
     on_rank_zero(fabric, lambda: folder.check(resume=resume, overwrite=overwrite))
+    figures.check_packages()
     dataset = recipe.load_data()
+    data = recipe.describe_data(dataset)
+    changeable = _check_data(folder, data) if resume else frozenset()
     batches = recipe.batches(fabric, dataset)
     torch.manual_seed(recipe.seed)
     experiment = recipe.build(fabric, dataset)
-    start = _load(folder, recipe, experiment) if resume else 0
+    experiment.prepare(num_samples, num_evaluate)
+    start = _load(folder, recipe, experiment, changeable) if resume else 0
     if start > recipe.steps:
         raise ValueError(f"{folder.path} is at step {start} already, beyond steps={recipe.steps}")
     settings = {
         "log_every": log_every, "checkpoint_every": checkpoint_every, "keep_every": keep_every,
         "num_samples": num_samples, "num_evaluate": num_evaluate,
     }  # fmt: skip
-    on_rank_zero(fabric, lambda: folder.open(recipe, settings, fresh=not resume))
+    on_rank_zero(fabric, lambda: folder.open(recipe, settings, data, fresh=not resume))
     if not resume:
         # Before the first step: what cannot be saved fails now and not in an hour.
         _save(fabric, folder, recipe, experiment, 0)
@@ -130,7 +134,7 @@ def fit(
 
 
 def load_experiment(
-    run_dir: str | Path, recipe: Recipe, *, accelerator: str = "auto"
+    run_dir: str | Path, recipe: Recipe, *, accelerator: str = "auto", with_data: bool = True
 ) -> tuple[Experiment, int, torch.device]:
     """The experiment of a run as its latest checkpoint left it, the step it is at, and its device.
 
@@ -138,12 +142,28 @@ def load_experiment(
         run_dir: the folder of a run.
         recipe: the run's, e.g. from `recipe_from_config`.
         accelerator: where to put it.
+        with_data: False leaves the data where they are, if the run's folder describes them: the
+            experiment can draw samples, and neither train nor measure.
+
+    Raises:
+        ValueError: the data are other ones than the run's, or something is damaged.
+        OSError: something cannot be read.
     """
     folder = RunFolder(run_dir)
     fabric = launch(1, accelerator)
+    description = folder.read_config()["data"]
+    if description and not with_data:
+        try:
+            dataset, changeable = recipe.described_data(description), frozenset({"data"})
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            what = f"its description of the data is {description}"
+            raise ValueError(f"{folder.config} is damaged: {what}") from error
+    else:
+        dataset = recipe.load_data()
+        changeable = _check_data(folder, recipe.describe_data(dataset))
     torch.manual_seed(recipe.seed)
-    experiment = recipe.build(fabric, recipe.load_data())
-    return experiment, _load(folder, recipe, experiment), fabric.device
+    experiment = recipe.build(fabric, dataset)
+    return experiment, _load(folder, recipe, experiment, changeable), fabric.device
 
 
 @contextmanager
@@ -191,12 +211,29 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
     return {"recipe": description["recipe"], **description["fields"]}
 
 
-def _load(folder: RunFolder, recipe: Recipe, experiment: Experiment) -> int:
+def _check_data(folder: RunFolder, data: Mapping[str, Any]) -> frozenset[str]:
+    """Refuses other data than those of the run; the fields that may differ where they are known to
+    be the same, wherever they lie."""
+    known = folder.read_config()["data"].get("fingerprint") if folder.config.is_file() else None
+    if known is None:  # a run from before there were fingerprints
+        return frozenset()
+    if known != data.get("fingerprint"):
+        raise ValueError(
+            f"data is not what the run in {folder.path} was trained on: its contents have changed. "
+            f'Bring the old ones back, or, if these are meant, take the line "fingerprint" out of '
+            f"{folder.config}"
+        )
+    return frozenset({"data"})
+
+
+def _load(
+    folder: RunFolder, recipe: Recipe, experiment: Experiment, changeable: frozenset[str]
+) -> int:
     return load_checkpoint(
         folder.checkpoint,
         experiment.state,
         recipe=_identity(recipe),
-        changeable=recipe.changeable,
+        changeable=recipe.changeable | changeable,
         defaults=defaults_of(type(recipe)),
     )
 
@@ -239,5 +276,5 @@ def _finish(
             content = {"step": recipe.steps, "num_samples": num_evaluate, **measures}
             folder.write_json(folder.metrics, content)
     if fabric.is_global_zero:
-        plot_log(read_log(folder.log), folder.loss_plot)
+        figures.plot_log(read_log(folder.log), folder.loss_plot)
     fabric.barrier()

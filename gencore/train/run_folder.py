@@ -23,8 +23,8 @@ class RunFolder:
     """The files of one run.
 
     Attributes:
-        config: recipe name, its fields, settings of `fit` that a resumed run takes up, versions
-            (JSON).
+        config: recipe name, its fields, settings of `fit` that a resumed run takes up, what
+            `Recipe.describe_data` says, versions (JSON).
         log: one row of scalars each `log_every` steps (CSV).
         tensorboard: the same for TensorBoard (folder).
         checkpoint: the latest state of the run.
@@ -67,7 +67,14 @@ class RunFolder:
                 "or name another folder (--out)"
             )
 
-    def open(self, recipe: Recipe, settings: Mapping[str, int], *, fresh: bool) -> None:
+    def open(
+        self,
+        recipe: Recipe,
+        settings: Mapping[str, int],
+        data: Mapping[str, Any],
+        *,
+        fresh: bool,
+    ) -> None:
         """Makes the folder if need be, writes the config; `fresh` removes an earlier run's files.
 
         Raises:
@@ -76,6 +83,7 @@ class RunFolder:
         config = {
             **describe(recipe),
             "settings": dict(settings),
+            "data": dict(data),
             "versions": {"gencore": __version__, "torch": torch.__version__},
         }
         try:
@@ -97,7 +105,8 @@ class RunFolder:
             temporary.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
 
     def read_config(self) -> dict[str, Any]:
-        """The config: {"recipe": name, "fields": {…}, "settings": {…}, "versions": {…}}.
+        """The config: {"recipe": name, "fields": {…}, "settings": {…}, "data": {…}, "versions":
+        {…}}; the data of a run from before they were described are {}.
 
         Raises:
             FileNotFoundError: the folder holds no run.
@@ -115,6 +124,8 @@ class RunFolder:
             raise ValueError(f"{self.config} is damaged: it has no fields of the recipe")
         if not isinstance(config.setdefault("settings", {}), dict):
             raise ValueError(f"{self.config} is damaged: its settings are no table of numbers")
+        if not isinstance(config.setdefault("data", {}), dict):
+            raise ValueError(f"{self.config} is damaged: its description of the data is no table")
         return config
 
     def _remove_run(self) -> None:
@@ -134,7 +145,7 @@ def describe(recipe: Recipe) -> dict[str, Any]:
         >>> class ToyRecipe(ImageRecipe):
         ...     def build(self, fabric, dataset): ...
         >>> describe(ToyRecipe(steps=3, batch_size=8))["fields"]
-        {'steps': 3, 'batch_size': 8, 'seed': 0, 'data': 'digits'}
+        {'steps': 3, 'batch_size': 8, 'seed': 0, 'data': 'digits', 'background': 255}
     """
     fields = {name: _plain(name, value) for name, value in recipe.fields().items()}
     return {"recipe": recipe.name, "fields": fields}
@@ -151,7 +162,8 @@ def defaults_of(recipe_class: type[Recipe]) -> dict[str, Any]:
 
 
 def recipe_from_config(recipe_class: type[R], config: Mapping[str, Any]) -> R:
-    """The recipe that `describe` described.
+    """The recipe that `describe` described; data that are not where a relative path leads from
+    here are taken from where they lay.
 
     Raises:
         ValueError: the config is another recipe's, or of a version with other fields.
@@ -163,6 +175,12 @@ def recipe_from_config(recipe_class: type[R], config: Mapping[str, Any]) -> R:
     if unknown := sorted(config["fields"].keys() - names):
         raise ValueError(f"the recipe {recipe_class.name} has no field {', '.join(unknown)}")
     fields = {name: _restored(value, hints[name]) for name, value in config["fields"].items()}
+    from gencore.data.images import source_path
+
+    source = config.get("data", {}).get("source")
+    given = fields.get("data")
+    if isinstance(source, str) and isinstance(given, str) and not source_path(given).exists():
+        fields["data"] = source
     return recipe_class(**fields)
 
 
