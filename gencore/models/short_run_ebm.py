@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 from gencore.models.starts import normal_starts
 from gencore.nn import stop_gradient
 from gencore.ops import random_key, split_key
+from gencore.ops.random import stream_key
 from gencore.samplers import Langevin
 
 __all__ = ["DivergenceError", "ShortRunEBM", "ShortRunLoss", "check_divergence", "contrastive_loss"]
@@ -170,13 +171,13 @@ class ShortRunEBM(nn.Module):
         Args:
             num: number of samples.
             generator: draws the key where none is given.
-            key: int64 [seed, offset]; its first draw makes the starts, the next ones the steps.
+            key: int64 [seed, offset]; it fixes the starts and the noise of the steps.
             first: number of samples before these. With one key, `sample(a)` and
                 `sample(b, first=a)` are the two parts of `sample(a + b)`.
         """
         if key is None:
             key = random_key(generator, device=next(self.energy.parameters()).device)
-        start_key, chain_key = split_key(key, 2)
+        start_key, chain_key = split_key(stream_key(key, "samples"), 2)
         start = self.start(num, key=start_key, first=first)
         return self.dynamics.sample(
             start, self.num_steps, key=chain_key, first_element=first * math.prod(self.shape)

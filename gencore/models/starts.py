@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.ops import philox_normal, random_key
+from gencore.ops.random import Stream, stream_key
 
 __all__ = ["normal_starts"]
 
@@ -19,6 +20,7 @@ def normal_starts(
     generator: Generator | None = None,
     key: Tensor | None = None,
     first: int = 0,
+    stream: Stream = "start",
 ) -> Tensor:
     """N(0, 1) variables [num, *shape] on the device and in the dtype of a module's parameters.
 
@@ -30,6 +32,7 @@ def normal_starts(
         key: int64 [seed, offset].
         first: number of samples before these. With one key, ``num = a`` and ``num = b`` with
             ``first = a`` are the two parts of ``num = a + b``.
+        stream: of the key, by what the variables are for.
 
     Example:
         >>> import torch
@@ -43,4 +46,5 @@ def normal_starts(
     if key is None:
         key = random_key(generator, device=like.device)
     first_element = first * math.prod(shape)
+    key = stream_key(key, stream)
     return philox_normal((num, *shape), key, first_element=first_element, dtype=like.dtype)

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from gencore.ops import philox_normal, random_key, split_key
+from gencore.ops.random import Stream, stream_key
 from gencore.samplers.chains import check_count, check_positions
 from gencore.samplers.energy import Energy
 
@@ -75,7 +76,8 @@ class GaussianBase:
         """`num` rows, after `first` rows of other processes."""
         size = (num, *self.shape)
         first_element = first * math.prod(self.shape)
-        return self.mean + self.std * philox_normal(size, key, first_element=first_element)
+        noise = philox_normal(size, stream_key(key, "base"), first_element=first_element)
+        return self.mean + self.std * noise
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log N(xₙ; mean, std²I), [N]."""
@@ -187,12 +189,14 @@ class AnnealedImportance:
         Args:
             num: number of chains N.
             generator: draws the key where none is given.
-            key: int64 [seed, draw], on the device of the chains; its first draw makes the starts,
-                the next ones the transitions.
+            key: int64 [seed, draw], on the device of the chains; it fixes the starts and the
+                transitions, which are others than those of `reverse`.
             first: number of chains that the processes before this one run.
         """
         check_count("AnnealedImportance.run", "num", num, least=1)
-        start_key, *keys = self._keys(random_key(generator) if key is None else key)
+        start_key, *keys = self._keys(
+            random_key(generator) if key is None else key, "annealed importance"
+        )
         x = self.base.sample(num, start_key, first)
         log_weights = torch.zeros(num, dtype=torch.float64, device=x.device)
         rates = []
@@ -220,7 +224,9 @@ class AnnealedImportance:
         check_positions("AnnealedImportance.reverse", x)
         if len(x) == 0:
             raise ValueError("AnnealedImportance.reverse: x has no rows; expected at least one")
-        _, *keys = self._keys(random_key(generator, x.device) if key is None else key)
+        _, *keys = self._keys(
+            random_key(generator, x.device) if key is None else key, "reverse annealed importance"
+        )
         x = x.detach()
         log_weights = torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
         rates = []
@@ -231,8 +237,8 @@ class AnnealedImportance:
             rates.append(rate)
         return _result(log_weights, -1, torch.stack(rates[::-1]), x)
 
-    def _keys(self, key: Tensor) -> tuple[Tensor, ...]:
-        return split_key(key, 1 + (len(self.betas) - 1) * self.transitions)
+    def _keys(self, key: Tensor, stream: Stream) -> tuple[Tensor, ...]:
+        return split_key(stream_key(key, stream), 1 + (len(self.betas) - 1) * self.transitions)
 
     def _grouped(self, keys: Sequence[Tensor]) -> list[Sequence[Tensor]]:
         size = self.transitions

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gencore.ops import philox_normal, random_key, split_key
 from gencore.ops.checks import shape as checked_shape
+from gencore.ops.random import stream_key
 from gencore.samplers.chains import check_count, rows
 
 __all__ = ["ChainStart", "ReplayBuffer"]
@@ -70,8 +71,8 @@ class ReplayBuffer(nn.Module):
             raise ValueError(f"ReplayBuffer: reinit_fraction is {reinit_fraction}; expected 0 to 1")
         self.reinit_fraction = reinit_fraction
         self.start = start
-        first_starts = start((size, *dimensions), random_key() if key is None else key)
-        self.register_buffer("chains", first_starts)
+        key = stream_key(random_key() if key is None else key, "buffer")
+        self.register_buffer("chains", start((size, *dimensions), key))
 
     def draw(
         self,
@@ -87,7 +88,7 @@ class ReplayBuffer(nn.Module):
         Args:
             num: number of chains for this process.
             generator: draws the key where none is given.
-            key: int64 [seed, offset]; its first three draws are used.
+            key: int64 [seed, offset]; it fixes the slots and the restarts.
             first: number of chains that the processes before this one draw.
             total: number of chains that all processes draw; `num` where it is missing.
 
@@ -107,7 +108,7 @@ class ReplayBuffer(nn.Module):
             key = random_key(generator, device=self.chains.device)
         # All randomness is a function of the key and of the place in the whole draw, so that
         # every process sees the same permutation and its own part of the restarts.
-        slot_key, restart_key, start_key = split_key(key, 3)
+        slot_key, restart_key, start_key = split_key(stream_key(key, "buffer draw"), 3)
         permutation = philox_normal((len(self.chains),), slot_key).argsort()
         slots = permutation[first : first + num]
         uniform = torch.special.ndtr(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gencore.ops import leapfrog_start, random_key, sghmc_step, sghmc_step_
+from gencore.ops.random import stream_key
 from gencore.samplers.energy import Energy
 from gencore.samplers.stochastic_gradient import (
     StepSize,
@@ -70,8 +71,9 @@ class SGHMC(StochasticGradientSampler):
         x = x.detach().clone()
         rest = torch.zeros_like(x)  # without a force, what a leapfrog step starts with is kept
         start = leapfrog_start(
-            x, rest, 0.0, self.inverse_mass, key=key, first_element=first_element
-        )
+            x, rest, 0.0, self.inverse_mass, key=stream_key(key, "momenta"),
+            first_element=first_element,
+        )  # fmt: skip
         return StochasticGradientState(x, start.momentum, 0)
 
     def _move(
