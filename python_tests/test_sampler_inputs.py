@@ -175,7 +175,24 @@ def annealed(energy=ENERGY, betas=None, kernel=None):
         (
             lambda: annealed(kernel=partial(Langevin, step_size=0.1)).run(5, key=key(0)),
             TypeError,
-            "AnnealedImportance: kernel made a Langevin; expected a transition",
+            "AnnealedImportance: kernel made a Langevin, .* expected a transition",
+        ),
+        (
+            lambda: annealed(kernel=partial(SGLD, step_size=0.1)).run(5, key=key(0)),
+            TypeError,
+            "AnnealedImportance: kernel made a SGLD, .* expected a transition that leaves",
+        ),
+        (
+            lambda: annealed(kernel=partial(SGHMC, step_size=0.1, friction=1.0)).reverse(
+                torch.zeros(5, 2), key=key(0)
+            ),
+            TypeError,
+            "AnnealedImportance: kernel made a SGHMC, .* expected a transition that leaves",
+        ),
+        (
+            lambda: annealed(lambda x: ENERGY(x)[:, None]).reverse(torch.zeros(5, 2), key=key(0)),
+            ValueError,
+            r"AnnealedImportance: energy\(x\) has shape \[5, 1\]",
         ),
         (lambda: GaussianBase((2,), std=-1.0), ValueError, "GaussianBase: std is -1.0"),
         (

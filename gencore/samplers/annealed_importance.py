@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from gencore.ops import philox_normal, random_key, split_key
 from gencore.ops.random import Stream, stream_key
 from gencore.samplers.chains import check_count, check_positions
-from gencore.samplers.energy import Energy
+from gencore.samplers.energy import Energy, check_energies, energies
 
 __all__ = [
     "AnnealedImportance",
@@ -247,33 +247,41 @@ class AnnealedImportance:
     @torch.no_grad()
     def _log_ratio(self, x: Tensor) -> Tensor:
         """log f_T(x) − log f₀(x), [N]."""
-        energy, log_prob = self.energy(x), self.base.log_prob(x)
-        for what, values in (("energy(x)", energy), ("base.log_prob(x)", log_prob)):
-            # Neither a sum over the chains nor [N, 1] may be broadcast unnoticed.
-            if values.shape != x.shape[:1]:
-                raise ValueError(
-                    f"AnnealedImportance: {what} has shape {list(values.shape)} for x of shape "
-                    f"{list(x.shape)}; expected one for each row, [{len(x)}]"
-                )
-        return -energy.double() - log_prob.double()
+        return -self._energies(x).double() - self._log_base(x).double()
+
+    # Neither a sum over the chains nor [N, 1] may be broadcast unnoticed.
+    def _energies(self, x: Tensor) -> Tensor:
+        return energies("AnnealedImportance", self.energy, x)
+
+    def _log_base(self, x: Tensor) -> Tensor:
+        log_prob = self.base.log_prob(x)
+        check_energies("AnnealedImportance", "base.log_prob(x)", log_prob, x)
+        return log_prob
 
     def _move(
         self, x: Tensor, beta: float, keys: Sequence[Tensor], first: int
     ) -> tuple[Tensor, Tensor]:
         def path(y: Tensor) -> Tensor:
-            return beta * self.energy(y) - (1 - beta) * self.base.log_prob(y)
+            return beta * self._energies(y) - (1 - beta) * self._log_base(y)
 
         transition = self.kernel(path)
         if not hasattr(transition, "init"):
-            raise TypeError(
-                f"AnnealedImportance: kernel made a {type(transition).__name__}; expected a "
-                "transition that leaves the density invariant, such as MALA or HMC"
-            )
+            raise _not_invariant(transition)
         state, rates = transition.init(x), []
         for key in keys:
             state, info = transition.step(state, key=key, first_element=first * x[:1].numel())
+            if not hasattr(info, "acceptance_rate"):
+                raise _not_invariant(transition)
             rates.append(info.acceptance_rate.double().mean())
         return state.position, torch.stack(rates).mean()
+
+
+def _not_invariant(transition: Any) -> TypeError:
+    return TypeError(
+        f"AnnealedImportance: kernel made a {type(transition).__name__}, which reports no "
+        "acceptance rate; expected a transition that leaves the density exactly invariant, such as "
+        "MALA or HMC"
+    )
 
 
 def annealing_schedule(

@@ -116,5 +116,5 @@ class EnergySampler(ChainSampler[MetropolisState, Info]):
         return self._no_info(state)
 
     def _energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        energy, grad = energy_and_grad(self.energy, x)
+        energy, grad = energy_and_grad(self.energy, x, owner=type(self).__name__)
         return energy.to(accumulation_dtype(x)), grad

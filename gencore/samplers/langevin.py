@@ -16,7 +16,7 @@ from gencore.ops import (
     split_key,
 )
 from gencore.ops.checks import accumulation_dtype, finite, number
-from gencore.samplers.chains import check_sample, rows, warn_if_not_finite
+from gencore.samplers.chains import check_positions, check_sample, rows, warn_if_not_finite
 from gencore.samplers.cuda_graph import check_device, graphed
 from gencore.samplers.energy import Energy, energy_and_grad, network_of
 
@@ -123,7 +123,8 @@ class Langevin:
             >>> state.position, info.energy, info.is_finite
             (tensor([[2.]]), tensor([8.]), tensor([True]))
         """
-        energy, grad = energy_and_grad(self.energy, state.position)
+        check_positions("Langevin.step", state.position)
+        energy, grad = energy_and_grad(self.energy, state.position, owner="Langevin")
         position = langevin_step(
             state.position.detach(), grad, **self._settings, key=key, first_element=first_element
         )
@@ -207,7 +208,9 @@ class Langevin:
         settings = self._settings
 
         def step(step_key: Tensor) -> Tensor:
-            energy, grad = energy_and_grad(self.energy, x, create_graph=differentiable)
+            energy, grad = energy_and_grad(
+                self.energy, x, create_graph=differentiable, owner="Langevin"
+            )
             energy_sum.add_(energy.detach())
             return update(x, grad, **settings, key=step_key, first_element=first_element)
 

@@ -129,7 +129,7 @@ class ParallelTempering(ChainSampler[TemperingState, TemperingInfo]):
                     [0.5000, 2.0000]])
         """
         check_positions("ParallelTempering.init", x)
-        energy, grad = energy_and_grad(self.energy, x)
+        energy, grad = energy_and_grad(self.energy, x, owner="ParallelTempering")
         wrong = int((~(energy.isfinite() & rows(grad).isfinite().all(1))).sum())
         if wrong:
             raise ValueError(
@@ -260,7 +260,7 @@ class ParallelTempering(ChainSampler[TemperingState, TemperingInfo]):
         return list(zip(self.inverse_temperatures, self.step_size, strict=True))
 
     def _energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        energy, grad = energy_and_grad(self.energy, x.flatten(0, 1))
+        energy, grad = energy_and_grad(self.energy, x.flatten(0, 1), owner="ParallelTempering")
         wide = energy.to(accumulation_dtype(x)).clone()  # an energy may be a view of x
         return wide.view(x.shape[:2]), grad.reshape(x.shape).contiguous()
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gencore.ops import leapfrog_start, random_key, sghmc_step, sghmc_step_
 from gencore.ops.random import stream_key
+from gencore.samplers.chains import check_positions
 from gencore.samplers.energy import Energy
 from gencore.samplers.stochastic_gradient import (
     StepSize,
@@ -66,6 +67,7 @@ class SGHMC(StochasticGradientSampler):
             >>> sampler.init(torch.zeros(1, 2), key=torch.tensor([0, 0])).momentum.shape
             torch.Size([1, 2])
         """
+        check_positions("SGHMC.init", x)
         if key is None:
             key = random_key(device=x.device)
         x = x.detach().clone()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gencore.ops import random_key, split_key
 from gencore.samplers.chain_sampler import ChainSampler
-from gencore.samplers.chains import rows
+from gencore.samplers.chains import check_positions, rows
 from gencore.samplers.energy import Energy, energy_and_grad
 from gencore.samplers.langevin import LangevinInfo
 
@@ -65,6 +65,7 @@ class StochasticGradientSampler(ChainSampler[StochasticGradientState, LangevinIn
             >>> sampler.init(torch.zeros(1, 2))
             StochasticGradientState(position=tensor([[0., 0.]]), momentum=None, num_steps=0)
         """
+        check_positions(f"{type(self).__name__}.init", x)
         return StochasticGradientState(x.detach().clone(), None, 0)
 
     def step(
@@ -102,7 +103,7 @@ class StochasticGradientSampler(ChainSampler[StochasticGradientState, LangevinIn
         *,
         in_place: bool,
     ) -> tuple[StochasticGradientState, LangevinInfo]:
-        energy, grad = energy_and_grad(self.energy, state.position)
+        energy, grad = energy_and_grad(self.energy, state.position, owner=type(self).__name__)
         step_size = self.step_size
         if callable(step_size) and not isinstance(step_size, Tensor):
             step_size = step_size(state.num_steps)
