@@ -117,7 +117,8 @@ class ReplayBuffer(nn.Module):
         shape = self.chains.shape[1:]
         fresh = self.start((num, *shape), start_key, first_element=first * shape.numel())
         is_fresh = (uniform < self.reinit_fraction).reshape(num, *[1] * len(shape))
-        return torch.where(is_fresh, fresh, self.chains[slots]), slots
+        chains = self.chains[slots]  # of the dtype of the module, which need not be that of starts
+        return torch.where(is_fresh, fresh.to(chains.dtype), chains), slots
 
     def put(self, x: Tensor, slots: Tensor) -> None:
         """Copy states [M, *shape] into their slots [M].
