@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Generator, Tensor
 
+from gencore.nn.held_norms import held_norms
 from gencore.ops import philox_normal, random_key, split_key
 from gencore.ops.random import Stream, stream_key
 from gencore.samplers.chains import check_count, check_positions
@@ -201,10 +202,11 @@ class AnnealedImportance:
         log_weights = torch.zeros(num, dtype=torch.float64, device=x.device)
         rates = []
         betas = self.betas.tolist()
-        for before, beta, beta_keys in zip(betas, betas[1:], self._grouped(keys), strict=False):
-            log_weights += (beta - before) * self._log_ratio(x)
-            x, rate = self._move(x, beta, beta_keys, first)
-            rates.append(rate)
+        with held_norms(self.energy):
+            for before, beta, beta_keys in zip(betas, betas[1:], self._grouped(keys), strict=False):
+                log_weights += (beta - before) * self._log_ratio(x)
+                x, rate = self._move(x, beta, beta_keys, first)
+                rates.append(rate)
         return _result(log_weights, 1, torch.stack(rates), x)
 
     def reverse(
@@ -231,10 +233,11 @@ class AnnealedImportance:
         log_weights = torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
         rates = []
         betas = self.betas.flip(0).tolist()
-        for beta, below, beta_keys in zip(betas, betas[1:], self._grouped(keys), strict=False):
-            x, rate = self._move(x, beta, beta_keys, first)
-            log_weights += (beta - below) * self._log_ratio(x)
-            rates.append(rate)
+        with held_norms(self.energy):
+            for beta, below, beta_keys in zip(betas, betas[1:], self._grouped(keys), strict=False):
+                x, rate = self._move(x, beta, beta_keys, first)
+                log_weights += (beta - below) * self._log_ratio(x)
+                rates.append(rate)
         return _result(log_weights, -1, torch.stack(rates[::-1]), x)
 
     def _keys(self, key: Tensor, stream: Stream) -> tuple[Tensor, ...]:

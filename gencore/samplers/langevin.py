@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from gencore.nn.held_norms import held_norms
 from gencore.ops import (
     langevin_step,
     langevin_step_,
@@ -124,7 +125,8 @@ class Langevin:
             (tensor([[2.]]), tensor([8.]), tensor([True]))
         """
         check_positions("Langevin.step", state.position)
-        energy, grad = energy_and_grad(self.energy, state.position, owner="Langevin")
+        with held_norms(self.energy):
+            energy, grad = energy_and_grad(self.energy, state.position, owner="Langevin")
         position = langevin_step(
             state.position.detach(), grad, **self._settings, key=key, first_element=first_element
         )
@@ -214,7 +216,7 @@ class Langevin:
             energy_sum.add_(energy.detach())
             return update(x, grad, **settings, key=step_key, first_element=first_element)
 
-        with torch.set_grad_enabled(differentiable):
+        with torch.set_grad_enabled(differentiable), held_norms(self.energy):
             keys = split_key(key, num_steps)
             graph = cuda_graph and num_steps > 0
             move = _captured(step, x, energy_sum, keys[0]) if graph else step

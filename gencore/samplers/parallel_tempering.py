@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from gencore.nn.held_norms import held_norms
 from gencore.ops import (
     langevin_step,
     leapfrog_end,
@@ -129,7 +130,8 @@ class ParallelTempering(ChainSampler[TemperingState, TemperingInfo]):
                     [0.5000, 2.0000]])
         """
         check_positions("ParallelTempering.init", x)
-        energy, grad = energy_and_grad(self.energy, x, owner="ParallelTempering")
+        with held_norms(self.energy):
+            energy, grad = energy_and_grad(self.energy, x, owner="ParallelTempering")
         wrong = int((~(energy.isfinite() & rows(grad).isfinite().all(1))).sum())
         if wrong:
             raise ValueError(
@@ -165,7 +167,7 @@ class ParallelTempering(ChainSampler[TemperingState, TemperingInfo]):
         if key is None:
             key = random_key(device=state.position.device)
         chain = first_chain("ParallelTempering.step", state.position[0], first_element)
-        with torch.no_grad():
+        with torch.no_grad(), held_norms(self.energy):
             move = self._mala if self.kernel == "mala" else self._langevin
             position, energy, grad, move_rate = move(state, key, chain, first_element)
             replicas = len(position)

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gencore.nn.held_norms import held_norms
 from gencore.ops import random_key, split_key
 from gencore.samplers.chain_sampler import ChainSampler
 from gencore.samplers.chains import check_positions, rows
-from gencore.samplers.energy import Energy, energy_and_grad
+from gencore.samplers.energy import energy_and_grad
 from gencore.samplers.langevin import LangevinInfo
 
 __all__ = ["StepSize", "StochasticGradientSampler", "StochasticGradientState"]
@@ -38,7 +39,6 @@ class StochasticGradientSampler(ChainSampler[StochasticGradientState, LangevinIn
     their key alone.
     """
 
-    energy: Energy
     step_size: StepSize
 
     @abstractmethod
@@ -82,7 +82,7 @@ class StochasticGradientSampler(ChainSampler[StochasticGradientState, LangevinIn
         """
         if key is None:
             key = random_key(device=state.position.device)
-        with torch.no_grad():
+        with torch.no_grad(), held_norms(self.energy):
             return self._transition(state, key, first_element, in_place=False)
 
     def _start(
