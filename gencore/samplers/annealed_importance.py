@@ -40,7 +40,7 @@ Kernel = Callable[[Energy], Transition]
 class Base(Protocol):
     """A normalised density that can be sampled."""
 
-    def sample(self, num: int, key: Tensor, first: int = 0) -> Tensor: ...
+    def sample(self, num: int, *, key: Tensor, first: int = 0) -> Tensor: ...
 
     def log_prob(self, x: Tensor) -> Tensor: ...
 
@@ -53,6 +53,7 @@ class GaussianBase:
         shape: of a row.
         std: standard deviation.
         mean: a number, or a tensor of that shape.
+        dtype: of the noise, and so of the samples.
 
     Example:
         >>> GaussianBase((2,)).log_prob(torch.zeros(1, 2))
@@ -62,6 +63,7 @@ class GaussianBase:
     shape: Sequence[int]
     std: float = 1.0
     mean: float | Tensor = 0.0
+    dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         if not 0 < self.std < math.inf:
@@ -77,7 +79,9 @@ class GaussianBase:
         """`num` rows, after `first` rows of other processes."""
         size = (num, *self.shape)
         first_element = first * math.prod(self.shape)
-        noise = philox_normal(size, stream_key(key, "base"), first_element=first_element)
+        noise = philox_normal(
+            size, stream_key(key, "base"), first_element=first_element, dtype=self.dtype
+        )
         return self.mean + self.std * noise
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -126,7 +130,8 @@ class AnnealedImportance:
 
     Args:
         energy: maps [N, ...] to [N], each row by itself.
-        base: p₀, with `sample(num, key, first)` and `log_prob(x)`, e.g. a `GaussianBase`.
+        base: p₀, with `sample(num, key=..., first=...)` and `log_prob(x)`: a `GaussianBase`, or a
+            `gencore.models.Flow`.
         betas: β₀ = 0 to β_T = 1, increasing: from `annealing_schedule`.
         kernel: makes the transition of an energy. It has to leave the energy's density exactly
             invariant, as Metropolis-adjusted ones do and `Langevin` does not; the reverse run needs
@@ -198,7 +203,8 @@ class AnnealedImportance:
         start_key, *keys = self._keys(
             random_key(generator) if key is None else key, "annealed importance"
         )
-        x = self.base.sample(num, start_key, first)
+        with torch.no_grad():
+            x = self.base.sample(num, key=start_key, first=first)
         log_weights = torch.zeros(num, dtype=torch.float64, device=x.device)
         rates = []
         betas = self.betas.tolist()

@@ -19,7 +19,7 @@ from gencore.ops import (
     replica_swap_,
     split_key,
 )
-from gencore.ops.checks import accumulation_dtype
+from gencore.ops.checks import accumulation_dtype, index
 from gencore.samplers.chain_sampler import ChainSampler
 from gencore.samplers.chains import check_positions, first_chain, rows
 from gencore.samplers.energy import Energy, energy_and_grad
@@ -166,7 +166,9 @@ class ParallelTempering(ChainSampler[TemperingState, TemperingInfo]):
         """
         if key is None:
             key = random_key(device=state.position.device)
-        chain = first_chain("ParallelTempering.step", state.position[0], first_element)
+        name = "ParallelTempering.step"
+        first_element = index(name, "first_element", first_element)
+        chain = first_chain(name, state.position[0], first_element)
         with torch.no_grad(), held_norms(self.energy):
             move = self._mala if self.kernel == "mala" else self._langevin
             position, energy, grad, move_rate = move(state, key, chain, first_element)
