@@ -10,7 +10,9 @@ from torch import Generator, Tensor, nn
 from gencore.models.short_run_ebm import ShortRunLoss, contrastive_loss
 from gencore.models.starts import normal_starts
 from gencore.nn.held_norms import held_norms
+from gencore.ops.checks import shape as checked_shape
 from gencore.samplers import EulerFlow, GradientFlow
+from gencore.samplers.chains import check_count
 
 __all__ = ["FlowEBM", "FlowObjective"]
 
@@ -62,8 +64,10 @@ class FlowEBM(nn.Module):
         trace: Literal["exact", "hutchinson"] = "exact",
     ) -> None:
         super().__init__()
+        if num_steps is not None:
+            check_count("FlowEBM", "num_steps", num_steps, least=1)
         self.energy = energy
-        self.shape = tuple(shape)
+        self.shape = tuple(checked_shape("FlowEBM", shape))
         self.time = time
         self.num_steps = num_steps
         self.objective = objective

@@ -11,9 +11,11 @@ from gencore.models.starts import like, normal_starts
 from gencore.nn import stop_gradient
 from gencore.nn.held_norms import held_norms
 from gencore.ops import random_key, split_key
-from gencore.ops.checks import check_coefficient
+from gencore.ops.checks import check_coefficient, finite, number
+from gencore.ops.checks import shape as checked_shape
 from gencore.ops.random import stream_key
 from gencore.samplers import Langevin
+from gencore.samplers.chains import check_count
 from gencore.samplers.energy import check_energies
 
 __all__ = ["DivergenceError", "ShortRunEBM", "ShortRunLoss", "check_divergence", "contrastive_loss"]
@@ -90,8 +92,16 @@ class ShortRunEBM(nn.Module):
         energy_penalty: float = 0.0,
     ) -> None:
         super().__init__()
+        check_count("ShortRunEBM", "num_steps", num_steps)
+        for name, scale in (("noise_scale", noise_scale), ("start_scale", start_scale)):
+            number("ShortRunEBM", name, scale)
+        for name, weight in (
+            ("generator_weight", generator_weight),
+            ("energy_penalty", energy_penalty),
+        ):
+            finite("ShortRunEBM", name, weight)
         self.energy = energy
-        self.shape = tuple(shape)
+        self.shape = tuple(checked_shape("ShortRunEBM", shape))
         self.num_steps = num_steps
         self.step_size = step_size
         self.noise_scale = noise_scale

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from gencore.nn.held_norms import held_norms
 from gencore.ops import philox_normal, random_key, split_key
+from gencore.ops.checks import finite, shape
 from gencore.ops.random import Stream, stream_key
 from gencore.samplers.chains import check_count, check_positions
 from gencore.samplers.energy import Energy, check_energies, energies
@@ -66,7 +67,8 @@ class GaussianBase:
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
-        if not 0 < self.std < math.inf:
+        shape("GaussianBase", self.shape)
+        if not finite("GaussianBase", "std", self.std) > 0:
             raise ValueError(f"GaussianBase: std is {self.std}; expected a positive number")
         mean = torch.as_tensor(self.mean)
         if mean.dim() > 0 and mean.shape != torch.Size(self.shape):
@@ -181,6 +183,18 @@ class AnnealedImportance:
                 "increase from 0 to 1"
             )
         check_count("AnnealedImportance", "transitions", self.transitions, least=1)
+        has_both = hasattr(self.base, "sample") and hasattr(self.base, "log_prob")
+        if not has_both or isinstance(self.base, torch.distributions.Distribution):
+            raise TypeError(
+                f"AnnealedImportance: base is a {type(self.base).__name__}; expected a "
+                "GaussianBase, a flow, or another density with sample(num, key=..., first=...) and "
+                "log_prob(x)"
+            )
+        if not callable(self.kernel):
+            raise TypeError(
+                f"AnnealedImportance: kernel is a {type(self.kernel).__name__}; expected a "
+                "function that makes the transition of an energy, like partial(MALA, step_size=1)"
+            )
 
     def run(
         self,

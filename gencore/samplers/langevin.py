@@ -271,6 +271,7 @@ class Langevin:
         References:
             Kirkpatrick, Gelatt and Vecchi, "Optimization by simulated annealing", 1983.
         """
+        check_positions("Langevin.anneal", x)
         temperatures = [finite("Langevin.anneal", "a temperature", t) for t in temperatures]
         if not all(temperature >= 0 for temperature in temperatures):
             raise ValueError(
