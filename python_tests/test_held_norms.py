@@ -8,7 +8,7 @@ import pytest
 import torch
 from chain_testing import key, normal
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
 from gencore.models import FlowEBM, ShortRunEBM, contrastive_loss
 from gencore.nn.held_norms import held_norms
@@ -94,6 +94,17 @@ def test_the_terms_of_a_loss_on_its_own_are_of_one_energy(energy):
     expected = contrastive_loss(energy, x, samples, energy_penalty=0.5)
     for term, other in zip(terms, expected, strict=True):
         assert torch.equal(term, other)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_a_loss_without_gradients_and_a_cache_leave_training_as_it_is(energy, weight):
+    ebm = ShortRunEBM(energy, (3,), num_steps=2, generator_weight=weight)
+    x, start = points(6, 1), points(6, 2)
+    with torch.inference_mode():
+        assert not ebm(x, start).loss.requires_grad
+    with parametrize.cached():
+        contrastive_loss(energy, x, start).loss.backward()
+    assert all(p.grad is not None for p in energy.parameters())
 
 
 @pytest.mark.parametrize("objective", ["ml", "ml+gen", "flow_mle"])

@@ -62,6 +62,6 @@ def _make_weights(module: nn.Module) -> None:
     """Evaluate the spectral norms of a module's weights, which iterates those in training."""
     if parametrize.is_parametrized(module):
         assert isinstance(module.parametrizations, nn.ModuleDict)
-        for name, steps in module.parametrizations.items():
+        for steps in module.parametrizations.values():
             if any(isinstance(step, _SpectralNorm) and step.training for step in steps.modules()):
-                getattr(module, name)
+                steps()  # and not the attribute, which torch may keep, without a graph
