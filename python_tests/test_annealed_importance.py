@@ -7,6 +7,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from gencore.models import CouplingFlow
+from gencore.nn import MLPEnergy
 from gencore.samplers import MALA, AnnealedImportance, GaussianBase, annealing_schedule
 
 DIM, PRECISION = 4, 6.0
@@ -196,3 +198,28 @@ def test_wrong_options_are_named():
         annealing_schedule("linear", 0)
     with pytest.raises(ValueError, match="sharpness is 0"):
         annealing_schedule("sigmoid", 3, sharpness=0)
+
+
+def test_a_base_has_the_dtype_of_the_energy():
+    """A float64 network takes no others, and the chains stay float64."""
+    torch.manual_seed(0)
+    energy = MLPEnergy(DIM, (8,), prior_precision=PRECISION).double()
+    ais = sampler(energy, base=GaussianBase((DIM,), dtype=torch.float64), num_steps=30)
+    result = ais.run(500, key=key(13))
+    assert result.samples.dtype == torch.float64
+    assert GaussianBase((DIM,), mean=torch.ones(DIM)).sample(3, key(1)).dtype == torch.float32
+
+
+def test_a_flow_is_a_base():
+    torch.manual_seed(1)
+    flow = CouplingFlow(DIM, num_layers=2, hidden_widths=(8,))
+    for parameter in flow.parameters():  # away from the identity
+        torch.nn.init.normal_(parameter, std=0.2)
+    result = sampler(base=flow, num_steps=60).run(2000, key=key(14))
+    assert abs(result.log_z - LOG_Z) < 4 * result.standard_error
+    assert result.standard_error < 0.1
+    assert not result.samples.requires_grad
+    whole, part = (
+        sampler(base=flow, num_steps=3).run(n, key=key(15), first=f) for n, f in ((6, 0), (4, 2))
+    )
+    torch.testing.assert_close(part.samples, whole.samples[2:])

@@ -84,6 +84,16 @@ class TestReplayBuffer:
         x, _ = buffer.draw(100)
         assert 0 <= min(x.min(), buffer.chains.min()) <= max(x.max(), buffer.chains.max()) <= 1
 
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+    def test_another_dtype_stays(self, dtype):
+        buffer = ReplayBuffer(50, (3,), reinit_fraction=0.5, key=key(3)).to(dtype)
+        x, slots = buffer.draw(40, key=key(4))
+        assert x.dtype == dtype
+        buffer.put(x, slots)
+        assert torch.equal(buffer.chains[slots], x)
+        single, _ = ReplayBuffer(50, (3,), reinit_fraction=0.5, key=key(3)).draw(40, key=key(4))
+        torch.testing.assert_close(x, single.to(dtype))
+
     def test_bad_input_is_explained(self):
         with pytest.raises(ValueError, match="size is 0"):
             ReplayBuffer(0, (1,))

@@ -7,6 +7,8 @@ import pytest
 import torch
 from chain_testing import key, normal, quadratic
 
+from gencore.models import FlowEBM, ShortRunEBM
+from gencore.nn import MLPEnergy
 from gencore.samplers import (
     HMC,
     MALA,
@@ -102,6 +104,51 @@ def test_positions_and_steps_are_checked(sampler, x, num_steps, error, message):
             "ReplayBuffer: size must be an integer, got float",
         ),
         (
+            lambda: ReplayBuffer(2, (2,), reinit_fraction="all"),
+            TypeError,
+            "ReplayBuffer: reinit_fraction must be a number, got str",
+        ),
+        (
+            lambda: ReplayBuffer(2, (2,), start=lambda size, key, first_element: torch.zeros(3)),
+            ValueError,
+            r"ReplayBuffer: start returned states of shape \[3\]; expected \[2, 2\]",
+        ),
+        (
+            lambda: ReplayBuffer(2, (2,)).draw(1.5),
+            TypeError,
+            "ReplayBuffer.draw: num must be an integer, got float",
+        ),
+        (
+            lambda: ReplayBuffer(2, (2,)).put([[0.0, 0.0]], torch.tensor([0])),
+            TypeError,
+            "ReplayBuffer.put: x must be a tensor, got list",
+        ),
+        (
+            lambda: Langevin(ENERGY, 0.1).anneal([[0.0]], 3, [1.0]),
+            TypeError,
+            "Langevin.anneal: x must be a tensor, got list",
+        ),
+        (
+            lambda: ShortRunEBM(MLPEnergy(2), (2,), num_steps=2.5),
+            TypeError,
+            "ShortRunEBM: num_steps must be an integer, got float",
+        ),
+        (
+            lambda: ShortRunEBM(MLPEnergy(2), (2,), start_scale=-1.0),
+            ValueError,
+            "ShortRunEBM: start_scale must be finite and not negative, got -1.0",
+        ),
+        (
+            lambda: ShortRunEBM(MLPEnergy(2), (2,), generator_weight=float("nan")),
+            ValueError,
+            "ShortRunEBM: generator_weight must be finite, got nan",
+        ),
+        (
+            lambda: FlowEBM(MLPEnergy(2), (2,), num_steps=0),
+            ValueError,
+            "FlowEBM: num_steps is 0; expected 1 or more",
+        ),
+        (
             lambda: ReplayBuffer(2, 2),
             TypeError,
             "ReplayBuffer: size must be a sequence of integers, got int",
@@ -131,10 +178,10 @@ def test_replicas_take_any_kind_of_numbers(kind):
     assert given.step_size == pytest.approx(plain.step_size)
 
 
-def annealed(energy=ENERGY, betas=None, kernel=None):
+def annealed(energy=ENERGY, betas=None, kernel=None, base=None):
     betas = annealing_schedule("linear", 3) if betas is None else betas
     kernel = partial(MALA, step_size=0.1) if kernel is None else kernel
-    return AnnealedImportance(energy, GaussianBase((2,)), betas, kernel)
+    return AnnealedImportance(energy, base or GaussianBase((2,)), betas, kernel)
 
 
 @pytest.mark.parametrize(
@@ -175,8 +222,36 @@ def annealed(energy=ENERGY, betas=None, kernel=None):
         (
             lambda: annealed(kernel=partial(Langevin, step_size=0.1)).run(5, key=key(0)),
             TypeError,
-            "AnnealedImportance: kernel made a Langevin; expected a transition",
+            "AnnealedImportance: kernel made a Langevin, .* expected a transition",
         ),
+        (
+            lambda: annealed(kernel=partial(SGLD, step_size=0.1)).run(5, key=key(0)),
+            TypeError,
+            "AnnealedImportance: kernel made a SGLD, .* expected a transition that leaves",
+        ),
+        (
+            lambda: annealed(kernel=partial(SGHMC, step_size=0.1, friction=1.0)).reverse(
+                torch.zeros(5, 2), key=key(0)
+            ),
+            TypeError,
+            "AnnealedImportance: kernel made a SGHMC, .* expected a transition that leaves",
+        ),
+        (
+            lambda: annealed(lambda x: ENERGY(x)[:, None]).reverse(torch.zeros(5, 2), key=key(0)),
+            ValueError,
+            r"AnnealedImportance: energy\(x\) has shape \[5, 1\]",
+        ),
+        (
+            lambda: annealed(kernel=MALA(ENERGY, 0.1)),
+            TypeError,
+            "AnnealedImportance: kernel is a MALA; expected a function",
+        ),
+        (
+            lambda: annealed(base=torch.distributions.Normal(0.0, 1.0)),
+            TypeError,
+            "AnnealedImportance: base is a Normal; expected a GaussianBase, a flow",
+        ),
+        (lambda: GaussianBase((2,), std="wide"), TypeError, "GaussianBase: std must be a number"),
         (lambda: GaussianBase((2,), std=-1.0), ValueError, "GaussianBase: std is -1.0"),
         (
             lambda: GaussianBase((2,), mean=torch.zeros(3)),

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from gencore.ops import philox_normal, philox_words, random_key, split_key
+from gencore.ops.random import stream_key
 
 __all__ = [
     "Density",
@@ -52,14 +53,15 @@ class Density(ABC):
         Args:
             num: number of points.
             generator: draws the key where none is given.
-            key: int64 [seed, draw]; its first two draws are used.
+            key: int64 [seed, draw]; it fixes the points.
             first: number of points before these. With one key, `sample(a)` and `sample(b, first=a)`
                 are the two parts of `sample(a + b)`.
 
         Raises:
             ValueError: for a negative number.
         """
-        uniform_key, noise_key = split_key(random_key(generator) if key is None else key, 2)
+        key = stream_key(random_key(generator) if key is None else key, "density")
+        uniform_key, noise_key = split_key(key, 2)
         words = philox_words((num, 2), uniform_key, first_element=2 * first)
         # The middle of one of 2³² equal parts of [0, 1], in float64: never 1.
         uniform = (words.double() + 0.5) * 2.0**-32

@@ -149,7 +149,10 @@ class Flow(nn.Module):
         first: int = 0,
     ) -> Tensor:
         """Latents [num, ...] of the base distribution; arguments as for `sample`."""
-        z = normal_starts(self, num, self.latent_shape, generator=generator, key=key, first=first)
+        z = normal_starts(
+            self, num, self.latent_shape, generator=generator, key=key, first=first,
+            stream="latents",
+        )  # fmt: skip
         if self.base == "normal":
             return z
         # logit Φ(z), which keeps the digits of both tails

@@ -4,11 +4,15 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Generator, Tensor, nn
 
 from gencore.models.short_run_ebm import ShortRunLoss, contrastive_loss
 from gencore.models.starts import normal_starts
+from gencore.nn.held_norms import held_norms
+from gencore.ops.checks import shape as checked_shape
 from gencore.samplers import EulerFlow, GradientFlow
+from gencore.samplers.chains import check_count
 
 __all__ = ["FlowEBM", "FlowObjective"]
 
@@ -60,8 +64,10 @@ class FlowEBM(nn.Module):
         trace: Literal["exact", "hutchinson"] = "exact",
     ) -> None:
         super().__init__()
+        if num_steps is not None:
+            check_count("FlowEBM", "num_steps", num_steps, least=1)
         self.energy = energy
-        self.shape = tuple(shape)
+        self.shape = tuple(checked_shape("FlowEBM", shape))
         self.time = time
         self.num_steps = num_steps
         self.objective = objective
@@ -89,15 +95,17 @@ class FlowEBM(nn.Module):
             first: number of data points of the processes before this one.
         """
         has_generator_loss = self.objective == "ml+gen"
-        samples = self.flow.sample(start, differentiable=has_generator_loss)
-        terms = contrastive_loss(
-            self.energy, x, samples, generator_weight=1.0 if has_generator_loss else 0.0
-        )
-        if self.objective != "flow_mle":
-            return terms
-        log_prob = self.flow.log_prob(
-            x, differentiable=True, key=key, first_element=first * math.prod(self.shape)
-        )
+        has_grad = torch.is_grad_enabled()
+        with held_norms(self.energy, advance=True):  # one energy in all terms
+            samples = self.flow.sample(start, differentiable=has_generator_loss and has_grad)
+            terms = contrastive_loss(
+                self.energy, x, samples, generator_weight=1.0 if has_generator_loss else 0.0
+            )
+            if self.objective != "flow_mle":
+                return terms
+            log_prob = self.flow.log_prob(
+                x, differentiable=has_grad, key=key, first_element=first * math.prod(self.shape)
+            )
         # The flow does not see an additive constant of the energy, the last layer's bias. The term
         # of value 0 gives it a gradient of 0: DistributedDataParallel would wait for one.
         return terms._replace(loss=0 * terms.loss - log_prob.mean())
@@ -122,7 +130,9 @@ class FlowEBM(nn.Module):
         first: int = 0,
     ) -> Tensor:
         """`num` samples G_θ(x₀); arguments as for `start`."""
-        return self.flow.sample(self.start(num, generator=generator, key=key, first=first))
+        start = self.start(num, generator=generator, key=key, first=first)
+        with held_norms(self.energy):
+            return self.flow.sample(start)
 
     def extra_repr(self) -> str:
         method = "ode" if self.num_steps is None else f"euler, num_steps={self.num_steps}"

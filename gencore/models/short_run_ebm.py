@@ -4,12 +4,19 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Generator, Tensor, nn
 
-from gencore.models.starts import normal_starts
+from gencore.models.starts import like, normal_starts
 from gencore.nn import stop_gradient
+from gencore.nn.held_norms import held_norms
 from gencore.ops import random_key, split_key
+from gencore.ops.checks import check_coefficient, finite, number
+from gencore.ops.checks import shape as checked_shape
+from gencore.ops.random import stream_key
 from gencore.samplers import Langevin
+from gencore.samplers.chains import check_count
+from gencore.samplers.energy import check_energies
 
 __all__ = ["DivergenceError", "ShortRunEBM", "ShortRunLoss", "check_divergence", "contrastive_loss"]
 
@@ -85,8 +92,16 @@ class ShortRunEBM(nn.Module):
         energy_penalty: float = 0.0,
     ) -> None:
         super().__init__()
+        check_count("ShortRunEBM", "num_steps", num_steps)
+        for name, scale in (("noise_scale", noise_scale), ("start_scale", start_scale)):
+            number("ShortRunEBM", name, scale)
+        for name, weight in (
+            ("generator_weight", generator_weight),
+            ("energy_penalty", energy_penalty),
+        ):
+            finite("ShortRunEBM", name, weight)
         self.energy = energy
-        self.shape = tuple(shape)
+        self.shape = tuple(checked_shape("ShortRunEBM", shape))
         self.num_steps = num_steps
         self.step_size = step_size
         self.noise_scale = noise_scale
@@ -129,21 +144,22 @@ class ShortRunEBM(nn.Module):
             generator, key: as for `Langevin.sample`.
             first: number of chains that the processes before this one run.
         """
-        samples = self.dynamics.sample(  # G_θ(x₀)
-            start,
-            self.num_steps,
-            differentiable=self.generator_weight != 0,
-            generator=generator,
-            key=key,
-            first_element=first * start[:1].numel(),
-        )
-        return contrastive_loss(
-            self.energy,
-            x,
-            samples,
-            generator_weight=self.generator_weight,
-            energy_penalty=self.energy_penalty,
-        )
+        with held_norms(self.energy, advance=True):  # one energy in all terms
+            samples = self.dynamics.sample(  # G_θ(x₀)
+                start,
+                self.num_steps,
+                differentiable=self.generator_weight != 0 and torch.is_grad_enabled(),
+                generator=generator,
+                key=key,
+                first_element=first * start[:1].numel(),
+            )
+            return contrastive_loss(
+                self.energy,
+                x,
+                samples,
+                generator_weight=self.generator_weight,
+                energy_penalty=self.energy_penalty,
+            )
 
     def start(
         self,
@@ -170,13 +186,13 @@ class ShortRunEBM(nn.Module):
         Args:
             num: number of samples.
             generator: draws the key where none is given.
-            key: int64 [seed, offset]; its first draw makes the starts, the next ones the steps.
+            key: int64 [seed, offset]; it fixes the starts and the noise of the steps.
             first: number of samples before these. With one key, `sample(a)` and
                 `sample(b, first=a)` are the two parts of `sample(a + b)`.
         """
         if key is None:
-            key = random_key(generator, device=next(self.energy.parameters()).device)
-        start_key, chain_key = split_key(key, 2)
+            key = random_key(generator, device=like(self).device)
+        start_key, chain_key = split_key(stream_key(key, "samples"), 2)
         start = self.start(num, key=start_key, first=first)
         return self.dynamics.sample(
             start, self.num_steps, key=chain_key, first_element=first * math.prod(self.shape)
@@ -197,8 +213,11 @@ def contrastive_loss(
     *,
     generator_weight: float = 0.0,
     energy_penalty: float = 0.0,
+    weights: Tensor | None = None,
 ) -> ShortRunLoss:
     """The joint loss (2.25) of an energy's data and its sampler's output, as in `ShortRunEBM`.
+
+    All terms see the same energy: a spectral norm in training makes one power iteration a call.
 
     Args:
         energy: E_θ, [N, ...] → [N].
@@ -206,19 +225,53 @@ def contrastive_loss(
         samples: x⁻ = G_θ(x₀), [M, ...], with its graph where `generator_weight` is not 0.
         generator_weight: w.
         energy_penalty: α.
+        weights: importance weights [M] of the samples, 0 or more and of any sum: means over them
+            become Σ wₘ(·)ₘ / Σ wₘ. No gradient goes through them.
+
+    Raises:
+        TypeError, ValueError: if the energies are not one real number a row, or for weights that
+            are not.
+
+    Example:
+        >>> energy = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Flatten(0))
+        >>> samples, weights = torch.tensor([[1.0], [2.0]]), torch.tensor([3.0, 1.0])
+        >>> terms = contrastive_loss(energy, torch.tensor([[1.25]]), samples, weights=weights)
+        >>> terms.loss.item()  # ¾·1 + ¼·2 = 1.25
+        0.0
     """
-    energy_data = energy(x)  # E_θ(x⁺)
-    energy_samples = energy(samples.detach())  # E_θ(x⁻), x⁻ = G_sg(θ)(x₀)
-    loss = energy_data.mean() - energy_samples.mean()  # (2.13)
-    if generator_weight:
-        generator_loss = stop_gradient(energy)(samples).mean()  # (2.24)
-        loss = loss + generator_weight * generator_loss  # (2.25)
+    if weights is not None:
+        weights = _shares(weights, samples)
+
+    def mean(values: Tensor) -> Tensor:
+        return values.mean() if weights is None else (weights.to(values.dtype) * values).sum()
+
+    with held_norms(energy, advance=True):
+        energy_data = energy(x)  # E_θ(x⁺)
+        energy_samples = energy(samples.detach())  # E_θ(x⁻), x⁻ = G_sg(θ)(x₀)
+        check_energies("contrastive_loss", "energy(x)", energy_data, x)
+        check_energies("contrastive_loss", "energy(samples)", energy_samples, samples)
+        loss = energy_data.mean() - mean(energy_samples)  # (2.13)
+        if generator_weight:
+            generator_loss = mean(stop_gradient(energy)(samples))  # (2.24)
+            loss = loss + generator_weight * generator_loss  # (2.25)
     if energy_penalty:
-        squares = energy_data.square().mean() + energy_samples.square().mean()
+        squares = energy_data.square().mean() + mean(energy_samples.square())
         loss = loss + energy_penalty * squares
     return ShortRunLoss(
-        loss, energy_data.detach().mean(), energy_samples.detach().mean(), samples.detach()
+        loss, energy_data.detach().mean(), mean(energy_samples.detach()), samples.detach()
     )
+
+
+def _shares(weights: Tensor, samples: Tensor) -> Tensor:
+    """The weights [M], checked, over their sum."""
+    name = "contrastive_loss"
+    check_energies(name, "weights", weights, samples)
+    weights = weights.detach()
+    check_coefficient(name, "weights", weights, samples, positive=False)
+    total = weights.sum()
+    if weights.device.type == "cpu" and len(weights) > 0 and not total > 0:
+        raise ValueError(f"{name}: weights are all 0; expected a positive one")
+    return weights / total
 
 
 def check_divergence(

@@ -5,9 +5,11 @@ function of (seed, draw, e), so they do not depend on the device, the number of 
 batch is split over processes.
 """
 
+import hashlib
 import math
 import threading
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,6 +20,28 @@ from gencore.ops.checks import check_key, check_native_device, index, shape
 __all__ = ["philox_normal", "philox_words", "random_key", "split_key"]
 
 _MASK = 0xFFFFFFFF
+
+Stream = Literal[
+    "annealed importance",
+    "base",
+    "buffer",
+    "buffer draw",
+    "density",
+    "dequantization",
+    "latents",
+    "momenta",
+    "reverse annealed importance",
+    "samples",
+    "start",
+    "warm-up",
+]
+"""The kinds of calls that draw from a stream of their own: see `stream_key`."""
+
+# What tells their seeds from the key's: 64 bits, which neither two kinds nor two small seeds share.
+_STREAM_BITS = {
+    name: int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
+    for name in get_args(Stream)
+}
 
 
 class _ThreadKey(threading.local):
@@ -106,6 +130,25 @@ def split_key(key: Tensor, num: int) -> tuple[Tensor, ...]:
     num = index("split_key", "num", num)
     draws = torch.arange(num, device=key.device)
     return torch.stack([key[0].expand(num), key[1] + draws], 1).unbind(0)
+
+
+def stream_key(key: Tensor, stream: Stream) -> Tensor:
+    """The key of a stream beside that of ``key``: the same draw of another seed.
+
+    Operators, and the steps of chains in ``step`` and ``sample``, draw from the key as it is given.
+    A call that makes the states which chains go on from, or whatever else meets their noise, draws
+    from the stream of its kind, so that one key in two calls gives independent numbers.
+
+    Example:
+        >>> import torch
+        >>> from gencore.ops.random import stream_key
+        >>> key = torch.tensor([7, 0])
+        >>> x = philox_normal((100_000,), stream_key(key, "start")) + philox_normal((100_000,), key)
+        >>> round(x.var().item(), 1)  # of twice the same numbers it were 4
+        2.0
+    """
+    check_key("stream_key", key)
+    return torch.stack([key[0] ^ _STREAM_BITS[stream], key[1]])
 
 
 def philox_normal(

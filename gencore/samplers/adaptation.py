@@ -10,6 +10,7 @@ from torch import distributed as dist
 
 from gencore.ops import random_key, split_key
 from gencore.ops.checks import accumulation_dtype
+from gencore.ops.random import stream_key
 from gencore.samplers.chains import check_count
 from gencore.samplers.hmc import HMC
 from gencore.samplers.mala import MALA
@@ -181,7 +182,7 @@ def warm_up(
         adapt_mass: whether the inverse mass adapts.
         per_chain: whether each chain keeps a step size of its own to the end.
         generator: draws the key where none is given; torch's default where both are missing.
-        key: int64 [seed, offset]; the transitions use `split_key(key, num_steps)`.
+        key: int64 [seed, offset]; it fixes all draws, which are others than those of `sample`.
         first_element: number of elements in the chains of the processes before this one.
         process_group: processes that hold the other chains; what is averaged over chains is
             averaged over theirs too. None for this process alone.
@@ -228,7 +229,7 @@ def warm_up(
 
     if key is None:
         key = random_key(generator, device=x.device)
-    for number, step_key in enumerate(split_key(key, num_steps)):
+    for number, step_key in enumerate(split_key(stream_key(key, "warm-up"), num_steps)):
         if number == _pooled_from(num_steps) and not per_chain:
             adaptation, is_pooled = DualAveraging.start(pooled(adaptation.log_average).exp()), True
         trial = replace(sampler, step_size=adaptation.step_size)

@@ -8,9 +8,12 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Generator, Tensor
 
+from gencore.nn.held_norms import held_norms
 from gencore.ops import philox_normal, random_key, split_key
+from gencore.ops.checks import finite, shape
+from gencore.ops.random import Stream, stream_key
 from gencore.samplers.chains import check_count, check_positions
-from gencore.samplers.energy import Energy
+from gencore.samplers.energy import Energy, check_energies, energies
 
 __all__ = [
     "AnnealedImportance",
@@ -38,7 +41,7 @@ Kernel = Callable[[Energy], Transition]
 class Base(Protocol):
     """A normalised density that can be sampled."""
 
-    def sample(self, num: int, key: Tensor, first: int = 0) -> Tensor: ...
+    def sample(self, num: int, *, key: Tensor, first: int = 0) -> Tensor: ...
 
     def log_prob(self, x: Tensor) -> Tensor: ...
 
@@ -51,6 +54,7 @@ class GaussianBase:
         shape: of a row.
         std: standard deviation.
         mean: a number, or a tensor of that shape.
+        dtype: of the noise, and so of the samples.
 
     Example:
         >>> GaussianBase((2,)).log_prob(torch.zeros(1, 2))
@@ -60,9 +64,11 @@ class GaussianBase:
     shape: Sequence[int]
     std: float = 1.0
     mean: float | Tensor = 0.0
+    dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
-        if not 0 < self.std < math.inf:
+        shape("GaussianBase", self.shape)
+        if not finite("GaussianBase", "std", self.std) > 0:
             raise ValueError(f"GaussianBase: std is {self.std}; expected a positive number")
         mean = torch.as_tensor(self.mean)
         if mean.dim() > 0 and mean.shape != torch.Size(self.shape):
@@ -75,7 +81,10 @@ class GaussianBase:
         """`num` rows, after `first` rows of other processes."""
         size = (num, *self.shape)
         first_element = first * math.prod(self.shape)
-        return self.mean + self.std * philox_normal(size, key, first_element=first_element)
+        noise = philox_normal(
+            size, stream_key(key, "base"), first_element=first_element, dtype=self.dtype
+        )
+        return self.mean + self.std * noise
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log N(xₙ; mean, std²I), [N]."""
@@ -123,7 +132,8 @@ class AnnealedImportance:
 
     Args:
         energy: maps [N, ...] to [N], each row by itself.
-        base: p₀, with `sample(num, key, first)` and `log_prob(x)`, e.g. a `GaussianBase`.
+        base: p₀, with `sample(num, key=..., first=...)` and `log_prob(x)`: a `GaussianBase`, or a
+            `gencore.models.Flow`.
         betas: β₀ = 0 to β_T = 1, increasing: from `annealing_schedule`.
         kernel: makes the transition of an energy. It has to leave the energy's density exactly
             invariant, as Metropolis-adjusted ones do and `Langevin` does not; the reverse run needs
@@ -173,6 +183,18 @@ class AnnealedImportance:
                 "increase from 0 to 1"
             )
         check_count("AnnealedImportance", "transitions", self.transitions, least=1)
+        has_both = hasattr(self.base, "sample") and hasattr(self.base, "log_prob")
+        if not has_both or isinstance(self.base, torch.distributions.Distribution):
+            raise TypeError(
+                f"AnnealedImportance: base is a {type(self.base).__name__}; expected a "
+                "GaussianBase, a flow, or another density with sample(num, key=..., first=...) and "
+                "log_prob(x)"
+            )
+        if not callable(self.kernel):
+            raise TypeError(
+                f"AnnealedImportance: kernel is a {type(self.kernel).__name__}; expected a "
+                "function that makes the transition of an energy, like partial(MALA, step_size=1)"
+            )
 
     def run(
         self,
@@ -187,20 +209,24 @@ class AnnealedImportance:
         Args:
             num: number of chains N.
             generator: draws the key where none is given.
-            key: int64 [seed, draw], on the device of the chains; its first draw makes the starts,
-                the next ones the transitions.
+            key: int64 [seed, draw], on the device of the chains; it fixes the starts and the
+                transitions, which are others than those of `reverse`.
             first: number of chains that the processes before this one run.
         """
         check_count("AnnealedImportance.run", "num", num, least=1)
-        start_key, *keys = self._keys(random_key(generator) if key is None else key)
-        x = self.base.sample(num, start_key, first)
+        start_key, *keys = self._keys(
+            random_key(generator) if key is None else key, "annealed importance"
+        )
+        with torch.no_grad():
+            x = self.base.sample(num, key=start_key, first=first)
         log_weights = torch.zeros(num, dtype=torch.float64, device=x.device)
         rates = []
         betas = self.betas.tolist()
-        for before, beta, beta_keys in zip(betas, betas[1:], self._grouped(keys), strict=False):
-            log_weights += (beta - before) * self._log_ratio(x)
-            x, rate = self._move(x, beta, beta_keys, first)
-            rates.append(rate)
+        with held_norms(self.energy):
+            for before, beta, beta_keys in zip(betas, betas[1:], self._grouped(keys), strict=False):
+                log_weights += (beta - before) * self._log_ratio(x)
+                x, rate = self._move(x, beta, beta_keys, first)
+                rates.append(rate)
         return _result(log_weights, 1, torch.stack(rates), x)
 
     def reverse(
@@ -220,19 +246,22 @@ class AnnealedImportance:
         check_positions("AnnealedImportance.reverse", x)
         if len(x) == 0:
             raise ValueError("AnnealedImportance.reverse: x has no rows; expected at least one")
-        _, *keys = self._keys(random_key(generator, x.device) if key is None else key)
+        _, *keys = self._keys(
+            random_key(generator, x.device) if key is None else key, "reverse annealed importance"
+        )
         x = x.detach()
         log_weights = torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
         rates = []
         betas = self.betas.flip(0).tolist()
-        for beta, below, beta_keys in zip(betas, betas[1:], self._grouped(keys), strict=False):
-            x, rate = self._move(x, beta, beta_keys, first)
-            log_weights += (beta - below) * self._log_ratio(x)
-            rates.append(rate)
+        with held_norms(self.energy):
+            for beta, below, beta_keys in zip(betas, betas[1:], self._grouped(keys), strict=False):
+                x, rate = self._move(x, beta, beta_keys, first)
+                log_weights += (beta - below) * self._log_ratio(x)
+                rates.append(rate)
         return _result(log_weights, -1, torch.stack(rates[::-1]), x)
 
-    def _keys(self, key: Tensor) -> tuple[Tensor, ...]:
-        return split_key(key, 1 + (len(self.betas) - 1) * self.transitions)
+    def _keys(self, key: Tensor, stream: Stream) -> tuple[Tensor, ...]:
+        return split_key(stream_key(key, stream), 1 + (len(self.betas) - 1) * self.transitions)
 
     def _grouped(self, keys: Sequence[Tensor]) -> list[Sequence[Tensor]]:
         size = self.transitions
@@ -241,33 +270,41 @@ class AnnealedImportance:
     @torch.no_grad()
     def _log_ratio(self, x: Tensor) -> Tensor:
         """log f_T(x) − log f₀(x), [N]."""
-        energy, log_prob = self.energy(x), self.base.log_prob(x)
-        for what, values in (("energy(x)", energy), ("base.log_prob(x)", log_prob)):
-            # Neither a sum over the chains nor [N, 1] may be broadcast unnoticed.
-            if values.shape != x.shape[:1]:
-                raise ValueError(
-                    f"AnnealedImportance: {what} has shape {list(values.shape)} for x of shape "
-                    f"{list(x.shape)}; expected one for each row, [{len(x)}]"
-                )
-        return -energy.double() - log_prob.double()
+        return -self._energies(x).double() - self._log_base(x).double()
+
+    # Neither a sum over the chains nor [N, 1] may be broadcast unnoticed.
+    def _energies(self, x: Tensor) -> Tensor:
+        return energies("AnnealedImportance", self.energy, x)
+
+    def _log_base(self, x: Tensor) -> Tensor:
+        log_prob = self.base.log_prob(x)
+        check_energies("AnnealedImportance", "base.log_prob(x)", log_prob, x)
+        return log_prob
 
     def _move(
         self, x: Tensor, beta: float, keys: Sequence[Tensor], first: int
     ) -> tuple[Tensor, Tensor]:
         def path(y: Tensor) -> Tensor:
-            return beta * self.energy(y) - (1 - beta) * self.base.log_prob(y)
+            return beta * self._energies(y) - (1 - beta) * self._log_base(y)
 
         transition = self.kernel(path)
         if not hasattr(transition, "init"):
-            raise TypeError(
-                f"AnnealedImportance: kernel made a {type(transition).__name__}; expected a "
-                "transition that leaves the density invariant, such as MALA or HMC"
-            )
+            raise _not_invariant(transition)
         state, rates = transition.init(x), []
         for key in keys:
             state, info = transition.step(state, key=key, first_element=first * x[:1].numel())
+            if not hasattr(info, "acceptance_rate"):
+                raise _not_invariant(transition)
             rates.append(info.acceptance_rate.double().mean())
         return state.position, torch.stack(rates).mean()
+
+
+def _not_invariant(transition: Any) -> TypeError:
+    return TypeError(
+        f"AnnealedImportance: kernel made a {type(transition).__name__}, which reports no "
+        "acceptance rate; expected a transition that leaves the density exactly invariant, such as "
+        "MALA or HMC"
+    )
 
 
 def annealing_schedule(

@@ -7,9 +7,11 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, overload
 import torch
 from torch import Generator, Tensor
 
+from gencore.nn.held_norms import held_norms
 from gencore.ops import random_key
 from gencore.samplers.chains import check_sample, warn_if_not_finite
 from gencore.samplers.cuda_graph import check_device, graphed
+from gencore.samplers.energy import Energy
 
 __all__ = ["ChainSampler"]
 
@@ -28,6 +30,8 @@ Info = TypeVar("Info", bound=tuple[Tensor, ...])
 
 class ChainSampler(ABC, Generic[State, Info]):
     """A sampler of batches of chains; a subclass says how they start and what a transition does."""
+
+    energy: Energy
 
     # Whether `return_info` averages over all transitions instead of listing those that are kept.
     _averages_info: ClassVar[bool] = False
@@ -192,7 +196,7 @@ class ChainSampler(ABC, Generic[State, Info]):
         trajectory = x.new_empty((num_steps // thin, *x.shape)) if return_trajectory else None
         infos: list[Info] = []
         is_finite: Tensor | None = None
-        with torch.no_grad():
+        with torch.no_grad(), held_norms(self.energy):
             graph = self._captured(state, keys[0], first_element) if cuda_graph and keys else None
             for number, step_key in enumerate(keys, start=1):
                 if graph is not None:

@@ -1,12 +1,20 @@
 """What a sampler asks of an energy: its value and its gradient in x, and nothing else."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-__all__ = ["Energy", "GradientEnergy", "NetworkEnergy", "energy_and_grad", "network_of"]
+__all__ = [
+    "Energy",
+    "GradientEnergy",
+    "NetworkEnergy",
+    "check_energies",
+    "energies",
+    "energy_and_grad",
+    "network_of",
+]
 
 Energy = Callable[[Tensor], Tensor]
 """`energy(x[N, ...]) -> [N]`, each row by itself; the density is proportional to exp(-energy)."""
@@ -54,8 +62,22 @@ def network_of(energy: Energy, x: Tensor) -> dict[str, Any] | None:
     return None if x.is_cuda and widest > _WIDEST_ON_CUDA else network
 
 
+def energies(owner: str, energy: Energy, x: Tensor) -> Tensor:
+    """The energies E(xₙ), [N], or an error on behalf of `owner` that says why there are none.
+
+    Raises:
+        TypeError, ValueError: as `energy_and_grad`.
+    """
+    try:
+        value = energy(x)
+    except ValueError as error:
+        _explain(owner, error)
+    check_energies(owner, "energy(x)", value, x)
+    return value
+
+
 def energy_and_grad(
-    energy: Energy, x: Tensor, *, create_graph: bool = False
+    energy: Energy, x: Tensor, *, create_graph: bool = False, owner: str = "energy_and_grad"
 ) -> tuple[Tensor, Tensor]:
     """The energies E(xₙ) and their gradients ∇E(xₙ).
 
@@ -68,13 +90,16 @@ def energy_and_grad(
         x: positions [N, ...] of floating point.
         create_graph: whether the results are differentiable in `x` and in whatever the energy
             depends on.
+        owner: the function that errors are to name.
 
     Returns:
         Energies [N] and gradients [N, ...].
 
     Raises:
-        ValueError: if the energies do not have shape [N] or carry no graph back to `x`, or if a
-            gradient that the energy knows is not like `x`.
+        TypeError: if the energies are no tensor of real floating-point numbers.
+        ValueError: if they do not have shape [N], are on another device or carry no graph back to
+            `x`, if a gradient that the energy knows is not like `x`, or if a distribution of
+            `torch.distributions` in the energy refuses a state outside its support.
 
     Example:
         >>> energy_and_grad(lambda x: 0.5 * x.square().sum(1), torch.tensor([[3.0, 4.0]]))
@@ -82,39 +107,69 @@ def energy_and_grad(
     """
     # Not by isinstance, which takes as long with a protocol as a small energy.
     if not create_graph and (known := getattr(energy, "energy_and_grad", None)) is not None:
-        return _known(known, x.detach())
+        return _known(owner, known, x.detach())
     with torch.inference_mode(False):  # and with gradients, whatever the mode was
         if not (create_graph and x.requires_grad):
             # A tensor made in inference mode cannot enter a graph, its copy can.
             x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
-        value = energy(x)
-        _check_energies("energy(x)", value, x)
+        value = energies(owner, energy, x)
         if not value.requires_grad:
             raise ValueError(
-                "energy(x) is not differentiable in x: it was detached, or does not depend on x "
-                "(write a constant energy as 0 * x.flatten(1).sum(1))"
+                f"{owner}: energy(x) is not differentiable in x: it was detached, or does not "
+                "depend on x (write a constant energy as 0 * x.flatten(1).sum(1))"
             )
         # As of value.sum(), less a sum.
         (grad,) = torch.autograd.grad(value, x, torch.ones_like(value), create_graph=create_graph)
     return (value if create_graph else value.detach()), grad
 
 
-def _known(function: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor) -> tuple[Tensor, Tensor]:
+def _known(
+    owner: str, function: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor
+) -> tuple[Tensor, Tensor]:
     name = "energy.energy_and_grad(x)"
-    with torch.no_grad():
-        value, grad = function(x)
-    _check_energies(name, value, x)
-    if grad.shape != x.shape or grad.dtype != x.dtype:
+    try:
+        with torch.no_grad():
+            value, grad = function(x)
+    except ValueError as error:
+        _explain(owner, error)
+    check_energies(owner, name, value, x)
+    if not isinstance(grad, Tensor):
+        raise TypeError(
+            f"{owner}: {name} has a gradient that is a {type(grad).__name__}; expected a tensor"
+        )
+    if grad.shape != x.shape or grad.dtype != x.dtype or grad.device != x.device:
         raise ValueError(
-            f"{name} has a gradient of {grad.dtype} and shape {list(grad.shape)}; expected "
-            f"{x.dtype} and {list(x.shape)}, those of x"
+            f"{owner}: {name} has a gradient of {grad.dtype} and shape {list(grad.shape)} on "
+            f"{grad.device}; expected {x.dtype} and {list(x.shape)} on {x.device}, those of x"
         )
     return value, grad
 
 
-def _check_energies(name: str, value: Tensor, x: Tensor) -> None:
+def check_energies(owner: str, name: str, value: Any, x: Tensor) -> None:
+    """Raise on behalf of `owner` unless `value`, called `name`, is a real number for each row."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{owner}: {name} is a {type(value).__name__}; expected a tensor with one number for "
+            f"each row, [{x.shape[0]}], made from x by torch's operations"
+        )
+    if not value.is_floating_point():
+        raise TypeError(f"{owner}: {name} is {value.dtype}; expected real floating-point numbers")
     if value.shape != x.shape[:1]:
         raise ValueError(
-            f"{name} has shape {list(value.shape)} for x of shape {list(x.shape)}; "
-            f"expected one energy for each row, [{x.shape[0]}]"
+            f"{owner}: {name} has shape {list(value.shape)} for x of shape {list(x.shape)}; "
+            f"expected one number for each row, [{x.shape[0]}]"
         )
+    if value.device != x.device:
+        raise ValueError(f"{owner}: {name} is on {value.device}; expected {x.device}, where x is")
+
+
+def _explain(owner: str, error: ValueError) -> NoReturn:
+    """Raise what an energy raised; short and with a remedy if a state was outside its support."""
+    reason, dump, _ = str(error).partition(", but found invalid values")
+    if not dump and "within the support" not in reason:
+        raise error
+    raise ValueError(
+        f"{owner}: a distribution in the energy refuses what a chain tried: {reason}. Build it "
+        "with validate_args=False, or return inf outside its support: a sampler has to see the "
+        "energy of every state that it proposes"
+    ) from None

@@ -6,11 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gencore.nn.held_norms import held_norms
 from gencore.ops import random_key, split_key
 from gencore.ops.checks import accumulation_dtype
 from gencore.samplers.chain_sampler import ChainSampler, Info
 from gencore.samplers.chains import check_positions, rows
-from gencore.samplers.energy import Energy, energy_and_grad
+from gencore.samplers.energy import energy_and_grad
 
 __all__ = ["EnergySampler", "MetropolisState"]
 
@@ -32,8 +33,6 @@ class EnergySampler(ChainSampler[MetropolisState, Info]):
 
     The gradient of the state that a transition ended in is carried to the next.
     """
-
-    energy: Energy
 
     @abstractmethod
     def _no_info(self, state: MetropolisState) -> Info:
@@ -63,7 +62,8 @@ class EnergySampler(ChainSampler[MetropolisState, Info]):
         name = f"{type(self).__name__}.init"
         check_positions(name, x)
         x = x.detach().clone(memory_format=torch.contiguous_format)
-        energy, grad = self._energy_and_grad(x)
+        with held_norms(self.energy):
+            energy, grad = self._energy_and_grad(x)
         is_outside = energy == torch.inf
         wrong = {
             "an energy that is NaN or -inf": ~(energy.isfinite() | is_outside),
@@ -102,7 +102,7 @@ class EnergySampler(ChainSampler[MetropolisState, Info]):
         """
         if key is None:
             key = random_key(device=state.position.device)
-        with torch.no_grad():
+        with torch.no_grad(), held_norms(self.energy):
             return self._transition(state, key, first_element, in_place=False)
 
     def _start(
@@ -116,5 +116,5 @@ class EnergySampler(ChainSampler[MetropolisState, Info]):
         return self._no_info(state)
 
     def _energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        energy, grad = energy_and_grad(self.energy, x)
+        energy, grad = energy_and_grad(self.energy, x, owner=type(self).__name__)
         return energy.to(accumulation_dtype(x)), grad

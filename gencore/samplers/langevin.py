@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from gencore.nn.held_norms import held_norms
 from gencore.ops import (
     langevin_step,
     langevin_step_,
@@ -16,7 +17,7 @@ from gencore.ops import (
     split_key,
 )
 from gencore.ops.checks import accumulation_dtype, finite, number
-from gencore.samplers.chains import check_sample, rows, warn_if_not_finite
+from gencore.samplers.chains import check_positions, check_sample, rows, warn_if_not_finite
 from gencore.samplers.cuda_graph import check_device, graphed
 from gencore.samplers.energy import Energy, energy_and_grad, network_of
 
@@ -123,7 +124,9 @@ class Langevin:
             >>> state.position, info.energy, info.is_finite
             (tensor([[2.]]), tensor([8.]), tensor([True]))
         """
-        energy, grad = energy_and_grad(self.energy, state.position)
+        check_positions("Langevin.step", state.position)
+        with held_norms(self.energy):
+            energy, grad = energy_and_grad(self.energy, state.position, owner="Langevin")
         position = langevin_step(
             state.position.detach(), grad, **self._settings, key=key, first_element=first_element
         )
@@ -207,11 +210,13 @@ class Langevin:
         settings = self._settings
 
         def step(step_key: Tensor) -> Tensor:
-            energy, grad = energy_and_grad(self.energy, x, create_graph=differentiable)
+            energy, grad = energy_and_grad(
+                self.energy, x, create_graph=differentiable, owner="Langevin"
+            )
             energy_sum.add_(energy.detach())
             return update(x, grad, **settings, key=step_key, first_element=first_element)
 
-        with torch.set_grad_enabled(differentiable):
+        with torch.set_grad_enabled(differentiable), held_norms(self.energy):
             keys = split_key(key, num_steps)
             graph = cuda_graph and num_steps > 0
             move = _captured(step, x, energy_sum, keys[0]) if graph else step
@@ -266,6 +271,7 @@ class Langevin:
         References:
             Kirkpatrick, Gelatt and Vecchi, "Optimization by simulated annealing", 1983.
         """
+        check_positions("Langevin.anneal", x)
         temperatures = [finite("Langevin.anneal", "a temperature", t) for t in temperatures]
         if not all(temperature >= 0 for temperature in temperatures):
             raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from gencore.nn.held_norms import held_norms
 from gencore.ops import (
     langevin_step,
     leapfrog_end,
@@ -18,7 +19,7 @@ from gencore.ops import (
     replica_swap_,
     split_key,
 )
-from gencore.ops.checks import accumulation_dtype
+from gencore.ops.checks import accumulation_dtype, index
 from gencore.samplers.chain_sampler import ChainSampler
 from gencore.samplers.chains import check_positions, first_chain, rows
 from gencore.samplers.energy import Energy, energy_and_grad
@@ -129,7 +130,8 @@ class ParallelTempering(ChainSampler[TemperingState, TemperingInfo]):
                     [0.5000, 2.0000]])
         """
         check_positions("ParallelTempering.init", x)
-        energy, grad = energy_and_grad(self.energy, x)
+        with held_norms(self.energy):
+            energy, grad = energy_and_grad(self.energy, x, owner="ParallelTempering")
         wrong = int((~(energy.isfinite() & rows(grad).isfinite().all(1))).sum())
         if wrong:
             raise ValueError(
@@ -164,8 +166,10 @@ class ParallelTempering(ChainSampler[TemperingState, TemperingInfo]):
         """
         if key is None:
             key = random_key(device=state.position.device)
-        chain = first_chain("ParallelTempering.step", state.position[0], first_element)
-        with torch.no_grad():
+        name = "ParallelTempering.step"
+        first_element = index(name, "first_element", first_element)
+        chain = first_chain(name, state.position[0], first_element)
+        with torch.no_grad(), held_norms(self.energy):
             move = self._mala if self.kernel == "mala" else self._langevin
             position, energy, grad, move_rate = move(state, key, chain, first_element)
             replicas = len(position)
@@ -260,7 +264,7 @@ class ParallelTempering(ChainSampler[TemperingState, TemperingInfo]):
         return list(zip(self.inverse_temperatures, self.step_size, strict=True))
 
     def _energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        energy, grad = energy_and_grad(self.energy, x.flatten(0, 1))
+        energy, grad = energy_and_grad(self.energy, x.flatten(0, 1), owner="ParallelTempering")
         wide = energy.to(accumulation_dtype(x)).clone()  # an energy may be a view of x
         return wide.view(x.shape[:2]), grad.reshape(x.shape).contiguous()
 

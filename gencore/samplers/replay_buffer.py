@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from gencore.ops import philox_normal, random_key, split_key
+from gencore.ops.checks import check_state, finite
 from gencore.ops.checks import shape as checked_shape
+from gencore.ops.random import stream_key
 from gencore.samplers.chains import check_count, rows
 
 __all__ = ["ChainStart", "ReplayBuffer"]
@@ -66,12 +68,12 @@ class ReplayBuffer(nn.Module):
         super().__init__()
         check_count("ReplayBuffer", "size", size, least=1)
         dimensions = checked_shape("ReplayBuffer", shape)
-        if not 0 <= reinit_fraction <= 1:
+        if not 0 <= finite("ReplayBuffer", "reinit_fraction", reinit_fraction) <= 1:
             raise ValueError(f"ReplayBuffer: reinit_fraction is {reinit_fraction}; expected 0 to 1")
         self.reinit_fraction = reinit_fraction
         self.start = start
-        first_starts = start((size, *dimensions), random_key() if key is None else key)
-        self.register_buffer("chains", first_starts)
+        key = stream_key(random_key() if key is None else key, "buffer")
+        self.register_buffer("chains", self._starts((size, *dimensions), key))
 
     def draw(
         self,
@@ -87,7 +89,7 @@ class ReplayBuffer(nn.Module):
         Args:
             num: number of chains for this process.
             generator: draws the key where none is given.
-            key: int64 [seed, offset]; its first three draws are used.
+            key: int64 [seed, offset]; it fixes the slots and the restarts.
             first: number of chains that the processes before this one draw.
             total: number of chains that all processes draw; `num` where it is missing.
 
@@ -98,6 +100,8 @@ class ReplayBuffer(nn.Module):
             ValueError: if `total` is more than the buffer holds or less than `first + num`.
         """
         total = num if total is None else total
+        for name, value in (("num", num), ("first", first), ("total", total)):
+            check_count("ReplayBuffer.draw", name, value)
         if not 0 <= first <= first + num <= total <= len(self.chains):
             raise ValueError(
                 f"ReplayBuffer.draw: {num} chains from number {first} on, of {total} drawn from "
@@ -107,16 +111,27 @@ class ReplayBuffer(nn.Module):
             key = random_key(generator, device=self.chains.device)
         # All randomness is a function of the key and of the place in the whole draw, so that
         # every process sees the same permutation and its own part of the restarts.
-        slot_key, restart_key, start_key = split_key(key, 3)
+        slot_key, restart_key, start_key = split_key(stream_key(key, "buffer draw"), 3)
         permutation = philox_normal((len(self.chains),), slot_key).argsort()
         slots = permutation[first : first + num]
         uniform = torch.special.ndtr(
             philox_normal((num,), restart_key, first_element=first, dtype=torch.float64)
         )
         shape = self.chains.shape[1:]
-        fresh = self.start((num, *shape), start_key, first_element=first * shape.numel())
+        fresh = self._starts((num, *shape), start_key, first_element=first * shape.numel())
         is_fresh = (uniform < self.reinit_fraction).reshape(num, *[1] * len(shape))
-        return torch.where(is_fresh, fresh, self.chains[slots]), slots
+        chains = self.chains[slots]  # of the dtype of the module, which need not be that of starts
+        return torch.where(is_fresh, fresh.to(chains.dtype), chains), slots
+
+    def _starts(self, size: Sequence[int], key: Tensor, *, first_element: int = 0) -> Tensor:
+        starts = self.start(size, key, first_element=first_element)
+        check_state("ReplayBuffer", starts, "a result of start")
+        if starts.shape != torch.Size(size):
+            raise ValueError(
+                f"ReplayBuffer: start returned states of shape {list(starts.shape)}; expected "
+                f"{list(size)}, the size that it was given"
+            )
+        return starts
 
     def put(self, x: Tensor, slots: Tensor) -> None:
         """Copy states [M, *shape] into their slots [M].
@@ -127,6 +142,7 @@ class ReplayBuffer(nn.Module):
         Raises:
             TypeError, ValueError: for states of another dtype or shape than the buffer's.
         """
+        check_state("ReplayBuffer.put", x, "x")
         if x.dtype != self.chains.dtype:
             raise TypeError(
                 f"ReplayBuffer.put: states are {x.dtype}; expected {self.chains.dtype}, as the "

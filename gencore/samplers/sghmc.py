@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from gencore.ops import leapfrog_start, random_key, sghmc_step, sghmc_step_
+from gencore.ops.random import stream_key
+from gencore.samplers.chains import check_positions
 from gencore.samplers.energy import Energy
 from gencore.samplers.stochastic_gradient import (
     StepSize,
@@ -65,13 +67,15 @@ class SGHMC(StochasticGradientSampler):
             >>> sampler.init(torch.zeros(1, 2), key=torch.tensor([0, 0])).momentum.shape
             torch.Size([1, 2])
         """
+        check_positions("SGHMC.init", x)
         if key is None:
             key = random_key(device=x.device)
         x = x.detach().clone()
         rest = torch.zeros_like(x)  # without a force, what a leapfrog step starts with is kept
         start = leapfrog_start(
-            x, rest, 0.0, self.inverse_mass, key=key, first_element=first_element
-        )
+            x, rest, 0.0, self.inverse_mass, key=stream_key(key, "momenta"),
+            first_element=first_element,
+        )  # fmt: skip
         return StochasticGradientState(x, start.momentum, 0)
 
     def _move(

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gencore.nn.held_norms import held_norms
 from gencore.ops import random_key, split_key
 from gencore.samplers.chain_sampler import ChainSampler
-from gencore.samplers.chains import rows
-from gencore.samplers.energy import Energy, energy_and_grad
+from gencore.samplers.chains import check_positions, rows
+from gencore.samplers.energy import energy_and_grad
 from gencore.samplers.langevin import LangevinInfo
 
 __all__ = ["StepSize", "StochasticGradientSampler", "StochasticGradientState"]
@@ -38,7 +39,6 @@ class StochasticGradientSampler(ChainSampler[StochasticGradientState, LangevinIn
     their key alone.
     """
 
-    energy: Energy
     step_size: StepSize
 
     @abstractmethod
@@ -65,6 +65,7 @@ class StochasticGradientSampler(ChainSampler[StochasticGradientState, LangevinIn
             >>> sampler.init(torch.zeros(1, 2))
             StochasticGradientState(position=tensor([[0., 0.]]), momentum=None, num_steps=0)
         """
+        check_positions(f"{type(self).__name__}.init", x)
         return StochasticGradientState(x.detach().clone(), None, 0)
 
     def step(
@@ -81,7 +82,7 @@ class StochasticGradientSampler(ChainSampler[StochasticGradientState, LangevinIn
         """
         if key is None:
             key = random_key(device=state.position.device)
-        with torch.no_grad():
+        with torch.no_grad(), held_norms(self.energy):
             return self._transition(state, key, first_element, in_place=False)
 
     def _start(
@@ -102,7 +103,7 @@ class StochasticGradientSampler(ChainSampler[StochasticGradientState, LangevinIn
         *,
         in_place: bool,
     ) -> tuple[StochasticGradientState, LangevinInfo]:
-        energy, grad = energy_and_grad(self.energy, state.position)
+        energy, grad = energy_and_grad(self.energy, state.position, owner=type(self).__name__)
         step_size = self.step_size
         if callable(step_size) and not isinstance(step_size, Tensor):
             step_size = step_size(state.num_steps)

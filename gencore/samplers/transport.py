@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from gencore.samplers.energy import Energy
+from gencore.samplers.energy import Energy, energies
 
 __all__ = ["TransportedEnergy"]
 
@@ -47,7 +47,7 @@ class TransportedEnergy:
 
     def __call__(self, z: Tensor) -> Tensor:
         x, log_det = self.inverse(z)
-        value = self.energy(x)
+        value = energies("TransportedEnergy", self.energy, x)
         if log_det.shape != value.shape:
             raise ValueError(
                 f"TransportedEnergy: the flow's log-determinants have shape {list(log_det.shape)}; "

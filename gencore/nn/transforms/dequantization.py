@@ -15,6 +15,7 @@ from gencore.ops import (
     quantize,
     random_key,
 )
+from gencore.ops.random import stream_key
 
 __all__ = ["UniformDequantization", "VariationalDequantization"]
 
@@ -69,10 +70,10 @@ class UniformDequantization(nn.Module):
             key: int64 [seed, offset] of the noise.
             first: number of data points before these, of other processes.
         """
-        first_element = first * math.prod(x.shape[1:])
-        return dequantize(
-            x, bins=self.bins, generator=generator, key=key, first_element=first_element
-        )
+        if key is None:
+            key = random_key(generator, device=x.device)
+        key = stream_key(key, "dequantization")
+        return dequantize(x, bins=self.bins, key=key, first_element=first * math.prod(x.shape[1:]))
 
     def inverse(self, y: Tensor) -> Tensor:
         """The grey levels of y, uint8."""
@@ -162,6 +163,7 @@ class VariationalDequantization(nn.Module):
         size = math.prod(x.shape[1:])
         if key is None:
             key = random_key(generator, device=x.device)
+        key = stream_key(key, "dequantization")
         epsilon = philox_normal(x.shape, key, first_element=first * size, dtype=dtype)
         v, log_det = self.noise.inverse(epsilon, context)
         # log sigma'(v) of each element
