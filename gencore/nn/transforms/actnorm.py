@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gencore.nn.fixed_buffers import FixedBuffers, with_values
 from gencore.nn.transforms.base import Rewound, Transform, check_channels
 from gencore.ops import actnorm
 from gencore.ops.actnorm import actnorm_backward_from_output
@@ -13,7 +14,7 @@ from gencore.ops.actnorm import actnorm_backward_from_output
 __all__ = ["ActNorm"]
 
 
-class ActNorm(Transform):
+class ActNorm(FixedBuffers, Transform):
     r"""A scale and shift of every channel, chosen so that the first batch has mean 0, variance 1.
 
     .. math:: z_c = e^{a_c} x_c + b_c, \qquad \log\lvert\det\rvert = P \textstyle\sum_c a_c
@@ -57,7 +58,9 @@ class ActNorm(Transform):
         self.std = std
         self.log_scale = nn.Parameter(torch.zeros(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("is_initialized", torch.tensor(False))
+        with with_values():
+            is_initialized = torch.tensor(False)
+        self.register_fixed("is_initialized", is_initialized)
         # Spares a read of the device's memory on every call; a false one is looked up there.
         self._surely_initialized = False
 
