@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+
+from gencore.nn.parametrized import spectral_norm as spectrally_normalised
 
 __all__ = ["ConvEnergy", "ConvEnergyName"]
 
@@ -89,7 +90,7 @@ class ConvEnergy(nn.Sequential):
         if spectral_norm:
             for layer in self:
                 if isinstance(layer, nn.Conv2d | nn.Linear):
-                    parametrizations.spectral_norm(layer)
+                    spectrally_normalised(layer)
 
     @classmethod
     def preset(

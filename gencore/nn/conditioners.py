@@ -3,9 +3,9 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
 from gencore.nn.context import check_context
+from gencore.nn.parametrized import weight_norm
 from gencore.nn.transforms.actnorm import ActNorm
 from gencore.ops import conv_network
 from gencore.ops.conv_network import channels_last
