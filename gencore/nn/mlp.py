@@ -31,7 +31,8 @@ class MLP(nn.Module):
     They are one call of :func:`gencore.ops.mlp_network`, which calls no hooks of the layers.
 
     Args:
-        num_inputs: D, without the context.
+        num_inputs: D, without the context. With neither, the outputs are plain parameters, zero at
+            first.
         hidden_widths: of the hidden layers, first to last; none is a linear map.
         num_outputs: O.
         activation: "elu", "gelu", "leaky_relu", "relu", "silu", "softplus" or "tanh".
@@ -65,17 +66,20 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         widths = (num_inputs + context_size, *hidden_widths, num_outputs)
-        if min(widths) < 1 or min(num_inputs, context_size) < 0:
+        if min(widths[1:]) < 1 or min(num_inputs, context_size) < 0:
             raise ValueError(
                 f"MLP: num_inputs is {num_inputs}, hidden_widths {tuple(hidden_widths)}, "
                 f"num_outputs {num_outputs} and context_size {context_size}; expected positive "
-                "widths"
+                "widths, and inputs and a context of 0 or more"
             )
         if activation not in _ACTIVATIONS:
             raise ValueError(
                 f"MLP: activation is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}"
             )
         self.context_size = context_size
+        self.constant = None if widths[0] else nn.Parameter(torch.zeros(num_outputs))
+        if self.constant is not None:
+            return
         self._fused: ActivationName | None = _FUSED.get(activation)
         layers: list[nn.Module] = []
         for width_in, width_out in pairwise(widths):
@@ -88,6 +92,8 @@ class MLP(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        if self.constant is not None:
+            return self.constant + x.sum(1, keepdim=True)  # of nothing: zeros [N, 1]
         if self.context_size:
             check_context("MLP", context, x.shape[0], self.context_size)
             assert context is not None

@@ -25,6 +25,7 @@ class AffineCoupling(Transform):
         network: maps x₁, or x₁ and a context, to r and t, joined in dimension 1 (to t alone for an
             additive coupling). Deterministic, if the coupling is part of a `Reversible`.
         mask: "channel" keeps the first C − C//2 entries of dimension 1 and moves the last C//2;
+            with C = 1 it takes `swap`, which moves all, given the context alone;
             "checkerboard" keeps the positions of [N, C, H, W] with h + w even, and the network sees
             the whole of x with zeros elsewhere.
         swap: exchange the two parts.
