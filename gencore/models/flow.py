@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from gencore.choices import check_choice
 from gencore.models.starts import normal_starts
 from gencore.nn.context import check_context, check_context_is_tensor
 from gencore.nn.transforms import Transform
@@ -65,10 +66,7 @@ class Flow(nn.Module):
         context_size: int = 0,
     ) -> None:
         super().__init__()
-        if base not in get_args(Base):
-            raise ValueError(
-                f"{type(self).__name__}: base is {base!r}; expected one of {get_args(Base)}"
-            )
+        check_choice(type(self).__name__, "base", base, get_args(Base))
         self.transform = transform
         self.event_shape = Size(event_shape)
         self.latent_shape = self.event_shape if latent_shape is None else Size(latent_shape)

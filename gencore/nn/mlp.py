@@ -7,6 +7,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from gencore.choices import check_choice
 from gencore.nn.context import check_context
 from gencore.ops import mlp_network
 from gencore.ops.mlp import ActivationName
@@ -72,10 +73,7 @@ class MLP(nn.Module):
                 f"num_outputs {num_outputs} and context_size {context_size}; expected positive "
                 "widths, and inputs and a context of 0 or more"
             )
-        if activation not in _ACTIVATIONS:
-            raise ValueError(
-                f"MLP: activation is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}"
-            )
+        check_choice("MLP", "activation", activation, _ACTIVATIONS)
         self.context_size = context_size
         self.constant = None if widths[0] else nn.Parameter(torch.zeros(num_outputs))
         if self.constant is not None:

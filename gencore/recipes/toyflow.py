@@ -104,10 +104,6 @@ class ToyFlowExperiment(PlaneExperiment):
     def __init__(self, recipe: ToyFlowRecipe, fabric: "Fabric", density: Density) -> None:
         super().__init__(recipe, fabric, density)
         self.recipe = recipe
-        if recipe.model not in FLOWS:
-            raise ValueError(
-                f"ToyFlowRecipe: model is {recipe.model!r}; expected one of {', '.join(FLOWS)}"
-            )
         self.flow = FLOWS[recipe.model](recipe.num_layers, recipe.hidden_widths)
         optimizer = torch.optim.Adam(self.flow.parameters(), recipe.learning_rate, fused=True)
         self.scheduler = LinearLR(

@@ -5,11 +5,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeAlias,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from gencore.choices import check_choice
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -189,6 +202,9 @@ class Recipe(ABC):
                 raise ValueError(
                     f"{type(self).__name__}: {field} must be at least {minimum}, got {value}"
                 )
+        for field, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal:
+                check_choice(type(self).__name__, field, getattr(self, field), get_args(hint))
 
     @abstractmethod
     def load_data(self) -> Any:

@@ -5,6 +5,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from gencore.choices import check_choice
 from gencore.nn.transforms.base import Rewound, Transform, gradients
 from gencore.ops import CouplingMask, affine_coupling, affine_coupling_backward_from_output
 from gencore.ops.affine_coupling_reference import LARGEST_BOUND, checkerboard
@@ -60,10 +61,7 @@ class AffineCoupling(Transform):
         additive: bool = False,
     ) -> None:
         super().__init__()
-        if mask not in get_args(CouplingMask):
-            raise ValueError(
-                f"AffineCoupling: mask is {mask!r}; expected one of {get_args(CouplingMask)}"
-            )
+        check_choice("AffineCoupling", "mask", mask, get_args(CouplingMask))
         if bound is not None and not 0 < bound <= LARGEST_BOUND:
             raise ValueError(
                 f"AffineCoupling: bound is {bound}; expected more than 0 and at most "
