@@ -167,6 +167,7 @@ def _context_term(
     """What a context adds to the first hidden channels, [N, C], where the network takes one."""
     if layer is None:
         return None
-    check_context(owner, context, x.shape[0], layer.in_features)
-    term: Tensor = layer(context)
+    check_context(owner, context, x.shape[0], layer.in_features, layer.weight)
+    assert context is not None
+    term: Tensor = layer(context.to(layer.weight.dtype))
     return term

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gencore.nn.context import check_context_dtype
 from gencore.nn.fixed_buffers import FixedBuffers, with_values
 from gencore.ops.made_inverse import made_masks
 from gencore.ops.mlp import ActivationName, activate, activation_kind
@@ -138,7 +139,8 @@ class MADE(FixedBuffers):
             raise ValueError(
                 f"MADE: the context is {given}, expected a tensor [..., {self.context_size}]"
             )
-        term: Tensor = self.context(context)
+        check_context_dtype("MADE", context, self.context.weight)
+        term: Tensor = self.context(context.to(self.context.weight.dtype))
         return term
 
     def extra_repr(self) -> str:

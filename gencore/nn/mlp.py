@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gencore.choices import check_choice
-from gencore.nn.context import check_context
+from gencore.nn.context import check_context, weight_of
 from gencore.ops import mlp_network
 from gencore.ops.mlp import ActivationName
 
@@ -93,7 +93,7 @@ class MLP(nn.Module):
         if self.constant is not None:
             return self.constant + x.sum(1, keepdim=True)  # of nothing: zeros [N, 1]
         if self.context_size:
-            check_context("MLP", context, x.shape[0], self.context_size)
+            check_context("MLP", context, x.shape[0], self.context_size, weight_of(self))
             assert context is not None
             x = torch.cat([x, context], 1)
         # Not where a layer was replaced or parametrised, which the operator would not see.
