@@ -209,6 +209,15 @@ class TestActNorm:
         layer.load_state_dict(fresh)
         assert layer(x + 7)[0].mean().abs() < 1e-5
 
+    def test_a_network_whose_first_batch_was_refused_halfway_takes_the_next_one(self):
+        network = ConvConditioner(2, 8, 4, context_size=1)
+        x = randn(4, 2, 4, 4).float()
+        with pytest.raises(ValueError, match="ActNorm: the first batch"):
+            network(x, torch.full((4, 1), math.nan))
+        network(x, torch.ones(4, 1))
+        assert network.middle.norm.is_initialized
+        assert network.middle.norm.log_scale.any()
+
 
 class TestInvertibleConv1x1:
     def test_it_starts_as_a_rotation(self):

@@ -46,7 +46,7 @@ class ConvConditioner(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         term = _context_term("ConvConditioner", self.context, x, context)
-        if self.first.norm.awaits_data():
+        if self.middle.norm.awaits_data():  # the last one to be set, and so both
             h = self.first.initialize(x)
             self.middle.initialize(F.relu(h if term is None else h + term[:, :, None, None]))
         first, middle = self.first.folded(), self.middle.folded()
