@@ -18,9 +18,9 @@ def check_choice(owner: str, name: str, value: object, choices: Iterable[object]
         >>> check_choice("Glow", "coupling", "linear", ("affine", "additive"))
         Traceback (most recent call last):
             ...
-        ValueError: Glow: coupling is 'linear'; expected one of 'affine', 'additive'
+        ValueError: Glow: coupling is 'linear'; expected one of affine, additive
     """
     choices = list(choices)
     if value not in choices:
-        expected = ", ".join(map(repr, choices))
+        expected = ", ".join(map(str, choices))
         raise ValueError(f"{owner}: {name} is {value!r}; expected one of {expected}")

@@ -186,7 +186,7 @@ def test_divergence_stops_the_run(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"density": "spiral"}, "density is 'spiral'; expected one of"),
+        ({"density": "spiral"}, "density is 'spiral'; expected one of swiss_roll, grid9"),
         ({"time": 0.0}, r"time is 0\.0; expected positive"),
         ({"hidden_widths": ()}, r"hidden_widths is \(\); expected a positive width"),
         ({"hidden_widths": (8, 0)}, r"hidden_widths is \(8, 0\)"),
