@@ -34,6 +34,9 @@ class FixedBuffers(nn.Module):
         self._kept: dict[str, Tensor | None] = {}
         self.register_load_state_dict_post_hook(_leave_meta_device)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"_kept": {}, **state})  # an older pickle remembers nothing
+
     def register_fixed(self, name: str, value: Tensor, *, persistent: bool = True) -> None:
         """Register a buffer that keeps its value; on the meta device where that is the default."""
         self.register_buffer(name, value, persistent=persistent)

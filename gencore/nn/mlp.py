@@ -75,11 +75,12 @@ class MLP(nn.Module):
             )
         check_choice("MLP", "activation", activation, _ACTIVATIONS)
         self.context_size = context_size
-        self.constant = None if widths[0] else nn.Parameter(torch.zeros(num_outputs))
-        if self.constant is not None:
-            return
         self._fused: ActivationName | None = _FUSED.get(activation)
         layers: list[nn.Module] = []
+        if not widths[0]:
+            self.layers = nn.Sequential()
+            self.constant = nn.Parameter(torch.zeros(num_outputs))
+            return
         for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out), _ACTIVATIONS[activation]()]
         last = layers[-2]
@@ -90,7 +91,7 @@ class MLP(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        if self.constant is not None:
+        if not self.layers:
             return self.constant + x.sum(1, keepdim=True)  # of nothing: zeros [N, 1]
         if self.context_size:
             check_context("MLP", context, x.shape[0], self.context_size, weight_of(self))
