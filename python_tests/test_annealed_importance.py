@@ -192,7 +192,7 @@ def test_other_schedules_are_refused(betas):
 def test_wrong_options_are_named():
     with pytest.raises(ValueError, match="transitions is 0"):
         sampler(transitions=0)
-    with pytest.raises(ValueError, match="'cubic'; expected 'linear' or 'sigmoid'"):
+    with pytest.raises(ValueError, match="'cubic'; expected one of linear, sigmoid"):
         annealing_schedule("cubic", 3)
     with pytest.raises(ValueError, match="num_steps is 0"):
         annealing_schedule("linear", 0)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from flow_testing import redraw
 from torch.distributions import Categorical, MixtureSameFamily
 
 from gencore.models import (
@@ -21,6 +22,8 @@ from gencore.models import (
     SplineFlow,
 )
 from gencore.nn import (
+    MADE,
+    MLP,
     AffineCoupling,
     Compose,
     ConvConditioner,
@@ -67,6 +70,11 @@ def test_flows_without_contexts_refuse_them(name):
         (torch.zeros(5, 3), ValueError, r"expected a context \[5, 4\], got one of shape \[5, 3\]"),
         (torch.zeros(1, 4), ValueError, r"expected a context \[5, 4\], got one of shape \[1, 4\]"),
         (torch.zeros(5, 4, dtype=torch.int64), TypeError, "the context is torch.int64"),
+        (
+            torch.zeros(5, 4, dtype=torch.float64),
+            TypeError,
+            r"the context is torch\.float64 and the weights are torch\.float32; convert",
+        ),
         ([[0.0] * 4] * 5, TypeError, "the context is a list; expected a tensor"),
     ],
 )
@@ -77,6 +85,41 @@ def test_flows_with_contexts_need_fitting_ones(name, context, error, message):
         flow.log_prob(torch.zeros(5, *flow.event_shape), context)
     with pytest.raises(error, match=message):
         flow.sample(5, context)
+    if error is TypeError:
+        with pytest.raises(error, match=f"FlowDistribution: {message}"):
+            flow(context)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_less_precise_context_is_converted(name):
+    torch.manual_seed(0)
+    flow = FLOWS[name](context_size=4).eval()
+    redraw(flow, 0.3, seed=0)
+    context = torch.randn(5, 4).to(torch.bfloat16)
+    x = torch.randn(5, *flow.event_shape)
+    assert torch.equal(flow.log_prob(x, context), flow.log_prob(x, context.float()))
+
+
+def test_layers_and_networks_name_a_context_that_is_too_precise():
+    x, context = torch.zeros(5, 3), torch.zeros(5, 4, dtype=torch.float64)
+    images = torch.zeros(5, 2, 4, 4)
+    calls = {
+        "MLP": lambda: MLP(3, (8,), 2, context_size=4)(x, context),
+        "MADE": lambda: MADE(3, (8,), context_size=4)(x, context),
+        "MaskedAutoregressive": lambda: MaskedAutoregressive(3, (8,), context_size=4).inverse(
+            x, context
+        ),
+        "Planar": lambda: Planar(3, context_size=4)(x, context),
+        "ConvConditioner": lambda: ConvConditioner(2, 8, 4, context_size=4)(images, context),
+        "ResidualConditioner": lambda: ResidualConditioner(2, 8, 4, context_size=4)(
+            images, context
+        ),
+        "FlowPosterior": lambda: FlowPosterior(3, 4)(x, x, context),
+    }
+    for name, call in calls.items():
+        with pytest.raises(TypeError, match=f"^{name}: the context is torch.float64 and the weigh"):
+            call()
+    assert MADE(3, (8,), context_size=4)(x[0], context[0].float()).shape == (2, 3)
 
 
 @pytest.mark.parametrize(

@@ -122,9 +122,7 @@ def test_the_pinwheel_is_the_straight_one_rotated():
 
 
 def test_unknown_densities_are_named():
-    with pytest.raises(
-        ValueError, match="unknown density 'grid'; expected one of swiss_roll, grid9"
-    ):
+    with pytest.raises(ValueError, match="name is 'grid'; expected one of swiss_roll, grid9"):
         load_density("grid")
     for shape in ((3,), (2, 3)):
         with pytest.raises(ValueError, match="expected points"):

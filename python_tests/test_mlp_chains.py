@@ -278,7 +278,7 @@ WEIGHTS, BIASES = network([2, 4, 1], torch.float32)
         ({"biases": [BIASES[0], torch.zeros(2)]}, ValueError, "shape \\[2\\]"),
         ({"weights": WEIGHTS[:1], "biases": BIASES[:1]}, ValueError, "4 outputs, expected 1"),
         ({"weights": [0.5, 1.0]}, TypeError, "weights must be tensors"),
-        ({"activation": "sine"}, ValueError, "'sine', expected one of silu"),
+        ({"activation": "sine"}, ValueError, "'sine'; expected one of silu"),
         ({"num_steps": 0}, ValueError, "at least 1"),
         ({"num_steps": 2.5}, TypeError, "num_steps must be an integer"),
         ({"thin": 2}, ValueError, "thin must divide"),

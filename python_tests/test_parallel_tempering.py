@@ -143,7 +143,7 @@ def test_mala_stays_where_the_energy_is_finite():
         ({"inverse_temperatures": (1.0, -0.1)}, "not negative"),
         ({"step_size": 0.0}, "step_size is 0.0; expected a positive number"),
         ({"step_size": [0.1, 0.2, 0.3]}, "one for each of the 2 inverse temperatures"),
-        ({"kernel": "gibbs"}, "kernel is 'gibbs'; expected 'langevin' or 'mala'"),
+        ({"kernel": "gibbs"}, "kernel is 'gibbs'; expected one of langevin, mala"),
     ],
     ids=str,
 )

@@ -99,7 +99,7 @@ def test_a_fit_reaches_the_entropy_of_a_gaussian():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="features is 1"):
-        SplineCoupling(1, [8])
+    with pytest.raises(ValueError, match="features is 0"):
+        SplineCoupling(0, [8])
     with pytest.raises(ValueError, match=r"SplineCoupling: got data of shape \[4, 3\]"):
         SplineCoupling(2, [8])(torch.zeros(4, 3))

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from flow_testing import check_transform, randn, randomize
+from flow_testing import check_transform, randn, randomize, redraw
 from torch import nn
 
 from gencore.nn import (
@@ -130,10 +130,24 @@ def test_couplings_name_options_that_do_not_fit():
 def test_multiscale_names_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match="1 levels and 2 shapes"):
         MultiScale([Squeeze()], [(4, 1, 1), (4, 1, 1)])
-    with pytest.raises(ValueError, match="3 channels after a level"):
-        MultiScale([Squeeze(), Squeeze()], [(3, 2, 2), (6, 1, 1)])
+    with pytest.raises(ValueError, match="1 channels after a level"):
+        MultiScale([Squeeze(), Squeeze()], [(1, 2, 2), (4, 1, 1)])
     with pytest.raises(ValueError, match=r"expected \[N, 4\]"):
         MultiScale([Squeeze()], [(4, 1, 1)]).inverse(torch.zeros(2, 5))
+
+
+def test_multiscale_parts_an_odd_number_of_channels_as_couplings_do():
+    levels = [
+        Compose(Squeeze(), AffineCoupling(nn.Conv2d(6, 12, 1))),  # of 12 channels 6 leave
+        Compose(Permutation.reverse(6), InvertibleConv1x1(6)),  # of 6 leave 3
+        AffineCoupling(nn.Conv2d(2, 2, 1)),  # of 3 leaves the one that is moved
+        Permutation.reverse(2),
+    ]
+    flow = MultiScale(levels, [(12, 2, 2), (6, 2, 2), (3, 2, 2), (2, 2, 2)]).double()
+    redraw(flow, 0.3, seed=0)
+    check_transform(flow, randn(3, 3, 4, 4))
+    split = MultiScale([Permutation.reverse(5), Permutation.reverse(3)], [(5,), (3,)])
+    assert split(torch.arange(5.0)[None])[0].tolist() == [[1, 0, 2, 3, 4]]
 
 
 class TestActNorm:
@@ -167,15 +181,18 @@ class TestActNorm:
             assert layer.log_scale[0] == 0
             assert z[:, 0].abs().max() < 1e-6 * max(value, 1)
 
-    @pytest.mark.parametrize("bad", [math.nan, math.inf])
-    def test_a_channel_that_is_not_finite_is_left_alone(self, bad):
-        x = randn(16, 2).float()
-        x[3, 0] = bad
-        layer = ActNorm(2)
-        layer(x)
-        assert layer.log_scale[0] == 0
-        assert layer.bias[0] == 0
-        assert layer.log_scale[1] != 0
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e200])
+    def test_a_batch_that_is_not_finite_is_refused_and_is_not_the_first(self, bad):
+        x = 3 * randn(16, 2)
+        y = x.clone()
+        y[3, 1] = bad
+        layer = ActNorm(2).double()
+        with pytest.raises(ValueError, match=r"ActNorm: the first batch.* channel 1 \(1 of 2"):
+            layer(y)
+        assert not layer.is_initialized
+        assert not layer.log_scale.any()
+        torch.testing.assert_close(layer(x)[0].var(0, unbiased=False), torch.ones(2).double())
+        layer(y)  # later ones are data like others
 
     def test_its_state_survives_saving(self, tmp_path):
         layer, x = ActNorm(3), 5 + randn(8, 3).float()
@@ -191,6 +208,15 @@ class TestActNorm:
         layer(x)
         layer.load_state_dict(fresh)
         assert layer(x + 7)[0].mean().abs() < 1e-5
+
+    def test_a_network_whose_first_batch_was_refused_halfway_takes_the_next_one(self):
+        network = ConvConditioner(2, 8, 4, context_size=1)
+        x = randn(4, 2, 4, 4).float()
+        with pytest.raises(ValueError, match="ActNorm: the first batch"):
+            network(x, torch.full((4, 1), math.nan))
+        network(x, torch.ones(4, 1))
+        assert network.middle.norm.is_initialized
+        assert network.middle.norm.log_scale.any()
 
 
 class TestInvertibleConv1x1:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from gencore.choices import check_choice
 from gencore.ops import philox_normal, philox_words, random_key, split_key
 from gencore.ops.random import stream_key
 
@@ -252,11 +253,7 @@ def load_density(name: str) -> Density:
         >>> round(density.log_prob(x).mean().item(), 1)
         -1.2
     """
-    if name not in _DENSITIES:
-        raise ValueError(
-            f"load_density: unknown density {name!r}; expected one of "
-            f"{', '.join(get_args(DensityName))}"
-        )
+    check_choice("load_density", "name", name, get_args(DensityName))
     return _DENSITIES[name]()
 
 

@@ -1,10 +1,12 @@
 """The train and test parts of data that come undivided."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from gencore.choices import check_choice
 
 __all__ = ["Split", "split_indices"]
 
@@ -28,7 +30,7 @@ def split_indices(num: int, split: Split, labels: Tensor | None = None) -> Tenso
         Indices of the part in ascending order, int64.
 
     Raises:
-        ValueError: the part would be empty.
+        ValueError: the part would be empty, or is neither "train" nor "test".
 
     Example:
         >>> train, test = (split_indices(10, part) for part in ("train", "test"))
@@ -37,6 +39,7 @@ def split_indices(num: int, split: Split, labels: Tensor | None = None) -> Tenso
         >>> sorted(torch.cat([train, test]).tolist()) == list(range(10))
         True
     """
+    check_choice("split_indices", "split", split, get_args(Split))
     classes = np.zeros(num, dtype=np.int64) if labels is None else labels.numpy()
     # The stream of RandomState is frozen by NumPy's compatibility policy; torch's is not.
     random = np.random.RandomState(_SEED)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from gencore.models.flow import Base, Flow
-from gencore.models.sizes import check_features, check_positive
+from gencore.models.sizes import check_positive
 from gencore.models.stacks import half_coupling, interleaved, stack
 from gencore.nn import Permutation
 
@@ -19,7 +19,7 @@ class CouplingFlow(Flow):
     of images.
 
     Args:
-        features: D of data [N, D], at least 2.
+        features: D of data [N, D]. One alone is shifted and scaled as the context says.
         num_layers: couplings, two a block.
         hidden_widths: of their networks.
         bound: of the log-scales; ``None`` leaves them free.
@@ -29,7 +29,7 @@ class CouplingFlow(Flow):
         generator: of the fixed random permutations between blocks; torch's default if ``None``.
 
     Raises:
-        ValueError: for fewer than two features, or no layers.
+        ValueError: for no features or no layers.
 
     References:
         Yan, "Deep Generative Models: Design, Improvements and Applications", 2022, §2.2, Figure
@@ -55,8 +55,7 @@ class CouplingFlow(Flow):
         reversible: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
-        check_features("CouplingFlow", features)
-        check_positive("CouplingFlow", num_layers=num_layers)
+        check_positive("CouplingFlow", features=features, num_layers=num_layers)
         layers = interleaved(
             num_layers,
             lambda i: half_coupling(

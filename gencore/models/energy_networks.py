@@ -6,7 +6,9 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+
+from gencore.choices import check_choice
+from gencore.nn.parametrized import spectral_norm as spectrally_normalised
 
 __all__ = ["ConvEnergy", "ConvEnergyName"]
 
@@ -89,7 +91,7 @@ class ConvEnergy(nn.Sequential):
         if spectral_norm:
             for layer in self:
                 if isinstance(layer, nn.Conv2d | nn.Linear):
-                    parametrizations.spectral_norm(layer)
+                    spectrally_normalised(layer)
 
     @classmethod
     def preset(
@@ -112,11 +114,7 @@ class ConvEnergy(nn.Sequential):
             >>> sum(p.numel() for p in ConvEnergy.preset("mnist").parameters())
             165377
         """
-        if name not in _PRESETS:
-            raise ValueError(
-                f"ConvEnergy.preset: unknown network {name!r}; expected one of "
-                f"{', '.join(get_args(ConvEnergyName))}"
-            )
+        check_choice("ConvEnergy.preset", "name", name, get_args(ConvEnergyName))
         preset = _PRESETS[name]
         return cls(
             preset.image_size if image_size is None else image_size,

@@ -8,8 +8,9 @@ import torch
 from torch import Generator, Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from gencore.choices import check_choice
 from gencore.models.starts import normal_starts
-from gencore.nn.context import check_context, check_context_is_tensor
+from gencore.nn.context import check_context, check_context_is_tensor, weight_of
 from gencore.nn.transforms import Transform
 from gencore.ops import gaussian_nll
 from gencore.ops.checks import accumulation_dtype
@@ -38,7 +39,8 @@ class Flow(nn.Module):
         ValueError: for another base; on a call, for data of another shape, for a context that is
             missing, not needed or of another shape, and for a temperature that is not finite or
             below 0, or of 0 where a density is asked for.
-        TypeError: on a call, for data or a context that are no tensors of floating point.
+        TypeError: on a call, for data or a context that are no tensors of floating point, or of
+            another dtype than the weights; a context may be less precise.
 
     References:
         Rezende and Mohamed, "Variational inference with normalizing flows", 2015. Yan, "Deep
@@ -65,10 +67,7 @@ class Flow(nn.Module):
         context_size: int = 0,
     ) -> None:
         super().__init__()
-        if base not in get_args(Base):
-            raise ValueError(
-                f"{type(self).__name__}: base is {base!r}; expected one of {get_args(Base)}"
-            )
+        check_choice(type(self).__name__, "base", base, get_args(Base))
         self.transform = transform
         self.event_shape = Size(event_shape)
         self.latent_shape = self.event_shape if latent_shape is None else Size(latent_shape)
@@ -103,7 +102,7 @@ class Flow(nn.Module):
                 f"{name}: temperature is {temperature}; expected more than 0, to have a density"
             )
         self._check_data(x)
-        check_context(name, context, x.shape[0], self.context_size)
+        check_context(name, context, x.shape[0], self.context_size, weight_of(self))
         z, log_det = self.transform(x, context)
         if temperature != 1:
             z = z / temperature
@@ -136,7 +135,7 @@ class Flow(nn.Module):
         """
         name = type(self).__name__
         _check_temperature(name, temperature)
-        check_context(name, context, num, self.context_size)
+        check_context(name, context, num, self.context_size, weight_of(self))
         z = self.sample_latents(num, generator=generator, key=key, first=first)
         return self.transform.inverse(temperature * z, context)[0]
 
@@ -167,8 +166,12 @@ class Flow(nn.Module):
             )
         if not x.is_floating_point():
             raise TypeError(f"{type(self).__name__}: data are {x.dtype}; expected floating point")
-        weight = next(self.transform.parameters(), x)
-        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        weight = weight_of(self)
+        if (
+            weight is not None
+            and x.dtype != weight.dtype
+            and not torch.is_autocast_enabled(x.device.type)
+        ):
             raise TypeError(
                 f"{type(self).__name__}: data are {x.dtype} and the weights {weight.dtype}; "
                 "convert one of the two"
@@ -230,6 +233,7 @@ class FlowDistribution(Distribution):
             None if context is None else context.reshape(given.numel(), context.shape[-1]),
             given.numel(),
             flow.context_size,
+            weight_of(flow),
         )
         batch_shape = given if batch_shape is None else Size(batch_shape)
         _check_expands(given, batch_shape)

@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
 
+from gencore.choices import check_choice
 from gencore.models.short_run_ebm import ShortRunLoss, contrastive_loss
 from gencore.models.starts import normal_starts
 from gencore.nn.held_norms import held_norms
 from gencore.ops.checks import shape as checked_shape
 from gencore.samplers import EulerFlow, GradientFlow
 from gencore.samplers.chains import check_count
+from gencore.samplers.gradient_flow import TraceMethod
 
 __all__ = ["FlowEBM", "FlowObjective"]
 
@@ -38,6 +40,9 @@ class FlowEBM(nn.Module):
         tolerance: relative and absolute, of the ODE's solver.
         trace: "exact", or "hutchinson" for an estimate of the ODE's density.
 
+    Raises:
+        ValueError: for another objective or trace.
+
     Example:
         >>> import torch
         >>> from gencore.nn import MLPEnergy
@@ -61,18 +66,20 @@ class FlowEBM(nn.Module):
         num_steps: int | None = None,
         objective: FlowObjective = "ml",
         tolerance: float = 1e-5,
-        trace: Literal["exact", "hutchinson"] = "exact",
+        trace: TraceMethod = "exact",
     ) -> None:
         super().__init__()
         if num_steps is not None:
             check_count("FlowEBM", "num_steps", num_steps, least=1)
+        check_choice("FlowEBM", "objective", objective, get_args(FlowObjective))
+        check_choice("FlowEBM", "trace", trace, get_args(TraceMethod))
         self.energy = energy
         self.shape = tuple(checked_shape("FlowEBM", shape))
         self.time = time
         self.num_steps = num_steps
         self.objective = objective
         self.tolerance = tolerance
-        self.trace: Literal["exact", "hutchinson"] = trace
+        self.trace: TraceMethod = trace
 
     @property
     def flow(self) -> GradientFlow | EulerFlow:

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.models.iaf import iaf_layers
-from gencore.nn.context import check_context
+from gencore.nn.context import check_context, weight_of
 from gencore.nn.transforms import Compose
 from gencore.ops.mlp import ActivationName
 
@@ -121,7 +121,7 @@ class FlowPosterior(nn.Module):
                 f"FlowPosterior: mean and log_std have shapes {list(mean.shape)} and "
                 f"{list(log_std.shape)}; expected [N, {self.latent_size}]"
             )
-        check_context("FlowPosterior", context, mean.shape[0], self.context_size)
+        check_context("FlowPosterior", context, mean.shape[0], self.context_size, weight_of(self))
 
 
 def _gaussian(epsilon: Tensor, log_std: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from torch import Size
 
+from gencore.choices import check_choice
 from gencore.models.flow import Base, Flow
 from gencore.models.image_shapes import squeezed_shapes
 from gencore.models.sizes import check_positive
@@ -74,10 +75,7 @@ class Glow(Flow):
         base: Base = "normal",
         reversible: bool = False,
     ) -> None:
-        if coupling not in get_args(CouplingKind):
-            raise ValueError(
-                f"Glow: coupling is {coupling!r}; expected one of {get_args(CouplingKind)}"
-            )
+        check_choice("Glow", "coupling", coupling, get_args(CouplingKind))
         check_positive(
             "Glow", num_levels=num_levels, num_steps=num_steps, hidden_channels=hidden_channels
         )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gencore.models.flow import Base, Flow
-from gencore.models.sizes import check_features, check_positive
+from gencore.models.sizes import check_positive
 from gencore.models.stacks import half_coupling, stack
 from gencore.nn import ActNorm, Transform
 
@@ -16,7 +16,7 @@ class NICE(Flow):
     The scaling is an `ActNorm`, which also shifts and starts from the first batch.
 
     Args:
-        features: D of data [N, D], at least 2.
+        features: D of data [N, D]. One alone is shifted as the context says.
         num_layers: couplings.
         hidden_widths: of their networks.
         context_size: C of contexts [N, C]; 0 for none.
@@ -24,7 +24,7 @@ class NICE(Flow):
         reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
 
     Raises:
-        ValueError: for fewer than two features, or no layers.
+        ValueError: for no features or no layers.
 
     References:
         Dinh, Krueger and Bengio, "NICE: non-linear independent components estimation", 2015.
@@ -46,8 +46,7 @@ class NICE(Flow):
         base: Base = "logistic",
         reversible: bool = False,
     ) -> None:
-        check_features("NICE", features)
-        check_positive("NICE", num_layers=num_layers)
+        check_positive("NICE", features=features, num_layers=num_layers)
         couplings: list[Transform] = [
             half_coupling(features, i, hidden_widths, context_size=context_size, additive=True)
             for i in range(num_layers)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+from gencore.choices import check_choice
 from gencore.models.flow import Base, Flow
 from gencore.models.sizes import check_positive
 from gencore.models.stacks import stack
@@ -63,8 +64,5 @@ def explicit_direction(
     name: str, explicit: ExplicitDirection, layers: Sequence[Transform]
 ) -> list[Transform]:
     """Transforms that are explicit from data to latents, turned round for "sampling"."""
-    if explicit not in get_args(ExplicitDirection):
-        raise ValueError(
-            f"{name}: explicit is {explicit!r}; expected one of {get_args(ExplicitDirection)}"
-        )
+    check_choice(name, "explicit", explicit, get_args(ExplicitDirection))
     return [Inverse(layer) if explicit == "sampling" else layer for layer in layers]

@@ -6,10 +6,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrize
 
 from gencore.models.flow import Base, Flow
 from gencore.models.sizes import check_positive
+from gencore.nn.parametrized import spectral_norm
 from gencore.nn.transforms import Compose, Transform
 from gencore.ops.backend import refuse_transforms
 from gencore.ops.checks import accumulation_dtype
@@ -59,7 +60,7 @@ class LipschitzEnergy(nn.Module):
                 f"and curvature {curvature}; expected a hidden layer or more, and positive numbers"
             )
         self.layers = nn.ModuleList(
-            parametrizations.spectral_norm(nn.Linear(i, o), n_power_iterations=_POWER_ITERATIONS)
+            spectral_norm(nn.Linear(i, o), n_power_iterations=_POWER_ITERATIONS)
             for i, o in pairwise(widths)
         )
         self.scale = 4 * curvature / len(hidden_widths)

@@ -1,12 +1,6 @@
 """What models ask of their sizes."""
 
-__all__ = ["check_features", "check_positive"]
-
-
-def check_features(model: str, features: int) -> None:
-    """Raise a ValueError unless a vector of ``features`` has two parts."""
-    if features < 2:
-        raise ValueError(f"{model}: features is {features}; expected at least 2, to have two parts")
+__all__ = ["check_positive"]
 
 
 def check_positive(model: str, **sizes: int) -> None:

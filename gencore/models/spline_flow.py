@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from gencore.models.flow import Base, Flow
-from gencore.models.sizes import check_features, check_positive
+from gencore.models.sizes import check_positive
 from gencore.models.stacks import interleaved, stack
 from gencore.nn.transforms import Permutation, SplineCoupling
 
@@ -21,7 +21,7 @@ class SplineFlow(Flow):
     about unit variance.
 
     Args:
-        features: D, at least 2.
+        features: D. One alone has splines of the context.
         num_layers: number of couplings.
         hidden_widths: of each coupling's conditioner.
         num_bins: K of each spline.
@@ -34,7 +34,7 @@ class SplineFlow(Flow):
         generator: of the fixed random permutations; torch's default if ``None``.
 
     Raises:
-        ValueError: for fewer than two features or bins, or no layers.
+        ValueError: for no features, fewer than two bins, or no layers.
 
     References:
         Durkan, Bekasov, Murray and Papamakarios, "Neural spline flows", 2019.
@@ -61,8 +61,7 @@ class SplineFlow(Flow):
         reversible: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
-        check_features("SplineFlow", features)
-        check_positive("SplineFlow", num_layers=num_layers)
+        check_positive("SplineFlow", features=features, num_layers=num_layers)
         layers = interleaved(
             num_layers,
             lambda i: SplineCoupling(

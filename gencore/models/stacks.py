@@ -39,8 +39,9 @@ def half_coupling(
     additive: bool = False,
 ) -> AffineCoupling:
     """An affine coupling of the two halves of a vector; even and odd numbers take turns in which
-    half they move."""
-    swap = number % 2 == 1
+    half they move. A single feature has no other half: it always moves, as the context says or by
+    plain parameters."""
+    swap = number % 2 == 1 or features == 1
     moved = features - features // 2 if swap else features // 2
     outputs = moved if additive else 2 * moved
     network = MLP(features - moved, hidden_widths, outputs, context_size=context_size)

@@ -3,9 +3,9 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
 from gencore.nn.context import check_context
+from gencore.nn.parametrized import weight_norm
 from gencore.nn.transforms.actnorm import ActNorm
 from gencore.ops import conv_network
 from gencore.ops.conv_network import channels_last
@@ -46,7 +46,7 @@ class ConvConditioner(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         term = _context_term("ConvConditioner", self.context, x, context)
-        if self.first.norm.awaits_data():
+        if self.middle.norm.awaits_data():  # the last one to be set, and so both
             h = self.first.initialize(x)
             self.middle.initialize(F.relu(h if term is None else h + term[:, :, None, None]))
         first, middle = self.first.folded(), self.middle.folded()
@@ -167,6 +167,7 @@ def _context_term(
     """What a context adds to the first hidden channels, [N, C], where the network takes one."""
     if layer is None:
         return None
-    check_context(owner, context, x.shape[0], layer.in_features)
-    term: Tensor = layer(context)
+    check_context(owner, context, x.shape[0], layer.in_features, layer.weight)
+    assert context is not None
+    term: Tensor = layer(context.to(layer.weight.dtype))
     return term

@@ -7,13 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gencore.nn.context import check_context_dtype
+from gencore.nn.fixed_buffers import FixedBuffers, with_values
 from gencore.ops.made_inverse import made_masks
 from gencore.ops.mlp import ActivationName, activate, activation_kind
 
 __all__ = ["MADE"]
 
 
-class MADE(nn.Module):
+class MADE(FixedBuffers):
     r"""A fully connected network with autoregressive outputs.
 
     .. math:: h_l = \sigma\big((W_l \odot M_l) h_{l-1} + b_l\big), \qquad
@@ -87,19 +89,24 @@ class MADE(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
         self.context = nn.Linear(context_size, widths[0], bias=False) if context_size else None
         # The masks follow from the widths, and are no part of what is saved.
-        degrees = [_degrees(num_inputs, width, context_size > 0) for width in widths]
-        ends = [torch.searchsorted(d, torch.arange(num_inputs), right=True) for d in degrees]
-        self.register_buffer("unit_ends", torch.stack(ends), persistent=False)
-        for layer, mask in enumerate(made_masks(self.unit_ends, widths, outputs_per_input)):
-            self.register_buffer(f"mask{layer}", mask, persistent=False)
-        if order is not None:
-            order = torch.as_tensor(order, dtype=torch.int64)
-            if not torch.equal(order.sort().values, torch.arange(num_inputs)):
-                raise ValueError(
-                    f"MADE: {order.tolist()} is not a permutation of 0, …, {num_inputs - 1}"
-                )
-        self.register_buffer("order", order)
-        self.register_buffer("inverse_order", None if order is None else order.argsort())
+        with with_values():
+            degrees = [_degrees(num_inputs, width, context_size > 0) for width in widths]
+            inputs = torch.arange(num_inputs)
+            ends = torch.stack([torch.searchsorted(d, inputs, right=True) for d in degrees])
+            masks = made_masks(ends, widths, outputs_per_input)
+            order = None if order is None else torch.as_tensor(order, dtype=torch.int64)
+        self.register_fixed("unit_ends", ends, persistent=False)
+        for layer, mask in enumerate(masks):
+            self.register_fixed(f"mask{layer}", mask, persistent=False)
+        if order is None:
+            self.order = self.inverse_order = None
+            return
+        if order.dim() != 1 or sorted(order.tolist()) != list(range(num_inputs)):
+            raise ValueError(
+                f"MADE: {order.tolist()} is not a permutation of 0, …, {num_inputs - 1}"
+            )
+        self.register_fixed("order", order)
+        self.register_fixed("inverse_order", order.argsort())
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         if x.shape[-1:] != (self.num_inputs,):
@@ -132,7 +139,8 @@ class MADE(nn.Module):
             raise ValueError(
                 f"MADE: the context is {given}, expected a tensor [..., {self.context_size}]"
             )
-        term: Tensor = self.context(context)
+        check_context_dtype("MADE", context, self.context.weight)
+        term: Tensor = self.context(context.to(self.context.weight.dtype))
         return term
 
     def extra_repr(self) -> str:

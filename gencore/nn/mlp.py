@@ -7,7 +7,8 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from gencore.nn.context import check_context
+from gencore.choices import check_choice
+from gencore.nn.context import check_context, weight_of
 from gencore.ops import mlp_network
 from gencore.ops.mlp import ActivationName
 
@@ -31,7 +32,8 @@ class MLP(nn.Module):
     They are one call of :func:`gencore.ops.mlp_network`, which calls no hooks of the layers.
 
     Args:
-        num_inputs: D, without the context.
+        num_inputs: D, without the context. With neither, the outputs are plain parameters, zero at
+            first.
         hidden_widths: of the hidden layers, first to last; none is a linear map.
         num_outputs: O.
         activation: "elu", "gelu", "leaky_relu", "relu", "silu", "softplus" or "tanh".
@@ -65,19 +67,20 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         widths = (num_inputs + context_size, *hidden_widths, num_outputs)
-        if min(widths) < 1 or min(num_inputs, context_size) < 0:
+        if min(widths[1:]) < 1 or min(num_inputs, context_size) < 0:
             raise ValueError(
                 f"MLP: num_inputs is {num_inputs}, hidden_widths {tuple(hidden_widths)}, "
                 f"num_outputs {num_outputs} and context_size {context_size}; expected positive "
-                "widths"
+                "widths, and inputs and a context of 0 or more"
             )
-        if activation not in _ACTIVATIONS:
-            raise ValueError(
-                f"MLP: activation is {activation!r}; expected one of {', '.join(_ACTIVATIONS)}"
-            )
+        check_choice("MLP", "activation", activation, _ACTIVATIONS)
         self.context_size = context_size
         self._fused: ActivationName | None = _FUSED.get(activation)
         layers: list[nn.Module] = []
+        if not widths[0]:
+            self.layers = nn.Sequential()
+            self.constant = nn.Parameter(torch.zeros(num_outputs))
+            return
         for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out), _ACTIVATIONS[activation]()]
         last = layers[-2]
@@ -88,8 +91,10 @@ class MLP(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        if not self.layers:
+            return self.constant + x.sum(1, keepdim=True)  # of nothing: zeros [N, 1]
         if self.context_size:
-            check_context("MLP", context, x.shape[0], self.context_size)
+            check_context("MLP", context, x.shape[0], self.context_size, weight_of(self))
             assert context is not None
             x = torch.cat([x, context], 1)
         # Not where a layer was replaced or parametrised, which the operator would not see.

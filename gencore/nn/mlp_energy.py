@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gencore.ops.mlp import ActivationName, mlp_energy
+from gencore.ops.mlp import ActivationName, activation_kind, mlp_energy
 
 __all__ = ["MLPEnergy"]
 
@@ -31,8 +31,8 @@ class MLPEnergy(nn.Module):
         [N, D] → [N].
 
     Raises:
-        ValueError: for widths below 1 or more than four hidden layers, and on a call with inputs
-            of another shape or dtype.
+        ValueError: for widths below 1, more than four hidden layers or another activation, and on a
+            call with inputs of another shape or dtype.
 
     Example:
         >>> import torch
@@ -61,6 +61,7 @@ class MLPEnergy(nn.Module):
                 f"MLPEnergy: dim is {dim} and hidden_widths {tuple(hidden_widths)}; expected "
                 "positive widths and at most four hidden layers"
             )
+        activation_kind("MLPEnergy", activation, negative_slope)
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise((dim, *hidden_widths, 1)))
         self.activation = activation
         self.negative_slope = negative_slope

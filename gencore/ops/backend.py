@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch.autograd import forward_ad
+
+from gencore.choices import check_choice
 
 __all__ = ["Backend", "backend", "refuse_transforms", "state", "transforming"]
 
@@ -66,8 +68,7 @@ def backend(name: Backend) -> Iterator[None]:
         ...     langevin_step(x, grad, 0.5, noise=noise)
         tensor([-0.5000, -0.5000, -0.5000])
     """
-    if name not in ("native", "reference"):
-        raise ValueError(f"backend: got {name!r}, expected 'native' or 'reference'")
+    check_choice("backend", "name", name, get_args(Backend))
     previous, state.chosen = state.chosen, name == "reference"
     try:
         yield

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gencore.choices import check_choice
 from gencore.ops.backend import state
 from gencore.ops.bounded import bounded
 from gencore.ops.checks import accumulation_dtype, check_native_device, check_state, clip_bound
@@ -92,8 +93,7 @@ def made_inverse(
     op = "made_inverse"
     _check_network(op, z, weights, biases)
     _check_ends(op, z, unit_ends, weights)
-    if scale not in _SCALES:
-        raise ValueError(f"{op}: scale is {scale!r}, expected 'exponential' or 'gate'")
+    check_choice(op, "scale", scale, _SCALES)
     check_context_term(op, z, context_term, weights[0].shape[0])
     settings = _Settings(
         *activation_kind(op, activation, negative_slope),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gencore.choices import check_choice
 from gencore.ops.checks import accumulation_dtype, check_state, finite
 
 __all__ = ["ActivationName", "mlp_energy"]
@@ -137,9 +138,7 @@ def check_layers(
 
 def activation_kind(op: str, activation: str, negative_slope: float) -> tuple[int, float]:
     """An activation's number in the kernels and its slope below zero, or raise."""
-    if activation not in _KINDS:
-        names = ", ".join(get_args(ActivationName))
-        raise ValueError(f"{op}: activation is {activation!r}, expected one of {names}")
+    check_choice(op, "activation", activation, get_args(ActivationName))
     slope = finite(op, "negative_slope", negative_slope)
     return _KINDS[activation], slope if activation == "leaky_relu" else 0.0
 

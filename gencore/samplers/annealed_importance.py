@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Generator, Tensor
 
+from gencore.choices import check_choice
 from gencore.nn.held_norms import held_norms
 from gencore.ops import philox_normal, random_key, split_key
 from gencore.ops.checks import finite, shape
@@ -332,10 +333,9 @@ def annealing_schedule(
     """
     check_count("annealing_schedule", "num_steps", num_steps, least=1)
     places = torch.linspace(0, 1, num_steps + 1, dtype=torch.float64)
+    check_choice("annealing_schedule", "kind", kind, ("linear", "sigmoid"))
     if kind == "linear":
         return places
-    if kind != "sigmoid":
-        raise ValueError(f"annealing_schedule: kind is {kind!r}; expected 'linear' or 'sigmoid'")
     if not sharpness > 0:
         raise ValueError(f"annealing_schedule: sharpness is {sharpness}; expected more than 0")
     raw = torch.sigmoid(sharpness * (2 * places - 1))

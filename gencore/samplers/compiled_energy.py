@@ -1,5 +1,6 @@
 """Energies whose value and gradient torch.compile turns into one function."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,13 +35,17 @@ class CompiledEnergy:
     """
 
     def __init__(self, energy: Energy, **options: Any) -> None:
-        self.energy = energy
+        self.energy, self._options = energy, options
 
         def total(x: Tensor) -> tuple[Tensor, Tensor]:
             value = energy(x)
             return value.sum(), value
 
         self._gradient = torch.compile(torch.func.grad(total, has_aux=True), **options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy or a pickle compiles anew, for the energy that it has.
+        return partial(CompiledEnergy, **self._options), (self.energy,)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.energy(x)

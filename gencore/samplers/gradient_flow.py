@@ -7,6 +7,7 @@ from typing import Literal, TypeVar, cast, get_args
 import torch
 from torch import Generator, Tensor, nn
 
+from gencore.choices import check_choice
 from gencore.extras import samplers_extra
 from gencore.ops import random_key
 from gencore.samplers.energy import Energy, energy_and_grad
@@ -83,10 +84,7 @@ class GradientFlow:
                 raise ValueError(
                     f"GradientFlow: {name} is {getattr(self, name)}; expected a positive number"
                 )
-        if self.trace not in get_args(TraceMethod):
-            raise ValueError(
-                f"GradientFlow: trace is {self.trace!r}; expected one of {get_args(TraceMethod)}"
-            )
+        check_choice("GradientFlow", "trace", self.trace, get_args(TraceMethod))
         if self.adjoint and not isinstance(self.energy, nn.Module):
             raise ValueError(
                 "GradientFlow: adjoint=True needs an energy that is an nn.Module, whose parameters "

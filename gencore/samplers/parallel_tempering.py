@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from gencore.choices import check_choice
 from gencore.nn.held_norms import held_norms
 from gencore.ops import (
     langevin_step,
@@ -109,10 +110,7 @@ class ParallelTempering(ChainSampler[TemperingState, TemperingInfo]):
                 f"ParallelTempering: step_size is {given}; expected a positive number, or one for "
                 f"each of the {len(beta)} inverse temperatures"
             )
-        if self.kernel not in ("langevin", "mala"):
-            raise ValueError(
-                f"ParallelTempering: kernel is {self.kernel!r}; expected 'langevin' or 'mala'"
-            )
+        check_choice("ParallelTempering", "kernel", self.kernel, ("langevin", "mala"))
         object.__setattr__(self, "inverse_temperatures", beta)
         object.__setattr__(self, "step_size", steps)
 

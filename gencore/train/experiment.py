@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gencore.choices import check_choice
+
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
@@ -213,13 +215,9 @@ class Recipe(ABC):
                 raise ValueError(
                     f"{type(self).__name__}: {field} must be at least {minimum}, got {value}"
                 )
-        for name, hint in get_type_hints(type(self)).items():
-            options = get_args(hint) if get_origin(hint) is Literal else ()
-            if options and getattr(self, name) not in options:
-                raise ValueError(
-                    f"{type(self).__name__}: {name} is {getattr(self, name)!r}; expected one of "
-                    f"{', '.join(map(str, options))}"
-                )
+        for field, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal:
+                check_choice(type(self).__name__, field, getattr(self, field), get_args(hint))
 
     @abstractmethod
     def load_data(self) -> Any:

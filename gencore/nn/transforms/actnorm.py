@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gencore.nn.fixed_buffers import FixedBuffers, with_values
 from gencore.nn.transforms.base import Rewound, Transform, check_channels
 from gencore.ops import actnorm
 from gencore.ops.actnorm import actnorm_backward_from_output
@@ -13,7 +14,7 @@ from gencore.ops.actnorm import actnorm_backward_from_output
 __all__ = ["ActNorm"]
 
 
-class ActNorm(Transform):
+class ActNorm(FixedBuffers, Transform):
     r"""A scale and shift of every channel, chosen so that the first batch has mean 0, variance 1.
 
     .. math:: z_c = e^{a_c} x_c + b_c, \qquad \log\lvert\det\rvert = P \textstyle\sum_c a_c
@@ -21,15 +22,16 @@ class ActNorm(Transform):
     for P positions in a channel. The first forward pass in training mode sets a and b from its
     batch, together with those of all processes when torch.distributed is running; from then on
     they are ordinary parameters. An empty batch is none. Whether that has happened is part of the
-    state dict. A channel that is constant, or not finite, keeps the scale 1.
+    state dict. A channel that is constant keeps the scale 1.
 
     Args:
         channels: C, entries of dimension 1 of the data [N, C, ...]; at least 1.
         std: of the first batch's z, where not 1.
 
     Raises:
-        ValueError: for no channels or a deviation that is not positive, and on a call for data with
-            another number of channels.
+        ValueError: for no channels or a deviation that is not positive; on a call, for data with
+            another number of channels, and for a first batch that is not finite, after which the
+            next one is the first.
 
     References:
         Kingma and Dhariwal, "Glow: generative flow with invertible 1×1 convolutions", 2018, §3.1.
@@ -57,7 +59,9 @@ class ActNorm(Transform):
         self.std = std
         self.log_scale = nn.Parameter(torch.zeros(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("is_initialized", torch.tensor(False))
+        with with_values():
+            is_initialized = torch.tensor(False)
+        self.register_fixed("is_initialized", is_initialized)
         # Spares a read of the device's memory on every call; a false one is looked up there.
         self._surely_initialized = False
 
@@ -93,12 +97,19 @@ class ActNorm(Transform):
         if not count:
             return
         usable = variance.isfinite() & mean.isfinite()
+        if not usable.all():
+            wrong = (~usable).nonzero().flatten().tolist()
+            raise ValueError(
+                f"ActNorm: the first batch, which sets scale and shift, has a variance of "
+                f"{variance[wrong[0]].item()} in channel {wrong[0]} ({len(wrong)} of {len(usable)} "
+                "channels are not finite); look for NaN, infinite or huge values in the data"
+            )
         # Rounding leaves a constant channel a variance of about (mean·ε)².
         floor = (mean.abs() * torch.finfo(x.dtype).eps * 8).square()
-        scalable = usable & (variance > floor) & (variance > torch.finfo(torch.float32).tiny)
+        scalable = (variance > floor) & (variance > torch.finfo(torch.float32).tiny)
         log_scale = torch.where(scalable, math.log(self.std) - 0.5 * variance.log(), 0.0)
         self.log_scale.copy_(log_scale)
-        self.bias.copy_(torch.where(usable, -mean * log_scale.exp(), 0.0))
+        self.bias.copy_(-mean * log_scale.exp())
         self.is_initialized.fill_(True)
         self._surely_initialized = True
 

@@ -41,8 +41,10 @@ class AmortisedParameters(nn.Module):
             )
         if self.by_context is None:
             return self.values.unsqueeze(0)
-        check_context(self.owner, context, x.shape[0], self.context_size)
-        moved: Tensor = self.values + self.by_context(context)
+        weight = self.by_context.weight
+        check_context(self.owner, context, x.shape[0], self.context_size, weight)
+        assert context is not None
+        moved: Tensor = self.values + self.by_context(context.to(weight.dtype))
         return moved
 
     def extra_repr(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gencore.nn.context import check_context
+from gencore.nn.context import check_context, weight_of
 from gencore.nn.made import MADE
 from gencore.nn.transforms.base import Transform
 from gencore.ops import affine_coupling, iaf_step
@@ -109,7 +109,10 @@ class Autoregressive(Transform):
                 f"{self.made.num_inputs} numbers a row"
             )
         if self.made.context_size:
-            check_context(type(self).__name__, context, x.shape[0], self.made.context_size)
+            check_context(
+                type(self).__name__, context, x.shape[0], self.made.context_size,
+                weight_of(self.made),
+            )  # fmt: skip
         return x.reshape(x.shape[0], self.made.num_inputs)
 
 

@@ -4,13 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gencore.nn.fixed_buffers import FixedBuffers, with_values
 from gencore.nn.transforms.base import Rewound, Transform, check_channels
 from gencore.ops.checks import accumulation_dtype
 
 __all__ = ["InvertibleConv1x1"]
 
 
-class InvertibleConv1x1(Transform):
+class InvertibleConv1x1(FixedBuffers, Transform):
     r"""A learned mixing of channels, z = W x at every position.
 
     .. math:: W = P L (U + \mathrm{diag}(σ e^{a})), \qquad
@@ -51,21 +52,23 @@ class InvertibleConv1x1(Transform):
         super().__init__()
         if channels < 1:
             raise ValueError(f"InvertibleConv1x1: channels is {channels}; expected at least 1")
-        rotation = torch.linalg.qr(
-            torch.randn(channels, channels, dtype=torch.float64, generator=generator)
-        ).Q
-        permutation, lower, upper = torch.linalg.lu(rotation)
-        diagonal = upper.diagonal()
         dtype = torch.get_default_dtype()
-        self.lower = nn.Parameter(lower.tril(-1).to(dtype))
-        self.upper = nn.Parameter(upper.triu(1).to(dtype))
-        self.log_diagonal = nn.Parameter(diagonal.abs().log().to(dtype))
-        self.register_buffer("sign", diagonal.sign().to(dtype))
-        self.register_buffer("order", permutation.argmax(1))  # row i of W is row order[i] of LU
-        # Cheaper for small matrices than tril and triu, which start threads.
-        ones = torch.ones(channels, channels, dtype=dtype)
-        self.register_buffer("below", ones.tril(-1), persistent=False)
-        self.register_buffer("unit", torch.eye(channels, dtype=dtype), persistent=False)
+        with with_values():
+            rotation = torch.linalg.qr(
+                torch.randn(channels, channels, dtype=torch.float64, generator=generator)
+            ).Q
+            permutation, lower, upper = torch.linalg.lu(rotation)
+            # Cheaper for small matrices than tril and triu, which start threads.
+            below = torch.ones(channels, channels, dtype=dtype).tril(-1)
+            unit = torch.eye(channels, dtype=dtype)
+        diagonal, home = upper.diagonal(), torch.get_default_device()
+        self.lower = nn.Parameter(lower.tril(-1).to(home, dtype))
+        self.upper = nn.Parameter(upper.triu(1).to(home, dtype))
+        self.log_diagonal = nn.Parameter(diagonal.abs().log().to(home, dtype))
+        self.register_fixed("sign", diagonal.sign().to(dtype))
+        self.register_fixed("order", permutation.argmax(1))  # row i of W is row order[i] of LU
+        self.register_fixed("below", below, persistent=False)
+        self.register_fixed("unit", unit, persistent=False)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         check_channels("InvertibleConv1x1", x, self.sign.numel())

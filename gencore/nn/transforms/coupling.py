@@ -5,6 +5,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from gencore.choices import check_choice
 from gencore.nn.transforms.base import Rewound, Transform, gradients
 from gencore.ops import CouplingMask, affine_coupling, affine_coupling_backward_from_output
 from gencore.ops.affine_coupling_reference import LARGEST_BOUND, checkerboard
@@ -25,6 +26,7 @@ class AffineCoupling(Transform):
         network: maps x₁, or x₁ and a context, to r and t, joined in dimension 1 (to t alone for an
             additive coupling). Deterministic, if the coupling is part of a `Reversible`.
         mask: "channel" keeps the first C − C//2 entries of dimension 1 and moves the last C//2;
+            with C = 1 it takes `swap`, which moves all, given the context alone;
             "checkerboard" keeps the positions of [N, C, H, W] with h + w even, and the network sees
             the whole of x with zeros elsewhere.
         swap: exchange the two parts.
@@ -59,10 +61,7 @@ class AffineCoupling(Transform):
         additive: bool = False,
     ) -> None:
         super().__init__()
-        if mask not in get_args(CouplingMask):
-            raise ValueError(
-                f"AffineCoupling: mask is {mask!r}; expected one of {get_args(CouplingMask)}"
-            )
+        check_choice("AffineCoupling", "mask", mask, get_args(CouplingMask))
         if bound is not None and not 0 < bound <= LARGEST_BOUND:
             raise ValueError(
                 f"AffineCoupling: bound is {bound}; expected more than 0 and at most "

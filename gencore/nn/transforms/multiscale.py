@@ -11,17 +11,17 @@ __all__ = ["MultiScale"]
 
 
 class MultiScale(Transform):
-    """Levels of transforms, after each of which the last half of the channels become latents.
+    """Levels of transforms, after each of which the last ⌊C/2⌋ of the C channels become latents.
 
-    The first half goes on to the next level; the last level's output is latent altogether. The
+    The first C − ⌊C/2⌋ go on to the next level; the last level's output is latent altogether. The
     latents are joined as vectors [N, D], those of the first level first. A learned distribution of
-    the leaving half given the staying one is a coupling at the end of the level: it maps that half
-    to standard latents.
+    the leaving half given the staying one is a coupling at the end of the level, which parts the
+    channels in the same way: it maps that half to standard latents.
 
     Args:
         levels: one transform a level.
-        shapes: the shape of one data point after each level, [C, ...], with even C but for the
-            last.
+        shapes: the shape of one data point after each level, [C, ...], with C of 2 or more but for
+            the last.
 
     Raises:
         ValueError: for shapes that do not fit the levels, and on a call for data or latents of
@@ -48,10 +48,10 @@ class MultiScale(Transform):
                 "shape a level, and a level"
             )
         for shape in self.shapes[:-1]:
-            if shape[0] % 2:
+            if shape[0] < 2:
                 raise ValueError(
-                    f"MultiScale: {shape[0]} channels after a level; expected an even number, of "
-                    "which half leave"
+                    f"MultiScale: {shape[0]} channels after a level; expected 2 or more, of which "
+                    "half leave"
                 )
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,7 @@ class MultiScale(Transform):
                     f"[N, {', '.join(map(str, shape))}]"
                 )
             if level is not self.levels[-1]:
-                x, latent = x.split(shape[0] // 2, 1)
+                x, latent = x.split([shape[0] - shape[0] // 2, shape[0] // 2], 1)
                 latents.append(latent.flatten(1))
         return torch.cat([*latents, x.flatten(1)], 1), torch.stack(log_dets).sum(0)
 

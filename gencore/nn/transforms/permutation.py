@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gencore.nn.fixed_buffers import FixedBuffers, with_values
 from gencore.nn.transforms.base import Transform, check_channels, no_log_det
 
 __all__ = ["Permutation"]
 
 
-class Permutation(Transform):
+class Permutation(FixedBuffers, Transform):
     """A fixed permutation of dimension 1: z[:, i] = x[:, order[i]]; it preserves volume.
 
     Args:
@@ -31,16 +32,19 @@ class Permutation(Transform):
 
     def __init__(self, order: Sequence[int] | Tensor) -> None:
         super().__init__()
-        order = torch.as_tensor(order, dtype=torch.int64)
-        if order.dim() != 1 or not torch.equal(order.sort().values, torch.arange(order.numel())):
+        with with_values():
+            order = torch.as_tensor(order, dtype=torch.int64)
+        if order.dim() != 1 or sorted(order.tolist()) != list(range(order.numel())):
             raise ValueError(f"Permutation: {order.tolist()} is not a permutation of 0, …, D - 1")
-        self.register_buffer("order", order)
-        self.register_buffer("inverse_order", order.argsort())
+        self.register_fixed("order", order)
+        self.register_fixed("inverse_order", order.argsort())
 
     @classmethod
     def random(cls, size: int, generator: torch.Generator | None = None) -> "Permutation":
         """A permutation of ``size`` coordinates, uniform among all."""
-        return cls(torch.randperm(size, generator=generator))
+        with with_values():
+            order = torch.randperm(size, generator=generator)
+        return cls(order)
 
     @classmethod
     def reverse(cls, size: int) -> "Permutation":

@@ -16,11 +16,12 @@ class SplineCoupling(Transform):
 
     .. math:: z_1 = x_1, \qquad z_2 = \operatorname{RQS}_{\theta(x_1, c)}(x_2)
 
-    x₁ is the first D − ⌊D/2⌋ coordinates. The conditioner θ starts at zero, which makes the layer
-    the identity; so it is outside [−B, B] at all times.
+    x₁ is the first D − ⌊D/2⌋ coordinates; of a single one it is empty, and that one's spline is a
+    function of the context alone, or has parameters of its own. The conditioner θ starts at zero,
+    which makes the layer the identity; so it is outside [−B, B] at all times.
 
     Args:
-        features: D, at least 2.
+        features: D.
         hidden_widths: of the conditioner, an MLP.
         num_bins: K of each spline.
         tail_bound: B; data are to be scaled such that few lie beyond it.
@@ -30,7 +31,7 @@ class SplineCoupling(Transform):
             :func:`gencore.ops.rational_quadratic_spline`.
 
     Raises:
-        ValueError: for fewer than two features or bins.
+        ValueError: for no features, or fewer than two bins.
 
     References:
         Durkan, Bekasov, Murray and Papamakarios, "Neural spline flows", 2019, §3.
@@ -55,16 +56,16 @@ class SplineCoupling(Transform):
         bound: float | None = 1.0,
     ) -> None:
         super().__init__()
-        if features < 2 or num_bins < 2:
+        if features < 1 or num_bins < 2:
             raise ValueError(
-                f"SplineCoupling: features is {features} and num_bins {num_bins}; expected 2 or "
-                "more of each"
+                f"SplineCoupling: features is {features} and num_bins {num_bins}; expected a "
+                "feature or more, and 2 bins or more"
             )
-        self.features, self.num_bins, self.swap = features, num_bins, swap
+        self.features, self.num_bins, self.swap = features, num_bins, swap or features == 1
         self.tail_bound, self.bound = tail_bound, bound
         self.split = features - features // 2
         kept, moved = self.split, features - self.split
-        if swap:
+        if self.swap:
             kept, moved = moved, kept
         self.conditioner = MLP(
             kept, hidden_widths, moved * (3 * num_bins - 1), context_size=context_size

@@ -1,0 +1,59 @@
+"""Weight and spectral normalisation of layers that can be pickled."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+__all__ = ["spectral_norm", "weight_norm"]
+
+
+def weight_norm(layer: nn.Module) -> nn.Module:
+    """torch's :func:`~torch.nn.utils.parametrizations.weight_norm` of a layer, which pickles.
+
+    Example:
+        >>> import pickle, torch
+        >>> from gencore.nn.parametrized import weight_norm
+        >>> layer = weight_norm(torch.nn.Linear(2, 3))
+        >>> torch.equal(pickle.loads(pickle.dumps(layer)).weight, layer.weight)
+        True
+    """
+    before = list(layer._load_state_dict_pre_hooks)
+    parametrizations.weight_norm(layer)
+    # torch's hook for checkpoints of its older weight_norm, none of which is ours, does not pickle.
+    for hook in set(layer._load_state_dict_pre_hooks).difference(before):
+        del layer._load_state_dict_pre_hooks[hook]
+    return _picklable(layer)
+
+
+def spectral_norm(layer: nn.Module, n_power_iterations: int = 1) -> nn.Module:
+    """torch's :func:`~torch.nn.utils.parametrizations.spectral_norm` of a layer, which pickles."""
+    return _picklable(parametrizations.spectral_norm(layer, n_power_iterations=n_power_iterations))
+
+
+# torch gives every parametrised layer a class of its own, which pickle cannot find by its name and
+# which refuses to be pickled. Here a layer is pickled as one of the class it had before, with the
+# parametrisations beside it, and parametrised again when it is read.
+
+
+def _picklable(layer: nn.Module) -> nn.Module:
+    type(layer).__reduce_ex__ = _reduce  # type: ignore[method-assign, assignment]
+    return layer
+
+
+def _reduce(layer: nn.Module, _: Any) -> tuple[Any, ...]:
+    plain = parametrize.type_before_parametrizations(layer)
+    return plain.__new__, (plain,), layer.__dict__, None, None, _restore
+
+
+def _restore(layer: nn.Module, state: dict[str, Any]) -> None:
+    modules = dict(state["_modules"])
+    lists = modules.pop("parametrizations")
+    layer.__setstate__({**state, "_modules": modules})
+    for name, parametrization in lists.items():
+        # A stand-in, for torch to make the class and its property.
+        layer.register_parameter(name, nn.Parameter(torch.empty(0)))
+        parametrize.register_parametrization(layer, name, nn.Identity(), unsafe=True)
+        layer.get_submodule("parametrizations").register_module(name, parametrization)
+    _picklable(layer)
