@@ -41,10 +41,11 @@ class NUTS(EnergySampler[NutsInfo]):
 
         (x⁺ − x⁻) · p⁻ ≤ 0   or   (x⁺ − x⁻) · p⁺ ≤ 0
 
-    and moves to a state drawn from the trajectory with probability ∝ e^(−H), biased towards the
-    newest half. It costs a gradient for each leapfrog step of the longest trajectory in the batch:
-    chains that have stopped wait for the others. States that are not finite end a trajectory and
-    are flagged, never stored. `warm_up` finds the step size and the mass.
+    or so has the way from one of its halves to the nearest state of the other, as in Stan. It moves
+    to a state drawn from the trajectory with probability ∝ e^(−H), biased towards the newest half.
+    It costs a gradient for each leapfrog step of the longest trajectory in the batch: chains that
+    have stopped wait for the others. States that are not finite end a trajectory and are flagged,
+    never stored. `warm_up` finds the step size and the mass.
 
     Args:
         energy: maps [N, ...] to [N], each row by itself.
