@@ -15,12 +15,13 @@ from gencore.samplers.hmc import HMC
 from gencore.samplers.mala import MALA
 from gencore.samplers.nuts import NUTS
 
-__all__ = ["DualAveraging", "Moments", "WarmUpInfo", "warm_up"]
+__all__ = ["DualAveraging", "Moments", "RobbinsMonro", "WarmUpInfo", "warm_up"]
 
 Sampler = TypeVar("Sampler", HMC, MALA, NUTS)
 _ADAPTABLE = (HMC, MALA, NUTS)
 
 _SHRINKAGE, _FAST, _WEIGHT = 0.05, 10.0, 0.75  # γ, t₀ and κ of Hoffman and Gelman 2014, §3.2.1
+_GAIN = 1.5
 _FIRST_WINDOW = 25
 
 
@@ -78,6 +79,64 @@ class DualAveraging(NamedTuple):
         log_step = self.center - (math.sqrt(num_steps) / _SHRINKAGE) * error
         log_average = torch.lerp(self.log_average, log_step, num_steps**-_WEIGHT)
         return DualAveraging(self.center, log_step, log_average, error, num_steps)
+
+
+class RobbinsMonro(NamedTuple):
+    """A step size ε, or one per chain, that comes to rest where the acceptance rate is the target.
+
+    After a transition with acceptance rate α, k the number of times that α − δ has changed its
+    sign,
+
+        log ε ← log ε + 3/2 · (α − δ)/(1 + k)
+        log ε̄ ← (1 + k)^(−3/4) log ε + (1 − (1 + k)^(−3/4)) log ε̄
+
+    so that the way to the target is covered in steps that do not shrink, and noise is averaged once
+    it is there. `DualAveraging` moves log ε by 20(δ − α)/√t. That keeps a shared step size swinging
+    over a range in which α is far from linear, or even periodic, and α(ε̄) is not δ then.
+
+    Example:
+        >>> adaptation = RobbinsMonro.start(torch.tensor(0.0))
+        >>> for _ in range(50):  # a chain that accepts with probability exp(-ε)
+        ...     adaptation = adaptation.update(torch.exp(-adaptation.step_size), target=0.8)
+        >>> round(math.exp(-adaptation.average_step_size), 3)
+        0.8
+
+    References:
+        Robbins and Monro, "A stochastic approximation method", 1951; Kesten, "Accelerated
+        stochastic approximation", 1958; Polyak and Juditsky, "Acceleration of stochastic
+        approximation by averaging", 1992.
+    """
+
+    log_step: Tensor
+    log_average: Tensor
+    excess: Tensor
+    """The acceptance above the target, of the last transition."""
+    num_turns: Tensor
+    """k."""
+
+    @classmethod
+    def start(cls, log_step: Tensor) -> "RobbinsMonro":
+        """From log ε, of any shape."""
+        none = torch.zeros_like(log_step)
+        return cls(log_step, log_step, none, none)
+
+    @property
+    def step_size(self) -> Tensor:
+        """ε, for the next transition of the adaptation."""
+        return self.log_step.exp()
+
+    @property
+    def average_step_size(self) -> Tensor:
+        """ε̄, for the chains after it."""
+        return self.log_average.exp()
+
+    def update(self, acceptance_rate: Tensor, target: float) -> "RobbinsMonro":
+        """After a transition with this acceptance rate, of the step size's shape."""
+        excess = acceptance_rate - target
+        num_turns = self.num_turns + (excess * self.excess < 0)
+        log_step = self.log_step + _GAIN * excess / (1 + num_turns)
+        log_average = torch.lerp(self.log_average, log_step, (1 + num_turns) ** -_WEIGHT)
+        return RobbinsMonro(log_step, log_average, excess, num_turns)
 
 
 class Moments(NamedTuple):
@@ -162,7 +221,8 @@ def warm_up(
 
     In the first 15% of the transitions each chain follows dual averaging with a step size of its
     own, since a chain that starts where the energy is steep would never move with the step size
-    that suits the others. Then they share one, and its acceptance rate is the mean over chains.
+    that suits the others. Then they share one, whose acceptance rate is the mean over chains, and
+    which Robbins and Monro's recursion brings to the target.
 
     From there on the inverse mass becomes the variance of each element over the chains and
     transitions of a window. Windows double in length from 25, up to the last 10%, in which only the
@@ -205,7 +265,8 @@ def warm_up(
 
     References:
         Hoffman and Gelman, "The No-U-Turn sampler", JMLR 2014, §3.2; Carpenter et al., "Stan: a
-        probabilistic programming language", 2017, §2.6 of the reference manual (windows).
+        probabilistic programming language", 2017, §2.6 of the reference manual (windows); Kesten,
+        "Accelerated stochastic approximation", 1958.
     """
     if not isinstance(sampler, _ADAPTABLE):
         adaptable = " or ".join(kind.__name__ for kind in _ADAPTABLE)
@@ -219,7 +280,8 @@ def warm_up(
     if len(x) == 0:
         raise ValueError("warm_up: x has no chains to learn from; expected at least one")
     first_guess: Tensor = _first_guess(sampler.step_size, state.energy, per_chain)
-    adaptation, is_pooled = DualAveraging.start(first_guess), False
+    adaptation: DualAveraging | RobbinsMonro = DualAveraging.start(first_guess)
+    is_pooled = False
     windows = _MassWindows(num_steps if adapt_mass else 0, process_group)
     info = _empty_info(num_steps, first_guess if per_chain else first_guess.new_empty(()))
 
@@ -229,8 +291,9 @@ def warm_up(
     if key is None:
         key = random_key(generator, device=x.device)
     for number, step_key in enumerate(split_key(key, num_steps)):
-        if number == _pooled_from(num_steps) and not per_chain:
-            adaptation, is_pooled = DualAveraging.start(pooled(adaptation.log_average).exp()), True
+        if number == _pooled_from(num_steps):
+            adaptation = RobbinsMonro.start(pooled(adaptation.log_average))
+            is_pooled = not per_chain
         trial = replace(sampler, step_size=adaptation.step_size)
         state, seen = trial.step(state, key=step_key, first_element=first_element)
         rate = pooled(seen.acceptance_rate)
@@ -244,7 +307,7 @@ def warm_up(
         adaptation = adaptation.update(rate if is_pooled else seen.acceptance_rate, target)
         if (inverse_mass := windows.update(number, state.position)) is not None:
             sampler = replace(sampler, inverse_mass=inverse_mass)
-            adaptation = DualAveraging.start(adaptation.average_step_size)
+            adaptation = RobbinsMonro.start(adaptation.log_average)
 
     found = adaptation.average_step_size if is_pooled else pooled(adaptation.log_average).exp()
     return replace(sampler, step_size=found if per_chain else found.item()), state.position, info
