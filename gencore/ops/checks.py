@@ -285,8 +285,8 @@ def inverse_mass(op: str, value: float | Tensor, x: Tensor) -> tuple[Tensor | No
         if value.shape[0] == x.shape[-1] > 1 and x.dim() > 1:
             size, ones = value.shape[0], [1] * (x.dim() - 1)
             raise ValueError(
-                f"{op}: inverse_mass has shape [{size}], which may mean one entry a chain or one an "
-                f"element of the last dimension of x, of shape {list(x.shape)}; expected "
+                f"{op}: inverse_mass has shape [{size}], which may mean one entry a chain or one "
+                f"an element of the last dimension of x, of shape {list(x.shape)}; expected "
                 f"{[size, *ones]} for the one or {[*ones, size]} for the other"
             )
         return value.contiguous().view(-1, 1), 1.0

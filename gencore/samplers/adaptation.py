@@ -10,7 +10,8 @@ from torch import distributed as dist
 
 from gencore.ops import random_key, split_key
 from gencore.ops.checks import accumulation_dtype
-from gencore.samplers.chains import check_count
+from gencore.samplers.chains import check_count, rows
+from gencore.samplers.dense_mass import DenseMass
 from gencore.samplers.hmc import HMC
 from gencore.samplers.mala import MALA
 from gencore.samplers.nuts import NUTS
@@ -140,7 +141,8 @@ class RobbinsMonro(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Mean and variance of all rows seen, with no sum that cancels (Welford; Chan et al.).
+    """Mean and variance, or covariance, of all rows seen, with no sum that cancels (Welford; Chan
+    et al.).
 
     Example:
         >>> x = torch.arange(6.0).reshape(6, 1) + 1e6
@@ -156,15 +158,21 @@ class Moments(NamedTuple):
     num_rows: Tensor
     mean: Tensor
     deviation: Tensor
-    """Sum over the rows of the squared distances to the mean."""
+    """Sum over the rows of the squared distances to the mean, or of their outer products [D, D]."""
 
     @classmethod
-    def of(cls, x: Tensor) -> "Moments":
-        """Those of the rows of [N, ...], N ≥ 1, kept in float64."""
+    def of(cls, x: Tensor, *, dense: bool = False) -> "Moments":
+        """Those of the rows of [N, ...], N ≥ 1, kept in float64; `dense`: of [N, D], with the
+        covariance."""
         rows = x.double()
         mean = rows.mean(0)
-        deviation = (rows - mean).square_().sum(0)
+        centred = rows - mean
+        deviation = centred.T @ centred if dense else centred.square_().sum(0)
         return cls(mean.new_tensor(float(len(x))), mean, deviation)
+
+    def _square(self, difference: Tensor) -> Tensor:
+        is_dense = self.deviation.dim() > self.mean.dim()
+        return torch.outer(difference, difference) if is_dense else difference.square()
 
     def merge(self, other: "Moments") -> "Moments":
         """Those of the rows of both."""
@@ -174,7 +182,7 @@ class Moments(NamedTuple):
         return Moments(
             count,
             self.mean + difference * weight,
-            self.deviation + other.deviation + difference.square() * (self.num_rows * weight),
+            self.deviation + other.deviation + self._square(difference) * (self.num_rows * weight),
         )
 
     def pool(self, group: "dist.ProcessGroup") -> "Moments":
@@ -183,13 +191,13 @@ class Moments(NamedTuple):
         dist.all_reduce(count, group=group)
         dist.all_reduce(total, group=group)
         mean = total / count
-        deviation = self.deviation + self.num_rows * (self.mean - mean).square()
+        deviation = self.deviation + self.num_rows * self._square(self.mean - mean)
         dist.all_reduce(deviation, group=group)
         return Moments(count, mean, deviation)
 
     @property
     def variance(self) -> Tensor:
-        """The unbiased variance."""
+        """The unbiased variance, or covariance."""
         return self.deviation / (self.num_rows - 1)
 
 
@@ -211,13 +219,14 @@ def warm_up(
     *,
     target_acceptance: float | None = None,
     adapt_mass: bool = True,
+    dense_mass: bool = False,
     per_chain: bool = False,
     generator: Generator | None = None,
     key: Tensor | None = None,
     first_element: int = 0,
     process_group: "dist.ProcessGroup | None" = None,
 ) -> tuple[Sampler, Tensor, WarmUpInfo]:
-    """Run the chains while the step size and a diagonal mass adapt to the density.
+    """Run the chains while the step size and the mass adapt to the density.
 
     In the first 15% of the transitions each chain follows dual averaging with a step size of its
     own, since a chain that starts where the energy is steep would never move with the step size
@@ -227,7 +236,8 @@ def warm_up(
     From there on the inverse mass becomes the variance of each element over the chains and
     transitions of a window. Windows double in length from 25, up to the last 10%, in which only the
     step size adapts. A window's variance s² of n states enters as (n s² + 5·10⁻³)/(n + 5), as in
-    Stan.
+    Stan. With `dense_mass` it becomes the covariance, shrunk likewise: it pays where elements are
+    strongly correlated, and takes windows of many more states than there are elements.
 
     The number of leapfrog steps of HMC stays, so a trajectory's length adapts with the step size.
 
@@ -239,6 +249,7 @@ def warm_up(
         target_acceptance: δ in (0, 1); by default 0.8 for HMC and NUTS, and for MALA 0.574, the
             best in high dimensions (Roberts and Rosenthal 1998).
         adapt_mass: whether the inverse mass adapts.
+        dense_mass: whether it adapts to a `DenseMass` rather than a diagonal [1, ...].
         per_chain: whether each chain keeps a step size of its own to the end.
         generator: draws the key where none is given; torch's default where both are missing.
         key: int64 [seed, offset]; the transitions use `split_key(key, num_steps)`.
@@ -252,8 +263,8 @@ def warm_up(
 
     Raises:
         ValueError: for starts that `init` refuses, no chains, a negative number of steps, a
-            target outside (0, 1), or a step size that is not positive or is one per chain without
-            `per_chain`.
+            target outside (0, 1), a dense mass without `adapt_mass`, or a step size that is not
+            positive or is one per chain without `per_chain`.
 
     Example:
         >>> scale = torch.tensor([0.1, 1.0, 10.0])
@@ -276,13 +287,15 @@ def warm_up(
         )
     target = _target(sampler, target_acceptance)
     check_count("warm_up", "num_steps", num_steps)
+    if dense_mass and not adapt_mass:
+        raise ValueError("warm_up: dense_mass is True, but adapt_mass is False; expected both True")
     state = sampler.init(x)
     if len(x) == 0:
         raise ValueError("warm_up: x has no chains to learn from; expected at least one")
     first_guess: Tensor = _first_guess(sampler.step_size, state.energy, per_chain)
     adaptation: DualAveraging | RobbinsMonro = DualAveraging.start(first_guess)
     is_pooled = False
-    windows = _MassWindows(num_steps if adapt_mass else 0, process_group)
+    windows = _MassWindows(num_steps if adapt_mass else 0, process_group, dense_mass)
     info = _empty_info(num_steps, first_guess if per_chain else first_guess.new_empty(()))
 
     def pooled(values: Tensor) -> Tensor:
@@ -361,24 +374,29 @@ def _window_ends(num_steps: int) -> list[int]:
 
 
 class _MassWindows:
-    """The variances of the states in successive windows of a warm-up."""
+    """The variances, or covariances, of the states in successive windows of a warm-up."""
 
-    def __init__(self, num_steps: int, group: "dist.ProcessGroup | None") -> None:
+    def __init__(self, num_steps: int, group: "dist.ProcessGroup | None", dense: bool) -> None:
         self.start, self.ends = _pooled_from(num_steps), _window_ends(num_steps)
         self.moments: Moments | None = None
         self.group = group
+        self.dense = dense
 
-    def update(self, number: int, x: Tensor) -> Tensor | None:
-        """After transition `number` to `x`: the next inverse mass [1, ...] where a window ends."""
+    def update(self, number: int, x: Tensor) -> Tensor | DenseMass | None:
+        """After transition `number` to `x`: the next inverse mass where a window ends."""
         if not self.ends or number < self.start:
             return None
-        new = Moments.of(x)
+        new = Moments.of(rows(x), dense=True) if self.dense else Moments.of(x)
         self.moments = new if self.moments is None else self.moments.merge(new)
         if number + 1 < self.ends[0]:
             return None
         moments = self.moments if self.group is None else self.moments.pool(self.group)
         self.moments, self.ends = None, self.ends[1:]
         weight = moments.num_rows / (moments.num_rows + 5)
+        if self.dense:
+            covariance = weight * moments.variance
+            covariance.diagonal().add_(1e-3 * (1 - weight))
+            return DenseMass(DenseMass.of(covariance).factor.float().to(accumulation_dtype(x)))
         inverse_mass = weight * moments.variance + 1e-3 * (1 - weight)
         return inverse_mass.float().to(accumulation_dtype(x)).unsqueeze(0)
 
