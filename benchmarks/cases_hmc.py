@@ -145,9 +145,9 @@ def _leaf(chains: int, size: int, device: torch.device) -> Case:
     return Case(
         "hmc", "nuts_leaf_", _size(chains, size),
         {"ours": ours, **twins(ours)},
-        bytes=4 * (5 + 4 + 3) * x.numel(),
+        bytes=4 * (5 + 6 + 3) * x.numel(),
         error=float64_error(grow, tree, energy, x),
-        elements=x.numel(),  # moves on; two checkpoints and the other end are read, an end written
+        elements=x.numel(),  # moves on; a checkpoint and both ends are read, an end written
         headline=chains == 256,
         context=torch.no_grad,
     )  # fmt: skip

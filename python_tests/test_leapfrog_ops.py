@@ -242,12 +242,19 @@ def test_an_inverse_mass_broadcasts(shape, device):
     assert torch.equal(kinetic, 0.5 * everywhere.expand_as(x).sum((1, 2)))
 
 
-def test_an_ambiguous_inverse_mass_is_one_a_chain(device):
-    x, mass = torch.ones(3, 3, device=device), torch.tensor([1.0, 2.0, 3.0], device=device)
+@pytest.mark.parametrize("between", [(), (2,)], ids=str)
+def test_an_inverse_mass_of_two_meanings_is_refused(between, device):
+    """[3] for three chains whose last dimension is three."""
+    x = torch.ones(3, *between, 3, device=device)
+    mass, ones = torch.tensor([1.0, 2.0, 3.0], device=device), (1,) * (x.dim() - 1)
+    with pytest.raises(ValueError, match=r"leapfrog_step: inverse_mass has shape \[3\].*\[3, 1"):
+        leapfrog_step(0 * x, x, 0 * x, 1.0, mass)
+    for spelt_out in (mass.view(3, *ones), mass.view(*ones, 3)):
+        position, _ = leapfrog_step(0 * x, x, 0 * x, 1.0, spelt_out)
+        assert torch.equal(position, spelt_out.expand_as(x))
+    x = x[:2]  # of two chains it is a diagonal
     position, _ = leapfrog_step(0 * x, x, 0 * x, 1.0, mass)
-    assert position[:, 0].tolist() == [1.0, 2.0, 3.0]
-    position, _ = leapfrog_step(0 * x, x, 0 * x, 1.0, mass.unsqueeze(0))
-    assert position[0].tolist() == [1.0, 2.0, 3.0]
+    assert torch.equal(position, mass.expand_as(x))
 
 
 def test_both_backends_draw_alike_from_the_generator():

@@ -133,6 +133,16 @@ class TestTransitions:
         assert (length > 0.95 * math.pi).all()
         assert (length < 1.05 * 2 * math.pi).all()
 
+    @pytest.mark.parametrize("step_size", [0.1, 0.42])
+    def test_a_trajectory_of_a_period_is_seen_to_turn(self, step_size):
+        """On N(0, I) in 200 dimensions, where 64 steps of 0.1, or 16 of 0.42, are a whole period.
+
+        Its ends are as good as one state, and either half of it has not turned yet.
+        """
+        sampler = NUTS(quadratic(), step_size)
+        _, info = sampler.sample(normal(16, 200), 20, key=key(1), return_info=True)
+        assert step_size * info.num_leapfrog.max() < 1.05 * 2 * math.pi
+
     def test_a_transition_costs_a_gradient_for_each_leaf_of_the_longest_tree(self):
         energy = Counted(quadratic())
         _, info = NUTS(energy, 0.3).sample(normal(30, 2), 5, key=key(1), return_info=True)

@@ -40,17 +40,25 @@ def grown(x, step_size, inverse_mass=1.0, *, max_tree_depth, energy=quartic, num
     return tree
 
 
-def has_turned(states):
-    """Whether any balanced part of a trajectory of 2ᵈ states (x, p), or the whole, has turned."""
-    if len(states) == 1:
-        return False
+def is_turned(first, last):
+    """Whether a way from one state (x, p) to another no longer grows longer at both ends."""
+    way = last[0] - first[0]
+    return not (way @ first[1] > 0 and way @ last[1] > 0)
+
+
+def whole_is_turned(states):
+    """Whether a trajectory of 2ᵈ states has turned, or one from a half to the nearest state of the
+    other."""
     half = len(states) // 2
-    (x, p), (last_x, last_p) = states[0], states[-1]
-    way = last_x - x
-    return (
-        has_turned(states[:half])
-        or has_turned(states[half:])
-        or not (way @ p > 0 and way @ last_p > 0)
+    pairs = (0, -1), (0, half), (half - 1, -1)
+    return half > 0 and any(is_turned(states[first], states[last]) for first, last in pairs)
+
+
+def has_turned(states):
+    """Whether any balanced part of a trajectory, or the whole, has."""
+    half = len(states) // 2
+    return half > 0 and (
+        has_turned(states[:half]) or has_turned(states[half:]) or whole_is_turned(states)
     )
 
 
@@ -91,15 +99,16 @@ def plain_nuts(x, step_size, inverse_mass, max_tree_depth, number, *, max_energy
             ended = [subtree[-(2**k) :] for k in range(depth + 1) if len(subtree) % 2**k == 0]
             if any(has_turned(part if is_ahead else part[::-1]) for part in ended):
                 return x, leaf, depth, False, sum(rates) / leaf
+            for k in range(1, depth):  # where a second half of 2ᵏ states begins
+                if len(subtree) % 2 ** (k + 1) == 2**k + 1:
+                    pair = (subtree[-1 - 2**k], state)[:: 1 if is_ahead else -1]
+                    if is_turned(*pair):
+                        return x, leaf, depth, False, sum(rates) / leaf
         if uniform[1] < sum(weights) / total:
             x = drawn
         total += sum(weights)
         trajectory = trajectory + subtree if is_ahead else subtree[::-1] + trajectory
-        is_turned = not (
-            (trajectory[-1][0] - trajectory[0][0]) @ trajectory[0][1] > 0
-            and (trajectory[-1][0] - trajectory[0][0]) @ trajectory[-1][1] > 0
-        )
-        if is_turned:
+        if whole_is_turned(trajectory):
             return x, leaf, depth + 1, False, sum(rates) / leaf
         is_ahead = bool(words[2] >= 2**31)
     return x, leaf, max_tree_depth, False, sum(rates) / leaf

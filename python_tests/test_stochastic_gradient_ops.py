@@ -200,9 +200,11 @@ def test_the_default_noise_balances_the_friction(device):
         torch.testing.assert_close(momentum, (2.0 * c * e * one).sqrt())
 
 
-def test_a_square_mass_of_one_dimension_is_one_a_chain(device):
+def test_a_square_mass_says_what_it_belongs_to(device):
     x, p, mass = torch.zeros(3, 3), torch.ones(3, 3), torch.tensor([1.0, 2.0, 3.0])
-    by_chain, _ = sghmc_step(x, p, x, 1.0, 0.0, mass)
+    with pytest.raises(ValueError, match=r"inverse_mass has shape \[3\], which may mean"):
+        sghmc_step(x, p, x, 1.0, 0.0, mass)
+    by_chain, _ = sghmc_step(x, p, x, 1.0, 0.0, mass.view(3, 1))
     by_dimension, _ = sghmc_step(x, p, x, 1.0, 0.0, mass.view(1, 3))
     assert torch.equal(by_chain, mass.view(3, 1).expand(3, 3))
     assert torch.equal(by_dimension, mass.expand(3, 3))

@@ -1,7 +1,7 @@
 // A leaf of the No-U-Turn sampler's trees over a range of chains, those that have stopped skipped.
 // Bytes per element of b bytes: reads position, momentum and gradient (3b) and writes the first two
-// (2b); on average it also writes a checkpoint (b) and reads one (2b), and copies the leaf to where
-// it is drawn (2b) or a subtree's last one to its end (3b).
+// (2b); it also writes half a checkpoint (2b), reads two halves on average (4b), and copies the
+// leaf to where it is drawn (2b) or a subtree's last one to its end (3b).
 #pragma once
 
 #include "../math/leapfrog.h"
@@ -100,28 +100,51 @@ class NutsChain {
       copy(grad_, plane(args_.drawn, 1));
       energy(0) = potential;
     }
+    if (place_.begins_half && has_turned(first_leaf(place_.slot - 1), here())) return false;
     for (int k = 0; k < place_.num_ended; ++k) {
-      const std::int64_t first = 2 * (place_.slot - k);
-      if (has_turned(plane(args_.checkpoints, first), plane(args_.checkpoints, first + 1)))
-        return false;
+      if (has_turned(first_leaf(place_.slot - k), here())) return false;
+      if (k > 0 && has_turned(leaf_before(place_.slot - k + 1), here())) return false;
     }
-    if (place_.is_kept) {
-      copy(x_, plane(args_.checkpoints, 2 * place_.slot));
-      copy(momentum_, plane(args_.checkpoints, 2 * place_.slot + 1));
-    }
+    if (!place_.is_last)
+      keep(place_.num_ended == 0 ? first_leaf(place_.slot) : leaf_before(place_.next_slot));
     return true;
   }
 
-  // Whether the trajectory from (x, p) to here no longer grows longer at both its ends.
-  bool has_turned(const T* x, const T* p) const {
-    const A sign = flag(1) ? A(1) : A(-1);
+  struct State {
+    T* x;
+    T* momentum;
+  };
+  State state(void* tensor, std::int64_t number) const {
+    return {plane(tensor, number), plane(tensor, number + 1)};
+  }
+  State here() const { return {x_, momentum_}; }
+  State first_leaf(int slot) const { return state(args_.checkpoints, 4 * slot); }
+  State leaf_before(int slot) const { return state(args_.checkpoints, 4 * slot + 2); }
+
+  void keep(State to) const {
+    copy(x_, to.x);
+    copy(momentum_, to.momentum);
+  }
+
+  // Whether the trajectory from one state to the other no longer grows longer at both its ends.
+  bool has_turned(State first, State last) const {
+    const A sign = is_ahead_ ? A(1) : A(-1);
     const auto growth = [&](const T* momentum) {
       return sum([&](std::int64_t at, std::int64_t count, A* terms) {
         for (std::int64_t k = 0; k < count; ++k)
-          terms[k] = sign * (load(x_[at + k]) - load(x[at + k])) * load(momentum[at + k]);
+          terms[k] = sign * (load(last.x[at + k]) - load(first.x[at + k])) * load(momentum[at + k]);
       });
     };
-    return !(growth(p) > 0.0 && growth(momentum_) > 0.0);
+    return !(growth(first.momentum) > 0.0 && growth(last.momentum) > 0.0);
+  }
+
+  // The trajectory, of which this is the newest subtree's last leaf: as a whole, and from either
+  // half to the other's nearest state, which of halves of one state is the same.
+  bool trajectory_has_turned() const {
+    const int near = is_ahead_ ? 3 : 0, far = 3 - near;
+    return has_turned(state(args_.ends, far), here()) ||
+           (place_.depth > 0 && (has_turned(state(args_.ends, far), first_leaf(0)) ||
+                                 has_turned(state(args_.ends, near), here())));
   }
 
   // Adds the subtree to the trajectory; whether that is to be doubled once more.
@@ -133,12 +156,11 @@ class NutsChain {
     }
     weight(1) = log_add_exp(weight(1), weight(2));
     count(1) += 1;
-    const int here = is_ahead_ ? 3 : 0, there = 3 - here;
-    copy(x_, plane(args_.ends, here));
-    copy(momentum_, plane(args_.ends, here + 1));
-    copy(grad_, plane(args_.ends, here + 2));
-    if (place_.depth + 1 == args_.max_depth) return false;
-    if (has_turned(plane(args_.ends, there), plane(args_.ends, there + 1))) return false;
+    const bool is_whole = place_.depth + 1 == args_.max_depth || trajectory_has_turned();
+    const int end = is_ahead_ ? 3 : 0;
+    keep(state(args_.ends, end));
+    copy(grad_, plane(args_.ends, end + 2));
+    if (is_whole) return false;
     flag(1) = draws_.is_ahead;
     return true;
   }
@@ -147,17 +169,18 @@ class NutsChain {
   void depart() const {
     const bool turns = flag(1) != is_ahead_;
     const int there = is_ahead_ ? 0 : 3;
-    const T* x = turns ? plane(args_.ends, there) : x_;
-    const T* p = turns ? plane(args_.ends, there + 1) : momentum_;
+    const State from = turns ? state(args_.ends, there) : here();
     const T* g = turns ? plane(args_.ends, there + 2) : grad_;
     const A time = signed_step();
     for (std::int64_t at = 0; at < args_.chain_size; at += kBlock) {
       const std::int64_t count = std::min<std::int64_t>(kBlock, args_.chain_size - at);
       inverse_mass_.move_to(chain_ * args_.chain_size + at, count);
       for (std::int64_t k = 0; k < count; ++k) {
-        const A kicked = leapfrog_kick<A>(load(p[at + k]), load(g[at + k]), A(0.5) * time);
+        const A kicked =
+            leapfrog_kick<A>(load(from.momentum[at + k]), load(g[at + k]), A(0.5) * time);
         momentum_[at + k] = store<T>(kicked);
-        x_[at + k] = store<T>(leapfrog_drift<A>(load(x[at + k]), kicked, inverse_mass_[k], time));
+        x_[at + k] =
+            store<T>(leapfrog_drift<A>(load(from.x[at + k]), kicked, inverse_mass_[k], time));
       }
     }
   }

@@ -1,8 +1,8 @@
 // A leaf of the No-U-Turn sampler's trees on CUDA, in one pass: a thread keeps to its elements of
 // the chain, so that whatever it reads again lies in its cache. Bytes per element of b bytes: reads
-// position, momentum and gradient (3b) and writes the first two (2b); on average it also writes a
-// checkpoint (b) and reads one (2b), and copies the leaf to where it is drawn (2b) or a subtree's
-// last one to its end (3b). Nothing is moved for chains that have stopped.
+// position, momentum and gradient (3b) and writes the first two (2b); it also writes half a
+// checkpoint (2b), reads two halves on average (4b), and copies the leaf to where it is drawn (2b)
+// or a subtree's last one to its end (3b). Nothing is moved for chains that have stopped.
 #include "../math/leapfrog.h"
 #include "../math/nuts.h"
 #include "chainwise.cuh"
@@ -40,12 +40,20 @@ struct NutsLeafBody {
       copy(running, shape, args.position, 0, args.drawn, 0);
       copy(running, shape, args.grad, 0, args.drawn, 1);
     }
-    for (int k = 0; k < tree.num_ended; ++k)
-      if (has_turned(running, shape, args.checkpoints, 2 * (tree.slot - k), was_ahead))
-        grows = false;
-    if (tree.is_kept && grows) {
-      copy(running, shape, args.position, 0, args.checkpoints, 2 * tree.slot);
-      copy(running, shape, args.momentum, 0, args.checkpoints, 2 * tree.slot + 1);
+    // `grows` waits for all of them: they hold something of all threads.
+    const State here{plane(args.position, 0), plane(args.momentum, 0)};
+    const auto turned = [&](const State& first, const State& last) {
+      if (has_turned(running, shape, first, last, was_ahead)) grows = false;
+    };
+    if (tree.begins_half) turned(first_leaf(tree.slot - 1), here);
+    for (int k = 0; k < tree.num_ended; ++k) {
+      turned(first_leaf(tree.slot - k), here);
+      if (k > 0) turned(leaf_before(tree.slot - k + 1), here);
+    }
+    if (!tree.is_last && grows) {
+      const int kept = tree.num_ended == 0 ? 4 * tree.slot : 4 * tree.next_slot + 2;
+      copy(running, shape, args.position, 0, args.checkpoints, kept);
+      copy(running, shape, args.momentum, 0, args.checkpoints, kept + 1);
     }
 
     bool is_ahead = was_ahead;
@@ -56,13 +64,20 @@ struct NutsLeafBody {
         copy(running, shape, args.drawn, 0, args.drawn, 2);
         copy(running, shape, args.drawn, 1, args.drawn, 3);
       }
-      const int here = was_ahead ? 3 : 0, there = 3 - here;
-      if (grows) {
-        copy(running, shape, args.position, 0, args.ends, here);
-        copy(running, shape, args.momentum, 0, args.ends, here + 1);
-        copy(running, shape, args.grad, 0, args.ends, here + 2);
+      // The trajectory as a whole, and from either half to the other's nearest state, which of
+      // halves of one state is the same.
+      const int near = was_ahead ? 3 : 0, far = 3 - near;
+      const bool joins = grows;
+      turned(state(args.ends, far), here);
+      if (tree.depth > 0) {
+        turned(state(args.ends, far), first_leaf(0));
+        turned(state(args.ends, near), here);
       }
-      if (has_turned(running, shape, args.ends, there, was_ahead)) grows = false;
+      if (joins) {
+        copy(running, shape, args.position, 0, args.ends, near);
+        copy(running, shape, args.momentum, 0, args.ends, near + 1);
+        copy(running, shape, args.grad, 0, args.ends, near + 2);
+      }
       if (tree.depth + 1 == args.max_depth) grows = false;
       if (grows) is_ahead = draws.is_ahead;
     }
@@ -83,6 +98,16 @@ struct NutsLeafBody {
   __device__ const T* plane(const void* tensor, int number) const {
     return static_cast<const T*>(tensor) + number * args.chains * args.chain_size;
   }
+
+  struct State {
+    const T* x;
+    const T* momentum;
+  };
+  __device__ State state(const void* tensor, int number) const {
+    return {plane(tensor, number), plane(tensor, number + 1)};
+  }
+  __device__ State first_leaf(int slot) const { return state(args.checkpoints, 4 * slot); }
+  __device__ State leaf_before(int slot) const { return state(args.checkpoints, 4 * slot + 2); }
 
   __device__ A step_size(const Place& running) const {
     if (args.step_size.values == nullptr || !running.present)
@@ -155,18 +180,17 @@ struct NutsLeafBody {
     return merges;
   }
 
-  // Whether the trajectory from the state in two planes to here no longer grows longer at both its
-  // ends.
-  __device__ bool has_turned(const Place& running, const ChainShape& shape, const void* tensor,
-                             int number, bool is_ahead) const {
+  // Whether the trajectory from one state to the other no longer grows longer at both its ends.
+  __device__ bool has_turned(const Place& running, const ChainShape& shape, const State& begin,
+                             const State& end, bool is_ahead) const {
     const A sign = is_ahead ? A(1) : A(-1);
     double at_start = 0.0, at_end = 0.0;
     for_each_span(running, shape, [&](const Span& span) {
       A x[4], momentum[4], first[4], first_momentum[4];
-      read<T>(args.position, span, x);
-      read<T>(args.momentum, span, momentum);
-      read<T>(plane(tensor, number), span, first);
-      read<T>(plane(tensor, number + 1), span, first_momentum);
+      read<T>(end.x, span, x);
+      read<T>(end.momentum, span, momentum);
+      read<T>(begin.x, span, first);
+      read<T>(begin.momentum, span, first_momentum);
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
         if (k < span.begin || k >= span.end) continue;

@@ -13,15 +13,18 @@ namespace gencore {
 inline namespace GENCORE_LEVEL {
 
 // Where leaf k = 0, 1, ... is: number k + 1 - 2^depth of the subtree of 2^depth leaves. A leaf of
-// even number becomes checkpoint `slot`; one of odd number ends `num_ended` balanced subtrees,
-// whose first leaves are the checkpoints slot, slot - 1, ....
+// even number becomes checkpoint `slot`; but for the first, it begins the second half of the
+// subtree that checkpoint slot - 1 begins. One of odd number ends `num_ended` balanced subtrees,
+// whose first leaves are the checkpoints slot, slot - 1, ...; the next leaf becomes checkpoint
+// `next_slot`.
 struct NutsPlace {
   int depth;
   int slot;
+  int next_slot;
   int num_ended;
   bool is_first;
   bool is_last;
-  bool is_kept;
+  bool begins_half;
 };
 
 GENCORE_HD NutsPlace nuts_place(std::int64_t leaf) {
@@ -31,8 +34,9 @@ GENCORE_HD NutsPlace nuts_place(std::int64_t leaf) {
   int slot = 0, num_ended = 0;
   for (std::int64_t bits = number >> 1; bits != 0; bits >>= 1) slot += static_cast<int>(bits & 1);
   for (std::int64_t bits = number; (bits & 1) != 0; bits >>= 1) ++num_ended;
-  const bool is_last = number == size - 1;
-  return {depth, slot, num_ended, number == 0, is_last, number % 2 == 0 && !is_last};
+  const bool begins_half = number % 2 == 0 && number != 0;
+  return {depth,      slot, slot - num_ended + 2, num_ended, number == 0, number == size - 1,
+          begins_half};
 }
 
 struct NutsDraws {

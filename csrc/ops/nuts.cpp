@@ -46,7 +46,7 @@ void nuts_leaf(Tensor position, Tensor momentum, Tensor ends, Tensor checkpoints
                   ": position and momentum must be contiguous");
   STD_TORCH_CHECK(checkpoints.dim() > 0, kOp, ": checkpoints is not the tree's");
   check_planes(ends, 2, 3, position, "ends");
-  check_planes(checkpoints, checkpoints.size(0), 2, position, "checkpoints");
+  check_planes(checkpoints, checkpoints.size(0), 4, position, "checkpoints");
   check_planes(drawn, 2, 2, position, "drawn");
   check_rows(energies, 2, position, wide, "energies");
   check_rows(weights, 4, position, ScalarType::Double, "weights");

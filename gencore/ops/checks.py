@@ -282,6 +282,13 @@ def inverse_mass(op: str, value: float | Tensor, x: Tensor) -> tuple[Tensor | No
     check_coefficient(op, "inverse_mass", value, x, positive=True)
     value = value.detach().to(accumulation_dtype(x))
     if value.dim() == 1 and value.shape[0] == x.shape[0]:
+        if value.shape[0] == x.shape[-1] > 1 and x.dim() > 1:
+            size, ones = value.shape[0], [1] * (x.dim() - 1)
+            raise ValueError(
+                f"{op}: inverse_mass has shape [{size}], which may mean one entry a chain or one "
+                f"an element of the last dimension of x, of shape {list(x.shape)}; expected "
+                f"{[size, *ones]} for the one or {[*ones, size]} for the other"
+            )
         return value.contiguous().view(-1, 1), 1.0
     chains, numbers = x.shape[0], math.prod(x.shape[1:])
     padded = (1,) * (x.dim() - value.dim()) + tuple(value.shape)

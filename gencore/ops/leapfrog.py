@@ -96,7 +96,8 @@ def leapfrog_start(
         step_size: ε ≥ 0; a number or one entry a chain: [N], trailing ones allowed.
         inverse_mass: m⁻¹ > 0, the diagonal of the inverse mass matrix: a number, one entry a chain,
             or anything that broadcasts to ``x`` (a shape of ``x.shape[1:]`` is shared by the
-            chains). [N] means one entry a chain, also where the last dimension of ``x`` is N.
+            chains). [N] where the last dimension of ``x`` is N too could mean either, and is
+            refused: write [N, 1, ...] or [1, ..., N].
         noise: standard normals like ``x``; drawn if ``None``.
         generator: where the noise's key is drawn from; the default generator if ``None``.
         key: int64 ``[seed, draw]`` (:func:`random_key`) instead of a generator.

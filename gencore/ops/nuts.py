@@ -68,7 +68,7 @@ def nuts_tree(
         >>> x = torch.zeros(100, 2)
         >>> tree = nuts_tree(x, x.sum(1), x, step_size=0.1, max_tree_depth=5)
         >>> tree.position.shape, tree.checkpoints.shape
-        (torch.Size([100, 2]), torch.Size([4, 2, 100, 2]))
+        (torch.Size([100, 2]), torch.Size([4, 4, 100, 2]))
     """
     op = "nuts_tree"
     if not 1 <= index(op, "max_tree_depth", max_tree_depth) <= LARGEST_DEPTH:
@@ -92,7 +92,7 @@ def nuts_tree(
         position.contiguous(),
         momentum.contiguous(),
         torch.stack([x, fresh, grad]).expand(2, 3, *x.shape).contiguous(),
-        x.new_empty(max_tree_depth - 1, 2, *x.shape),
+        x.new_empty(max_tree_depth - 1, 4, *x.shape),
         torch.stack([x, grad]).expand(2, 2, *x.shape).contiguous(),
         energy.expand(2, chains).contiguous(),
         torch.stack([energy.double() + kinetic.double(), outside, none, none]),
@@ -125,9 +125,13 @@ def nuts_leaf_(
 
     .. math:: (x^+ - x^-) \cdot p^- > 0, \qquad (x^+ - x^-) \cdot p^+ > 0
 
+      for its first and last leaf, and likewise for its first leaf and the first of its second half,
+      and for the last of its first half and its last. Without these two a whole period passes whose
+      halves have not turned yet. The first of them is tested when the second half begins.
+
     * After the subtree's last leaf the state drawn from it replaces that of the trajectory with
       probability min(1, Σ_new w/Σ_old w) (biased progressive sampling), the trajectory grows by the
-      subtree, is tested itself, and is doubled again in a direction drawn anew.
+      subtree, is tested likewise, and is doubled again in a direction drawn anew.
     * Then comes the half kick and the drift to the next leaf.
 
     A chain stops when its trajectory has turned, or the newest subtree, which is then left out, or
@@ -155,9 +159,9 @@ def nuts_leaf_(
     References:
         Hoffman and Gelman, "The No-U-Turn sampler", 2014. Betancourt, "A conceptual introduction to
         Hamiltonian Monte Carlo", 2017, A.3 and A.4: with a constant mass his ρ = ∫p dt is
-        m (x⁺ − x⁻), which needs no sum. Phan, Pradhan and Jankowiak, "Composable effects for
-        flexible and accelerated probabilistic programming in NumPyro", 2019, algorithm 2: the
-        leaves to keep, by the bits of a leaf's number.
+        m (x⁺ − x⁻), which needs no sum. Stan, release 2.21: the tests of the halves. Phan, Pradhan
+        and Jankowiak, "Composable effects for flexible and accelerated probabilistic programming in
+        NumPyro", 2019, algorithm 2: the leaves to keep, by the bits of a leaf's number.
 
     Example:
         >>> import torch
@@ -168,7 +172,7 @@ def nuts_leaf_(
         ...     x = tree.position
         ...     nuts_leaf_(tree, 0.5 * x.square().sum(1), x.clone(), leaf, 0.5, key=key)
         >>> tree.flags[0].item(), tree.counts.flatten().tolist()
-        (False, [7, 2])
+        (False, [6, 2])
     """
     x, place = tree.position, Leaf(index(_OP, "leaf", leaf))
     coefficients = leapfrog_coefficients(_OP, x, step_size, inverse_mass)
@@ -199,7 +203,7 @@ def _check(tree: NutsTree, energy: Tensor, grad: Tensor, leaf: Leaf, first_chain
         "position": (x.shape, x.dtype),
         "momentum": (x.shape, x.dtype),
         "ends": ((2, 3, *x.shape), x.dtype),
-        "checkpoints": ((len(tree.checkpoints), 2, *x.shape), x.dtype),
+        "checkpoints": ((len(tree.checkpoints), 4, *x.shape), x.dtype),
         "drawn": ((2, 2, *x.shape), x.dtype),
         "energies": ((2, chains), wide),
         "weights": ((4, chains), torch.float64),

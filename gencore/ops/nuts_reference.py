@@ -31,8 +31,8 @@ class NutsTree(NamedTuple):
     ends: Tensor
     """[2, 3, N, ...]: position, momentum and gradient of the trajectory's first and last state."""
     checkpoints: Tensor
-    """[max_tree_depth - 1, 2, N, ...]: position and momentum of the first leaves of those balanced
-    subtrees that are still growing."""
+    """[max_tree_depth - 1, 4, N, ...]: position and momentum of the first leaves of those balanced
+    subtrees that are still growing, and of the leaves before these."""
     drawn: Tensor
     """[2, 2, N, ...]: position and gradient of the states drawn from the newest subtree, and from
     the trajectory without it."""
@@ -82,6 +82,12 @@ class Leaf(NamedTuple):
         return (self.place >> 1).bit_count()
 
     @property
+    def begins_half(self) -> bool:
+        """Whether it is the first of the second half of the subtree that the checkpoint before its
+        own begins."""
+        return self.place % 2 == 0 and self.place > 0
+
+    @property
     def num_ended(self) -> int:
         """How many balanced subtrees of two leaves and more end here."""
         return (~self.place & (self.place + 1)).bit_length() - 1
@@ -126,12 +132,20 @@ def reference_leaf(
     _write(tree.drawn[0, 1], grad, takes)
     _write(tree.energies[0], energy, takes)
 
-    # Subtrees that end here must not have turned.
+    # Subtrees that end here must not have turned, nor from one half to the other's nearest leaf.
+    firsts, before = tree.checkpoints[:, :2], tree.checkpoints[:, 2:]
+    here = torch.stack([tree.position, momentum])
+    if leaf.begins_half:
+        grows = grows & ~_turned(firsts[leaf.slot - 1], here, sign)
     for slot in range(leaf.slot, leaf.slot - leaf.num_ended, -1):
-        grows = grows & ~_turned(tree.checkpoints[slot], x, p, sign)
-    if leaf.place % 2 == 0 and not leaf.is_last:
-        _write(tree.checkpoints[leaf.slot, 0], tree.position, grows)
-        _write(tree.checkpoints[leaf.slot, 1], momentum, grows)
+        grows = grows & ~_turned(firsts[slot], here, sign)
+        if slot < leaf.slot:
+            grows = grows & ~_turned(before[slot + 1], here, sign)
+    if not leaf.is_last:
+        is_even = leaf.place % 2 == 0
+        kept = firsts[leaf.slot] if is_even else before[Leaf(leaf.number + 1).slot]
+        _write(kept[0], tree.position, grows)
+        _write(kept[1], momentum, grows)
 
     if leaf.is_last:
         merges = grows & (uniform[1].log() < tree.weights[2] - tree.weights[1])
@@ -141,13 +155,14 @@ def reference_leaf(
         both = torch.logaddexp(tree.weights[1], tree.weights[2])
         tree.weights[1] = torch.where(grows, both, tree.weights[1])
         tree.counts[1] += grows
+        ahead = was_ahead.view(-1, *(1,) * (grad.dim() - 1))
+        near, other = (torch.where(ahead, tree.ends[k], tree.ends[1 - k]) for k in (1, 0))
         for what, values in enumerate((tree.position, momentum, grad)):
             _write(tree.ends[1, what], values, grows & was_ahead)
             _write(tree.ends[0, what], values, grows & ~was_ahead)
-        other = tree.ends[0].clone()
-        for target, source in zip(other, tree.ends[1], strict=True):
-            _write(target, source, ~was_ahead)
-        grows = grows & ~_turned(other, x, p, sign)
+        grows = grows & ~_turned(other, here, sign)
+        if leaf.depth > 0:
+            grows = grows & ~(_turned(other, firsts[0], sign) | _turned(near, here, sign))
         if leaf.depth == len(tree.checkpoints):
             grows = torch.zeros_like(grows)
         tree.flags[1] = torch.where(grows, is_ahead, was_ahead)
@@ -177,10 +192,10 @@ def _sign(is_ahead: Tensor, like: Tensor) -> Tensor:
     return (2 * is_ahead.to(like.dtype) - 1).unsqueeze(1)
 
 
-def _turned(start: Tensor, x: Tensor, momentum: Tensor, sign: Tensor) -> Tensor:
-    """Whether a trajectory from `start` to (x, momentum) no longer grows longer at both ends."""
-    way = sign * (x - rows(start[0]))
-    at_start, at_end = ((way * p).double().sum(1) for p in (rows(start[1]), momentum))
+def _turned(start: Tensor, end: Tensor, sign: Tensor) -> Tensor:
+    """Whether a trajectory from a state to another no longer grows longer at both ends."""
+    way = sign * (rows(end[0]) - rows(start[0]))
+    at_start, at_end = ((way * rows(p)).double().sum(1) for p in (start[1], end[1]))
     return ~((at_start > 0) & (at_end > 0))
 
 

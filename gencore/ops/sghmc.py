@@ -80,8 +80,7 @@ def sghmc_step(
         step_size: ε ≥ 0; a number or one entry a chain: [N], trailing ones allowed.
         friction: C ≥ 0, like ``step_size``.
         inverse_mass: m⁻¹ > 0: a number, one entry a chain, or anything that broadcasts to ``x`` (a
-            shape of ``x.shape[1:]`` is shared by the chains). [N] means one entry a chain, also
-            where the last dimension of ``x`` is N.
+            shape of ``x.shape[1:]`` is shared by the chains), as in :func:`leapfrog_start`.
         noise_scale: s ≥ 0, like ``step_size``; default √(2Cε), with which the chain samples
             exp(−E − p²/2m) as ε → 0. Where the variance V of the gradient's own noise is known,
             √(2Cε − ε²V) takes it into account. Zero draws no noise.

@@ -9,6 +9,7 @@ from gencore.samplers.annealed_importance import (
 )
 from gencore.samplers.chains import NonFiniteWarning
 from gencore.samplers.compiled_energy import CompiledEnergy
+from gencore.samplers.dense_mass import DenseMass
 from gencore.samplers.diagnostics import plot_trace, summary, to_inference_data
 from gencore.samplers.energy import GradientEnergy
 from gencore.samplers.energy_sampler import MetropolisState
@@ -43,6 +44,7 @@ __all__ = [
     "AnnealedImportance",
     "AnnealedImportanceResult",
     "CompiledEnergy",
+    "DenseMass",
     "DualAveraging",
     "EulerFlow",
     "FlowError",

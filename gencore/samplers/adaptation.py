@@ -11,17 +11,19 @@ from torch import distributed as dist
 from gencore.ops import random_key, split_key
 from gencore.ops.checks import accumulation_dtype
 from gencore.ops.random import stream_key
-from gencore.samplers.chains import check_count
+from gencore.samplers.chains import check_count, rows
+from gencore.samplers.dense_mass import DenseMass
 from gencore.samplers.hmc import HMC
 from gencore.samplers.mala import MALA
 from gencore.samplers.nuts import NUTS
 
-__all__ = ["DualAveraging", "Moments", "WarmUpInfo", "warm_up"]
+__all__ = ["DualAveraging", "Moments", "RobbinsMonro", "WarmUpInfo", "warm_up"]
 
 Sampler = TypeVar("Sampler", HMC, MALA, NUTS)
 _ADAPTABLE = (HMC, MALA, NUTS)
 
 _SHRINKAGE, _FAST, _WEIGHT = 0.05, 10.0, 0.75  # γ, t₀ and κ of Hoffman and Gelman 2014, §3.2.1
+_GAIN = 1.5
 _FIRST_WINDOW = 25
 
 
@@ -81,8 +83,67 @@ class DualAveraging(NamedTuple):
         return DualAveraging(self.center, log_step, log_average, error, num_steps)
 
 
+class RobbinsMonro(NamedTuple):
+    """A step size ε, or one per chain, that comes to rest where the acceptance rate is the target.
+
+    After a transition with acceptance rate α, k the number of times that α − δ has changed its
+    sign,
+
+        log ε ← log ε + 3/2 · (α − δ)/(1 + k)
+        log ε̄ ← (1 + k)^(−3/4) log ε + (1 − (1 + k)^(−3/4)) log ε̄
+
+    so that the way to the target is covered in steps that do not shrink, and noise is averaged once
+    it is there. `DualAveraging` moves log ε by 20(δ − α)/√t. That keeps a shared step size swinging
+    over a range in which α is far from linear, or even periodic, and α(ε̄) is not δ then.
+
+    Example:
+        >>> adaptation = RobbinsMonro.start(torch.tensor(0.0))
+        >>> for _ in range(50):  # a chain that accepts with probability exp(-ε)
+        ...     adaptation = adaptation.update(torch.exp(-adaptation.step_size), target=0.8)
+        >>> round(math.exp(-adaptation.average_step_size), 3)
+        0.8
+
+    References:
+        Robbins and Monro, "A stochastic approximation method", 1951; Kesten, "Accelerated
+        stochastic approximation", 1958; Polyak and Juditsky, "Acceleration of stochastic
+        approximation by averaging", 1992.
+    """
+
+    log_step: Tensor
+    log_average: Tensor
+    excess: Tensor
+    """The acceptance above the target, of the last transition."""
+    num_turns: Tensor
+    """k."""
+
+    @classmethod
+    def start(cls, log_step: Tensor) -> "RobbinsMonro":
+        """From log ε, of any shape."""
+        none = torch.zeros_like(log_step)
+        return cls(log_step, log_step, none, none)
+
+    @property
+    def step_size(self) -> Tensor:
+        """ε, for the next transition of the adaptation."""
+        return self.log_step.exp()
+
+    @property
+    def average_step_size(self) -> Tensor:
+        """ε̄, for the chains after it."""
+        return self.log_average.exp()
+
+    def update(self, acceptance_rate: Tensor, target: float) -> "RobbinsMonro":
+        """After a transition with this acceptance rate, of the step size's shape."""
+        excess = acceptance_rate - target
+        num_turns = self.num_turns + (excess * self.excess < 0)
+        log_step = self.log_step + _GAIN * excess / (1 + num_turns)
+        log_average = torch.lerp(self.log_average, log_step, (1 + num_turns) ** -_WEIGHT)
+        return RobbinsMonro(log_step, log_average, excess, num_turns)
+
+
 class Moments(NamedTuple):
-    """Mean and variance of all rows seen, with no sum that cancels (Welford; Chan et al.).
+    """Mean and variance, or covariance, of all rows seen, with no sum that cancels (Welford; Chan
+    et al.).
 
     Example:
         >>> x = torch.arange(6.0).reshape(6, 1) + 1e6
@@ -98,15 +159,21 @@ class Moments(NamedTuple):
     num_rows: Tensor
     mean: Tensor
     deviation: Tensor
-    """Sum over the rows of the squared distances to the mean."""
+    """Sum over the rows of the squared distances to the mean, or of their outer products [D, D]."""
 
     @classmethod
-    def of(cls, x: Tensor) -> "Moments":
-        """Those of the rows of [N, ...], N ≥ 1, kept in float64."""
+    def of(cls, x: Tensor, *, dense: bool = False) -> "Moments":
+        """Those of the rows of [N, ...], N ≥ 1, kept in float64; `dense`: of [N, D], with the
+        covariance."""
         rows = x.double()
         mean = rows.mean(0)
-        deviation = (rows - mean).square_().sum(0)
+        centred = rows - mean
+        deviation = centred.T @ centred if dense else centred.square_().sum(0)
         return cls(mean.new_tensor(float(len(x))), mean, deviation)
+
+    def _square(self, difference: Tensor) -> Tensor:
+        is_dense = self.deviation.dim() > self.mean.dim()
+        return torch.outer(difference, difference) if is_dense else difference.square()
 
     def merge(self, other: "Moments") -> "Moments":
         """Those of the rows of both."""
@@ -116,7 +183,7 @@ class Moments(NamedTuple):
         return Moments(
             count,
             self.mean + difference * weight,
-            self.deviation + other.deviation + difference.square() * (self.num_rows * weight),
+            self.deviation + other.deviation + self._square(difference) * (self.num_rows * weight),
         )
 
     def pool(self, group: "dist.ProcessGroup") -> "Moments":
@@ -125,13 +192,13 @@ class Moments(NamedTuple):
         dist.all_reduce(count, group=group)
         dist.all_reduce(total, group=group)
         mean = total / count
-        deviation = self.deviation + self.num_rows * (self.mean - mean).square()
+        deviation = self.deviation + self.num_rows * self._square(self.mean - mean)
         dist.all_reduce(deviation, group=group)
         return Moments(count, mean, deviation)
 
     @property
     def variance(self) -> Tensor:
-        """The unbiased variance."""
+        """The unbiased variance, or covariance."""
         return self.deviation / (self.num_rows - 1)
 
 
@@ -153,22 +220,25 @@ def warm_up(
     *,
     target_acceptance: float | None = None,
     adapt_mass: bool = True,
+    dense_mass: bool = False,
     per_chain: bool = False,
     generator: Generator | None = None,
     key: Tensor | None = None,
     first_element: int = 0,
     process_group: "dist.ProcessGroup | None" = None,
 ) -> tuple[Sampler, Tensor, WarmUpInfo]:
-    """Run the chains while the step size and a diagonal mass adapt to the density.
+    """Run the chains while the step size and the mass adapt to the density.
 
     In the first 15% of the transitions each chain follows dual averaging with a step size of its
     own, since a chain that starts where the energy is steep would never move with the step size
-    that suits the others. Then they share one, and its acceptance rate is the mean over chains.
+    that suits the others. Then they share one, whose acceptance rate is the mean over chains, and
+    which Robbins and Monro's recursion brings to the target.
 
     From there on the inverse mass becomes the variance of each element over the chains and
     transitions of a window. Windows double in length from 25, up to the last 10%, in which only the
     step size adapts. A window's variance s² of n states enters as (n s² + 5·10⁻³)/(n + 5), as in
-    Stan.
+    Stan. With `dense_mass` it becomes the covariance, shrunk likewise: it pays where elements are
+    strongly correlated, and takes windows of many more states than there are elements.
 
     The number of leapfrog steps of HMC stays, so a trajectory's length adapts with the step size.
 
@@ -180,6 +250,7 @@ def warm_up(
         target_acceptance: δ in (0, 1); by default 0.8 for HMC and NUTS, and for MALA 0.574, the
             best in high dimensions (Roberts and Rosenthal 1998).
         adapt_mass: whether the inverse mass adapts.
+        dense_mass: whether it adapts to a `DenseMass` rather than a diagonal [1, ...].
         per_chain: whether each chain keeps a step size of its own to the end.
         generator: draws the key where none is given; torch's default where both are missing.
         key: int64 [seed, offset]; it fixes all draws, which are others than those of `sample`.
@@ -193,8 +264,8 @@ def warm_up(
 
     Raises:
         ValueError: for starts that `init` refuses, no chains, a negative number of steps, a
-            target outside (0, 1), or a step size that is not positive or is one per chain without
-            `per_chain`.
+            target outside (0, 1), a dense mass without `adapt_mass`, or a step size that is not
+            positive or is one per chain without `per_chain`.
 
     Example:
         >>> scale = torch.tensor([0.1, 1.0, 10.0])
@@ -206,7 +277,8 @@ def warm_up(
 
     References:
         Hoffman and Gelman, "The No-U-Turn sampler", JMLR 2014, §3.2; Carpenter et al., "Stan: a
-        probabilistic programming language", 2017, §2.6 of the reference manual (windows).
+        probabilistic programming language", 2017, §2.6 of the reference manual (windows); Kesten,
+        "Accelerated stochastic approximation", 1958.
     """
     if not isinstance(sampler, _ADAPTABLE):
         adaptable = " or ".join(kind.__name__ for kind in _ADAPTABLE)
@@ -216,12 +288,15 @@ def warm_up(
         )
     target = _target(sampler, target_acceptance)
     check_count("warm_up", "num_steps", num_steps)
+    if dense_mass and not adapt_mass:
+        raise ValueError("warm_up: dense_mass is True, but adapt_mass is False; expected both True")
     state = sampler.init(x)
     if len(x) == 0:
         raise ValueError("warm_up: x has no chains to learn from; expected at least one")
     first_guess: Tensor = _first_guess(sampler.step_size, state.energy, per_chain)
-    adaptation, is_pooled = DualAveraging.start(first_guess), False
-    windows = _MassWindows(num_steps if adapt_mass else 0, process_group)
+    adaptation: DualAveraging | RobbinsMonro = DualAveraging.start(first_guess)
+    is_pooled = False
+    windows = _MassWindows(num_steps if adapt_mass else 0, process_group, dense_mass)
     info = _empty_info(num_steps, first_guess if per_chain else first_guess.new_empty(()))
 
     def pooled(values: Tensor) -> Tensor:
@@ -230,8 +305,9 @@ def warm_up(
     if key is None:
         key = random_key(generator, device=x.device)
     for number, step_key in enumerate(split_key(stream_key(key, "warm-up"), num_steps)):
-        if number == _pooled_from(num_steps) and not per_chain:
-            adaptation, is_pooled = DualAveraging.start(pooled(adaptation.log_average).exp()), True
+        if number == _pooled_from(num_steps):
+            adaptation = RobbinsMonro.start(pooled(adaptation.log_average))
+            is_pooled = not per_chain
         trial = replace(sampler, step_size=adaptation.step_size)
         state, seen = trial.step(state, key=step_key, first_element=first_element)
         rate = pooled(seen.acceptance_rate)
@@ -245,7 +321,7 @@ def warm_up(
         adaptation = adaptation.update(rate if is_pooled else seen.acceptance_rate, target)
         if (inverse_mass := windows.update(number, state.position)) is not None:
             sampler = replace(sampler, inverse_mass=inverse_mass)
-            adaptation = DualAveraging.start(adaptation.average_step_size)
+            adaptation = RobbinsMonro.start(adaptation.log_average)
 
     found = adaptation.average_step_size if is_pooled else pooled(adaptation.log_average).exp()
     return replace(sampler, step_size=found if per_chain else found.item()), state.position, info
@@ -299,24 +375,29 @@ def _window_ends(num_steps: int) -> list[int]:
 
 
 class _MassWindows:
-    """The variances of the states in successive windows of a warm-up."""
+    """The variances, or covariances, of the states in successive windows of a warm-up."""
 
-    def __init__(self, num_steps: int, group: "dist.ProcessGroup | None") -> None:
+    def __init__(self, num_steps: int, group: "dist.ProcessGroup | None", dense: bool) -> None:
         self.start, self.ends = _pooled_from(num_steps), _window_ends(num_steps)
         self.moments: Moments | None = None
         self.group = group
+        self.dense = dense
 
-    def update(self, number: int, x: Tensor) -> Tensor | None:
-        """After transition `number` to `x`: the next inverse mass [1, ...] where a window ends."""
+    def update(self, number: int, x: Tensor) -> Tensor | DenseMass | None:
+        """After transition `number` to `x`: the next inverse mass where a window ends."""
         if not self.ends or number < self.start:
             return None
-        new = Moments.of(x)
+        new = Moments.of(rows(x), dense=True) if self.dense else Moments.of(x)
         self.moments = new if self.moments is None else self.moments.merge(new)
         if number + 1 < self.ends[0]:
             return None
         moments = self.moments if self.group is None else self.moments.pool(self.group)
         self.moments, self.ends = None, self.ends[1:]
         weight = moments.num_rows / (moments.num_rows + 5)
+        if self.dense:
+            covariance = weight * moments.variance
+            covariance.diagonal().add_(1e-3 * (1 - weight))
+            return DenseMass(DenseMass.of(covariance).factor.float().to(accumulation_dtype(x)))
         inverse_mass = weight * moments.variance + 1e-3 * (1 - weight)
         return inverse_mass.float().to(accumulation_dtype(x)).unsqueeze(0)
 

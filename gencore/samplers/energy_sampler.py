@@ -1,7 +1,8 @@
 """What the samplers share whose chains carry the energy and its gradient from step to step."""
 
 from abc import abstractmethod
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from gencore.ops import random_key, split_key
 from gencore.ops.checks import accumulation_dtype
 from gencore.samplers.chain_sampler import ChainSampler, Info
 from gencore.samplers.chains import check_positions, rows
+from gencore.samplers.dense_mass import DenseMass, WhitenedEnergy
 from gencore.samplers.energy import energy_and_grad
 
 __all__ = ["EnergySampler", "MetropolisState"]
@@ -33,6 +35,8 @@ class EnergySampler(ChainSampler[MetropolisState, Info]):
 
     The gradient of the state that a transition ended in is carried to the next.
     """
+
+    inverse_mass: float | Tensor | DenseMass
 
     @abstractmethod
     def _no_info(self, state: MetropolisState) -> Info:
@@ -114,6 +118,26 @@ class EnergySampler(ChainSampler[MetropolisState, Info]):
         if infos:
             return type(infos[0])(*map(torch.stack, zip(*infos, strict=True)))
         return self._no_info(state)
+
+    def _whitened_transition(
+        self, mass: DenseMass, state: MetropolisState, key: Tensor, first_element: int, *,
+        in_place: bool,
+    ) -> tuple[MetropolisState, Info]:  # fmt: skip
+        """The transition of y, from 0, that is that of x = x₀ + L y."""
+        x = state.position
+        energy = WhitenedEnergy(self.energy, x, mass.factor_for(f"{type(self).__name__}.step", x))
+        sampler: EnergySampler[Info] = replace(cast(Any, self), energy=energy, inverse_mass=1.0)
+        start = MetropolisState(torch.zeros_like(x), state.energy, energy.whitened(state.grad))
+        after, info = sampler._transition(start, key, first_element, in_place=False)
+        has_moved = (rows(after.position) != 0).any(1).reshape(-1, *(1,) * (x.dim() - 1))
+        # Chains that have not keep their gradient to the last bit, as their position.
+        grad = torch.where(has_moved, energy.unwhitened(after.grad), state.grad)
+        moved = MetropolisState(energy.position(after.position), after.energy, grad)
+        if not in_place:
+            return moved, info
+        for tensor, value in zip(state, moved, strict=True):
+            tensor.copy_(value)
+        return state, info
 
     def _energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         energy, grad = energy_and_grad(self.energy, x, owner=type(self).__name__)

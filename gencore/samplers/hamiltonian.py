@@ -16,6 +16,7 @@ from gencore.ops import (
 from gencore.ops.checks import index
 from gencore.ops.metropolis import FIRST_DECISION
 from gencore.samplers.chains import first_chain
+from gencore.samplers.dense_mass import DenseMass
 from gencore.samplers.energy import network_of
 from gencore.samplers.energy_sampler import EnergySampler, MetropolisState
 
@@ -40,7 +41,7 @@ class Leapfrog(NamedTuple):
 
     step_size: float | Tensor
     num_steps: int
-    inverse_mass: float | Tensor
+    inverse_mass: float | Tensor | DenseMass
 
 
 class HamiltonianSampler(EnergySampler[MetropolisInfo]):
@@ -83,6 +84,10 @@ class HamiltonianSampler(EnergySampler[MetropolisInfo]):
         name = f"{type(self).__name__}.step"
         chain = first_chain(name, state.position, index(name, "first_element", first_element))
         step_size, num_steps, inverse_mass = self._leapfrog_of(key) or self.leapfrog
+        if isinstance(inverse_mass, DenseMass):
+            return self._whitened_transition(
+                inverse_mass, state, key, first_element, in_place=in_place
+            )
         x, momentum, kinetic = leapfrog_start(
             state.position, state.grad, step_size, inverse_mass, key=key,
             first_element=first_element,
@@ -112,6 +117,8 @@ class HamiltonianSampler(EnergySampler[MetropolisInfo]):
         """The energy and the settings of a whole-chain kernel, where they have one."""
         x, (step_size, num_steps, inverse_mass) = state.position, self.leapfrog
         network = network_of(self.energy, x)
+        if isinstance(inverse_mass, DenseMass):
+            return None
         if isinstance(inverse_mass, Tensor) and inverse_mass.dim() > 0:
             is_diagonal = inverse_mass.shape == (1, x.shape[-1])
             inverse_mass = inverse_mass.reshape(-1)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from gencore.ops import philox_words
 from gencore.ops.checks import index, number
+from gencore.samplers.dense_mass import DenseMass
 from gencore.samplers.energy import Energy
 from gencore.samplers.hamiltonian import HamiltonianSampler, Leapfrog
 
@@ -42,7 +43,8 @@ class HMC(HamiltonianSampler):
             one of its axes, π times the standard deviation, leaves that axis hardly mixed.
         step_size_jitter: 0 ≤ j < 1.
         inverse_mass: m⁻¹ > 0, best the variance of each element; a number, one per chain [N], or
-            whatever else broadcasts to the positions, such as a diagonal [1, ...].
+            whatever else broadcasts to the positions, such as a diagonal [1, ...], or a
+            `DenseMass`.
         max_energy_error: a transition with ΔH above it is counted as divergent.
 
     Example:
@@ -65,7 +67,7 @@ class HMC(HamiltonianSampler):
     step_size: float | Tensor
     num_leapfrog: int
     _: KW_ONLY
-    inverse_mass: float | Tensor = 1.0
+    inverse_mass: float | Tensor | DenseMass = 1.0
     max_energy_error: float = 1000.0
     step_size_jitter: float = 0.0
 

@@ -5,6 +5,7 @@ from dataclasses import KW_ONLY, dataclass
 from torch import Tensor
 
 from gencore.ops.checks import number
+from gencore.samplers.dense_mass import DenseMass
 from gencore.samplers.energy import Energy
 from gencore.samplers.hamiltonian import HamiltonianSampler, Leapfrog
 
@@ -27,7 +28,7 @@ class MALA(HamiltonianSampler):
         energy: maps [N, ...] to [N], each row by itself.
         step_size: a > 0, a number or one per chain.
         inverse_mass: m⁻¹ > 0, a preconditioner; a number, one per chain [N], or whatever else
-            broadcasts to the positions, such as a diagonal [1, ...].
+            broadcasts to the positions, such as a diagonal [1, ...]; or a `DenseMass`.
         max_energy_error: a transition with ΔH above it is counted as divergent.
 
     Example:
@@ -46,7 +47,7 @@ class MALA(HamiltonianSampler):
     energy: Energy
     step_size: float | Tensor
     _: KW_ONLY
-    inverse_mass: float | Tensor = 1.0
+    inverse_mass: float | Tensor | DenseMass = 1.0
     max_energy_error: float = 1000.0
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from gencore.ops import nuts_leaf_, nuts_tree
 from gencore.ops.checks import index
 from gencore.ops.nuts_reference import LARGEST_DEPTH
 from gencore.samplers.chains import first_chain
+from gencore.samplers.dense_mass import DenseMass
 from gencore.samplers.energy import Energy
 from gencore.samplers.energy_sampler import EnergySampler, MetropolisState
 
@@ -41,10 +42,11 @@ class NUTS(EnergySampler[NutsInfo]):
 
         (x⁺ − x⁻) · p⁻ ≤ 0   or   (x⁺ − x⁻) · p⁺ ≤ 0
 
-    and moves to a state drawn from the trajectory with probability ∝ e^(−H), biased towards the
-    newest half. It costs a gradient for each leapfrog step of the longest trajectory in the batch:
-    chains that have stopped wait for the others. States that are not finite end a trajectory and
-    are flagged, never stored. `warm_up` finds the step size and the mass.
+    or so has the way from one of its halves to the nearest state of the other, as in Stan. It moves
+    to a state drawn from the trajectory with probability ∝ e^(−H), biased towards the newest half.
+    It costs a gradient for each leapfrog step of the longest trajectory in the batch: chains that
+    have stopped wait for the others. States that are not finite end a trajectory and are flagged,
+    never stored. `warm_up` finds the step size and the mass.
 
     Args:
         energy: maps [N, ...] to [N], each row by itself.
@@ -52,7 +54,8 @@ class NUTS(EnergySampler[NutsInfo]):
         max_tree_depth: how often a trajectory is doubled at most, 1 to 20: it has up to 2^depth − 1
             leapfrog steps.
         inverse_mass: m⁻¹ > 0, best the variance of each element; a number, one per chain [N], or
-            whatever else broadcasts to the positions, such as a diagonal [1, ...].
+            whatever else broadcasts to the positions, such as a diagonal [1, ...], or a
+            `DenseMass`.
         max_energy_error: a transition that meets an H above H₀ by more than that is divergent.
 
     Example:
@@ -76,7 +79,7 @@ class NUTS(EnergySampler[NutsInfo]):
     step_size: float | Tensor
     max_tree_depth: int = 10
     _: KW_ONLY
-    inverse_mass: float | Tensor = 1.0
+    inverse_mass: float | Tensor | DenseMass = 1.0
     max_energy_error: float = 1000.0
 
     def __post_init__(self) -> None:
@@ -89,6 +92,10 @@ class NUTS(EnergySampler[NutsInfo]):
         self, state: MetropolisState, key: Tensor, first_element: int, *, in_place: bool
     ) -> tuple[MetropolisState, NutsInfo]:
         """Grow a tree for every chain, leaf by leaf, until all have stopped."""
+        if isinstance(self.inverse_mass, DenseMass):
+            return self._whitened_transition(
+                self.inverse_mass, state, key, first_element, in_place=in_place
+            )
         name = f"{type(self).__name__}.step"
         chain = first_chain(name, state.position, index(name, "first_element", first_element))
         tree = nuts_tree(
