@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor, is_inference_mode_enabled, nn
 
 from gencore.models.short_run_ebm import ShortRunLoss, contrastive_loss
 from gencore.models.starts import normal_starts
@@ -89,14 +89,15 @@ class FlowEBM(nn.Module):
             first: number of data points of the processes before this one.
         """
         has_generator_loss = self.objective == "ml+gen"
-        samples = self.flow.sample(start, differentiable=has_generator_loss)
+        is_trained = not is_inference_mode_enabled()
+        samples = self.flow.sample(start, differentiable=has_generator_loss and is_trained)
         terms = contrastive_loss(
             self.energy, x, samples, generator_weight=1.0 if has_generator_loss else 0.0
         )
         if self.objective != "flow_mle":
             return terms
         log_prob = self.flow.log_prob(
-            x, differentiable=True, key=key, first_element=first * math.prod(self.shape)
+            x, differentiable=is_trained, key=key, first_element=first * math.prod(self.shape)
         )
         # The flow does not see an additive constant of the energy, the last layer's bias. The term
         # of value 0 gives it a gradient of 0: DistributedDataParallel would wait for one.

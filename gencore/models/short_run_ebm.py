@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor, is_inference_mode_enabled, nn
 
 from gencore.models.starts import normal_starts
 from gencore.nn import stop_gradient
@@ -132,7 +132,7 @@ class ShortRunEBM(nn.Module):
         samples = self.dynamics.sample(  # G_θ(x₀)
             start,
             self.num_steps,
-            differentiable=self.generator_weight != 0,
+            differentiable=self.generator_weight != 0 and not is_inference_mode_enabled(),
             generator=generator,
             key=key,
             first_element=first * start[:1].numel(),

@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 
 from gencore.ops.symbolic import Backward, Setup, takes_symbolic_numbers
 
-__all__ = ["differentiable"]
+__all__ = ["differentiable", "leaf", "ordinary"]
 
 _is_compiling = torch.compiler.is_compiling
 _transform = torch._C._functorch.peek_interpreter_stack
@@ -58,6 +58,21 @@ def differentiable(op: OpOverload, backward: Backward, setup: Setup) -> Callable
             return op(*arguments)
 
     return call
+
+
+def ordinary(t: Tensor) -> Tensor:
+    """What can enter a graph: a tensor, or the copy of one that inference mode made.
+
+    To be called, as :func:`leaf`, inside ``torch.inference_mode(False)`` and
+    ``torch.enable_grad()``, in which a twin takes the gradients that its kernel has in closed form,
+    whatever mode it is called in.
+    """
+    return t.clone() if t.is_inference() else t
+
+
+def leaf(t: Tensor) -> Tensor:
+    """The tensor as one that gradients are taken with respect to."""
+    return ordinary(t).detach().requires_grad_()
 
 
 def _refuse_tangents(op: OpOverload, arguments: tuple[Any, ...]) -> None:
