@@ -75,3 +75,57 @@ def test_compiled_reversible_stacks_save_no_inputs():
             compiled(flow.log_prob)(x).sum().backward()
         saved.append(sum(t.shape[:1] == x.shape[:1] for t in kept.values()))
     assert saved[0] == saved[1]
+
+
+@pytest.mark.parametrize("context_size", [0, 2])
+def test_planar_flows_compile_in_their_implicit_direction(context_size):
+    flow, context = with_context("PlanarFlow", context_size)
+    check_gradients(flow, compiled(flow.log_prob), flow.log_prob, randn(5, 3), context)
+
+
+def residual_flow():
+    torch.manual_seed(0)
+    return FLOWS["ResidualFlow"]().double().eval()
+
+
+def test_samples_of_residual_flows_compile():
+    flow = residual_flow()
+    check_gradients(flow, compiled(samples(flow)), samples(flow), randn(5, 3))
+
+
+def test_densities_of_residual_flows_are_no_single_graph():
+    flow, x = residual_flow(), randn(5, 3)
+    with pytest.raises(Exception, match="how many iterations its inverse takes depends on"):
+        compiled(flow.log_prob)(x)
+    torch.compiler.reset()
+    density = torch.compile(flow.log_prob, backend="aot_eager")
+    torch.testing.assert_close(density(x), flow.log_prob(x))
+
+
+class Exported(torch.nn.Module):
+    """A flow's density and the data of latents, as a forward pass."""
+
+    def __init__(self, flow):
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, x):
+        latents = x.reshape(x.shape[0], *self.flow.latent_shape)
+        return self.flow.log_prob(x), self.flow.transform.inverse(latents)[0]
+
+
+@pytest.mark.parametrize("name", sorted(FLOWS.keys() - {"ResidualFlow"}))
+def test_flows_export_for_any_number_of_rows(name):
+    flow = ready(FLOWS[name]())
+    shapes = ({0: torch.export.Dim("n")},)
+    x = randn(5, *flow.event_shape)
+    with torch.no_grad():
+        program = torch.export.export(Exported(flow), (x,), dynamic_shapes=shapes).module()
+        for n in (3, 7):
+            y = randn(n, *flow.event_shape, seed=n)
+            torch.testing.assert_close(program(y), Exported(flow)(y))
+
+
+def test_residual_flows_say_why_they_cannot_be_exported():
+    with pytest.raises(RuntimeError, match=r"^EulerSteps: torch.export cannot trace a residual"):
+        torch.export.export(Exported(residual_flow()), (randn(5, 3),))

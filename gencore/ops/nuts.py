@@ -85,7 +85,9 @@ def nuts_tree(
     position, momentum, kinetic = leapfrog_start(x, grad, step_size, inverse_mass, noise=noise)
     check_per_chain(op, x, energy, "energy")
     _, masses = as_rows(leapfrog_coefficients(op, x, step_size, inverse_mass))
-    fresh = rows_like(noise.to(wide).reshape(len(x), -1) / masses**0.5, x) if x.numel() else noise
+    fresh = (
+        rows_like(noise.to(wide).reshape(x.shape[0], -1) / masses**0.5, x) if x.numel() else noise
+    )
     chains, none = x.shape[0], x.new_zeros(x.shape[0], dtype=torch.float64)
     outside = torch.where(energy.isfinite(), 0.0, -torch.inf).double()
     flag = torch.ones_like(energy, dtype=torch.bool)
