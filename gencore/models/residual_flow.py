@@ -96,14 +96,14 @@ class EulerSteps(Transform):
         super().__init__()
         self.flow, self.energy = flow, energy
 
-    @torch.compiler.disable(
-        reason="EulerSteps: how many iterations its inverse takes depends on the data, so that a "
-        "density is no single graph. Without fullgraph=True it runs as it is, uncompiled; samples "
-        "are a single graph, and so are the densities of CouplingFlow, MAF and PlanarFlow."
-    )
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         refuse_transforms("EulerSteps", _BY_AUTOGRAD)
         _refuse_export()
+        if torch.compiler.is_compiling():
+            from gencore.nn.transforms.traced import uncompiled
+
+            found, log_det = uncompiled(self, x)
+            return found, log_det
         with parametrize.cached():
             z, log_det = self.flow.inverse_with_log_det(x, differentiable=torch.is_grad_enabled())
         return z, log_det.to(accumulation_dtype(x))
@@ -111,15 +111,18 @@ class EulerSteps(Transform):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         refuse_transforms("EulerSteps", _BY_AUTOGRAD)
         _refuse_export()
-        return _sample(self, z)
+        if torch.compiler.is_compiling():
+            from gencore.nn.transforms.traced import traced
 
+            x, log_det = traced(self, z)
+            return x, log_det
+        return self.traced(z)
 
-@torch._dynamo.nonstrict_trace
-def _sample(steps: EulerSteps, z: Tensor) -> tuple[Tensor, Tensor]:
-    """What torch.compile does not look into, for it takes gradients, but has in its graph."""
-    with parametrize.cached():
-        x, log_det = steps.flow.sample_with_log_det(z, differentiable=torch.is_grad_enabled())
-    return x, log_det.to(accumulation_dtype(z))
+    def traced(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`inverse` as torch.compile records it."""
+        with parametrize.cached():
+            x, log_det = self.flow.sample_with_log_det(z, differentiable=torch.is_grad_enabled())
+        return x, log_det.to(accumulation_dtype(z))
 
 
 def _refuse_export() -> None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import has_static_value
 from torch.nn import functional
 
 from gencore.ops.backend import state
@@ -75,8 +74,11 @@ def mlp_network(
 
 def _has_few_rows(x: Tensor) -> bool:
     """Whether the library's products are to be taken; also where the graph is for any number."""
-    if torch.compiler.is_exporting() and not has_static_value(x.shape[0]):
-        return True
+    if torch.compiler.is_exporting():
+        from torch.fx.experimental.symbolic_shapes import has_static_value  # not before: it is slow
+
+        if not has_static_value(x.shape[0]):
+            return True
     return x.shape[0] < _FEWEST_ROWS
 
 

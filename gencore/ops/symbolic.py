@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.fx.experimental.symbolic_shapes import has_static_value
 
 __all__ = ["Backward", "Setup", "takes_symbolic_numbers"]
 
@@ -38,7 +37,11 @@ def takes_symbolic_numbers(
     twin = _define_twin(op, places, backward, setup)
 
     def call(*arguments: Any) -> Any:
-        if not _is_compiling() or all(has_static_value(arguments[i]) for i in places):
+        if not _is_compiling():
+            return op(*arguments)
+        from torch.fx.experimental.symbolic_shapes import has_static_value  # not before: it is slow
+
+        if all(has_static_value(arguments[i]) for i in places):
             return op(*arguments)
         # Products with a tensor, which torch.compile can make of symbolic numbers.
         one = torch.ones((), dtype=torch.float64, device="cpu")

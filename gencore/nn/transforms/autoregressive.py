@@ -81,10 +81,17 @@ class Autoregressive(Transform):
             u, log_det = self._solve(rows, context)
             return u.view(v.shape), log_det
         if torch.compiler.is_compiling():
-            u = _traced_solve(self, rows, *(() if context is None else (context,)))
+            from gencore.nn.transforms.traced import traced
+
+            (u,) = traced(self, rows, *(() if context is None else (context,)))
         else:
             u = _Solve.apply(self, None, rows, context, *self.made.parameters())
         return u.view(v.shape), -self.evaluate(u, context)[1]
+
+    def traced(self, v: Tensor, context: Tensor | None = None) -> tuple[Tensor]:
+        """u of :meth:`solve` in a graph, whose buffers the backward pass has to be given."""
+        buffers = dict(self.made.named_buffers())
+        return (_Solve.apply(self, buffers, v, context, *self.made.parameters()),)
 
     @torch.no_grad()
     def _solve(self, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -250,15 +257,6 @@ class InverseAutoregressive(Autoregressive):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.evaluate(z, context)
-
-
-@torch._dynamo.nonstrict_trace
-def _traced_solve(layer: Autoregressive, v: Tensor, *context: Tensor) -> Tensor:
-    """What torch.compile does not look into: here the layer's weights are those of its graph."""
-    made = layer.made
-    buffers = dict(made.named_buffers())
-    u: Tensor = _Solve.apply(layer, buffers, v, *(context or (None,)), *made.parameters())
-    return u
 
 
 class _Solve(torch.autograd.Function):

@@ -54,9 +54,17 @@ class Reversible(Compose):
         if not torch.is_grad_enabled() or transforming():
             return super().forward(x, context)
         if torch.compiler.is_compiling():
-            z, log_det = _traced(self, x, *(() if context is None else (context,)))
+            from gencore.nn.transforms.traced import traced
+
+            z, log_det = traced(self, x, *(() if context is None else (context,)))
         else:
             z, log_det = _Rewind.apply(self, None, x, context, *trained(self))
+        return z, log_det
+
+    def traced(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """:meth:`forward` in a graph, whose weights the backward pass has to be given."""
+        weights = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        z, log_det = _Rewind.apply(self, weights, x, context, *trained(self))
         return z, log_det
 
     def walk_back(
@@ -74,14 +82,6 @@ class Reversible(Compose):
                     seen = total.get(parameter)
                     total[parameter] = grad if seen is None else seen + grad
         return grad_z, grad_context, total
-
-
-@torch._dynamo.nonstrict_trace
-def _traced(stack: Reversible, x: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
-    """What torch.compile does not look into: here the stack's weights are those of its graph."""
-    weights = {**dict(stack.named_parameters()), **dict(stack.named_buffers())}
-    z, log_det = _Rewind.apply(stack, weights, x, *(context or (None,)), *trained(stack))
-    return z, log_det
 
 
 class _WalkBack(nn.Module):
