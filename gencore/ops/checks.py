@@ -204,6 +204,8 @@ def shape(op: str, size: Sequence[int]) -> list[int]:
 
 def _real(op: str, name: str, value: Any, kind: str = "a number") -> float:
     """A number, or raise."""
+    if type(value) is float:  # the common one, or torch.compile's symbolic one
+        return value
     try:
         if isinstance(value, str):
             raise TypeError
