@@ -99,15 +99,40 @@ class EulerSteps(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         refuse_transforms("EulerSteps", _BY_AUTOGRAD)
+        _refuse_export()
+        if torch.compiler.is_compiling():
+            from gencore.nn.transforms.traced import uncompiled
+
+            found, log_det = uncompiled(self, x)
+            return found, log_det
         with parametrize.cached():
             z, log_det = self.flow.inverse_with_log_det(x, differentiable=torch.is_grad_enabled())
         return z, log_det.to(accumulation_dtype(x))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         refuse_transforms("EulerSteps", _BY_AUTOGRAD)
+        _refuse_export()
+        if torch.compiler.is_compiling():
+            from gencore.nn.transforms.traced import traced
+
+            x, log_det = traced(self, z)
+            return x, log_det
+        return self.traced(z)
+
+    def traced(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`inverse` as torch.compile records it."""
         with parametrize.cached():
             x, log_det = self.flow.sample_with_log_det(z, differentiable=torch.is_grad_enabled())
         return x, log_det.to(accumulation_dtype(z))
+
+
+def _refuse_export() -> None:
+    if torch.compiler.is_exporting():
+        raise RuntimeError(
+            "EulerSteps: torch.export cannot trace a residual flow: its steps take gradients "
+            "themselves, and how many iterations a density takes depends on the data; export a "
+            "CouplingFlow, MAF or PlanarFlow, or store this one by its state_dict"
+        )
 
 
 class ResidualFlow(Flow):

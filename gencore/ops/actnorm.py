@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencore.ops.autograd import differentiable
+from gencore.ops.autograd import differentiable, leaf, ordinary
 from gencore.ops.backend import state
 from gencore.ops.checks import accumulation_dtype, check_state
 
@@ -79,12 +79,12 @@ def actnorm_backward_from_output(
         x, _ = actnorm(y, log_scale, bias, inverse=True)
         s, b = (t.to(accumulation_dtype(y)) for t in (log_scale, bias))
         if state.reference:
-            with torch.enable_grad():
-                h, s, b = (t.detach().requires_grad_() for t in (x, s, b))
+            with torch.inference_mode(False), torch.enable_grad():
+                h, s, b = leaf(x), leaf(s), leaf(b)
                 outputs = _reference(h, s, b, inverse=False)
-            grad_x, grad_scale, grad_bias = torch.autograd.grad(
-                outputs, (h, s, b), (grad_y, grad_log_det)
-            )
+                grad_x, grad_scale, grad_bias = torch.autograd.grad(
+                    outputs, (h, s, b), (ordinary(grad_y), ordinary(grad_log_det))
+                )
         else:
             grad_x, grad_scale, grad_bias = _backward(grad_y, grad_log_det, x, s, b, False)
         return x, grad_x, grad_scale.to(log_scale.dtype), grad_bias.to(bias.dtype)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from gencore.ops.autograd import leaf, ordinary
 from gencore.ops.bounded import bounded
 from gencore.ops.checks import accumulation_dtype
 
@@ -111,14 +112,12 @@ def reference_rewind(
     """``affine_coupling_backward_from_output`` in pure PyTorch."""
     with torch.no_grad():
         x = reference_coupling(y, raw_scale, shift, settings._replace(inverse=True))[0]
-    with torch.enable_grad():
-        x = x.requires_grad_()
-        raw_scale, shift = (
-            None if t is None else t.detach().requires_grad_() for t in (raw_scale, shift)
-        )
+    with torch.inference_mode(False), torch.enable_grad():
+        x = leaf(x)
+        raw_scale, shift = (None if t is None else leaf(t) for t in (raw_scale, shift))
         leaves = [t for t in (x, raw_scale, shift) if t is not None]
         outputs = reference_coupling(x, raw_scale, shift, settings)
-        pairs = zip(outputs, (grad_y, grad_log_det), strict=True)
+        pairs = zip(outputs, map(ordinary, (grad_y, grad_log_det)), strict=True)
         heads, tails = zip(*((out, g) for out, g in pairs if out.requires_grad), strict=True)
         x_grad, *grads = torch.autograd.grad(heads, leaves, tails)
     raw_grad = None if raw_scale is None else grads.pop(0)

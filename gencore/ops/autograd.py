@@ -8,14 +8,13 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.autograd import forward_ad
 
-__all__ = ["differentiable"]
+from gencore.ops.symbolic import Backward, Setup, takes_symbolic_numbers
+
+__all__ = ["differentiable", "leaf", "ordinary"]
 
 _is_compiling = torch.compiler.is_compiling
 _transform = torch._C._functorch.peek_interpreter_stack
 _below_autograd = torch._C._AutoDispatchBelowAutograd
-
-Setup = Callable[[Any, tuple[Any, ...], Any], None]
-Backward = Callable[..., Any]
 
 
 def differentiable(op: OpOverload, backward: Backward, setup: Setup) -> Callable[..., Any]:
@@ -32,6 +31,7 @@ def differentiable(op: OpOverload, backward: Backward, setup: Setup) -> Callable
         setup: (ctx, arguments, results), which saves for `backward` what it needs.
     """
     torch.library.register_autograd(op.name(), backward, setup_context=setup)
+    traced = takes_symbolic_numbers(op, backward, setup)
 
     def forward(ctx: Any, *arguments: Any) -> Any:
         with _below_autograd():
@@ -47,7 +47,7 @@ def differentiable(op: OpOverload, backward: Backward, setup: Setup) -> Callable
 
     def call(*arguments: Any) -> Any:
         if _is_compiling() or _transform() is not None:
-            return op(*arguments)
+            return traced(*arguments)
         if forward_ad._current_level >= 0:
             _refuse_tangents(op, arguments)
         if torch.is_grad_enabled():
@@ -58,6 +58,21 @@ def differentiable(op: OpOverload, backward: Backward, setup: Setup) -> Callable
             return op(*arguments)
 
     return call
+
+
+def ordinary(t: Tensor) -> Tensor:
+    """What can enter a graph: a tensor, or the copy of one that inference mode made.
+
+    To be called, as :func:`leaf`, inside ``torch.inference_mode(False)`` and
+    ``torch.enable_grad()``, in which a twin takes the gradients that its kernel has in closed form,
+    whatever mode it is called in.
+    """
+    return t.clone() if t.is_inference() else t
+
+
+def leaf(t: Tensor) -> Tensor:
+    """The tensor as one that gradients are taken with respect to."""
+    return ordinary(t).detach().requires_grad_()
 
 
 def _refuse_tangents(op: OpOverload, arguments: tuple[Any, ...]) -> None:

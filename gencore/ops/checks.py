@@ -2,6 +2,7 @@
 
 import math
 import operator
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,8 @@ __all__ = [
 ]
 
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+# What is not finite is above it or NaN; torch.compile has no math.isfinite of a symbolic number.
+_LARGEST_FLOAT = sys.float_info.max
 _LARGEST_INDEX = 2**62  # so that the sum of two, an offset and a size, is still an int64
 
 
@@ -201,6 +204,8 @@ def shape(op: str, size: Sequence[int]) -> list[int]:
 
 def _real(op: str, name: str, value: Any, kind: str = "a number") -> float:
     """A number, or raise."""
+    if type(value) is float:  # the common one, or torch.compile's symbolic one
+        return value
     try:
         if isinstance(value, str):
             raise TypeError
@@ -214,7 +219,7 @@ def _real(op: str, name: str, value: Any, kind: str = "a number") -> float:
 def finite(op: str, name: str, value: Any) -> float:
     """A finite number, or raise."""
     number = _real(op, name, value)
-    if not math.isfinite(number):
+    if not abs(number) <= _LARGEST_FLOAT:
         raise ValueError(f"{op}: {name} must be finite, got {number}")
     return number
 
@@ -222,7 +227,7 @@ def finite(op: str, name: str, value: Any) -> float:
 def number(op: str, name: str, value: Any) -> float:
     """A finite, non-negative number, or raise."""
     number = _real(op, name, value, "a number or a tensor")
-    if not (math.isfinite(number) and number >= 0.0):
+    if not 0.0 <= number <= _LARGEST_FLOAT:
         raise ValueError(f"{op}: {name} must be finite and not negative, got {number}")
     return number
 
@@ -276,7 +281,7 @@ def inverse_mass(op: str, value: float | Tensor, x: Tensor) -> tuple[Tensor | No
     """A diagonal inverse mass matrix: [1 or N, 1 or D] for the N rows of ``x``, or a number."""
     if not isinstance(value, Tensor):
         scalar = _real(op, "inverse_mass", value, "a number or a tensor")
-        if not 0.0 < scalar < math.inf:
+        if not 0.0 < scalar <= _LARGEST_FLOAT:
             raise ValueError(f"{op}: inverse_mass must be finite and positive, got {scalar}")
         return None, scalar
     check_coefficient(op, "inverse_mass", value, x, positive=True)

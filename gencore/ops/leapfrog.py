@@ -29,6 +29,7 @@ from gencore.ops.leapfrog_reference import (
     reference_step,
 )
 from gencore.ops.random import key_like
+from gencore.ops.symbolic import takes_symbolic_numbers
 
 __all__ = [
     "LeapfrogEnd",
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 _ops = torch.ops.gencore
-_step_inplace = _ops.leapfrog_step_.default
+_step_inplace = takes_symbolic_numbers(_ops.leapfrog_step_.default)
 # The overload's own callable, for a fifth of the price of the whole call.
 _step_plain = _ops.leapfrog_step_.plain._op
 _increment_version = torch._C._increment_version  # torch.autograd.graph's, less its isinstance

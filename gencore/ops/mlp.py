@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gencore.choices import check_choice
+from gencore.ops.autograd import leaf, ordinary
 from gencore.ops.checks import accumulation_dtype, check_state, finite
 
 __all__ = ["ActivationName", "mlp_energy"]
@@ -198,9 +199,10 @@ def energy(x: Tensor, mlp: MLP, prior_precision: float) -> Tensor:
 def energy_gradient(x: Tensor, mlp: MLP, prior_precision: float) -> tuple[Tensor, Tensor]:
     """E(x) [N] and ∇E(x) [N, D], differentiable in turn where autograd is on."""
     differentiable = torch.is_grad_enabled()
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         if not (differentiable and x.requires_grad):
-            x = x.detach().requires_grad_()
+            x = leaf(x)
+        mlp = mlp._replace(parameters=ordinary(mlp.parameters))
         # The term keeps x in the graph of a network that does not use it.
         value = energy(x, mlp, prior_precision) + 0.0 * x.sum(1)
         (grad,) = torch.autograd.grad(value.sum(), x, create_graph=differentiable)

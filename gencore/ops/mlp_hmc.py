@@ -19,10 +19,11 @@ from gencore.ops.metropolis import FIRST_DECISION
 from gencore.ops.mlp import MLP, ActivationName, as_mlp, energy_gradient
 from gencore.ops.mlp_chain import each_chain, steps
 from gencore.ops.random import key_like, philox_words, reference_normal, split_key
+from gencore.ops.symbolic import takes_symbolic_numbers
 
 __all__ = ["MLPHMCChain", "mlp_hmc_chain"]
 
-_chain = torch.ops.gencore.mlp_hmc_chain.default
+_chain = takes_symbolic_numbers(torch.ops.gencore.mlp_hmc_chain.default)
 
 
 class MLPHMCChain(NamedTuple):
@@ -118,8 +119,8 @@ def mlp_hmc_chain(
     step_number = 0.0 if step_sizes is not None else number(op, "step_size", step_size)
     masses, mass = _inverse_masses(op, inverse_mass, x)
     first_element = index(op, "first_element", first_element)
-    first_chain, rest = divmod(first_element, x.shape[1])
-    if rest:
+    first_chain = first_element // x.shape[1]
+    if first_element % x.shape[1]:
         raise ValueError(
             f"{op}: first_element is {first_element}, expected a multiple of D = {x.shape[1]}"
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -64,11 +65,21 @@ def mlp_network(
     if not weights:
         raise ValueError(f"{op}: got no weights, expected one or more")
     kind, slope = activation_kind(op, activation, negative_slope)
-    if state.reference or x.shape[0] < _FEWEST_ROWS or not has_kernel(x, widths):
+    if state.reference or _has_few_rows(x) or not has_kernel(x, widths):
         return _reference(x, weights, biases, kind, slope)
     check_native_device(op, x)
     settings = Settings(widths, [1] * len(weights), kind, slope)
     return run_kernel(x[:, :, None, None], weights, biases, None, settings).flatten(1)
+
+
+def _has_few_rows(x: Tensor) -> bool:
+    """Whether the library's products are to be taken; also where the graph is for any number."""
+    if torch.compiler.is_exporting():
+        from torch.fx.experimental.symbolic_shapes import has_static_value  # not before: it is slow
+
+        if not has_static_value(x.shape[0]):
+            return True
+    return x.shape[0] < _FEWEST_ROWS
 
 
 def _reference(

@@ -17,11 +17,12 @@ from gencore.ops.leapfrog import leapfrog_coefficients, leapfrog_start
 from gencore.ops.leapfrog_reference import as_rows, rows_like
 from gencore.ops.nuts_reference import LARGEST_DEPTH, Leaf, NutsTree, reference_leaf
 from gencore.ops.random import key_like, philox_normal
+from gencore.ops.symbolic import takes_symbolic_numbers
 
 __all__ = ["NutsTree", "nuts_leaf_", "nuts_tree"]
 
 _OP = "nuts_leaf_"
-_leaf = torch.ops.gencore.nuts_leaf_.default
+_leaf = takes_symbolic_numbers(torch.ops.gencore.nuts_leaf_.default)
 _increment_version = torch._C._increment_version  # torch.autograd.graph's, less its isinstance
 _MOST_CHAINS = 2**38  # whose random numbers a stream has room for
 
@@ -84,7 +85,9 @@ def nuts_tree(
     position, momentum, kinetic = leapfrog_start(x, grad, step_size, inverse_mass, noise=noise)
     check_per_chain(op, x, energy, "energy")
     _, masses = as_rows(leapfrog_coefficients(op, x, step_size, inverse_mass))
-    fresh = rows_like(noise.to(wide).reshape(len(x), -1) / masses**0.5, x) if x.numel() else noise
+    fresh = (
+        rows_like(noise.to(wide).reshape(x.shape[0], -1) / masses**0.5, x) if x.numel() else noise
+    )
     chains, none = x.shape[0], x.new_zeros(x.shape[0], dtype=torch.float64)
     outside = torch.where(energy.isfinite(), 0.0, -torch.inf).double()
     flag = torch.ones_like(energy, dtype=torch.bool)

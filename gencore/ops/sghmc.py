@@ -24,10 +24,12 @@ from gencore.ops.checks import (
 from gencore.ops.checks import inverse_mass as checked_inverse_mass
 from gencore.ops.leapfrog_reference import rows, rows_like
 from gencore.ops.random import key_like, reference_normal
+from gencore.ops.symbolic import takes_symbolic_numbers
 
 __all__ = ["sghmc_step", "sghmc_step_"]
 
 _ops = torch.ops.gencore
+_step_inplace = takes_symbolic_numbers(_ops.sghmc_step_.default)
 _increment_version = torch._C._increment_version
 
 
@@ -161,7 +163,7 @@ def sghmc_step_(
         with torch.no_grad():
             position, velocity = _reference(x, momentum, settings)
             return x.copy_(position), momentum.copy_(velocity)
-    _ops.sghmc_step_(x, momentum, *settings)
+    _step_inplace(x, momentum, *settings)
     if not torch.compiler.is_compiling():
         _increment_version((x, momentum))
     return x, momentum

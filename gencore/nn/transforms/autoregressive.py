@@ -80,8 +80,18 @@ class Autoregressive(Transform):
         if not wants_grad(rows, context, *self.parameters()):
             u, log_det = self._solve(rows, context)
             return u.view(v.shape), log_det
-        u = _Solve.apply(self, rows, context, *self.made.parameters())
+        if torch.compiler.is_compiling():
+            from gencore.nn.transforms.traced import traced
+
+            (u,) = traced(self, rows, *(() if context is None else (context,)))
+        else:
+            u = _Solve.apply(self, None, rows, context, *self.made.parameters())
         return u.view(v.shape), -self.evaluate(u, context)[1]
+
+    def traced(self, v: Tensor, context: Tensor | None = None) -> tuple[Tensor]:
+        """u of :meth:`solve` in a graph, whose buffers the backward pass has to be given."""
+        buffers = dict(self.made.named_buffers())
+        return (_Solve.apply(self, buffers, v, context, *self.made.parameters()),)
 
     @torch.no_grad()
     def _solve(self, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -257,10 +267,15 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, layer: Autoregressive, v: Tensor, context: Tensor | None, *parameters: Tensor
+        ctx: Any,
+        layer: Autoregressive,
+        buffers: dict[str, Tensor] | None,
+        v: Tensor,
+        context: Tensor | None,
+        *parameters: Tensor,
     ) -> Tensor:
         u = layer._solve(v, context)[0]
-        ctx.layer = layer
+        ctx.layer, ctx.buffers = layer, buffers
         ctx.save_for_backward(u, context, *parameters)
         return u
 
@@ -268,7 +283,7 @@ class _Solve(torch.autograd.Function):
     def backward(ctx: Any, grad_u: Tensor) -> tuple[Tensor | None, ...]:
         made, create_graph = ctx.layer.made, torch.is_grad_enabled()
         u, given_context, *given = ctx.saved_tensors
-        _, _, needs_context, *needed = ctx.needs_input_grad
+        _, _, _, needs_context, *needed = ctx.needs_input_grad
         with torch.enable_grad():
             # v = f(u) depends on u through the network, by the strictly triangular part of J, and
             # directly, by its diagonal.
@@ -276,9 +291,8 @@ class _Solve(torch.autograd.Function):
             parameters = [_leaf(parameter, create_graph) for parameter in given]
             context = None if given_context is None else _leaf(given_context, create_graph)
             names = [name for name, _ in made.named_parameters()]
-            network = torch.func.functional_call(
-                made, dict(zip(names, parameters, strict=True)), (inner, context)
-            )
+            state = {**dict(zip(names, parameters, strict=True)), **(ctx.buffers or {})}
+            network = torch.func.functional_call(made, state, (inner, context))
             v = ctx.layer.step(direct, *network.to(u.dtype).unbind(1))[0]
             (diagonal,) = torch.autograd.grad(
                 v, direct, torch.ones_like(v), create_graph=create_graph, retain_graph=True
@@ -290,8 +304,9 @@ class _Solve(torch.autograd.Function):
                     v, inner, w, create_graph=create_graph, retain_graph=True
                 )
                 previous, w = w, (grad_u - coupled) / diagonal
-                # The derivative of w may take more passes than its value.
-                if not create_graph and torch.equal(previous, w):
+                # The derivative of w may take more passes than its value, and a graph that is
+                # traced has no branches that depend on data.
+                if not create_graph and ctx.buffers is None and torch.equal(previous, w):
                     break
             leaves = [t for t, need in zip(parameters, needed, strict=True) if need]
             if context is not None and needs_context:
@@ -300,7 +315,7 @@ class _Solve(torch.autograd.Function):
                 torch.autograd.grad(v, leaves, -w, create_graph=create_graph) if leaves else ()
             )
         grads = [next(found) if need else None for need in needed]
-        return None, w, next(found, None), *grads
+        return None, None, w, next(found, None), *grads
 
 
 def _leaf(t: Tensor, create_graph: bool) -> Tensor:

@@ -130,8 +130,8 @@ class InvertibleConv1x1(FixedBuffers, Transform):
             if x.dim() == 2:
                 return F.linear(x, weight)
             # Small products, for which a convolution prepares too much.
-            return torch.bmm(weight.expand(len(x), -1, -1), x.flatten(2)).view_as(x)
+            return torch.bmm(weight.expand(x.shape[0], -1, -1), x.flatten(2)).view_as(x)
 
     def _log_det(self, x: Tensor) -> Tensor:
         positions = x.shape[2:].numel()
-        return (positions * self.log_diagonal.to(accumulation_dtype(x)).sum()).expand(len(x))
+        return (positions * self.log_diagonal.to(accumulation_dtype(x)).sum()).expand(x.shape[0])

@@ -90,7 +90,8 @@ def _log_slope(t: Tensor, least: Tensor) -> Tensor:
 def _root(target: Tensor, least: Tensor) -> Tensor:
     """a such that a + wᵀû·tanh(a) = target."""
     with torch.no_grad():
-        a = _bracketed_root(target, least)
+        search = _opaque_root if torch.compiler.is_compiling() else _bracketed_root
+        a = search(target, least)
     # Newton's error is squared by each step, so that after two from a constant start the first
     # three derivatives are those of the root.
     for _ in range(2):
@@ -120,3 +121,14 @@ def _bracketed_root(target: Tensor, least: Tensor) -> Tensor:
         step = (following - a).abs()
         a = torch.where(is_found, a, following)
     return a
+
+
+@torch.library.custom_op("gencore::planar_root", mutates_args=())
+def _opaque_root(target: Tensor, least: Tensor) -> Tensor:
+    """The search as one operator of a graph: how many steps it takes depends on the data."""
+    return _bracketed_root(target, least)
+
+
+@_opaque_root.register_fake
+def _(target: Tensor, least: Tensor) -> Tensor:
+    return torch.empty_like(target)

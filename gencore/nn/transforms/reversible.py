@@ -3,8 +3,9 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.func import functional_call
 
 from gencore.nn.transforms.base import Compose, trained
 from gencore.ops.backend import transforming
@@ -24,8 +25,8 @@ class Reversible(Compose):
     inside has to be deterministic, given its input, the context and the parameters (no dropout, and
     batch normalisation would see each batch twice). A parameter that changes between the passes is
     an error, as in every other graph. Autocast and DistributedDataParallel work as elsewhere; the
-    gradients of the whole stack reach DDP's buckets together. Under the transforms of torch.func it
-    is `Compose`.
+    gradients of the whole stack reach DDP's buckets together. torch.compile takes both passes into
+    its graph. Under the transforms of torch.func it is `Compose`.
 
     Args:
         *transforms: the first one meets the data.
@@ -52,17 +53,60 @@ class Reversible(Compose):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if not torch.is_grad_enabled() or transforming():
             return super().forward(x, context)
-        z, log_det = _Rewind.apply(self, x, context, *trained(self))
+        if torch.compiler.is_compiling():
+            from gencore.nn.transforms.traced import traced
+
+            z, log_det = traced(self, x, *(() if context is None else (context,)))
+        else:
+            z, log_det = _Rewind.apply(self, None, x, context, *trained(self))
         return z, log_det
+
+    def traced(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """:meth:`forward` in a graph, whose weights the backward pass has to be given."""
+        weights = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        z, log_det = _Rewind.apply(self, weights, x, context, *trained(self))
+        return z, log_det
+
+    def walk_back(
+        self, z: Tensor, context: Tensor | None, grad_z: Tensor, grad_log_det: Tensor
+    ) -> tuple[Tensor, Tensor | None, dict[Tensor, Tensor]]:
+        """∂L/∂x, ∂L/∂context and ∂L/∂θ from the last output and the gradients of it."""
+        total: dict[Tensor, Tensor] = {}
+        grad_context = None
+        for transform in reversed(list(self)):
+            z, grad_z, part, grads = transform.rewind(z, context, grad_z, grad_log_det)
+            if part is not None:
+                grad_context = part if grad_context is None else grad_context + part
+            for parameter, grad in grads.items():
+                if grad is not None:
+                    seen = total.get(parameter)
+                    total[parameter] = grad if seen is None else seen + grad
+        return grad_z, grad_context, total
+
+
+class _WalkBack(nn.Module):
+    """:meth:`Reversible.walk_back` as a call, which `functional_call` can give other weights."""
+
+    def __init__(self, stack: Reversible) -> None:
+        super().__init__()
+        self.stack = stack
+
+    def forward(self, *arguments: Any) -> Any:
+        return self.stack.walk_back(*arguments)
 
 
 class _Rewind(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, stack: Reversible, x: Tensor, context: Tensor | None, *parameters: Tensor
+        ctx: Any,
+        stack: Reversible,
+        weights: dict[str, Tensor] | None,
+        x: Tensor,
+        context: Tensor | None,
+        *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
         z, log_det = Compose.forward(stack, x, context)
-        ctx.stack, ctx.trained = stack, parameters
+        ctx.stack, ctx.weights, ctx.trained = stack, weights, parameters
         ctx.device_type = x.device.type
         ctx.autocast = {
             "enabled": torch.is_autocast_enabled(ctx.device_type),
@@ -77,16 +121,13 @@ class _Rewind(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
         z, context, *_ = ctx.saved_tensors
-        stack: Reversible = ctx.stack
-        total: dict[Tensor, Tensor] = {}
-        grad_context = None
+        arguments = (z, context, grad_z, grad_log_det)
         with torch.autocast(ctx.device_type, **ctx.autocast):
-            for transform in reversed(list(stack)):
-                z, grad_z, part, grads = transform.rewind(z, context, grad_z, grad_log_det)
-                if part is not None:
-                    grad_context = part if grad_context is None else grad_context + part
-                for parameter, grad in grads.items():
-                    if grad is not None:
-                        seen = total.get(parameter)
-                        total[parameter] = grad if seen is None else seen + grad
-        return (None, grad_z, grad_context, *(total.get(p) for p in ctx.trained))
+            if ctx.weights is None:
+                grad_x, grad_context, total = ctx.stack.walk_back(*arguments)
+            else:
+                weights = {f"stack.{name}": weight for name, weight in ctx.weights.items()}
+                grad_x, grad_context, total = functional_call(
+                    _WalkBack(ctx.stack), weights, arguments
+                )
+        return (None, None, grad_x, grad_context, *(total.get(p) for p in ctx.trained))

@@ -1,0 +1,29 @@
+"""What torch.compile takes into its graph without looking into it, or leaves out.
+
+It cannot follow a layer that takes gradients itself, or has a backward pass of its own, but records
+what such a layer does. To be imported where a layer finds itself compiled and not before: the
+import of the compiler takes longer than all others.
+"""
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["traced", "uncompiled"]
+
+
+@torch._dynamo.nonstrict_trace
+def traced(layer: nn.Module, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """``layer.traced(*tensors)``, with the weights of the graph in the place of the layer's own."""
+    results: tuple[Tensor, ...] = layer.traced(*tensors)  # type: ignore[operator]
+    return results
+
+
+@torch.compiler.disable(
+    reason="EulerSteps: how many iterations its inverse takes depends on the data, so that the "
+    "density of a residual flow is no single graph. Without fullgraph=True it runs uncompiled; "
+    "samples are a single graph, and so are the densities of CouplingFlow, MAF and PlanarFlow."
+)
+def uncompiled(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """``layer(x)``, outside every graph."""
+    z, log_det = layer(x)
+    return z, log_det
