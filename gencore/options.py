@@ -46,6 +46,11 @@ def parse_options(kind: type[T], words: list[str], prog: str, default: T | None 
     with training_extra():
         import tyro
 
+    for before, word in zip([prog, *words], words, strict=False):
+        # A path would take it for the current folder; it is a variable that a script did not set.
+        if not word or (word.startswith("--") and word.endswith("=")):
+            option = word[:-1] or before
+            raise UsageError(f"{option} needs a value, got an empty one")
     complaint = io.StringIO()
     styles = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalRequiredArgs)
     try:

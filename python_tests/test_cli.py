@@ -131,6 +131,7 @@ def test_help_of_a_recipe_shows_options_defaults_and_docstrings(capsys):
         ("train toy --optimizer sgdd", "'adam', 'momentum'"),
         ("train toy --out {tmp}/file/run", "cannot write to the folder {tmp}/file/run: Not a"),
         ("train toy --out {tmp} --resume", "there is no run in {tmp}"),
+        ("train toy --out=", "error: --out needs a value, got an empty one"),
         ("train ebm --data {tmp}/nothing", "{tmp}/nothing does not exist"),
         ("sample", "error: gencore sample needs PATH: The run's folder."),
         ("sample {tmp}", "there is no run in {tmp}"),
@@ -147,6 +148,14 @@ def test_wrong_input_is_one_line_and_status_2(capsys, tmp_path, words, message):
     assert captured.err.count("\n") == 1
     assert captured.err.startswith("gencore: error: ")
     assert message.format(tmp=tmp_path) in captured.err
+
+
+@pytest.mark.parametrize("words", [["train", "toy", "--out", ""], ["sample", ""]])
+def test_an_empty_word_is_no_path(capsys, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    assert "needs a value, got an empty one" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_debug_shows_where(capsys, monkeypatch):

@@ -9,7 +9,7 @@ from gencore.extras import training_extra
 from gencore.train.atomic import replacing
 from gencore.train.experiment import Recipe
 from gencore.train.progress import ProgressDisplay
-from gencore.train.run_folder import RunFolder
+from gencore.train.run_folder import EVENTS_SUFFIX, RunFolder
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -79,7 +79,8 @@ class TensorBoardLog:
         with training_extra():
             from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=after + 1 if after else None)
+        purge = after + 1 if after else None
+        self._writer = SummaryWriter(str(folder), purge_step=purge, filename_suffix=EVENTS_SUFFIX)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds one point to each curve."""

@@ -83,7 +83,27 @@ def fit(
 
     fabric = launch(devices, accelerator)
     folder = RunFolder(run_dir)
-    on_rank_zero(fabric, lambda: folder.check(resume=resume, overwrite=overwrite))
+    on_rank_zero(fabric, lambda: folder.claim(resume=resume, overwrite=overwrite))
+    settings = {
+        "log_every": log_every, "checkpoint_every": checkpoint_every, "keep_every": keep_every,
+        "num_samples": num_samples, "num_evaluate": num_evaluate,
+    }  # fmt: skip
+    try:
+        return _run(fabric, folder, recipe, settings, resume, progress)
+    finally:
+        folder.release()
+
+
+def _run(
+    fabric: "Fabric",
+    folder: RunFolder,
+    recipe: Recipe,
+    settings: dict[str, int],
+    resume: bool,
+    progress: bool,
+) -> Experiment:
+    """The run in its folder, which is claimed."""
+    log_every, checkpoint_every = settings["log_every"], settings["checkpoint_every"]
     dataset = recipe.load_data()
     batches = recipe.batches(fabric, dataset)
     torch.manual_seed(recipe.seed)
@@ -91,10 +111,6 @@ def fit(
     start = _load(folder, recipe, experiment) if resume else 0
     if start > recipe.steps:
         raise ValueError(f"{folder.path} is at step {start} already, beyond steps={recipe.steps}")
-    settings = {
-        "log_every": log_every, "checkpoint_every": checkpoint_every, "keep_every": keep_every,
-        "num_samples": num_samples, "num_evaluate": num_evaluate,
-    }  # fmt: skip
     on_rank_zero(fabric, lambda: folder.open(recipe, settings, fresh=not resume))
     if not resume:
         # Before the first step: what cannot be saved fails now and not in an hour.
@@ -114,7 +130,7 @@ def fit(
                 stopping = vote.any(stop.requested)
                 if last or stopping or step % checkpoint_every == 0:
                     _check_finite(experiment)
-                    _save(fabric, folder, recipe, experiment, step, keep_every)
+                    _save(fabric, folder, recipe, experiment, step, settings["keep_every"])
                     saved = step
                 if stopping and not last:
                     message = f"stopped at step {step}; its state is in {folder.checkpoint}"
@@ -125,7 +141,7 @@ def fit(
             f"{saved}, is {folder.checkpoint}. Try {error.advice}.",
             advice=error.advice,
         ) from error
-    _finish(fabric, folder, recipe, experiment, num_samples, num_evaluate)
+    _finish(fabric, folder, recipe, experiment, settings["num_samples"], settings["num_evaluate"])
     return experiment
 
 
@@ -231,7 +247,7 @@ def _finish(
             samples = experiment.sample(num_samples, generator)
             if fabric.is_global_zero:
                 experiment.save_figure(samples, folder.samples)
-                experiment.save_figures(folder.figures)
+                folder.draw_figures(experiment.save_figures)
     if num_evaluate:
         with seeded(recipe.seed, fabric.device):
             measures = experiment.evaluate(num_evaluate)

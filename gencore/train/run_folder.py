@@ -3,28 +3,43 @@
 import dataclasses
 import json
 import math
+import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import torch
 
 from gencore import __version__
-from gencore.train.atomic import replacing
+from gencore.train.atomic import cannot_write, leftovers, remove_leftovers, replacing
+from gencore.train.claim import CLAIM_NAME, Claim
 from gencore.train.experiment import Recipe
 
 __all__ = ["RunFolder", "defaults_of", "describe", "recipe_from_config"]
 
 R = TypeVar("R", bound=Recipe)
 
+_KEPT = r"checkpoint-\d{8,}\.safetensors"
+# What a run writes beside its config, by name: these files of a run's folder are the run's.
+_RESULTS = rf"log\.csv|checkpoint\.safetensors|{_KEPT}|samples\.png|loss\.png|metrics\.json"
+_FILES = rf"config\.json|figures|{_RESULTS}"
+EVENTS_SUFFIX = ".gencore"
+"""The end of the names of the files for TensorBoard, by which a run knows its own."""
+
 
 class RunFolder:
     """The files of one run.
 
+    A run starts only in a folder that is new, empty or a run's own, which is one whose `config`
+    names a recipe. There it replaces the files below and in `figures` those that it drew, which
+    `config` lists; whatever else is in the folder stays as it is.
+
     Attributes:
-        config: recipe name, its fields, settings of `fit` that a resumed run takes up, versions
-            (JSON).
+        config: recipe name, its fields, settings of `fit` that a resumed run takes up, versions,
+            drawn figures (JSON).
         log: one row of scalars each `log_every` steps (CSV).
         tensorboard: the same for TensorBoard (folder).
         checkpoint: the latest state of the run.
@@ -35,7 +50,10 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
+        if not str(path):
+            raise ValueError("the run's folder has the empty name; expected a path")
         self.path = Path(path)
+        self._claim: Claim | None = None
         self.config = self.path / "config.json"
         self.log = self.path / "log.csv"
         self.tensorboard = self.path / "tensorboard"
@@ -49,26 +67,48 @@ class RunFolder:
         """The file of a checkpoint that later ones do not replace."""
         return self.path / f"checkpoint-{step:08d}.safetensors"
 
-    def check(self, *, resume: bool, overwrite: bool) -> None:
-        """Refuses a folder whose contents do not fit what is about to be done; writes nothing.
+    def kept_steps(self) -> list[int]:
+        """The steps of the checkpoints that later ones do not replace, in ascending order."""
+        names = (file.name for file in self.path.iterdir() if re.fullmatch(_KEPT, file.name))
+        return sorted(int(name[len("checkpoint-") : -len(".safetensors")]) for name in names)
+
+    def claim(self, *, resume: bool, overwrite: bool) -> None:
+        """Keeps other runs out until `release`, and refuses a folder whose contents do not fit what
+        is about to be done; no file of an earlier run changes.
 
         Raises:
             ValueError: both `resume` and `overwrite`.
             FileNotFoundError: `resume`, and there is no run.
-            FileExistsError: neither, and there is a run.
+            FileExistsError: neither, and there is a run; or the folder is in use by another run, or
+                holds files and no run.
+            OSError: the folder cannot be written.
         """
         if resume and overwrite:
             raise ValueError("resume and overwrite exclude each other: choose one")
-        if resume and not self.checkpoint.is_file():
-            raise FileNotFoundError(f"there is no run to resume in {self.path}: no checkpoint")
-        if not (resume or overwrite) and (self.config.exists() or self.checkpoint.exists()):
-            raise FileExistsError(
-                f"{self.path} already holds a run: resume it (--resume), replace it (--overwrite) "
-                "or name another folder (--out)"
-            )
+        # Once without the claim, so that a folder that is refused stays as it is, and once with it,
+        # for what another run did in between.
+        self._check(resume, overwrite)
+        try:
+            self._claim = Claim(self.path)
+        except OSError as error:
+            if not error.errno:  # it is in use
+                raise
+            raise self._cannot_write(error) from error
+        try:
+            self._check(resume, overwrite)
+        except Exception:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Lets other runs in; a folder that was made for the claim and stayed empty goes away."""
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
 
     def open(self, recipe: Recipe, settings: Mapping[str, int], *, fresh: bool) -> None:
-        """Makes the folder if need be, writes the config; `fresh` removes an earlier run's files.
+        """Writes the config; `fresh` removes an earlier run's files, either what processes left
+        that were killed. The folder must be claimed.
 
         Raises:
             OSError: the folder cannot be written, in one sentence.
@@ -77,15 +117,71 @@ class RunFolder:
             **describe(recipe),
             "settings": dict(settings),
             "versions": {"gencore": __version__, "torch": torch.__version__},
+            "figures": [] if fresh else self.read_config()["figures"],
         }
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.path, _FILES)
             if fresh:
                 self._remove_run()
             self.write_json(self.config, config)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise type(error)(f"cannot write to the folder {self.path}: {reason}") from error
+            raise self._cannot_write(error) from error
+
+    def draw_figures(self, draw: Callable[[Path], None]) -> None:
+        """Puts what `draw` writes into a folder, which it makes, among the figures."""
+        folder = self.path / f".{self.figures.name}.{os.getpid()}.tmp"
+        try:
+            draw(folder)
+            drawn = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+            if not drawn:
+                return
+            # Their names first: a figure without its name would stay for ever.
+            config = self.read_config()
+            config["figures"] = sorted({*config["figures"], *drawn})
+            self.write_json(self.config, config)
+            self.figures.mkdir(exist_ok=True)
+            for name in drawn:
+                (folder / name).replace(self.figures / name)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _check(self, resume: bool, overwrite: bool) -> None:
+        if resume:
+            if not self.checkpoint.is_file():
+                start = "; start it again without --resume" if self.config.is_file() else ""
+                raise FileNotFoundError(
+                    f"there is no run to resume in {self.path}: no checkpoint{start}"
+                )
+            self.read_config()
+            return
+        names = self._names()
+        if self.config.name in names:
+            try:
+                self.read_config()
+            except ValueError:
+                pass
+            else:
+                if overwrite or not any(re.fullmatch(_RESULTS, name) for name in names):
+                    return
+                raise FileExistsError(
+                    f"{self.path} already holds a run: resume it (--resume), replace it "
+                    "(--overwrite) or name another folder (--out)"
+                )
+        if names:
+            shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+            raise FileExistsError(
+                f"{self.path} holds files and no run ({shown}): name a folder that is new or empty "
+                "(--out)"
+            )
+
+    def _names(self) -> list[str]:
+        """What is in the folder, but for claims and what killed processes left."""
+        if not self.path.is_dir():
+            return []
+        ours = {CLAIM_NAME, *(path.name for path in leftovers(self.path, _FILES))}
+        return sorted({path.name for path in self.path.iterdir()} - ours)
 
     def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
         """Replaces one of the JSON files atomically; numbers that JSON lacks (nan) become null."""
@@ -113,17 +209,35 @@ class RunFolder:
             raise ValueError(f"{self.config} is damaged: it names no recipe")
         if not isinstance(config.get("fields"), dict):
             raise ValueError(f"{self.config} is damaged: it has no fields of the recipe")
-        if not isinstance(config.setdefault("settings", {}), dict):
+        settings = config.setdefault("settings", {})
+        if not isinstance(settings, dict) or {*map(type, settings.values())} - {int}:
             raise ValueError(f"{self.config} is damaged: its settings are no table of numbers")
+        figures = config.setdefault("figures", [])
+        if not isinstance(figures, list):
+            raise ValueError(f"{self.config} is damaged: its figures are no list of names")
         return config
 
     def _remove_run(self) -> None:
-        kept = self.path.glob("checkpoint-*.safetensors")
-        for file in (self.log, self.checkpoint, self.samples, self.loss_plot, self.metrics, *kept):
-            file.unlink(missing_ok=True)
-        for folder in (self.tensorboard, self.figures):
-            if folder.is_dir():
-                shutil.rmtree(folder)
+        for path in self.path.iterdir():
+            if re.fullmatch(_RESULTS, path.name):
+                path.unlink()
+        drawn = self.read_config()["figures"] if self.config.is_file() else []
+        for folder, is_ours in (
+            (self.figures, drawn.__contains__),
+            (self.tensorboard, lambda name: name.endswith(EVENTS_SUFFIX)),
+        ):
+            if folder.is_symlink() or not folder.is_dir():
+                continue
+            for path in folder.iterdir():
+                if is_ours(path.name):
+                    path.unlink()
+            with suppress(OSError):  # there are others in it
+                folder.rmdir()
+
+    def _cannot_write(self, error: OSError) -> OSError:
+        if error.strerror is None:  # a sentence of ours already
+            return error
+        return cannot_write(f"to the folder {self.path}", error)
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:
