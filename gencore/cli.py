@@ -21,7 +21,7 @@ from gencore.options import UsageError, parse_options, spoken
 if TYPE_CHECKING:
     import torch
 
-    from gencore.train import Experiment, Recipe
+    from gencore.train import Experiment, Recipe, RunFolder
 
 __all__ = ["main"]
 
@@ -126,7 +126,10 @@ class RunOptions:
 
     resume: bool = False
     """Continue the run in the folder, with its options but for --devices and --accelerator;
-    --steps may be raised."""
+    --steps may be raised, and settings of the optimisation may change."""
+
+    resume_from: int | None = None
+    """Go back to the checkpoint of this step, which --keep-every has kept, and continue there."""
 
     overwrite: bool = False
     """Replace the run in the folder."""
@@ -170,7 +173,7 @@ def _train(words: list[str]) -> int:
 
     recipe_class = RECIPES[name]
     recipe, options = _parse_training(recipe_class, rest)
-    if options.resume:
+    if options.resume or options.resume_from is not None:
         from gencore.train import RunFolder, recipe_from_config
 
         # The run's own options become the defaults, so that they need not be given again.
@@ -200,6 +203,7 @@ def _fit(recipe: "Recipe", options: RunOptions) -> int:
         return 0 if _rank() and not under_torchrun() else _INTERRUPTED
     except Diverged as error:
         _complain(f"error: {_one_line(str(error))}", every_rank=True)
+        _complain(_ways_on(recipe, RunFolder(folder)))
         return 1
     if _rank() == 0:
         print(f"{recipe.name}: {recipe.steps} steps done; everything is in {folder}")
@@ -207,6 +211,17 @@ def _fit(recipe: "Recipe", options: RunOptions) -> int:
             measures = RunFolder(folder).metrics.read_text(encoding="utf-8")
             _print_numbers(json.loads(measures))
     return 0
+
+
+def _ways_on(recipe: "Recipe", folder: "RunFolder") -> str:
+    """How to go on after a divergence."""
+    command = f"gencore train {recipe.name} --out {shlex.quote(str(folder.path))}"
+    names = sorted("--" + name.replace("_", "-") for name in recipe.tunable)
+    changes = f" and other values of any of {', '.join(names)}" if names else ""
+    ways = f"continue with: {command} --resume{changes}"
+    if kept := folder.kept_steps():
+        ways += f"; or go further back by --resume-from {'|'.join(map(str, kept))}"
+    return ways
 
 
 @dataclass

@@ -242,9 +242,35 @@ def test_sample_uses_the_trained_state(tmp_path):
 def test_divergence_is_status_1(tmp_path, capsys):
     words = ["train", "toy", "--steps", "6", "--diverge-at", "4", "--out", str(tmp_path / "run")]
     assert cli.main([*words, *QUICK]) == 1
-    error = capsys.readouterr().err.splitlines()[-1]
+    error, hint = capsys.readouterr().err.splitlines()[-2:]
     assert error.startswith("gencore: error: training diverged at step 4: the toy is broken. ")
     assert error.endswith("Try another toy.")
+    assert hint == f"gencore: continue with: gencore train toy --out {tmp_path / 'run'} --resume"
+
+
+def test_the_way_on_after_a_divergence_names_what_may_change(tmp_path, capsys):
+    tiny = ["--steps", "3", "--batch-size", "8", "--chain-steps", "2", "--learning-rate", "1e-6"]
+    every = ["--checkpoint-every", "1", "--keep-every", "1", "--num-evaluate", "0"]
+    words = ["train", "ebm", "--out", str(tmp_path / "run"), "--num-samples", "0", *every]
+    assert cli.main([*words, *tiny]) == 0
+    assert cli.main([*words, "--resume", "--steps", "4", "--max-gap", "1e-9"]) == 1
+    hint = capsys.readouterr().err.splitlines()[-1]
+    assert re.search("--resume and other values of any of .*--energy-penalty, .*--max-gap,", hint)
+    assert hint.endswith("; or go further back by --resume-from 1|2|3")
+    back = ["--resume-from", "2", "--max-gap", "100", "--learning-rate", "1e-7"]
+    assert cli.main([*words, *back]) == 0
+    assert read_log(tmp_path / "run/log.csv")["step"] == [4]
+    recipe = read_state(tmp_path / "run/checkpoint.safetensors")["recipe"]
+    assert recipe["learning_rate"] == 1e-7
+    assert cli.main([*words, "--resume", "--network", "mnist"]) == 2
+    assert "--network is 'auto' in the checkpoint, 'mnist' here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_may_change_on_resume_is_a_field(name):
+    recipe = RECIPES[name]
+    assert recipe.changeable | recipe.tunable <= recipe().fields().keys()
+    assert not recipe.tunable & {"seed", "batch_size", "steps", "data", "density"}
 
 
 # Processes of their own

@@ -141,6 +141,51 @@ def test_sigterm_stops_like_ctrl_c_and_a_second_signal_aborts():
 # What a resumed run may change, and where a run may go
 
 
+class TunableRecipe(ToyRecipe):
+    tunable = frozenset({"learning_rate", "betas"})
+
+
+def test_a_diverged_run_goes_on_with_what_its_message_advises(tmp_path):
+    recipe = TunableRecipe(steps=12, diverge_at=7)
+    with pytest.raises(Diverged):
+        train(tmp_path, recipe, checkpoint_every=4)
+    recipe = TunableRecipe(steps=12, learning_rate=0.01)
+    experiment = train(tmp_path, recipe, checkpoint_every=4, resume=True)
+    assert experiment.steps_done == 12
+    # The scheduler halves at the steps 5 and 12.
+    assert experiment.scheduler.get_last_lr() == [0.01 / 4]
+    assert read_log(tmp_path / "log.csv")["step"] == list(range(1, 13))
+    config = RunFolder(tmp_path).read_config()
+    assert config["changes"] == [{"step": 4, "learning_rate": [0.05, 0.01]}]
+    again = TunableRecipe(steps=13, learning_rate=0.01, betas=(0.5, 0.9))
+    train(tmp_path, again, resume=True)
+    change = {"step": 12, "betas": [[0.9, 0.99], [0.5, 0.9]]}
+    assert RunFolder(tmp_path).read_config()["changes"] == [*config["changes"], change]
+    with pytest.raises(ValueError, match="amsgrad is False in the checkpoint, True here"):
+        train(tmp_path, TunableRecipe(steps=13, amsgrad=True), resume=True)
+
+
+def test_a_run_goes_back_to_a_kept_checkpoint(tmp_path):
+    train(tmp_path / "straight", ToyRecipe(steps=9))
+    run = tmp_path / "back"
+    train(run, ToyRecipe(steps=12), checkpoint_every=2, keep_every=4)
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 6 in .* those of 4, 8, 12"):
+        train(run, ToyRecipe(steps=9), resume_from=6)
+    recipe = ToyRecipe(steps=9, interrupt_at=5)
+    with pytest.raises(Interrupted):
+        train(run, recipe, resume_from=4, checkpoint_every=100)
+    assert read_state(run / "checkpoint.safetensors")["step"] == 5
+    train(run, ToyRecipe(steps=9), resume=True)
+    assert_same_runs(tmp_path / "straight", run)
+
+
+def test_what_is_gone_back_to_is_the_latest_state(tmp_path):
+    train(tmp_path, ToyRecipe(steps=8), checkpoint_every=4, keep_every=4)
+    with pytest.raises(Diverged, match="last good checkpoint, of step 4"):
+        train(tmp_path, ToyRecipe(steps=8, diverge_at=5), resume_from=4)
+    assert read_state(tmp_path / "checkpoint.safetensors")["step"] == 4
+
+
 def test_resume_refuses_another_recipe(tmp_path):
     train(tmp_path, ToyRecipe(steps=3))
     before = {file.name: file.read_bytes() for file in tmp_path.glob("*.*")}

@@ -32,6 +32,7 @@ def fit(
     devices: int = 1,
     accelerator: str = "auto",
     resume: bool = False,
+    resume_from: int | None = None,
     overwrite: bool = False,
     log_every: int = 10,
     checkpoint_every: int = 500,
@@ -50,7 +51,9 @@ def fit(
         run_dir: the run's folder, made if need be (see `RunFolder` for what lies in it).
         devices: processes to train with; `batch_size` is divided among them.
         accelerator: "auto", "cpu", "cuda" or "mps".
-        resume: continue the run in `run_dir`; only `recipe.changeable` fields may differ.
+        resume: continue the run in `run_dir`; only `recipe.changeable` and `recipe.tunable` fields
+            may differ.
+        resume_from: continue it from the checkpoint of this step, which `keep_every` has kept.
         overwrite: replace the run in `run_dir`.
         log_every: steps between two rows of the log; only then are the scalars read.
         checkpoint_every: steps between two checkpoints; one is written at the end in any case.
@@ -81,15 +84,16 @@ def fit(
     if min(num_samples, num_evaluate) < 0:
         raise ValueError("fit: num_samples and num_evaluate must not be negative")
 
+    resume = resume or resume_from is not None
     fabric = launch(devices, accelerator)
     folder = RunFolder(run_dir)
-    on_rank_zero(fabric, lambda: folder.claim(resume=resume, overwrite=overwrite))
+    on_rank_zero(fabric, lambda: folder.claim(resume=resume, overwrite=overwrite, step=resume_from))
     settings = {
         "log_every": log_every, "checkpoint_every": checkpoint_every, "keep_every": keep_every,
         "num_samples": num_samples, "num_evaluate": num_evaluate,
     }  # fmt: skip
     try:
-        return _run(fabric, folder, recipe, settings, resume, progress)
+        return _run(fabric, folder, recipe, settings, resume, resume_from, progress)
     finally:
         folder.release()
 
@@ -100,6 +104,7 @@ def _run(
     recipe: Recipe,
     settings: dict[str, int],
     resume: bool,
+    resume_from: int | None,
     progress: bool,
 ) -> Experiment:
     """The run in its folder, which is claimed."""
@@ -108,13 +113,14 @@ def _run(
     batches = recipe.batches(fabric, dataset)
     torch.manual_seed(recipe.seed)
     experiment = recipe.build(fabric, dataset)
-    start = _load(folder, recipe, experiment) if resume else 0
+    start = _load(folder.source(resume_from), recipe, experiment) if resume else 0
     if start > recipe.steps:
         raise ValueError(f"{folder.path} is at step {start} already, beyond steps={recipe.steps}")
-    on_rank_zero(fabric, lambda: folder.open(recipe, settings, fresh=not resume))
-    if not resume:
-        # Before the first step: what cannot be saved fails now and not in an hour.
-        _save(fabric, folder, recipe, experiment, 0)
+    on_rank_zero(fabric, lambda: folder.open(recipe, settings, fresh=not resume, start=start))
+    if not resume or resume_from is not None:
+        # Before the first step: what cannot be saved fails now and not in an hour. And what is
+        # gone back to is the latest state from here on.
+        _save(fabric, folder, recipe, experiment, start)
 
     step = saved = start
     vote = Vote(fabric)
@@ -159,7 +165,7 @@ def load_experiment(
     fabric = launch(1, accelerator)
     torch.manual_seed(recipe.seed)
     experiment = recipe.build(fabric, recipe.load_data())
-    return experiment, _load(folder, recipe, experiment), fabric.device
+    return experiment, _load(folder.checkpoint, recipe, experiment), fabric.device
 
 
 @contextmanager
@@ -207,12 +213,13 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
     return {"recipe": description["recipe"], **description["fields"]}
 
 
-def _load(folder: RunFolder, recipe: Recipe, experiment: Experiment) -> int:
+def _load(checkpoint: Path, recipe: Recipe, experiment: Experiment) -> int:
     return load_checkpoint(
-        folder.checkpoint,
+        checkpoint,
         experiment.state,
         recipe=_identity(recipe),
         changeable=recipe.changeable,
+        tunable=recipe.tunable,
         defaults=defaults_of(type(recipe)),
     )
 

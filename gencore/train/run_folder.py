@@ -39,7 +39,7 @@ class RunFolder:
 
     Attributes:
         config: recipe name, its fields, settings of `fit` that a resumed run takes up, versions,
-            drawn figures (JSON).
+            drawn figures, and which of `Recipe.tunable` changed at which step (JSON).
         log: one row of scalars each `log_every` steps (CSV).
         tensorboard: the same for TensorBoard (folder).
         checkpoint: the latest state of the run.
@@ -69,16 +69,26 @@ class RunFolder:
 
     def kept_steps(self) -> list[int]:
         """The steps of the checkpoints that later ones do not replace, in ascending order."""
-        names = (file.name for file in self.path.iterdir() if re.fullmatch(_KEPT, file.name))
+        files = self.path.iterdir() if self.path.is_dir() else ()
+        names = (file.name for file in files if re.fullmatch(_KEPT, file.name))
         return sorted(int(name[len("checkpoint-") : -len(".safetensors")]) for name in names)
 
-    def claim(self, *, resume: bool, overwrite: bool) -> None:
+    def source(self, step: int | None = None) -> Path:
+        """The checkpoint to load: the latest, or the one of `step` that later ones leave."""
+        return self.checkpoint if step is None else self.kept_checkpoint(step)
+
+    def claim(self, *, resume: bool, overwrite: bool, step: int | None = None) -> None:
         """Keeps other runs out until `release`, and refuses a folder whose contents do not fit what
         is about to be done; no file of an earlier run changes.
 
+        Args:
+            resume: a run goes on, from `source(step)`.
+            overwrite: a run may be replaced.
+            step: of a kept checkpoint.
+
         Raises:
             ValueError: both `resume` and `overwrite`.
-            FileNotFoundError: `resume`, and there is no run.
+            FileNotFoundError: `resume`, and there is no run, or no such checkpoint.
             FileExistsError: neither, and there is a run; or the folder is in use by another run, or
                 holds files and no run.
             OSError: the folder cannot be written.
@@ -87,7 +97,7 @@ class RunFolder:
             raise ValueError("resume and overwrite exclude each other: choose one")
         # Once without the claim, so that a folder that is refused stays as it is, and once with it,
         # for what another run did in between.
-        self._check(resume, overwrite)
+        self._check(resume, overwrite, step)
         try:
             self._claim = Claim(self.path)
         except OSError as error:
@@ -95,7 +105,7 @@ class RunFolder:
                 raise
             raise self._cannot_write(error) from error
         try:
-            self._check(resume, overwrite)
+            self._check(resume, overwrite, step)
         except Exception:
             self.release()
             raise
@@ -106,9 +116,17 @@ class RunFolder:
             self._claim.release()
             self._claim = None
 
-    def open(self, recipe: Recipe, settings: Mapping[str, int], *, fresh: bool) -> None:
+    def open(
+        self, recipe: Recipe, settings: Mapping[str, int], *, fresh: bool, start: int = 0
+    ) -> None:
         """Writes the config; `fresh` removes an earlier run's files, either what processes left
         that were killed. The folder must be claimed.
+
+        Args:
+            recipe: what runs.
+            settings: of `fit`.
+            fresh: a new run starts here.
+            start: the step from which a run goes on.
 
         Raises:
             OSError: the folder cannot be written, in one sentence.
@@ -117,8 +135,19 @@ class RunFolder:
             **describe(recipe),
             "settings": dict(settings),
             "versions": {"gencore": __version__, "torch": torch.__version__},
-            "figures": [] if fresh else self.read_config()["figures"],
+            "figures": [],
+            "changes": [],
         }
+        if not fresh:
+            before, fields = self.read_config(), config["fields"]
+            config["figures"] = before["figures"]
+            changes = {
+                name: [before["fields"].get(name), fields[name]]
+                for name in sorted(recipe.tunable)
+                if before["fields"].get(name) != fields[name]
+            }
+            change = [{"step": start, **changes}] if changes else []
+            config["changes"] = before["changes"] + change
         try:
             remove_leftovers(self.path, _FILES)
             if fresh:
@@ -147,9 +176,15 @@ class RunFolder:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _check(self, resume: bool, overwrite: bool) -> None:
+    def _check(self, resume: bool, overwrite: bool, step: int | None) -> None:
         if resume:
-            if not self.checkpoint.is_file():
+            if step is not None and not self.kept_checkpoint(step).is_file():
+                kept = ", ".join(map(str, self.kept_steps())) or "none"
+                raise FileNotFoundError(
+                    f"there is no checkpoint of step {step} in {self.path}; kept (keep_every) are "
+                    f"those of {kept}"
+                )
+            if not self.source(step).is_file():
                 start = "; start it again without --resume" if self.config.is_file() else ""
                 raise FileNotFoundError(
                     f"there is no run to resume in {self.path}: no checkpoint{start}"
@@ -212,9 +247,9 @@ class RunFolder:
         settings = config.setdefault("settings", {})
         if not isinstance(settings, dict) or {*map(type, settings.values())} - {int}:
             raise ValueError(f"{self.config} is damaged: its settings are no table of numbers")
-        figures = config.setdefault("figures", [])
-        if not isinstance(figures, list):
-            raise ValueError(f"{self.config} is damaged: its figures are no list of names")
+        for name in ("figures", "changes"):
+            if not isinstance(config.setdefault(name, []), list):
+                raise ValueError(f"{self.config} is damaged: its {name} are no list")
         return config
 
     def _remove_run(self) -> None:
