@@ -8,9 +8,13 @@ import dataclasses
 import json
 import os
 import shlex
+import signal
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,9 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-# What the shell reports for a program that a signal ended: 128 + SIGINT, 128 + SIGPIPE.
-_INTERRUPTED = 130
-_BROKEN_PIPE = 141
+# What the shell reports for a program that a signal ended.
+_BY_SIGNAL = 128
 
 _DATA_SOURCES = {
     "digits": "1,797 handwritten digits, 8x8 grey (comes with scikit-learn)",
@@ -44,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after ``gencore``; those of this process if None.
 
     Returns:
-        The exit status: 0 done, 1 diverged, 2 wrong input, 130 interrupted.
+        The exit status: 0 done; 1 diverged; 2 not done, for wrong input, a full disk or want of
+        memory; 129, 130 or 143 stopped by SIGHUP, Ctrl-C or SIGTERM.
 
     Example:
         >>> main(["train", "no-such-recipe"])
@@ -58,12 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(words)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+        return _BY_SIGNAL + signal.SIGPIPE
     except KeyboardInterrupt:
         if debug:
             traceback.print_exc()
         _complain("interrupted")
-        return _INTERRUPTED
+        return _BY_SIGNAL + signal.SIGINT
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            if _rank():  # where rank 0 has ended first, which ends this one, that is the cause
+                time.sleep(1)
+            raise
+        if debug:
+            traceback.print_exc()
+        _complain(f"error: not enough memory: {_one_line(str(error))}", every_rank=True)
+        return 2
     except (ValueError, OSError, ImportError) as error:
         if isinstance(error, ImportError) and "pip install" not in str(error):
             raise  # a fault of the installation or of ours: its place matters
@@ -192,15 +205,16 @@ def _fit(recipe: "Recipe", options: RunOptions) -> int:
     choices = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
     folder = choices.pop("out")
     try:
-        fit(recipe, folder, **choices)
+        with _quiet_threads():
+            fit(recipe, folder, **choices)
     except ValueError as error:
         message = spoken(spoken(str(error), RunOptions), type(recipe))
         raise UsageError(message) from error
     except Interrupted as interrupt:
         again = f"gencore train {recipe.name} --out {shlex.quote(str(folder))} --resume"
         _complain(f"{interrupt}\ncontinue with: {again}")
-        # Fabric's launcher kills rank 0 when another rank ends with an error before it.
-        return 0 if _rank() and not under_torchrun() else _INTERRUPTED
+        # Rank 0 ends when a process that it started has failed.
+        return 0 if _rank() and not under_torchrun() else _BY_SIGNAL + interrupt.number
     except Diverged as error:
         _complain(f"error: {_one_line(str(error))}", every_rank=True)
         _complain(_ways_on(recipe, RunFolder(folder)))
@@ -211,6 +225,22 @@ def _fit(recipe: "Recipe", options: RunOptions) -> int:
             measures = RunFolder(folder).metrics.read_text(encoding="utf-8")
             _print_numbers(json.loads(measures))
     return 0
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """In this block no thread prints the traceback of an OSError: TensorBoard's, which writes its
+    events, hands it to the main thread as well."""
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not issubclass(arguments.exc_type, OSError):
+            before(arguments)
+
+    before, threading.excepthook = threading.excepthook, hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _ways_on(recipe: "Recipe", folder: "RunFolder") -> str:
@@ -369,7 +399,9 @@ commands
 {commands}
 
 gencore COMMAND --help shows a command's options, gencore --version the version;
---debug (or GENCORE_DEBUG=1) adds the traceback to an error. Example:
+--debug (or GENCORE_DEBUG=1) adds the traceback to an error. The status is 0 when all
+is done, 1 after a divergence, 2 after any other error, and 129, 130 or 143 after
+SIGHUP, Ctrl-C or SIGTERM. Example:
 
   gencore train ebm --data digits --steps 600 --out runs/digits
   gencore sample runs/digits --num 16 --out digits.png"""
@@ -387,6 +419,14 @@ def _print_numbers(measures: Mapping[str, float | None]) -> None:
     _print_table(rows)
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, numpy, torch or a device found no room."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or any(
+        text in str(error) for text in ("can't allocate memory", "Storage size calculation overfl")
+    )
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
@@ -397,7 +437,8 @@ def _rank() -> int:
 
 def _complain(message: str, *, every_rank: bool = False) -> None:
     rank = _rank()
-    if rank == 0:
-        print(f"gencore: {message}", file=sys.stderr)
-    elif every_rank:
-        print(f"gencore: rank {rank}: {message}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be gone
+        if rank == 0:
+            print(f"gencore: {message}", file=sys.stderr)
+        elif every_rank:
+            print(f"gencore: rank {rank}: {message}", file=sys.stderr)

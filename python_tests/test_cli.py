@@ -309,7 +309,7 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(
         time.sleep(0.02)
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130, error
+    assert process.returncode == 128 + number, error
     assert "Traceback" not in error
     assert re.search(r"stopped at step \d+; its state is in .*checkpoint\.safetensors", error)
     assert f"continue with: gencore train toy --out '{out}' --resume" in error

@@ -14,7 +14,6 @@ from gencore.train.batches import BatchOrder
 from gencore.train.figures import image_grid, plot_log, save_image_grid
 from gencore.train.logs import CsvLog, read_log
 from gencore.train.run_folder import describe
-from gencore.train.signals import StopRequest
 from gencore.train.state_file import read_state, write_state
 
 Image = pytest.importorskip("PIL.Image")
@@ -126,16 +125,6 @@ def test_stopping_at_any_step_changes_nothing(tmp_path):
             train(run, ToyRecipe(steps=9, interrupt_at=stop), log_every=3, resume=stop > 1)
     train(run, ToyRecipe(steps=9), log_every=3, resume=True)
     assert_same_runs(tmp_path / "straight", run)
-
-
-def test_sigterm_stops_like_ctrl_c_and_a_second_signal_aborts():
-    with StopRequest() as stop:
-        assert not stop.requested
-        signal.raise_signal(signal.SIGTERM)
-        assert stop.requested
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 # What a resumed run may change, and where a run may go

@@ -1,12 +1,13 @@
 """The scalars of a run, in log.csv and for TensorBoard."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gencore.extras import training_extra
-from gencore.train.atomic import replacing
+from gencore.train.atomic import cannot_write, replacing
 from gencore.train.experiment import Recipe
 from gencore.train.progress import ProgressDisplay
 from gencore.train.run_folder import EVENTS_SUFFIX, RunFolder
@@ -59,17 +60,22 @@ class CsvLog:
         columns = ["step", *values]
         if self._columns is None:
             self._columns = columns
-            self._writer.writerow(columns)
+            self._write_row(columns)
         if columns != self._columns:
             raise ValueError(
                 f"{self._path} has the columns {', '.join(self._columns)}; "
                 f"the step returned {', '.join(values)}"
             )
-        self._writer.writerow([step, *values.values()])
+        self._write_row([step, *values.values()])
 
     def close(self) -> None:
         """Flushes what is not on the disk yet."""
-        self._file.close()
+        with _naming(self._path):
+            self._file.close()
+
+    def _write_row(self, row: Sequence[object]) -> None:
+        with _naming(self._path):
+            self._writer.writerow(row)
 
 
 class TensorBoardLog:
@@ -79,17 +85,20 @@ class TensorBoardLog:
         with training_extra():
             from torch.utils.tensorboard import SummaryWriter
 
+        self._folder = folder
         purge = after + 1 if after else None
         self._writer = SummaryWriter(str(folder), purge_step=purge, filename_suffix=EVENTS_SUFFIX)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds one point to each curve."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        with _naming(self._folder):  # an error of an earlier row, since another thread writes them
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flushes what is not on the disk yet."""
-        self._writer.close()
+        with _naming(self._folder):
+            self._writer.close()
 
 
 class RunLog:
@@ -139,6 +148,15 @@ def read_log(path: Path) -> dict[str, list[float]]:
     if not rows:
         return {}
     return {name: [float(row[i]) for row in rows[1:]] for i, name in enumerate(rows[0])}
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of writing in this block name `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def _complete_lines(path: Path) -> list[str]:

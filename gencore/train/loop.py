@@ -44,7 +44,8 @@ def fit(
     """Trains what `recipe` builds and leaves config, logs, checkpoint, samples and measures.
 
     A resumed run is bit for bit the run that was not interrupted, on the same machine and with the
-    same number of devices. Ctrl-C or SIGTERM ends the run after the current step with a checkpoint.
+    same number of devices. Ctrl-C, SIGTERM or the end of the terminal (SIGHUP)
+    ends the run after the current step with a checkpoint.
 
     Args:
         recipe: what to train; its `seed` also seeds torch's default generators.
@@ -68,7 +69,7 @@ def fit(
     Raises:
         ValueError: options that do not fit each other, the data, the machine or the checkpoint.
         OSError: the folder holds another run, holds none to resume, or cannot be written.
-        Interrupted: after Ctrl-C or SIGTERM, the checkpoint being written.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, the checkpoint being written.
         Diverged: by a step, or because a logged scalar or a parameter is not finite. The latest
             checkpoint is then from before.
     """
@@ -133,21 +134,28 @@ def _run(
                     log.write(step, _read_scalars(fabric, values))
                 else:
                     log.advance(step)
-                stopping = vote.any(stop.requested)
-                if last or stopping or step % checkpoint_every == 0:
+                number = vote.largest(stop.number)
+                if last or number or step % checkpoint_every == 0:
                     _check_finite(experiment)
                     _save(fabric, folder, recipe, experiment, step, settings["keep_every"])
                     saved = step
-                if stopping and not last:
+                if number and not last:
                     message = f"stopped at step {step}; its state is in {folder.checkpoint}"
-                    raise Interrupted(message, step)
+                    raise Interrupted(message, step, number)
+        _finish(
+            fabric, folder, recipe, experiment, settings["num_samples"], settings["num_evaluate"]
+        )
     except Diverged as error:
         raise Diverged(
             f"training diverged at step {step}: {error}. The last good checkpoint, of step "
             f"{saved}, is {folder.checkpoint}. Try {error.advice}.",
             advice=error.advice,
         ) from error
-    _finish(fabric, folder, recipe, experiment, settings["num_samples"], settings["num_evaluate"])
+    except OSError as error:
+        raise OSError(
+            f"{error}. The run stopped at step {step} and can go on (--resume) from its latest "
+            f"checkpoint, of step {saved}, {folder.checkpoint}"
+        ) from error
     return experiment
 
 
