@@ -5,6 +5,7 @@ help and ``gencore list`` answer at once.
 """
 
 import dataclasses
+import io
 import json
 import os
 import shlex
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words or os.environ.get("GENCORE_DEBUG", "0") not in ("", "0")
     words = [word for word in words if word != "--debug"]
     _wait_briefly()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # it may know ASCII only
     try:
         return _run(words)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
@@ -187,13 +190,14 @@ def _train(words: list[str]) -> int:
     recipe_class = RECIPES[name]
     recipe, options = _parse_training(recipe_class, rest)
     if options.resume or options.resume_from is not None:
-        from gencore.train import RunFolder, recipe_from_config
+        from gencore.train import RunFolder
 
         # The run's own options become the defaults, so that they need not be given again.
-        config = RunFolder(options.out).read_config()
+        folder = RunFolder(options.out)
+        config = folder.read_config()
         known = {f.name: config["settings"].get(f.name) for f in dataclasses.fields(RunOptions)}
         settings = {name: value for name, value in known.items() if value is not None}
-        stored = recipe_from_config(recipe_class, config), RunOptions(**settings)
+        stored = folder.read_recipe(recipe_class), RunOptions(**settings)
         recipe, options = _parse_training(recipe_class, rest, stored)
     return _fit(recipe, options)
 
@@ -328,23 +332,24 @@ def _evaluate(words: list[str]) -> int:
     with seeded(options.seed, device):
         measures = experiment.evaluate(options.num)
     content = {"step": step, "num_samples": options.num, **measures}
+    _print_numbers(content)  # first, as the folder may be read-only
     folder = RunFolder(options.run_dir)
     folder.write_json(folder.metrics, content)
-    _print_numbers(content)
     return 0
 
 
 def _load_run(run_dir: Path, accelerator: str) -> "tuple[Recipe, Experiment, int, torch.device]":
     from gencore.recipes import RECIPES
-    from gencore.train import RunFolder, load_experiment, recipe_from_config
+    from gencore.train import RunFolder, load_experiment
 
-    config = RunFolder(run_dir).read_config()
+    folder = RunFolder(run_dir)
+    config = folder.read_config()
     if config["recipe"] not in RECIPES:
         raise ValueError(
             f"the run in {run_dir} is of the recipe {config['recipe']!r}; "
             f"the recipes here are {', '.join(RECIPES)}"
         )
-    recipe = recipe_from_config(RECIPES[config["recipe"]], config)
+    recipe = folder.read_recipe(RECIPES[config["recipe"]])
     return recipe, *load_experiment(run_dir, recipe, accelerator=accelerator)
 
 

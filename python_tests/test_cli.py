@@ -85,6 +85,12 @@ def test_lists_and_help_import_nothing_heavy(environment):
     assert done.stdout.splitlines()[-1] == "set()", done.stderr
 
 
+def test_output_that_knows_ascii_only_is_no_error(environment):
+    done = run({**environment, "PYTHONIOENCODING": "ascii"}, "-m", "gencore", "list")
+    assert done.returncode == 0, done.stderr
+    assert "exp(?E)/Z" in done.stdout
+
+
 def test_help_of_each_command(capsys):
     assert cli.main(["--help"]) == 0
     top = capsys.readouterr().out
@@ -127,6 +133,10 @@ def test_help_of_a_recipe_shows_options_defaults_and_docstrings(capsys):
         ("train ebm --image-size x", "error: --image-size: expected {{None}}|INT, got ['x']"),
         ("train toy --steps 0", "error: --steps must be at least 1, got 0"),
         ("train ebm --learning-rate -1", "error: --learning-rate is -1.0; expected"),
+        ("train toy --seed 1" + "0" * 23, "error: --seed must be below 2**64, got 1"),
+        ("train toy --num-samples 1" + "0" * 23, "expected a number of 64 bits"),
+        ("sample {tmp} --seed 1" + "0" * 23, "error: --seed is 100000000000000000000000; "),
+        ("evaluate {tmp} --num -1" + "0" * 23, "error: --num is -100000000000000000000000; "),
         ("train toy --log-every 0", "error: --log-every must be a positive number"),
         ("train toy --optimizer sgdd", "'adam', 'momentum'"),
         ("train toy --out {tmp}/file/run", "cannot write to the folder {tmp}/file/run: Not a"),
@@ -224,6 +234,37 @@ def test_a_resumed_run_keeps_its_settings_unless_they_are_given(tmp_path):
     assert folder.read_config()["settings"]["num_samples"] == 4
     assert cli.main([*again, "--steps", "9", "--amsgrad"]) == 0
     assert cli.main([*again, "--steps", "9", "--no-amsgrad"]) == 2
+
+
+def test_damaged_files_of_a_run_are_one_line(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    words = ["train", "toy", "--steps", "3", "--out", str(run_dir), *QUICK]
+    assert cli.main(words) == 0
+    capsys.readouterr()
+    config = RunFolder(run_dir).config
+    text = config.read_text()
+    for before, after in (('"steps": 3', '"steps": "x"'), ('"log_every": 1', '"log_every": "x"')):
+        assert before in text
+        config.write_text(text.replace(before, after))
+        for command in (["sample", str(run_dir)], ["evaluate", str(run_dir)], [*words, "--resume"]):
+            assert cli.main(command) == 2
+            error = capsys.readouterr().err
+            assert error.startswith(f"gencore: error: {config}")
+            assert error.count("\n") == 1
+
+
+def test_evaluate_shows_its_numbers_where_they_cannot_be_written(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    assert cli.main(["train", "toy", "--steps", "2", "--out", str(run_dir), *QUICK]) == 0
+    metrics = RunFolder(run_dir).metrics
+    metrics.unlink()
+    metrics.mkdir()
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(run_dir), "--num", "7"]) == 2
+    shown = capsys.readouterr()
+    assert re.search(r"num_samples +7\n +mean +0\.\d", shown.out)
+    assert shown.err.startswith(f"gencore: error: cannot write {metrics}: ")
+    assert shown.err.count("\n") == 1
 
 
 def test_sample_uses_the_trained_state(tmp_path):

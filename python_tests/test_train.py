@@ -258,6 +258,12 @@ def test_recipe_numbers_are_checked(field):
         ToyRecipe(**{field: 1.5})
 
 
+def test_a_seed_has_64_bits():
+    torch.manual_seed(ToyRecipe(seed=2**64 - 1).seed)
+    with pytest.raises(ValueError, match=r"ToyRecipe: seed must be below 2\*\*64, got 18446"):
+        ToyRecipe(seed=2**64)
+
+
 # Divergence
 
 
@@ -335,6 +341,68 @@ def test_config_of_another_recipe_or_damaged(tmp_path):
         folder.config.write_text(damaged)
         with pytest.raises(ValueError, match=r"config\.json is damaged"):
             folder.read_config()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("steps", "many", "steps is 'many'; expected int"),
+        ("steps", True, "steps is True; expected int"),
+        ("steps", 0, "ToyRecipe: steps must be at least 1, got 0"),
+        ("learning_rate", "x", "learning_rate is 'x'; expected float"),
+        ("learning_rate", None, "learning_rate is None; expected float"),
+        ("betas", [0.9], r"betas is \[0.9\]; expected tuple\[float, float\]"),
+        ("betas", [0.9, "x"], "betas is 'x'; expected float"),
+        ("betas", 0.9, "betas is 0.9; expected tuple"),
+        ("optimizer", "sgd", "optimizer is 'sgd'; expected Literal"),
+        ("amsgrad", 1, "amsgrad is 1; expected bool"),
+        ("data", 3, "data is 3; expected str"),
+    ],
+)
+def test_a_damaged_value_of_a_config_names_the_file(tmp_path, field, value, message):
+    folder = RunFolder(tmp_path)
+    description = describe(ToyRecipe(learning_rate=1))
+    folder.config.write_text(json.dumps(description))
+    assert folder.read_recipe(ToyRecipe) == ToyRecipe(learning_rate=1)
+    description["fields"][field] = value
+    folder.config.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=rf"config\.json: {message}"):
+        folder.read_recipe(ToyRecipe)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"recipe": "toy", "fields": {}, "settings": {"log_every": "x"}}',
+     '{"recipe": "toy", "fields": {}, "settings": {"log_every": -1}}',
+     '{"recipe": "toy", "fields": {}, "settings": [1]}',
+     '{"recipe": "toy", "fields": {}, "figures": "a.png"}', "\udcff"],
+)  # fmt: skip
+def test_a_damaged_config_names_the_file(tmp_path, text):
+    folder = RunFolder(tmp_path)
+    folder.config.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        folder.read_config()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [("x,0.5", "invalid literal for int.* 'x'"), ("2,x", "could not convert string to float: 'x"),
+     ("2", "line 3 does not have 2 columns"), ("2,1,1", "line 3 does not have 2 columns"),
+     ("", "invalid literal"), ("\udcff,1", "can't decode")],
+)  # fmt: skip
+def test_a_damaged_log_names_the_file_before_a_step_is_made(tmp_path, row, message):
+    train(tmp_path, ToyRecipe(steps=3))
+    log = tmp_path / "log.csv"
+    lines = log.read_text().splitlines()
+    damaged = "\n".join([*lines[:2], row, *lines[3:], ""]).encode(errors="surrogateescape")
+    log.write_bytes(damaged)
+    with pytest.raises(ValueError, match=rf"log\.csv is damaged: .*{message}"):
+        train(tmp_path, ToyRecipe(steps=5), resume=True)
+    assert log.read_bytes() == damaged
+    assert read_state(tmp_path / "checkpoint.safetensors")["step"] == 3
+    log.write_text("loss,step\n1,2\n")
+    with pytest.raises(ValueError, match=r"log\.csv is damaged: its first line is 'loss,step"):
+        read_log(log)
 
 
 def test_log_refuses_other_columns(tmp_path):

@@ -195,6 +195,8 @@ class Recipe(ABC):
                 raise ValueError(
                     f"{type(self).__name__}: {field} must be at least {minimum}, got {value}"
                 )
+        if self.seed >= 2**64:
+            raise ValueError(f"{type(self).__name__}: seed must be below 2**64, got {self.seed}")
 
     @abstractmethod
     def load_data(self) -> Any:

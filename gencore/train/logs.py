@@ -26,6 +26,9 @@ class CsvLog:
         after: the run continues after this step: rows beyond it, written between the checkpoint and
             a crash, are dropped, and so is a last row that was cut. 0 starts an empty file.
 
+    Raises:
+        ValueError: the file to continue is damaged.
+
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "log.csv"
@@ -42,7 +45,7 @@ class CsvLog:
 
     def __init__(self, path: Path, *, after: int = 0) -> None:
         self._path = path
-        lines = _complete_lines(path) if after else []
+        lines = _lines(path) if after else []
         kept = [line for line in lines[1:] if int(line.partition(",")[0]) <= after]
         with replacing(path) as temporary:
             temporary.write_text("".join(lines[:1] + kept), encoding="utf-8")
@@ -143,8 +146,12 @@ class RunLog:
 
 
 def read_log(path: Path) -> dict[str, list[float]]:
-    """The columns of a file that `CsvLog` wrote."""
-    rows = list(csv.reader(_complete_lines(path)))
+    """The columns of a file that `CsvLog` wrote.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    rows = list(csv.reader(_lines(path)))
     if not rows:
         return {}
     return {name: [float(row[i]) for row in rows[1:]] for i, name in enumerate(rows[0])}
@@ -159,8 +166,20 @@ def _naming(path: Path) -> Iterator[None]:
         raise cannot_write(path, error) from error
 
 
-def _complete_lines(path: Path) -> list[str]:
+def _lines(path: Path) -> list[str]:
+    """The header and the rows of numbers, but for a last one that was cut."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return lines if not lines or lines[-1].endswith("\n") else lines[:-1]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = lines if not lines or lines[-1].endswith("\n") else lines[:-1]
+        columns = next(csv.reader(lines[:1]), ["step"])
+        if columns[:1] != ["step"]:
+            raise ValueError(f"its first line is {lines[0]!r}")
+        for index, line in enumerate(lines[1:], 2):
+            step, *values = line.split(",")
+            if len([int(step), *map(float, values)]) != len(columns):
+                raise ValueError(f"line {index} does not have {len(columns)} columns")
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    return lines

@@ -9,7 +9,8 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -238,19 +239,33 @@ class RunFolder:
             raise FileNotFoundError(f"there is no run in {self.path}: it has no {self.config.name}")
         try:
             config = json.loads(self.config.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{self.config} is damaged: {error}") from error
         if not (isinstance(config, dict) and isinstance(config.get("recipe"), str)):
             raise ValueError(f"{self.config} is damaged: it names no recipe")
         if not isinstance(config.get("fields"), dict):
             raise ValueError(f"{self.config} is damaged: it has no fields of the recipe")
         settings = config.setdefault("settings", {})
-        if not isinstance(settings, dict) or {*map(type, settings.values())} - {int}:
+        numbers = settings.values() if isinstance(settings, dict) else [None]
+        if not all(type(number) is int and number >= 0 for number in numbers):
             raise ValueError(f"{self.config} is damaged: its settings are no table of numbers")
         for name in ("figures", "changes"):
             if not isinstance(config.setdefault(name, []), list):
                 raise ValueError(f"{self.config} is damaged: its {name} are no list")
         return config
+
+    def read_recipe(self, recipe_class: type[R]) -> R:
+        """The recipe of the run, of this class.
+
+        Raises:
+            FileNotFoundError: the folder holds no run.
+            ValueError: the run is another recipe's, or the file is damaged.
+        """
+        config = self.read_config()
+        try:
+            return recipe_from_config(recipe_class, config)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.config}: {error}") from error
 
     def _remove_run(self) -> None:
         for path in self.path.iterdir():
@@ -303,7 +318,7 @@ def recipe_from_config(recipe_class: type[R], config: Mapping[str, Any]) -> R:
     """The recipe that `describe` described.
 
     Raises:
-        ValueError: the config is another recipe's, or of a version with other fields.
+        ValueError: the config is another recipe's, of a version with other fields, or damaged.
     """
     if config["recipe"] != recipe_class.name:
         raise ValueError(f"the run is of the recipe {config['recipe']}, not {recipe_class.name}")
@@ -311,7 +326,7 @@ def recipe_from_config(recipe_class: type[R], config: Mapping[str, Any]) -> R:
     names = recipe_class.__dataclass_fields__.keys()
     if unknown := sorted(config["fields"].keys() - names):
         raise ValueError(f"the recipe {recipe_class.name} has no field {', '.join(unknown)}")
-    fields = {name: _restored(value, hints[name]) for name, value in config["fields"].items()}
+    fields = {name: _restored(name, v, hints[name]) for name, v in config["fields"].items()}
     return recipe_class(**fields)
 
 
@@ -328,8 +343,24 @@ def _plain(name: str, value: Any) -> Any:
     )
 
 
-def _restored(value: Any, hint: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_restored(item, None) for item in value)
-    kinds = get_args(hint) or (hint,)
-    return Path(value) if isinstance(value, str) and Path in kinds and str not in kinds else value
+def _restored(name: str, value: Any, hint: Any) -> Any:
+    """The value of a field of this type that `_plain` made plain."""
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind is Union or kind is UnionType:
+        for part in parts:
+            with suppress(ValueError):
+                return _restored(name, value, part)
+    elif kind is Literal:
+        if any(type(value) is type(part) and value == part for part in parts):
+            return value
+    elif kind is tuple and isinstance(value, list):
+        kinds = parts[:1] * len(value) if parts[1:] == (...,) else parts
+        if len(kinds) == len(value):
+            items = zip(value, kinds, strict=True)
+            return tuple(_restored(name, item, part) for item, part in items)
+    elif hint is Path and isinstance(value, str):
+        return Path(value)
+    elif type(value) is hint or (hint is float and type(value) is int):
+        return value
+    expected = hint.__name__ if isinstance(hint, type) and not parts else str(hint)
+    raise ValueError(f"{name} is {value!r}; expected {expected.replace('typing.', '')}")
