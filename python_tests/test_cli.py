@@ -381,7 +381,7 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 @pytest.mark.parametrize(
     "launcher",
     [["--devices", "2"], pytest.param(TORCHRUN, marks=pytest.mark.slow)],
-    ids=["fabric's own launcher", "torchrun"],
+    ids=["our own launcher", "torchrun"],
 )
 def test_two_processes_compute_what_one_computes(tmp_path, environment, straight, launcher):
     out = tmp_path / "run"

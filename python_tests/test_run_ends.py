@@ -244,7 +244,16 @@ def test_the_script_of_a_slurm_job_is_one_process(environment, tasks):  # noqa: 
 def test_a_slurm_job_of_one_task_trains_on_the_processes_asked_for(environment):  # noqa: F811
     job = slurm(NTASKS=1, PROCID=0, LOCALID=0, NODEID=0, STEP_NUM_TASKS=1, STEP_NUM_NODES=1)
     done = run({**environment, **job}, "-c", SIZE.format(2) + "; f.barrier()")
-    assert set(done.stdout.split()) == {"2"}, done.stderr
+    assert set(done.stdout) == {"2", "\n"}, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+def test_a_program_may_launch_twice(environment):  # noqa: F811
+    again = SIZE.format(2) + "; f.barrier(); " + SIZE.format(2) + "; f.barrier()"
+    done = run(environment, "-c", again)
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout) == {"2", "\n"}
 
 
 @pytest.mark.slow

@@ -79,9 +79,10 @@ def launch(devices: int = 1, accelerator: str = "auto") -> "Fabric":
             f"cannot use {devices} device(s) of the kind {accelerator!r} here: {error}"
         ) from error
     if started is None and devices > 1:
-        if _LAUNCHER in os.environ:
-            _end_with(int(os.environ[_LAUNCHER]))
-        else:
+        launcher = int(os.environ.get(_LAUNCHER, "0"))
+        if launcher and environment.local_rank() > 0:
+            _end_with(launcher)
+        elif launcher != os.getpid():  # they run since an earlier call
             _start_others(devices, fabric.device, environment)
     fabric.launch()
     return fabric
