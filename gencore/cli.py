@@ -254,7 +254,7 @@ def _ways_on(recipe: "Recipe", folder: "RunFolder") -> str:
     changes = f" and other values of any of {', '.join(names)}" if names else ""
     ways = f"continue with: {command} --resume{changes}"
     if kept := folder.kept_steps():
-        ways += f"; or go further back by --resume-from {'|'.join(map(str, kept))}"
+        ways += f"; or from a kept checkpoint: --resume-from {'|'.join(map(str, kept))}"
     return ways
 
 
@@ -427,8 +427,9 @@ def _print_numbers(measures: Mapping[str, float | None]) -> None:
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether Python, numpy, torch or a device found no room."""
     names = {kind.__name__ for kind in type(error).__mro__}
+    texts = ("out of memory", "can't allocate memory", "Storage size calculation overflowed")
     return bool(names & {"MemoryError", "OutOfMemoryError"}) or any(
-        text in str(error) for text in ("can't allocate memory", "Storage size calculation overfl")
+        text in str(error) for text in texts
     )
 
 

@@ -297,7 +297,7 @@ def test_the_way_on_after_a_divergence_names_what_may_change(tmp_path, capsys):
     assert cli.main([*words, "--resume", "--steps", "4", "--max-gap", "1e-9"]) == 1
     hint = capsys.readouterr().err.splitlines()[-1]
     assert re.search("--resume and other values of any of .*--energy-penalty, .*--max-gap,", hint)
-    assert hint.endswith("; or go further back by --resume-from 1|2|3")
+    assert hint.endswith("; or from a kept checkpoint: --resume-from 1|2|3")
     back = ["--resume-from", "2", "--max-gap", "100", "--learning-rate", "1e-7"]
     assert cli.main([*words, *back]) == 0
     assert read_log(tmp_path / "run/log.csv")["step"] == [4]

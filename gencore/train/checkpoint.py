@@ -104,9 +104,9 @@ def load_checkpoint(
             _check_module(f"{path}: {name}", obj, states[name])
         elif isinstance(obj, Optimizer):
             _check_optimizer(f"{path}: {name}", obj, states[name])
-    tune = _keeping_settings(state)
+    tune = _keeping_settings(state) if is_tuned else None
     _set_all(path, state, states)
-    if is_tuned:
+    if tune is not None:
         tune()
     torch.set_rng_state(saved["random"]["cpu"])
     if torch.cuda.is_available() and "cuda" in saved["random"]:

@@ -82,7 +82,8 @@ def launch(devices: int = 1, accelerator: str = "auto") -> "Fabric":
         launcher = int(os.environ.get(_LAUNCHER, "0"))
         if launcher and environment.local_rank() > 0:
             _end_with(launcher)
-        elif launcher != os.getpid():  # they run since an earlier call
+        elif launcher != os.getpid() and (launcher or not environment.creates_processes_externally):
+            # None run since an earlier call, nor does somebody else start them (LOCAL_RANK is set).
             _start_others(devices, fabric.device, environment)
     fabric.launch()
     return fabric

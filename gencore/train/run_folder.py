@@ -140,13 +140,11 @@ class RunFolder:
             "changes": [],
         }
         if not fresh:
-            before, fields = self.read_config(), config["fields"]
+            before = self.read_config()
             config["figures"] = before["figures"]
-            changes = {
-                name: [before["fields"].get(name), fields[name]]
-                for name in sorted(recipe.tunable)
-                if before["fields"].get(name) != fields[name]
-            }
+            old, new = {**defaults_of(type(recipe)), **before["fields"]}, config["fields"]
+            names = [name for name in sorted(recipe.tunable) if old.get(name) != new[name]]
+            changes = {name: [old.get(name), new[name]] for name in names}
             change = [{"step": start, **changes}] if changes else []
             config["changes"] = before["changes"] + change
         try:
