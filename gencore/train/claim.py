@@ -13,7 +13,7 @@ __all__ = ["CLAIM_NAME", "Claim"]
 CLAIM_NAME = ".lock"
 
 # What file systems answer that know no locks: Lustre without its option flock, some FUSE ones.
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class Claim:

@@ -120,8 +120,8 @@ class RunFolder:
     def open(
         self, recipe: Recipe, settings: Mapping[str, int], *, fresh: bool, start: int = 0
     ) -> None:
-        """Writes the config; `fresh` removes an earlier run's files, either what processes left
-        that were killed. The folder must be claimed.
+        """Writes the config and removes what killed processes left, and if `fresh` the files of an
+        earlier run. The folder must be claimed.
 
         Args:
             recipe: what runs.
@@ -160,9 +160,14 @@ class RunFolder:
         folder = self.path / f".{self.figures.name}.{os.getpid()}.tmp"
         try:
             draw(folder)
-            drawn = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-            if not drawn:
-                return
+            if folder.is_dir():
+                self._take_figures(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _take_figures(self, folder: Path) -> None:
+        drawn = sorted(path.name for path in folder.iterdir())
+        try:
             # Their names first: a figure without its name would stay for ever.
             config = self.read_config()
             config["figures"] = sorted({*config["figures"], *drawn})
@@ -172,8 +177,6 @@ class RunFolder:
                 (folder / name).replace(self.figures / name)
         except OSError as error:
             raise self._cannot_write(error) from error
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _check(self, resume: bool, overwrite: bool, step: int | None) -> None:
         if resume:
@@ -247,9 +250,10 @@ class RunFolder:
         numbers = settings.values() if isinstance(settings, dict) else [None]
         if not all(type(number) is int and number >= 0 for number in numbers):
             raise ValueError(f"{self.config} is damaged: its settings are no table of numbers")
-        for name in ("figures", "changes"):
-            if not isinstance(config.setdefault(name, []), list):
-                raise ValueError(f"{self.config} is damaged: its {name} are no list")
+        for name, kind in (("figures", str), ("changes", dict)):
+            items = config.setdefault(name, [])
+            if not (isinstance(items, list) and all(isinstance(item, kind) for item in items)):
+                raise ValueError(f"{self.config} is damaged: its {name} are {items!r}")
         return config
 
     def read_recipe(self, recipe_class: type[R]) -> R:
