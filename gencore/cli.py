@@ -5,12 +5,17 @@ help and ``gencore list`` answer at once.
 """
 
 import dataclasses
+import io
 import json
 import os
 import shlex
+import signal
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,13 +26,12 @@ from gencore.options import UsageError, parse_options, spoken
 if TYPE_CHECKING:
     import torch
 
-    from gencore.train import Experiment, Recipe
+    from gencore.train import Experiment, Recipe, RunFolder
 
 __all__ = ["main"]
 
-# What the shell reports for a program that a signal ended: 128 + SIGINT, 128 + SIGPIPE.
-_INTERRUPTED = 130
-_BROKEN_PIPE = 141
+# What the shell reports for a program that a signal ended.
+_BY_SIGNAL = 128
 
 _DATA_SOURCES = {
     "digits": "1,797 handwritten digits, 8x8 grey (comes with scikit-learn)",
@@ -44,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after ``gencore``; those of this process if None.
 
     Returns:
-        The exit status: 0 done, 1 diverged, 2 wrong input, 130 interrupted.
+        The exit status: 0 done; 1 diverged; 2 not done, for wrong input, a full disk or want of
+        memory; 129, 130 or 143 stopped by SIGHUP, Ctrl-C or SIGTERM.
 
     Example:
         >>> main(["train", "no-such-recipe"])
@@ -54,16 +59,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words or os.environ.get("GENCORE_DEBUG", "0") not in ("", "0")
     words = [word for word in words if word != "--debug"]
     _wait_briefly()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # it may know ASCII only
     try:
         return _run(words)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+        return _BY_SIGNAL + signal.SIGPIPE
     except KeyboardInterrupt:
         if debug:
             traceback.print_exc()
         _complain("interrupted")
-        return _INTERRUPTED
+        return _BY_SIGNAL + signal.SIGINT
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            if _rank():  # where rank 0 has ended first, which ends this one, that is the cause
+                time.sleep(1)
+            raise
+        if debug:
+            traceback.print_exc()
+        _complain(f"error: not enough memory: {_one_line(str(error))}", every_rank=True)
+        return 2
     except (ValueError, OSError, ImportError) as error:
         if isinstance(error, ImportError) and "pip install" not in str(error):
             raise  # a fault of the installation or of ours: its place matters
@@ -126,7 +142,10 @@ class RunOptions:
 
     resume: bool = False
     """Continue the run in the folder, with its options but for --devices and --accelerator;
-    --steps may be raised."""
+    --steps may be raised, and settings of the optimisation may change."""
+
+    resume_from: int | None = None
+    """Go back to the checkpoint of this step, which --keep-every has kept, and continue there."""
 
     overwrite: bool = False
     """Replace the run in the folder."""
@@ -170,14 +189,15 @@ def _train(words: list[str]) -> int:
 
     recipe_class = RECIPES[name]
     recipe, options = _parse_training(recipe_class, rest)
-    if options.resume:
-        from gencore.train import RunFolder, recipe_from_config
+    if options.resume or options.resume_from is not None:
+        from gencore.train import RunFolder
 
         # The run's own options become the defaults, so that they need not be given again.
-        config = RunFolder(options.out).read_config()
+        folder = RunFolder(options.out)
+        config = folder.read_config()
         known = {f.name: config["settings"].get(f.name) for f in dataclasses.fields(RunOptions)}
         settings = {name: value for name, value in known.items() if value is not None}
-        stored = recipe_from_config(recipe_class, config), RunOptions(**settings)
+        stored = folder.read_recipe(recipe_class), RunOptions(**settings)
         recipe, options = _parse_training(recipe_class, rest, stored)
     return _fit(recipe, options)
 
@@ -189,17 +209,19 @@ def _fit(recipe: "Recipe", options: RunOptions) -> int:
     choices = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
     folder = choices.pop("out")
     try:
-        fit(recipe, folder, **choices)
+        with _quiet_threads():
+            fit(recipe, folder, **choices)
     except ValueError as error:
         message = spoken(spoken(str(error), RunOptions), type(recipe))
         raise UsageError(message) from error
     except Interrupted as interrupt:
         again = f"gencore train {recipe.name} --out {shlex.quote(str(folder))} --resume"
         _complain(f"{interrupt}\ncontinue with: {again}")
-        # Fabric's launcher kills rank 0 when another rank ends with an error before it.
-        return 0 if _rank() and not under_torchrun() else _INTERRUPTED
+        # Rank 0 ends when a process that it started has failed.
+        return 0 if _rank() and not under_torchrun() else _BY_SIGNAL + interrupt.number
     except Diverged as error:
         _complain(f"error: {_one_line(str(error))}", every_rank=True)
+        _complain(_ways_on(recipe, RunFolder(folder)))
         return 1
     if _rank() == 0:
         print(f"{recipe.name}: {recipe.steps} steps done; everything is in {folder}")
@@ -207,6 +229,33 @@ def _fit(recipe: "Recipe", options: RunOptions) -> int:
             measures = RunFolder(folder).metrics.read_text(encoding="utf-8")
             _print_numbers(json.loads(measures))
     return 0
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """In this block no thread prints the traceback of an OSError: TensorBoard's, which writes its
+    events, hands it to the main thread as well."""
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not issubclass(arguments.exc_type, OSError):
+            before(arguments)
+
+    before, threading.excepthook = threading.excepthook, hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def _ways_on(recipe: "Recipe", folder: "RunFolder") -> str:
+    """How to go on after a divergence."""
+    command = f"gencore train {recipe.name} --out {shlex.quote(str(folder.path))}"
+    names = sorted("--" + name.replace("_", "-") for name in recipe.tunable)
+    changes = f" and other values of any of {', '.join(names)}" if names else ""
+    ways = f"continue with: {command} --resume{changes}"
+    if kept := folder.kept_steps():
+        ways += f"; or from a kept checkpoint: --resume-from {'|'.join(map(str, kept))}"
+    return ways
 
 
 @dataclass
@@ -286,9 +335,9 @@ def _evaluate(words: list[str]) -> int:
     with seeded(options.seed, device):
         measures = experiment.evaluate(options.num)
     content = {"step": step, "num_samples": options.num, **measures}
+    _print_numbers(content)  # first, as the folder may be read-only
     folder = RunFolder(options.run_dir)
     folder.write_json(folder.metrics, content)
-    _print_numbers(content)
     return 0
 
 
@@ -296,15 +345,16 @@ def _load_run(
     run_dir: Path, accelerator: str, *, with_data: bool
 ) -> "tuple[Recipe, Experiment, int, torch.device]":
     from gencore.recipes import RECIPES
-    from gencore.train import RunFolder, load_experiment, recipe_from_config
+    from gencore.train import RunFolder, load_experiment
 
-    config = RunFolder(run_dir).read_config()
+    folder = RunFolder(run_dir)
+    config = folder.read_config()
     if config["recipe"] not in RECIPES:
         raise ValueError(
             f"the run in {run_dir} is of the recipe {config['recipe']!r}; "
             f"the recipes here are {', '.join(RECIPES)}"
         )
-    recipe = recipe_from_config(RECIPES[config["recipe"]], config)
+    recipe = folder.read_recipe(RECIPES[config["recipe"]])
     loaded = load_experiment(run_dir, recipe, accelerator=accelerator, with_data=with_data)
     return recipe, *loaded
 
@@ -360,7 +410,9 @@ commands
 {commands}
 
 gencore COMMAND --help shows a command's options, gencore --version the version;
---debug (or GENCORE_DEBUG=1) adds the traceback to an error. Example:
+--debug (or GENCORE_DEBUG=1) adds the traceback to an error. The status is 0 when all
+is done, 1 after a divergence, 2 after any other error, and 129, 130 or 143 after
+SIGHUP, Ctrl-C or SIGTERM. Example:
 
   gencore train ebm --data digits --steps 600 --out runs/digits
   gencore sample runs/digits --num 16 --out digits.png"""
@@ -378,6 +430,15 @@ def _print_numbers(measures: Mapping[str, float | None]) -> None:
     _print_table(rows)
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, numpy, torch or a device found no room."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    texts = ("out of memory", "can't allocate memory", "Storage size calculation overflowed")
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or any(
+        text in str(error) for text in texts
+    )
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
@@ -388,7 +449,8 @@ def _rank() -> int:
 
 def _complain(message: str, *, every_rank: bool = False) -> None:
     rank = _rank()
-    if rank == 0:
-        print(f"gencore: {message}", file=sys.stderr)
-    elif every_rank:
-        print(f"gencore: rank {rank}: {message}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be gone
+        if rank == 0:
+            print(f"gencore: {message}", file=sys.stderr)
+        elif every_rank:
+            print(f"gencore: rank {rank}: {message}", file=sys.stderr)

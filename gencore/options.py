@@ -46,6 +46,11 @@ def parse_options(kind: type[T], words: list[str], prog: str, default: T | None 
     with training_extra():
         import tyro
 
+    for before, word in zip([prog, *words], words, strict=False):
+        # A path would take it for the current folder; it is a variable that a script did not set.
+        if not word or (word.startswith("--") and word.endswith("=")):
+            option = word[:-1] or before
+            raise UsageError(f"{option} needs a value, got an empty one")
     complaint = io.StringIO()
     styles = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalRequiredArgs)
     try:
@@ -71,7 +76,20 @@ def parse_options(kind: type[T], words: list[str], prog: str, default: T | None 
             f"{prog} has no option {unknown[0]}{hint}; its options are {', '.join(options)}"
         )
     assert isinstance(parsed, kind)
+    _check_sizes(parsed)
     return parsed
+
+
+def _check_sizes(options: object) -> None:
+    """Refuses whole numbers that no 64 bits hold, with or without a sign."""
+    for item in dataclasses.fields(options):  # type: ignore[arg-type]
+        value = getattr(options, item.name)
+        if dataclasses.is_dataclass(value):
+            _check_sizes(value)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int) and not -(2**63) <= number < 2**64:
+                option = "--" + item.name.replace("_", "-")
+                raise UsageError(f"{option} is {number}; expected a number of 64 bits")
 
 
 def spoken(message: str, kind: type) -> str:

@@ -132,12 +132,13 @@ SCHEDULERS = {
 
 
 class Training:
-    def __init__(self, optimizer="adam", scheduler="cosine", width=4):
+    def __init__(self, optimizer="adam", scheduler="cosine", width=4, rate_factor=1.0):
         self.model = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Linear(width, 1))
         self.ema = AveragedModel(
             self.model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True
         )
         self.optimizer = OPTIMIZERS[optimizer](self.model.parameters())
+        self.optimizer.param_groups[0]["lr"] *= rate_factor
         self.scheduler = SCHEDULERS[scheduler](self.optimizer)
         self.generator = torch.Generator().manual_seed(3)
         self.state = {
@@ -187,6 +188,38 @@ def test_training_goes_on_bit_for_bit(path, optimizer, scheduler):
     assert load_checkpoint(path, resumed.state) == 5
     resumed.run(5)
     assert_same(resumed.snapshot(), straight.snapshot())
+
+
+@pytest.mark.parametrize("scheduler", [s for s in SCHEDULERS if s != "cycle"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*:UserWarning")
+@pytest.mark.filterwarnings("ignore:The epoch parameter:UserWarning")
+def test_a_tuned_learning_rate_is_the_one_of_a_run_that_always_had_it(path, optimizer, scheduler):
+    torch.manual_seed(0)
+    saved = Training(optimizer, scheduler)
+    saved.run(5)
+    save_checkpoint(path, saved.state, step=5, recipe={"rate": 1.0})
+
+    def load(rate, rate_factor):
+        training = Training(optimizer, scheduler, rate_factor=rate_factor)
+        tunable = frozenset({"rate"})
+        load_checkpoint(path, training.state, recipe={"rate": rate}, tunable=tunable)
+        return training
+
+    always, tuned = Training(optimizer, scheduler, rate_factor=0.1), load(0.1, 0.1)
+    always.run(5)
+    for _ in range(8):
+        (rate,) = tuned.scheduler.get_last_lr()
+        assert rate == always.scheduler.get_last_lr()[0] == tuned.optimizer.param_groups[0]["lr"]
+        always.run(1)
+        tuned.run(1)
+    tuned = load(0.1, 0.1)
+    assert_same(tuned.model.state_dict(), saved.model.state_dict())
+    assert_same(tuned.optimizer.state_dict()["state"], saved.optimizer.state_dict()["state"])
+    # What did not change comes from the file, whatever was built.
+    kept = load(1.0, 0.1)
+    assert_same(kept.optimizer.state_dict(), saved.optimizer.state_dict())
+    assert_same(kept.scheduler.state_dict(), saved.scheduler.state_dict())
 
 
 def test_every_truncation_and_flipped_bit_is_found_and_changes_nothing(path):

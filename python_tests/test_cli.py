@@ -85,6 +85,12 @@ def test_lists_and_help_import_nothing_heavy(environment):
     assert done.stdout.splitlines()[-1] == "set()", done.stderr
 
 
+def test_output_that_knows_ascii_only_is_no_error(environment):
+    done = run({**environment, "PYTHONIOENCODING": "ascii"}, "-m", "gencore", "list")
+    assert done.returncode == 0, done.stderr
+    assert "exp(?E)/Z" in done.stdout
+
+
 def test_help_of_each_command(capsys):
     assert cli.main(["--help"]) == 0
     top = capsys.readouterr().out
@@ -127,10 +133,15 @@ def test_help_of_a_recipe_shows_options_defaults_and_docstrings(capsys):
         ("train ebm --image-size x", "error: --image-size: expected {{None}}|INT, got ['x']"),
         ("train toy --steps 0", "error: --steps must be at least 1, got 0"),
         ("train ebm --learning-rate -1", "error: --learning-rate is -1.0; expected"),
+        ("train toy --seed 1" + "0" * 23, "error: --seed must be below 2**64, got 1"),
+        ("train toy --num-samples 1" + "0" * 23, "expected a number of 64 bits"),
+        ("sample {tmp} --seed 1" + "0" * 23, "error: --seed is 100000000000000000000000; "),
+        ("evaluate {tmp} --num -1" + "0" * 23, "error: --num is -100000000000000000000000; "),
         ("train toy --log-every 0", "error: --log-every must be a positive number"),
         ("train toy --optimizer sgdd", "'adam', 'momentum'"),
         ("train toy --out {tmp}/file/run", "cannot write to the folder {tmp}/file/run: Not a"),
         ("train toy --out {tmp} --resume", "there is no run in {tmp}"),
+        ("train toy --out=", "error: --out needs a value, got an empty one"),
         ("train ebm --data {tmp}/nothing", "{tmp}/nothing does not exist"),
         ("sample", "error: gencore sample needs PATH: The run's folder."),
         ("sample {tmp}", "there is no run in {tmp}"),
@@ -147,6 +158,14 @@ def test_wrong_input_is_one_line_and_status_2(capsys, tmp_path, words, message):
     assert captured.err.count("\n") == 1
     assert captured.err.startswith("gencore: error: ")
     assert message.format(tmp=tmp_path) in captured.err
+
+
+@pytest.mark.parametrize("words", [["train", "toy", "--out", ""], ["sample", ""]])
+def test_an_empty_word_is_no_path(capsys, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    assert "needs a value, got an empty one" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_debug_shows_where(capsys, monkeypatch):
@@ -217,6 +236,37 @@ def test_a_resumed_run_keeps_its_settings_unless_they_are_given(tmp_path):
     assert cli.main([*again, "--steps", "9", "--no-amsgrad"]) == 2
 
 
+def test_damaged_files_of_a_run_are_one_line(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    words = ["train", "toy", "--steps", "3", "--out", str(run_dir), *QUICK]
+    assert cli.main(words) == 0
+    capsys.readouterr()
+    config = RunFolder(run_dir).config
+    text = config.read_text()
+    for before, after in (('"steps": 3', '"steps": "x"'), ('"log_every": 1', '"log_every": "x"')):
+        assert before in text
+        config.write_text(text.replace(before, after))
+        for command in (["sample", str(run_dir)], ["evaluate", str(run_dir)], [*words, "--resume"]):
+            assert cli.main(command) == 2
+            error = capsys.readouterr().err
+            assert error.startswith(f"gencore: error: {config}")
+            assert error.count("\n") == 1
+
+
+def test_evaluate_shows_its_numbers_where_they_cannot_be_written(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    assert cli.main(["train", "toy", "--steps", "2", "--out", str(run_dir), *QUICK]) == 0
+    metrics = RunFolder(run_dir).metrics
+    metrics.unlink()
+    metrics.mkdir()
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(run_dir), "--num", "7"]) == 2
+    shown = capsys.readouterr()
+    assert re.search(r"num_samples +7\n +mean +0\.\d", shown.out)
+    assert shown.err.startswith(f"gencore: error: cannot write {metrics}: ")
+    assert shown.err.count("\n") == 1
+
+
 def test_sample_uses_the_trained_state(tmp_path):
     run_dir = str(tmp_path / "run")
     words = ["--steps", "30", "--learning-rate", "0.1", "--out", run_dir, *QUICK]
@@ -233,9 +283,35 @@ def test_sample_uses_the_trained_state(tmp_path):
 def test_divergence_is_status_1(tmp_path, capsys):
     words = ["train", "toy", "--steps", "6", "--diverge-at", "4", "--out", str(tmp_path / "run")]
     assert cli.main([*words, *QUICK]) == 1
-    error = capsys.readouterr().err.splitlines()[-1]
+    error, hint = capsys.readouterr().err.splitlines()[-2:]
     assert error.startswith("gencore: error: training diverged at step 4: the toy is broken. ")
     assert error.endswith("Try another toy.")
+    assert hint == f"gencore: continue with: gencore train toy --out {tmp_path / 'run'} --resume"
+
+
+def test_the_way_on_after_a_divergence_names_what_may_change(tmp_path, capsys):
+    tiny = ["--steps", "3", "--batch-size", "8", "--chain-steps", "2", "--learning-rate", "1e-6"]
+    every = ["--checkpoint-every", "1", "--keep-every", "1", "--num-evaluate", "0"]
+    words = ["train", "ebm", "--out", str(tmp_path / "run"), "--num-samples", "0", *every]
+    assert cli.main([*words, *tiny]) == 0
+    assert cli.main([*words, "--resume", "--steps", "4", "--max-gap", "1e-9"]) == 1
+    hint = capsys.readouterr().err.splitlines()[-1]
+    assert re.search("--resume and other values of any of .*--energy-penalty, .*--max-gap,", hint)
+    assert hint.endswith("; or from a kept checkpoint: --resume-from 1|2|3")
+    back = ["--resume-from", "2", "--max-gap", "100", "--learning-rate", "1e-7"]
+    assert cli.main([*words, *back]) == 0
+    assert read_log(tmp_path / "run/log.csv")["step"] == [4]
+    recipe = read_state(tmp_path / "run/checkpoint.safetensors")["recipe"]
+    assert recipe["learning_rate"] == 1e-7
+    assert cli.main([*words, "--resume", "--network", "mnist"]) == 2
+    assert "--network is 'auto' in the checkpoint, 'mnist' here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_may_change_on_resume_is_a_field(name):
+    recipe = RECIPES[name]
+    assert recipe.changeable | recipe.tunable <= recipe().fields().keys()
+    assert not recipe.tunable & {"seed", "batch_size", "steps", "data", "density"}
 
 
 # Processes of their own
@@ -274,7 +350,7 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(
         time.sleep(0.02)
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130, error
+    assert process.returncode == 128 + number, error
     assert "Traceback" not in error
     assert re.search(r"stopped at step \d+; its state is in .*checkpoint\.safetensors", error)
     assert f"continue with: gencore train toy --out '{out}' --resume" in error
@@ -305,7 +381,7 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 @pytest.mark.parametrize(
     "launcher",
     [["--devices", "2"], pytest.param(TORCHRUN, marks=pytest.mark.slow)],
-    ids=["fabric's own launcher", "torchrun"],
+    ids=["our own launcher", "torchrun"],
 )
 def test_two_processes_compute_what_one_computes(tmp_path, environment, straight, launcher):
     out = tmp_path / "run"

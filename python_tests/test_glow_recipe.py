@@ -327,9 +327,12 @@ def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
     assert cli.main(["evaluate", str(out), "--num", "30"]) == 0
     assert json.loads(RunFolder(out).metrics.read_text())["num_samples"] == 30
     assert "bits_per_dim/full_gaussian" in capsys.readouterr().out
-    (out / "figures" / "old.png").touch()
+    (out / "figures" / "mine.png").touch()
+    drawn = out / "figures" / "interpolation.png"
+    os.utime(drawn, (0, 0))
     assert cli.main([*words.split(), str(out), "--overwrite"]) == 0
-    assert not (out / "figures" / "old.png").exists()
+    assert (out / "figures" / "mine.png").exists()
+    assert drawn.stat().st_mtime > 0
     words = "train glow --model realnvp --coupling additive"
     assert cli.main(words.split()) == 2
 

@@ -14,7 +14,6 @@ from gencore.train.batches import BatchOrder
 from gencore.train.figures import image_grid, plot_log, save_image_grid
 from gencore.train.logs import CsvLog, read_log
 from gencore.train.run_folder import describe
-from gencore.train.signals import StopRequest
 from gencore.train.state_file import read_state, write_state
 
 Image = pytest.importorskip("PIL.Image")
@@ -128,17 +127,52 @@ def test_stopping_at_any_step_changes_nothing(tmp_path):
     assert_same_runs(tmp_path / "straight", run)
 
 
-def test_sigterm_stops_like_ctrl_c_and_a_second_signal_aborts():
-    with StopRequest() as stop:
-        assert not stop.requested
-        signal.raise_signal(signal.SIGTERM)
-        assert stop.requested
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
 # What a resumed run may change, and where a run may go
+
+
+class TunableRecipe(ToyRecipe):
+    tunable = frozenset({"learning_rate", "betas"})
+
+
+def test_a_diverged_run_goes_on_with_what_its_message_advises(tmp_path):
+    recipe = TunableRecipe(steps=12, diverge_at=7)
+    with pytest.raises(Diverged):
+        train(tmp_path, recipe, checkpoint_every=4)
+    recipe = TunableRecipe(steps=12, learning_rate=0.01)
+    experiment = train(tmp_path, recipe, checkpoint_every=4, resume=True)
+    assert experiment.steps_done == 12
+    # The scheduler halves at the steps 5 and 12.
+    assert experiment.scheduler.get_last_lr() == [0.01 / 4]
+    assert read_log(tmp_path / "log.csv")["step"] == list(range(1, 13))
+    config = RunFolder(tmp_path).read_config()
+    assert config["changes"] == [{"step": 4, "learning_rate": [0.05, 0.01]}]
+    again = TunableRecipe(steps=13, learning_rate=0.01, betas=(0.5, 0.9))
+    train(tmp_path, again, resume=True)
+    change = {"step": 12, "betas": [[0.9, 0.99], [0.5, 0.9]]}
+    assert RunFolder(tmp_path).read_config()["changes"] == [*config["changes"], change]
+    with pytest.raises(ValueError, match="amsgrad is False in the checkpoint, True here"):
+        train(tmp_path, TunableRecipe(steps=13, amsgrad=True), resume=True)
+
+
+def test_a_run_goes_back_to_a_kept_checkpoint(tmp_path):
+    train(tmp_path / "straight", ToyRecipe(steps=9))
+    run = tmp_path / "back"
+    train(run, ToyRecipe(steps=12), checkpoint_every=2, keep_every=4)
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 6 in .* those of 4, 8, 12"):
+        train(run, ToyRecipe(steps=9), resume_from=6)
+    recipe = ToyRecipe(steps=9, interrupt_at=5)
+    with pytest.raises(Interrupted):
+        train(run, recipe, resume_from=4, checkpoint_every=100)
+    assert read_state(run / "checkpoint.safetensors")["step"] == 5
+    train(run, ToyRecipe(steps=9), resume=True)
+    assert_same_runs(tmp_path / "straight", run)
+
+
+def test_what_is_gone_back_to_is_the_latest_state(tmp_path):
+    train(tmp_path, ToyRecipe(steps=8), checkpoint_every=4, keep_every=4)
+    with pytest.raises(Diverged, match="last good checkpoint, of step 4"):
+        train(tmp_path, ToyRecipe(steps=8, diverge_at=5), resume_from=4)
+    assert read_state(tmp_path / "checkpoint.safetensors")["step"] == 4
 
 
 def test_resume_refuses_another_recipe(tmp_path):
@@ -224,6 +258,12 @@ def test_recipe_numbers_are_checked(field):
         ToyRecipe(**{field: 1.5})
 
 
+def test_a_seed_has_64_bits():
+    torch.manual_seed(ToyRecipe(seed=2**64 - 1).seed)
+    with pytest.raises(ValueError, match=r"ToyRecipe: seed must be below 2\*\*64, got 18446"):
+        ToyRecipe(seed=2**64)
+
+
 # Divergence
 
 
@@ -301,6 +341,68 @@ def test_config_of_another_recipe_or_damaged(tmp_path):
         folder.config.write_text(damaged)
         with pytest.raises(ValueError, match=r"config\.json is damaged"):
             folder.read_config()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("steps", "many", "steps is 'many'; expected int"),
+        ("steps", True, "steps is True; expected int"),
+        ("steps", 0, "ToyRecipe: steps must be at least 1, got 0"),
+        ("learning_rate", "x", "learning_rate is 'x'; expected float"),
+        ("learning_rate", None, "learning_rate is None; expected float"),
+        ("betas", [0.9], r"betas is \[0.9\]; expected tuple\[float, float\]"),
+        ("betas", [0.9, "x"], "betas is 'x'; expected float"),
+        ("betas", 0.9, "betas is 0.9; expected tuple"),
+        ("optimizer", "sgd", "optimizer is 'sgd'; expected Literal"),
+        ("amsgrad", 1, "amsgrad is 1; expected bool"),
+        ("data", 3, "data is 3; expected str"),
+    ],
+)
+def test_a_damaged_value_of_a_config_names_the_file(tmp_path, field, value, message):
+    folder = RunFolder(tmp_path)
+    description = describe(ToyRecipe(learning_rate=1))
+    folder.config.write_text(json.dumps(description))
+    assert folder.read_recipe(ToyRecipe) == ToyRecipe(learning_rate=1)
+    description["fields"][field] = value
+    folder.config.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=rf"config\.json: {message}"):
+        folder.read_recipe(ToyRecipe)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"recipe": "toy", "fields": {}, "settings": {"log_every": "x"}}',
+     '{"recipe": "toy", "fields": {}, "settings": {"log_every": -1}}',
+     '{"recipe": "toy", "fields": {}, "settings": [1]}',
+     '{"recipe": "toy", "fields": {}, "figures": "a.png"}', "\udcff"],
+)  # fmt: skip
+def test_a_damaged_config_names_the_file(tmp_path, text):
+    folder = RunFolder(tmp_path)
+    folder.config.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        folder.read_config()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [("x,0.5", "invalid literal for int.* 'x'"), ("2,x", "could not convert string to float: 'x"),
+     ("2", "line 3 does not have 2 columns"), ("2,1,1", "line 3 does not have 2 columns"),
+     ("", "invalid literal"), ("\udcff,1", "can't decode")],
+)  # fmt: skip
+def test_a_damaged_log_names_the_file_before_a_step_is_made(tmp_path, row, message):
+    train(tmp_path, ToyRecipe(steps=3))
+    log = tmp_path / "log.csv"
+    lines = log.read_text().splitlines()
+    damaged = "\n".join([*lines[:2], row, *lines[3:], ""]).encode(errors="surrogateescape")
+    log.write_bytes(damaged)
+    with pytest.raises(ValueError, match=rf"log\.csv is damaged: .*{message}"):
+        train(tmp_path, ToyRecipe(steps=5), resume=True)
+    assert log.read_bytes() == damaged
+    assert read_state(tmp_path / "checkpoint.safetensors")["step"] == 3
+    log.write_text("loss,step\n1,2\n")
+    with pytest.raises(ValueError, match=r"log\.csv is damaged: its first line is 'loss,step"):
+        read_log(log)
 
 
 def test_log_refuses_other_columns(tmp_path):

@@ -64,6 +64,8 @@ class DensitiesRecipe(PlaneRecipe):
     max_gap: float = 1000.0
     """Training has diverged when the mean energies of data and samples differ by more."""
 
+    tunable = frozenset({"time", "chain_steps", "tolerance", "learning_rate", "max_gap"})
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_positive("time", "chain_steps", "tolerance", "learning_rate", "max_gap")

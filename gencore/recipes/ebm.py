@@ -107,6 +107,12 @@ class EBMRecipe(ImageRecipe):
     max_gap: float = 1000.0
     """Training has diverged when the mean energies of data and samples differ by more."""
 
+    tunable = frozenset({
+        "chain_steps", "step_size", "noise_scale", "grad_clamp", "data_noise", "generator_weight",
+        "energy_penalty", "reinit_fraction", "learning_rate", "beta1", "max_grad_norm", "ema_decay",
+        "max_gap",
+    })  # fmt: skip
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_positive("chain_steps", "step_size", "learning_rate", "max_grad_norm", "max_gap")

@@ -102,6 +102,7 @@ class GlowRecipe(ImageRecipe):
     """Standard deviation of the latents of samples."""
 
     changeable = frozenset({"steps", "temperature"})
+    tunable = frozenset({"bound", "learning_rate", "warmup_steps", "max_grad_norm", "ema_decay"})
 
     def __post_init__(self) -> None:
         super().__post_init__()

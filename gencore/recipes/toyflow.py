@@ -78,6 +78,8 @@ class ToyFlowRecipe(PlaneRecipe):
     max_grad_norm: float = 10.0
     """Longer gradients of the loss are cut to this norm."""
 
+    tunable = frozenset({"learning_rate", "warmup_steps", "max_grad_norm"})
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_positive("num_layers", "learning_rate", "warmup_steps", "max_grad_norm")

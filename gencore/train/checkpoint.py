@@ -1,13 +1,15 @@
 """The state of a run in one file: live objects, random-number generators, step count, recipe."""
 
 import copy
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from gencore.train.experiment import StateObject
 from gencore.train.state_file import read_state, write_state
@@ -56,6 +58,7 @@ def load_checkpoint(
     *,
     recipe: Mapping[str, Any] | None = None,
     changeable: frozenset[str] = frozenset(),
+    tunable: frozenset[str] = frozenset(),
     defaults: Mapping[str, Any] | None = None,
 ) -> int:
     """Gives all objects, and torch's default generators, the state that `path` holds.
@@ -66,8 +69,12 @@ def load_checkpoint(
     Args:
         path: a file of `save_checkpoint`.
         state: the same names and kinds of objects as when it was saved.
-        recipe: if given, must equal the stored one but for the entries in `changeable`.
+        recipe: if given, must equal the stored one but for the entries in `changeable` and
+            `tunable`.
         changeable: entries of `recipe` that need not be equal.
+        tunable: further ones, of which the settings of optimisers and learning-rate schedulers are
+            made. If one differs, these settings stay as they are here, the schedulers being stepped
+            as far as those in the file, and only the rest of their state comes from the file.
         defaults: values of the entries that a file from before they existed does not have.
 
     Returns:
@@ -82,8 +89,11 @@ def load_checkpoint(
         raise ValueError(
             f"{path} is no checkpoint of a run: it has no {', '.join(sorted(missing))}"
         )
+    is_tuned = False
     if recipe is not None:
-        _check_recipe(path, {**(defaults or {}), **saved["recipe"]}, recipe, changeable)
+        there = {**(defaults or {}), **saved["recipe"]}
+        _check_recipe(path, there, recipe, changeable | tunable)
+        is_tuned = any(there.get(key) != recipe.get(key) for key in tunable)
     states: dict[str, Any] = saved["state"]
     if states.keys() != state.keys():
         raise ValueError(
@@ -94,7 +104,10 @@ def load_checkpoint(
             _check_module(f"{path}: {name}", obj, states[name])
         elif isinstance(obj, Optimizer):
             _check_optimizer(f"{path}: {name}", obj, states[name])
+    tune = _keeping_settings(state) if is_tuned else None
     _set_all(path, state, states)
+    if tune is not None:
+        tune()
     torch.set_rng_state(saved["random"]["cpu"])
     if torch.cuda.is_available() and "cuda" in saved["random"]:
         torch.cuda.set_rng_state(saved["random"]["cuda"])
@@ -131,6 +144,38 @@ def _set_all(path: str | Path, state: Mapping[str, StateObject], states: dict[st
         raise ValueError(f"{path}: {name} does not take the state in the file: {error}") from error
     for name in checked:
         _set_state(state[name], states[name])
+
+
+def _keeping_settings(state: Mapping[str, StateObject]) -> Callable[[], None]:
+    """A function that gives optimisers and schedulers, their states having been set meanwhile, the
+    settings back that they have now, as after the steps in those states."""
+    optimizers = [obj for obj in state.values() if isinstance(obj, Optimizer)]
+    schedulers = [
+        obj
+        for obj in state.values()
+        if isinstance(obj, LRScheduler) and not isinstance(obj, ReduceLROnPlateau)
+    ]
+    settings = [
+        [{key: copy.copy(group[key]) for key in group if key != "params"} for group in groups]
+        for groups in (optimizer.param_groups for optimizer in optimizers)
+    ]
+    starts = [copy.deepcopy(scheduler.state_dict()) for scheduler in schedulers]
+
+    def tune() -> None:
+        for optimizer, kept in zip(optimizers, settings, strict=True):
+            for group, values in zip(optimizer.param_groups, kept, strict=True):
+                group.update(values)
+        steps = [scheduler.last_epoch for scheduler in schedulers]
+        for scheduler, start in zip(schedulers, starts, strict=True):
+            scheduler.load_state_dict(start)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the optimisers made no steps in between
+            for step in range(max(steps, default=0)):
+                for scheduler, last in zip(schedulers, steps, strict=True):
+                    if step < last:
+                        scheduler.step()
+
+    return tune
 
 
 def _check_recipe(

@@ -189,6 +189,12 @@ class Recipe(ABC):
     changeable: ClassVar[frozenset[str]] = frozenset({"steps"})
     """Fields that may differ on resume because no step before the checkpoint depends on them."""
 
+    tunable: ClassVar[frozenset[str]] = frozenset()
+    """Fields that may differ on resume although earlier steps depended on them: settings of the
+    optimisation that shape no stored state, above all those that advice after a divergence names.
+    They hold from the checkpoint on; optimisers and learning-rate schedulers then take their
+    settings from the recipe, and their moments and counts from the checkpoint."""
+
     figure_samples: ClassVar[int] = 64
     """Samples in a figure where the user names no number."""
 
@@ -218,6 +224,8 @@ class Recipe(ABC):
         for field, hint in get_type_hints(type(self)).items():
             if get_origin(hint) is Literal:
                 check_choice(type(self).__name__, field, getattr(self, field), get_args(hint))
+        if self.seed >= 2**64:
+            raise ValueError(f"{type(self).__name__}: seed must be below 2**64, got {self.seed}")
 
     @abstractmethod
     def load_data(self) -> Any:

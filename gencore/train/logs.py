@@ -1,15 +1,16 @@
 """The scalars of a run, in log.csv and for TensorBoard."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gencore.extras import training_extra
-from gencore.train.atomic import replacing
+from gencore.train.atomic import cannot_write, replacing
 from gencore.train.experiment import Recipe
 from gencore.train.progress import ProgressDisplay
-from gencore.train.run_folder import RunFolder
+from gencore.train.run_folder import EVENTS_SUFFIX, RunFolder
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -24,6 +25,9 @@ class CsvLog:
         path: the file.
         after: the run continues after this step: rows beyond it, written between the checkpoint and
             a crash, are dropped, and so is a last row that was cut. 0 starts an empty file.
+
+    Raises:
+        ValueError: the file to continue is damaged.
 
     Example:
         >>> import tempfile
@@ -41,7 +45,7 @@ class CsvLog:
 
     def __init__(self, path: Path, *, after: int = 0) -> None:
         self._path = path
-        lines = _complete_lines(path) if after else []
+        lines = _lines(path) if after else []
         kept = [line for line in lines[1:] if int(line.partition(",")[0]) <= after]
         with replacing(path) as temporary:
             temporary.write_text("".join(lines[:1] + kept), encoding="utf-8")
@@ -59,17 +63,22 @@ class CsvLog:
         columns = ["step", *values]
         if self._columns is None:
             self._columns = columns
-            self._writer.writerow(columns)
+            self._write_row(columns)
         if columns != self._columns:
             raise ValueError(
                 f"{self._path} has the columns {', '.join(self._columns)}; "
                 f"the step returned {', '.join(values)}"
             )
-        self._writer.writerow([step, *values.values()])
+        self._write_row([step, *values.values()])
 
     def close(self) -> None:
         """Flushes what is not on the disk yet."""
-        self._file.close()
+        with _naming(self._path):
+            self._file.close()
+
+    def _write_row(self, row: Sequence[object]) -> None:
+        with _naming(self._path):
+            self._writer.writerow(row)
 
 
 class TensorBoardLog:
@@ -79,16 +88,20 @@ class TensorBoardLog:
         with training_extra():
             from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=after + 1 if after else None)
+        self._folder = folder
+        purge = after + 1 if after else None
+        self._writer = SummaryWriter(str(folder), purge_step=purge, filename_suffix=EVENTS_SUFFIX)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds one point to each curve."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        with _naming(self._folder):  # an error of an earlier row, since another thread writes them
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flushes what is not on the disk yet."""
-        self._writer.close()
+        with _naming(self._folder):
+            self._writer.close()
 
 
 class RunLog:
@@ -133,15 +146,40 @@ class RunLog:
 
 
 def read_log(path: Path) -> dict[str, list[float]]:
-    """The columns of a file that `CsvLog` wrote."""
-    rows = list(csv.reader(_complete_lines(path)))
+    """The columns of a file that `CsvLog` wrote.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    rows = list(csv.reader(_lines(path)))
     if not rows:
         return {}
     return {name: [float(row[i]) for row in rows[1:]] for i, name in enumerate(rows[0])}
 
 
-def _complete_lines(path: Path) -> list[str]:
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of writing in this block name `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def _lines(path: Path) -> list[str]:
+    """The header and the rows of numbers, but for a last one that was cut."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return lines if not lines or lines[-1].endswith("\n") else lines[:-1]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = lines if not lines or lines[-1].endswith("\n") else lines[:-1]
+        columns = next(csv.reader(lines[:1]), ["step"])
+        if columns[:1] != ["step"]:
+            raise ValueError(f"its first line is {lines[0]!r}")
+        for index, line in enumerate(lines[1:], 2):
+            step, *values = line.split(",")
+            if len([int(step), *map(float, values)]) != len(columns):
+                raise ValueError(f"line {index} does not have {len(columns)} columns")
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    return lines

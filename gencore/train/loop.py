@@ -32,6 +32,7 @@ def fit(
     devices: int = 1,
     accelerator: str = "auto",
     resume: bool = False,
+    resume_from: int | None = None,
     overwrite: bool = False,
     log_every: int = 10,
     checkpoint_every: int = 500,
@@ -43,14 +44,17 @@ def fit(
     """Trains what `recipe` builds and leaves config, logs, checkpoint, samples and measures.
 
     A resumed run is bit for bit the run that was not interrupted, on the same machine and with the
-    same number of devices. Ctrl-C or SIGTERM ends the run after the current step with a checkpoint.
+    same number of devices. Ctrl-C, SIGTERM or the end of the terminal (SIGHUP)
+    ends the run after the current step with a checkpoint.
 
     Args:
         recipe: what to train; its `seed` also seeds torch's default generators.
         run_dir: the run's folder, made if need be (see `RunFolder` for what lies in it).
         devices: processes to train with; `batch_size` is divided among them.
         accelerator: "auto", "cpu", "cuda" or "mps".
-        resume: continue the run in `run_dir`; only `recipe.changeable` fields may differ.
+        resume: continue the run in `run_dir`; only `recipe.changeable` and `recipe.tunable` fields
+            may differ.
+        resume_from: continue it from the checkpoint of this step, which `keep_every` has kept.
         overwrite: replace the run in `run_dir`.
         log_every: steps between two rows of the log; only then are the scalars read.
         checkpoint_every: steps between two checkpoints; one is written at the end in any case.
@@ -65,7 +69,7 @@ def fit(
     Raises:
         ValueError: options that do not fit each other, the data, the machine or the checkpoint.
         OSError: the folder holds another run, holds none to resume, or cannot be written.
-        Interrupted: after Ctrl-C or SIGTERM, the checkpoint being written.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, the checkpoint being written.
         Diverged: by a step, or because a logged scalar or a parameter is not finite. The latest
             checkpoint is then from before.
     """
@@ -81,9 +85,31 @@ def fit(
     if min(num_samples, num_evaluate) < 0:
         raise ValueError("fit: num_samples and num_evaluate must not be negative")
 
+    resume = resume or resume_from is not None
     fabric = launch(devices, accelerator)
     folder = RunFolder(run_dir)
-    on_rank_zero(fabric, lambda: folder.check(resume=resume, overwrite=overwrite))
+    on_rank_zero(fabric, lambda: folder.claim(resume=resume, overwrite=overwrite, step=resume_from))
+    settings = {
+        "log_every": log_every, "checkpoint_every": checkpoint_every, "keep_every": keep_every,
+        "num_samples": num_samples, "num_evaluate": num_evaluate,
+    }  # fmt: skip
+    try:
+        return _run(fabric, folder, recipe, settings, resume, resume_from, progress)
+    finally:
+        folder.release()
+
+
+def _run(
+    fabric: "Fabric",
+    folder: RunFolder,
+    recipe: Recipe,
+    settings: dict[str, int],
+    resume: bool,
+    resume_from: int | None,
+    progress: bool,
+) -> Experiment:
+    """The run in its folder, which is claimed."""
+    log_every, checkpoint_every = settings["log_every"], settings["checkpoint_every"]
     figures.check_packages()
     dataset = recipe.load_data()
     data = recipe.describe_data(dataset)
@@ -91,18 +117,17 @@ def fit(
     batches = recipe.batches(fabric, dataset)
     torch.manual_seed(recipe.seed)
     experiment = recipe.build(fabric, dataset)
-    experiment.prepare(num_samples, num_evaluate)
-    start = _load(folder, recipe, experiment, changeable) if resume else 0
+    experiment.prepare(settings["num_samples"], settings["num_evaluate"])
+    start = 0
+    if resume:
+        start = _load(folder.source(resume_from), recipe, experiment, changeable)
     if start > recipe.steps:
         raise ValueError(f"{folder.path} is at step {start} already, beyond steps={recipe.steps}")
-    settings = {
-        "log_every": log_every, "checkpoint_every": checkpoint_every, "keep_every": keep_every,
-        "num_samples": num_samples, "num_evaluate": num_evaluate,
-    }  # fmt: skip
-    on_rank_zero(fabric, lambda: folder.open(recipe, settings, data, fresh=not resume))
-    if not resume:
-        # Before the first step: what cannot be saved fails now and not in an hour.
-        _save(fabric, folder, recipe, experiment, 0)
+    on_rank_zero(fabric, lambda: folder.open(recipe, settings, data, fresh=not resume, start=start))
+    if not resume or resume_from is not None:
+        # Before the first step: what cannot be saved fails now and not in an hour. And what is
+        # gone back to is the latest state from here on.
+        _save(fabric, folder, recipe, experiment, start)
 
     step = saved = start
     vote = Vote(fabric)
@@ -115,21 +140,28 @@ def fit(
                     log.write(step, _read_scalars(fabric, values))
                 else:
                     log.advance(step)
-                stopping = vote.any(stop.requested)
-                if last or stopping or step % checkpoint_every == 0:
+                number = vote.largest(stop.number)
+                if last or number or step % checkpoint_every == 0:
                     _check_finite(experiment)
-                    _save(fabric, folder, recipe, experiment, step, keep_every)
+                    _save(fabric, folder, recipe, experiment, step, settings["keep_every"])
                     saved = step
-                if stopping and not last:
+                if number and not last:
                     message = f"stopped at step {step}; its state is in {folder.checkpoint}"
-                    raise Interrupted(message, step)
+                    raise Interrupted(message, step, number)
+        _finish(
+            fabric, folder, recipe, experiment, settings["num_samples"], settings["num_evaluate"]
+        )
     except Diverged as error:
         raise Diverged(
             f"training diverged at step {step}: {error}. The last good checkpoint, of step "
             f"{saved}, is {folder.checkpoint}. Try {error.advice}.",
             advice=error.advice,
         ) from error
-    _finish(fabric, folder, recipe, experiment, num_samples, num_evaluate)
+    except OSError as error:
+        raise OSError(
+            f"{error}. The run stopped at step {step} and can go on (--resume) from its latest "
+            f"checkpoint, of step {saved}, {folder.checkpoint}"
+        ) from error
     return experiment
 
 
@@ -163,7 +195,7 @@ def load_experiment(
         changeable = _check_data(folder, recipe.describe_data(dataset))
     torch.manual_seed(recipe.seed)
     experiment = recipe.build(fabric, dataset)
-    return experiment, _load(folder, recipe, experiment, changeable), fabric.device
+    return experiment, _load(folder.checkpoint, recipe, experiment, changeable), fabric.device
 
 
 @contextmanager
@@ -227,13 +259,14 @@ def _check_data(folder: RunFolder, data: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _load(
-    folder: RunFolder, recipe: Recipe, experiment: Experiment, changeable: frozenset[str]
+    checkpoint: Path, recipe: Recipe, experiment: Experiment, changeable: frozenset[str]
 ) -> int:
     return load_checkpoint(
-        folder.checkpoint,
+        checkpoint,
         experiment.state,
         recipe=_identity(recipe),
         changeable=recipe.changeable | changeable,
+        tunable=recipe.tunable,
         defaults=defaults_of(type(recipe)),
     )
 
@@ -268,7 +301,7 @@ def _finish(
             samples = experiment.sample(num_samples, generator)
             if fabric.is_global_zero:
                 experiment.save_figure(samples, folder.samples)
-                experiment.save_figures(folder.figures)
+                folder.draw_figures(experiment.save_figures)
     if num_evaluate:
         with seeded(recipe.seed, fabric.device):
             measures = experiment.evaluate(num_evaluate)

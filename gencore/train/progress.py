@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from gencore.extras import training_extra
 
@@ -15,6 +16,8 @@ _LINE_PERIOD = 10.0
 
 class ProgressDisplay:
     """A bar with steps/s and the latest losses on a terminal, a line every ten seconds elsewhere.
+
+    A terminal that is gone ends no run: what cannot be shown is not.
 
     Args:
         name: what is running.
@@ -63,7 +66,8 @@ class ProgressDisplay:
         now = time.monotonic()
         if self._live and now - self._shown_at > _BAR_PERIOD:
             self._shown_at = now
-            self._bar.update(self._task, completed=step)
+            with suppress(OSError):
+                self._bar.update(self._task, completed=step)
 
     def report(self, step: int, values: Mapping[str, float]) -> None:
         """New values of the losses, as logged at `step`."""
@@ -75,16 +79,20 @@ class ProgressDisplay:
         self._speed = f"{rate:.1f} steps/s" if rate < 100 else f"{rate:.0f} steps/s"
         self._values = "  ".join(f"{name} {value:.4g}" for name, value in list(values.items())[:3])
         if self._live:
-            self._bar.update(self._task, completed=step, speed=self._speed, values=self._values)
+            with suppress(OSError):
+                self._bar.update(self._task, completed=step, speed=self._speed, values=self._values)
         elif now - self._shown_at > _LINE_PERIOD or step == self._steps:
             self._shown_at = now
             line = f"{self._name}  step {step}/{self._steps}  {self._speed}  {self._values}"
-            print(line, file=sys.stderr, flush=True)
+            with suppress(OSError):
+                print(line, file=sys.stderr, flush=True)
 
     def start(self) -> None:
         """Shows the bar."""
-        self._bar.start()
+        with suppress(OSError):
+            self._bar.start()
 
     def stop(self) -> None:
         """Leaves the bar as it is and gives the terminal back."""
-        self._bar.stop()
+        with suppress(OSError):
+            self._bar.stop()

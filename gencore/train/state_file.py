@@ -34,6 +34,7 @@ def write_state(path: str | Path, state: dict[str, Any]) -> None:
 
     Raises:
         TypeError: for anything else inside, naming where it is.
+        OSError: the file cannot be written, for want of room say.
 
     Example:
         >>> import tempfile
@@ -43,6 +44,7 @@ def write_state(path: str | Path, state: dict[str, Any]) -> None:
         {'step': 3, 'moments': {0: tensor([0., 0.])}, 'betas': (0.9, 0.999)}
     """
     with training_extra():
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
     path = Path(path)
@@ -55,7 +57,10 @@ def write_state(path: str | Path, state: dict[str, Any]) -> None:
         "crc32": _checksum(structure, tensors.by_name),
     }
     with replacing(path) as temporary:
-        save_file(tensors.by_name, temporary, metadata)
+        try:
+            save_file(tensors.by_name, temporary, metadata)
+        except SafetensorError as error:  # the tensors are good, so it is the disk that is not
+            raise OSError(str(error)) from error
 
 
 def read_state(path: str | Path) -> dict[str, Any]:
