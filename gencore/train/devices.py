@@ -1,5 +1,6 @@
 """The processes of a run, for Lightning Fabric: our own, or those of torchrun or SLURM's srun."""
 
+import atexit
 import logging
 import os
 import subprocess
@@ -86,7 +87,15 @@ def launch(devices: int = 1, accelerator: str = "auto") -> "Fabric":
             # None run since an earlier call, nor does somebody else start them (LOCAL_RANK is set).
             _start_others(devices, fabric.device, environment)
     fabric.launch()
+    if fabric.world_size > 1:
+        atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    """Ends torch's threads before the interpreter does, which now and then aborts otherwise."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _start_others(devices: int, device: torch.device, environment: "LightningEnvironment") -> None:
