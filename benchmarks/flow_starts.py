@@ -8,8 +8,7 @@ coordinates; `patches` are 8×8 grey patches of the photographs less their means
 level and without the last pixel, `digits` the 8×8 digits with such noise, both divided by one
 number. The numbers are held-out nats, the best of those after every tenth of the steps, as stopping
 early keeps. Rows that the file holds already are not run again; its table stands beside it. Starts
-are those of `started`; SiLU is the activation where it is named, ReLU elsewhere in coupling flows,
-and with "zero, SiLU" two coordinates, too, are permuted at random.
+are those of `started`; with "zero, SiLU" two coordinates, too, are permuted at random.
 """
 
 import argparse
@@ -41,8 +40,8 @@ def flows(features: int) -> dict[tuple[str, str], Callable[[], nn.Module]]:
 
     made: dict[tuple[str, str], Callable[[], nn.Module]] = {
         ("CouplingFlow", "zero, SiLU"): lambda: shuffled(coupling("silu", "zero")),
-        ("CouplingFlow", "torch's"): lambda: coupling("relu", "torch's"),
-        ("CouplingFlow", "shifts"): lambda: coupling("relu", "shifts"),
+        ("CouplingFlow", "torch's, ReLU"): lambda: coupling("relu", "torch's"),
+        ("CouplingFlow", "shifts, ReLU"): lambda: coupling("relu", "shifts"),
         ("CouplingFlow", "shifts, SiLU"): lambda: coupling("silu", "shifts"),
         ("NICE", "zero"): lambda: started(NICE(features), "zero"),
         ("NICE", "shifts"): lambda: started(NICE(features), "shifts"),

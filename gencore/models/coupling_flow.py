@@ -22,7 +22,8 @@ class CouplingFlow(Flow):
         features: D of data [N, D], at least 2.
         num_layers: couplings, two a block.
         hidden_widths: of their networks.
-        activation: of their networks, as for :class:`~gencore.nn.MLP`.
+        activation: of their networks, as for :class:`~gencore.nn.MLP`; "relu" learns densities of
+            separate spots better, "silu" small data of many coordinates.
         bound: of the log-scales; ``None`` leaves them free.
         context_size: C of contexts [N, C]; 0 for none.
         base: "normal" or "logistic" latents.
@@ -51,7 +52,7 @@ class CouplingFlow(Flow):
         *,
         num_layers: int = 8,
         hidden_widths: Sequence[int] = (64, 64),
-        activation: str = "relu",
+        activation: str = "silu",
         bound: float | None = 2.0,
         context_size: int = 0,
         base: Base = "normal",
