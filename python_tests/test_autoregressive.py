@@ -168,8 +168,10 @@ def test_data_of_any_shape_and_half_types():
 
 def test_start():
     x = randn(7, 4)
-    z, log_det = MaskedAutoregressive(4, (8, 8)).double()(x)
-    assert torch.equal(z, x)
+    layer = MaskedAutoregressive(4, (8, 8)).double()
+    z, log_det = layer(x)
+    assert torch.equal(z, x - layer.made(x)[:, 0])  # s = 0
+    assert (z != x).all()
     assert not bool(log_det.any())
     y, log_det = InverseAutoregressive(4, (8, 8), gate_bias=40.0, bound=None).double().inverse(x)
     torch.testing.assert_close(y, x)  # m = 0, σ = 1

@@ -8,6 +8,7 @@ from flow_energies import Scale, key, normal, points, quadratic, ripples, square
 
 from gencore.nn import MLPEnergy
 from gencore.samplers import EulerFlow, FlowError, GradientFlow, NonConvergenceWarning
+from gencore.samplers.hessian import hessian_trace
 
 
 @pytest.fixture
@@ -107,6 +108,62 @@ class TestEulerFlow:
 
         weight = next(network.parameters()).detach().clone().requires_grad_()
         assert torch.autograd.gradcheck(log_prob, (points(2).requires_grad_(), weight))
+
+    @pytest.mark.parametrize("log_det", ["exact", "series"])
+    def test_second_and_third_derivatives_of_the_density(self, network, log_det):
+        flow = EulerFlow(network, 0.5, 2, log_det=log_det, tolerance=1e-14, num_terms=40)
+
+        def log_prob(x):
+            return flow.log_prob(x, differentiable=True, key=key(1))
+
+        def laplacian(x):
+            (grad,) = torch.autograd.grad(log_prob(x).sum(), x, create_graph=True)
+            return hessian_trace(grad, x, create_graph=True)
+
+        x = points(2).requires_grad_()
+        assert torch.autograd.gradgradcheck(log_prob, x)
+        (grad,) = torch.autograd.grad(laplacian(x).sum(), x)
+        step = torch.zeros_like(x).index_fill(1, torch.tensor([1]), 1e-5)
+        rise = laplacian((x + step).detach().requires_grad_())
+        rise = rise - laplacian((x - step).detach().requires_grad_())
+        torch.testing.assert_close(grad[:, 1], rise.detach() / 2e-5, rtol=1e-5, atol=1e-7)
+
+    @pytest.mark.parametrize("contraction", [0.87, 0.95, 0.99, 0.999])
+    def test_an_inverse_near_the_bound_of_contractions(self, contraction):
+        """Directions that plain iterations bring home fast and slowly, from either side."""
+        curvatures = torch.linspace(-contraction, contraction, 5, dtype=torch.float64)
+
+        def energy(x):
+            return (curvatures * x.cosh().log()).sum(1)
+
+        flow = EulerFlow(energy, 1.0, 1, tolerance=1e-8, max_iterations=50)
+        x0 = points(20, 5)
+        x, log_prob = flow.sample_with_log_prob(x0)
+        result = flow.inverse(x)
+        assert result.has_converged.all()
+        assert ((result.position - x0).norm(dim=1) < 1e-7 * (1 + x0.norm(dim=1))).all()
+        torch.testing.assert_close(flow.log_prob(x), log_prob, rtol=0, atol=1e-5)
+
+    def test_steps_that_are_no_contractions_are_reported(self):
+        """E = Σ(x²/2 + cos 3x), of curvature up to 10: beyond a = 0.1 starts share their ends."""
+        x = EulerFlow(ripples, 0.2, 1).sample(points(200, 1))
+        with pytest.warns(NonConvergenceWarning, match="curvature of the energy is up to 2,"):
+            log_prob, has_converged = EulerFlow(ripples, 0.2, 1).log_prob_and_convergence(x)
+        assert 0 < (~has_converged).sum() < len(x)
+        assert log_prob.shape == has_converged.shape == (200,)
+        with pytest.raises(FlowError, match="a step is no contraction"):
+            EulerFlow(ripples, 0.2, 1, on_failure="raise").log_prob(torch.zeros(1, 1))
+        flow = EulerFlow(ripples, 0.099, 1, on_failure="raise")
+        assert flow.log_prob_and_convergence(x)[1].all()
+
+    def test_rows_that_are_not_finite_have_no_start(self, network):
+        x = points(3)
+        x[1, 0] = math.nan
+        flow = EulerFlow(network, 0.3, 2)
+        with pytest.warns(NonConvergenceWarning, match="1 of 3 rows"):
+            log_prob, has_converged = flow.log_prob_and_convergence(x)
+        assert has_converged.tolist() == [True, False, True]
+        torch.testing.assert_close(log_prob[[0, 2]], flow.log_prob(x[[0, 2]]))
 
     def test_gradients_of_the_samples(self, network):
         flow = EulerFlow(network, 0.3, 3)

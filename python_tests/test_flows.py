@@ -15,7 +15,9 @@ from flow_testing import (
 )
 from torch.distributions import Normal
 
+from gencore.data import load_density
 from gencore.models import (
+    MAF,
     NICE,
     CouplingFlow,
     Flow,
@@ -70,7 +72,7 @@ def test_image_flows_invert_with_exact_jacobians(name, context_size, shape):
 @pytest.mark.parametrize("name", VECTOR_FLOWS)
 def test_densities_on_the_plane_integrate_to_one(name, base):
     torch.manual_seed(0)
-    flow = ready(VECTOR_FLOWS[name](2, num_layers=4, base=base), scale=0.2)
+    flow = ready(VECTOR_FLOWS[name](2, num_layers=4, base=base), scale=0.1)
     reach = 15 if base == "normal" else 70  # the flow stretches its latents
     assert grid_integral(flow, reach, 401) == pytest.approx(1, abs=1e-3)
 
@@ -146,6 +148,70 @@ def test_fresh_image_flows_keep_large_inputs_finite(make):
     back = flow.eval().transform.inverse(flow.transform(x)[0])[0]
     assert (back - x).abs().max() < 1e-2
     assert z.isfinite().all()
+
+
+@pytest.mark.parametrize("features", [2, 64])
+@pytest.mark.parametrize("bound", [2.0, None])
+@pytest.mark.parametrize("kind", [CouplingFlow, MAF])
+def test_fresh_deep_flows_keep_large_inputs_finite(kind, bound, features):
+    """Log-scales start at zero, so that no depth and no scale of the data moves volumes."""
+    torch.manual_seed(0)
+    flow = kind(features, num_layers=32, bound=bound)
+    x = 10 * torch.randn(16, features)
+    z, log_det = flow.transform(x)
+    assert not log_det.any()
+    assert 0.5 < z.norm() / x.norm() < 2
+    assert (z - x).norm() / x.norm() > 0.01
+    torch.testing.assert_close(flow.transform.inverse(z)[0], x, rtol=1e-4, atol=1e-4)
+    flow.log_prob(x).mean().backward()
+    assert all(p.grad.abs().max() < 1e5 for p in flow.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("kind", [CouplingFlow, MAF])
+def test_flows_learn_coordinates_that_tell_nothing_of_one_another(kind):
+    """From the identity they stay at the score of a normal, −2.83: a gradient has nothing to
+    follow. Measured over the last 50 of 200 steps, with four seeds: −2.57 to −2.32."""
+    torch.manual_seed(0)
+    spots = load_density("twenty_five_gaussians")
+    x = spots.sample(200 * 256, key=torch.tensor([1, 0])) / math.sqrt(2)
+    flow, losses = kind(2), []
+    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-3)
+    for batch in x.split(256):
+        loss = -flow.log_prob(batch).mean()
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert sum(losses[-50:]) / 50 < 2.7
+
+
+@pytest.mark.parametrize("kind", [CouplingFlow, SplineFlow])
+def test_couplings_of_two_coordinates_take_turns(kind):
+    """Whatever the seed: two in a row that move the same coordinate are one."""
+    for seed in range(8):
+        flow = kind(2, num_layers=6, generator=torch.Generator().manual_seed(seed))
+        flow = ready(flow)
+        path, moved = [torch.randn(1, 2, dtype=torch.float64)], []
+        for layer in flow.transform:
+            path.append(layer(path[-1])[0])
+            if not isinstance(layer, Permutation):
+                moved.append((path[-1] != path[-2])[0].tolist())
+        assert moved == [[False, True], [True, False]] * 3
+        assert all(
+            layer.order.tolist() == [0, 1]
+            for layer in flow.transform
+            if isinstance(layer, Permutation)
+        )
+
+
+def test_activations_of_couplings():
+    torch.manual_seed(0)
+    relu, silu = (CouplingFlow(2, activation=name) for name in ("relu", "silu"))
+    silu.load_state_dict(relu.state_dict())
+    x = torch.randn(5, 2)
+    assert not torch.allclose(relu.log_prob(x), silu.log_prob(x))
+    with pytest.raises(ValueError, match="activation is 'sine'"):
+        CouplingFlow(2, activation="sine")
 
 
 def test_a_generator_reproduces_samples():

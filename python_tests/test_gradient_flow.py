@@ -183,6 +183,32 @@ class TestGradientFlow:
         with pytest.raises(FlowError, match="dopri5 cannot follow"):
             GradientFlow(lambda x: -x.pow(4).sum(1), 50.0).sample(torch.ones(2, 2))
 
+    @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
+    def test_rows_from_infinity_have_the_density_0(self, trace):
+        """E = Σx⁴/4: backward, x' = x³ reaches infinity at the time 1/(2x²)."""
+
+        def energy(x):
+            return 0.25 * x.pow(4).sum(1)
+
+        x = torch.tensor([[0.5], [9.0], [0.1], [math.nan], [-0.7], [2.0]], dtype=torch.float64)
+        flow = GradientFlow(energy, 0.5, trace=trace, **PRECISE)
+        log_prob = flow.log_prob(x)
+        assert log_prob[[1, 5]].tolist() == [-math.inf] * 2
+        assert log_prob[3].isnan()
+        # x₀ = x/√(1 − 2Tx²) and dx₀/dx = (1 − 2Tx²)^(−3/2)
+        good = x[[0, 2, 4]]
+        rest = 1 - good.square()
+        expected = normal(good / rest.sqrt()) - 1.5 * rest.log().sum(1)
+        torch.testing.assert_close(log_prob[[0, 2, 4]], expected, rtol=1e-6, atol=1e-6)
+        x.requires_grad_()
+        flow.log_prob(x, differentiable=True)[[0, 2, 4]].sum().backward()
+        assert x.grad[[0, 2, 4]].isfinite().all()
+        assert not x.grad[[1, 5]].any()
+
+    def test_an_energy_that_is_not_finite_is_reported(self):
+        with pytest.raises(FlowError, match="dopri5 cannot follow"):
+            GradientFlow(lambda x: x.sqrt().sum(1), 1.0).log_prob(-torch.ones(2, 2))
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [

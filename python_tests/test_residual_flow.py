@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from flow_testing import check_transform, grid_integral
+from flow_testing import check_transform, grid_integral, randomize
 
 from gencore.models import LipschitzEnergy, ResidualFlow
 from gencore.ops import gaussian_nll
@@ -32,7 +32,8 @@ def test_the_energy_s_curvature_stays_below_its_bound():
     with torch.no_grad():
         for layer in energy.layers:
             layer.parametrizations.weight.original.normal_(0, 5)
-            layer.bias.normal_()
+            if layer.bias is not None:
+                layer.bias.normal_()
         for _ in range(200):  # the power iteration converges
             energy(torch.zeros(1, 3, dtype=torch.float64))
     energy.eval()
@@ -78,6 +79,57 @@ def test_gradients_of_the_density_are_those_of_finite_differences():
             bias[3] += step
             values.append(model.log_prob(x).sum())
     torch.testing.assert_close(grad[3], (values[0] - values[1]) / 2e-5, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("log_det", ["exact", "series"])
+def test_second_derivatives_of_the_density_are_those_of_finite_differences(log_det):
+    model = flow(num_blocks=1, log_det=log_det, num_terms=60)
+    randomize(model, 1.0)
+    x = torch.tensor([[0.3, -0.5]], dtype=torch.float64)
+
+    def log_prob(x):
+        torch.manual_seed(1)  # the signs of the series
+        return model.log_prob(x).sum()
+
+    def grad(x):
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(log_prob(x), x)[0][0]
+
+    hessian = torch.autograd.functional.hessian(log_prob, x).reshape(2, 2)
+    steps = 1e-5 * torch.eye(2, dtype=torch.float64)
+    expected = torch.stack([(grad(x + step) - grad(x - step)) / 2e-5 for step in steps])
+    torch.testing.assert_close(hessian, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(hessian, hessian.T)
+
+
+def test_every_parameter_has_a_gradient():
+    model = ResidualFlow(2, num_blocks=2, hidden_widths=[8])
+    model.log_prob(torch.randn(4, 2)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_states_with_the_last_layers_bias_are_taken():
+    """It is a constant of the energy, and earlier versions had it."""
+    model, other = flow(), flow()
+    randomize(other)
+    state = other.state_dict()
+    for block in range(2):
+        state[f"transform.transforms.{block}.energy.layers.2.bias"] = torch.randn(1)
+    model.load_state_dict(state)
+    x = torch.randn(3, 2, dtype=torch.float64)
+    torch.testing.assert_close(model.log_prob(x), other.log_prob(x))
+
+
+def test_weights_that_change_in_evaluation_leave_steps_contractions():
+    """As an average of weights or tuning with frozen statistics changes them."""
+    model = flow(contraction=0.9)
+    energy = model.transform.transforms[0].energy
+    x = torch.randn(50, 2, dtype=torch.float64)
+    for seed in range(3):
+        randomize(model, 3.0, seed)
+        hessians = torch.vmap(torch.func.hessian(lambda row: energy(row[None])[0]))(x)
+        assert torch.linalg.matrix_norm(hessians, 2).max() <= 0.9 / 0.5 * (1 + 1e-9)
+        check_transform(model.transform, x[:4], tolerance=1e-8)
 
 
 def test_training_lowers_the_loss():

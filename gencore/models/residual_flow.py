@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,9 @@ class LipschitzEnergy(nn.Module):
 
     All weights have the spectral norm 1. With slopes of at most 1 and second derivatives of at most
     1/4 of the softplus, the Jacobian of each layer adds 1/4 to the Lipschitz constant of the
-    Jacobian of what lies below it, so that \|∇²E\| ≤ c.
+    Jacobian of what lies below it, so that \|∇²E\| ≤ c. In training the norm is that of a power
+    iteration, which follows the weights call by call; in evaluation it is exact, whatever was done
+    to the weights since.
 
     Args:
         features: D.
@@ -59,10 +62,14 @@ class LipschitzEnergy(nn.Module):
                 f"LipschitzEnergy: features is {features}, hidden_widths {tuple(hidden_widths)} "
                 f"and curvature {curvature}; expected a hidden layer or more, and positive numbers"
             )
-        self.layers = nn.ModuleList(
-            spectral_norm(nn.Linear(i, o), n_power_iterations=_POWER_ITERATIONS)
-            for i, o in pairwise(widths)
-        )
+        self.layers = nn.ModuleList()
+        for i, o in pairwise(widths):
+            layer = nn.Linear(i, o)
+            spectral_norm(layer, n_power_iterations=_POWER_ITERATIONS)
+            parametrize.register_parametrization(layer, "weight", _UnitNorm())
+            self.layers.append(layer)
+        layer.register_parameter("bias", None)  # a constant: a flow has no gradient in it
+        self.register_load_state_dict_pre_hook(_drop_last_bias)
         self.scale = 4 * curvature / len(hidden_widths)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,6 +78,20 @@ class LipschitzEnergy(nn.Module):
             x = functional.softplus(layer(x))
         energy: Tensor = self.scale * last(x).squeeze(1)
         return energy
+
+
+class _UnitNorm(nn.Module):
+    """The weight over its exact spectral norm, in evaluation."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight if self.training else weight / torch.linalg.matrix_norm(weight, 2)
+
+
+def _drop_last_bias(energy: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
+    """Take the states of when the last layer still had a bias, a constant."""
+    layers = energy.get_submodule("layers")
+    assert isinstance(layers, nn.ModuleList)
+    state_dict.pop(f"{prefix}layers.{len(layers) - 1}.bias", None)
 
 
 _POWER_ITERATIONS = 5

@@ -6,8 +6,8 @@ import torch
 
 from gencore.models.flow import Base, Flow
 from gencore.models.sizes import check_positive
-from gencore.models.stacks import interleaved, stack
-from gencore.nn.transforms import Permutation, SplineCoupling
+from gencore.models.stacks import interleaved, shuffle, stack
+from gencore.nn.transforms import SplineCoupling
 
 __all__ = ["SplineFlow"]
 
@@ -16,9 +16,9 @@ class SplineFlow(Flow):
     """A flow of rational-quadratic spline couplings, RQ-NSF (C) of the paper.
 
     Couplings take turns in transforming the two halves of the coordinates; after each pair the
-    coordinates are shuffled by a fixed random permutation. It starts as a permutation of standard
-    normal coordinates, which is what it stays outside [−B, B] of each coordinate: give it data of
-    about unit variance.
+    coordinates, if more than two, are shuffled by a fixed random permutation. It starts as a
+    permutation of standard normal coordinates, which is what it stays outside [−B, B] of each
+    coordinate: give it data of about unit variance.
 
     Args:
         features: D. One alone has splines of the context.
@@ -67,7 +67,7 @@ class SplineFlow(Flow):
             lambda i: SplineCoupling(
                 features, hidden_widths, num_bins, tail_bound, context_size, i % 2 == 1, bound=bound
             ),
-            lambda: Permutation.random(features, generator),
+            lambda: shuffle(features, generator),
             every=2,
         )
         transform = stack(layers, reversible=reversible)

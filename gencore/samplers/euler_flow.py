@@ -1,13 +1,14 @@
 """Gradient descent from noise as a residual flow (Yan 2022, §2.4.3; Chen et al. 2019)."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Generator, Tensor
 
-from gencore.ops import random_key
+from gencore.ops import philox_normal, random_key
 from gencore.samplers.energy import Energy, energy_and_grad
 from gencore.samplers.flow_base import FlowError, check_flow_input, normal_log_prob
 from gencore.samplers.hessian import hessian, hessian_vector_product, rademacher
@@ -16,9 +17,21 @@ __all__ = ["EulerFlow", "InverseResult", "LogDetMethod", "NonConvergenceWarning"
 
 LogDetMethod = Literal["exact", "series"]
 
+# A step is looked at for being a contraction in so many starts, by so many power iterations.
+_PROBES = 64
+_POWER_ITERATIONS = 8
+
+# The most steps of Newton's method, and of conjugate gradients for each.
+_NEWTON_STEPS = 50
+_CONJUGATE_STEPS = 200
+
+# The inverse is differentiable as often as this.
+_ORDER = 3
+
 
 class NonConvergenceWarning(RuntimeWarning):
-    """Some rows of an inverse did not converge; they are returned as they are."""
+    """Some rows of an inverse did not converge, or need not be unique; they are returned as they
+    are."""
 
 
 class InverseResult(NamedTuple):
@@ -27,7 +40,8 @@ class InverseResult(NamedTuple):
     position: Tensor
     """[N, ...]: the starts x₀."""
     has_converged: Tensor
-    """[N], bool: whether the fixed point of every step was found."""
+    """[N], bool: whether the fixed point of every step was found: a start that ends there, and the
+    only one where the steps are contractions."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,11 @@ class EulerFlow:
     It is Euler's method for the `GradientFlow` of time T = K·a, whose samples and densities it
     approaches as O(a). Where a∇E is a contraction, Lip(a∇E) < 1, the map is invertible and the
     inverse of a step is the fixed point of x = xₜ₊₁ + a∇E(x). Elsewhere the iteration may not
-    converge, and two starts may share an end, whose density is then more than what is returned.
+    converge, and two starts may share an end, whose density is then more than what is returned:
+    `log_prob` looks at 64 starts of N(0, I), and reports those that steps do not contract.
+
+    The closer Lip(a∇E) is to 1, the less an iteration gains: Newton's method then takes the rows
+    that are not within the tolerance.
 
     Args:
         energy: maps [N, ...] to [N], each row by itself.
@@ -54,10 +72,11 @@ class EulerFlow:
             kept for all steps: unbiased but for the terms left out, of relative size
             Lip(a∇E)^num_terms.
         num_terms: of that series, and of the one that differentiates the inverse.
-        tolerance: a row x of the inverse has converged when an iteration moves it by no more than
-            this times 1 + ‖x‖; every row stops by itself.
-        max_iterations: of the fixed point of a step.
-        on_failure: "raise" a `FlowError`, or "warn", when rows did not converge.
+        tolerance: a row x of the inverse has converged when it is within this times 1 + ‖x‖ of the
+            fixed point, or as near as the dtype allows; every row stops by itself.
+        max_iterations: of the fixed point of a step, before Newton's method.
+        on_failure: "raise" a `FlowError`, or "warn", when rows did not converge or a density found
+            the steps to be no contractions.
 
     Example:
         >>> flow = EulerFlow(lambda x: 0.5 * x.square().sum(1), step_size=0.5, num_steps=2)
@@ -128,7 +147,7 @@ class EulerFlow:
         for _ in range(self.num_steps):
             x, found = self._previous(x)
             has_converged &= found
-        self._report(has_converged)
+        self._report(self._not_converged(has_converged))
         return InverseResult(x, has_converged)
 
     def sample_with_log_prob(
@@ -170,7 +189,6 @@ class EulerFlow:
         first_element: int = 0,
     ) -> tuple[Tensor, Tensor]:
         """x_K of the starts and log|det ∂x_K/∂x₀|, [N]; arguments as `sample_with_log_prob`'s."""
-        check_flow_input("EulerFlow", x0)
         noise = self._noise(x0, generator, key, first_element)
         x = _enter(x0, differentiable)
         log_det = x0.new_zeros(x0.shape[0])
@@ -194,20 +212,40 @@ class EulerFlow:
         Args:
             x: data [N, ...].
             differentiable: build a graph to `x` and to the energy's parameters; the inverse is then
-                differentiated as an implicit function.
+                differentiated as an implicit function, up to its third derivatives.
             generator, key, first_element: as for `sample_with_log_prob`.
 
         Returns:
-            [N]; rows whose inverse did not converge are reported as by `inverse`.
+            [N]; rows whose inverse did not converge are reported as by `inverse`, and
+            `log_prob_and_convergence` says which.
+
+        Raises:
+            FlowError: rows did not converge, or a step is no contraction, with
+                `on_failure="raise"`.
+
+        Warns:
+            NonConvergenceWarning: likewise, otherwise.
         """
-        x0, log_det = self.inverse_with_log_det(
-            x,
-            differentiable=differentiable,
-            generator=generator,
-            key=key,
-            first_element=first_element,
-        )
-        return normal_log_prob(x0) + log_det
+        noise = self._noise(x, generator, key, first_element)
+        log_prob, _, failures = self._log_prob(x, noise, differentiable)
+        self._report(failures)
+        return log_prob
+
+    def log_prob_and_convergence(
+        self,
+        x: Tensor,
+        *,
+        differentiable: bool = False,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first_element: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """log p(x), [N], and whether each row's start was found, bool [N]; otherwise as
+        `log_prob`."""
+        noise = self._noise(x, generator, key, first_element)
+        log_prob, has_converged, failures = self._log_prob(x, noise, differentiable)
+        self._report(failures)
+        return log_prob, has_converged
 
     def inverse_with_log_det(
         self,
@@ -219,8 +257,23 @@ class EulerFlow:
         first_element: int = 0,
     ) -> tuple[Tensor, Tensor]:
         """The starts x₀ of x = x_K and log|det ∂x₀/∂x_K|, [N]; arguments as `log_prob`'s."""
-        check_flow_input("EulerFlow", x)
         noise = self._noise(x, generator, key, first_element)
+        x0, log_det, has_converged = self._inverse_with_log_det(x, noise, differentiable)
+        self._report(self._not_converged(has_converged))
+        return x0, log_det
+
+    def _log_prob(
+        self, x: Tensor, noise: Tensor | None, differentiable: bool
+    ) -> tuple[Tensor, Tensor, list[str]]:
+        """log p(x), which rows converged, and what is wrong."""
+        x0, log_det, has_converged = self._inverse_with_log_det(x, noise, differentiable)
+        failures = [*self._not_converged(has_converged), *self._not_contractive(x)]
+        return normal_log_prob(x0) + log_det, has_converged, failures
+
+    def _inverse_with_log_det(
+        self, x: Tensor, noise: Tensor | None, differentiable: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The starts, log|det ∂x₀/∂x_K|, and which rows converged."""
         x, log_det = _enter(x, differentiable), x.new_zeros(x.shape[0])
         has_converged = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
         with torch.set_grad_enabled(differentiable):
@@ -229,42 +282,114 @@ class EulerFlow:
                 has_converged &= found
                 x = self._implicit(previous, x) if differentiable else previous
                 log_det = log_det + self._log_det(x, noise, create_graph=differentiable)[0]
-        self._report(has_converged)
-        return x, -log_det
+        return x, -log_det, has_converged
 
     def _previous(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The fixed point of z = x + a∇E(z), and which rows [N] have it."""
         z = x.clone()
-        has_converged = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
         left = torch.arange(x.shape[0], device=x.device)  # rows still on their way
         for _ in range(self.max_iterations):
             if len(left) == 0:
                 break
             following = x[left] + self.step_size * energy_and_grad(self.energy, z[left])[1]
-            change = (following - z[left]).flatten(1).norm(dim=1)
+            change = _norm(following - z[left])
             z[left] = following
-            left = left[~(change < self.tolerance * (1 + following.flatten(1).norm(dim=1)))]
-        return z, has_converged.index_fill(0, left, False)
+            left = left[~(change < self.tolerance * (1 + _norm(following)))]
+        return self._newton(x, z)
+
+    def _newton(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The fixed point from nearby by Newton's method, and which rows have it.
+
+        Where the step is a contraction, r(z) = x + a∇E(z) − z is minus the gradient of a strictly
+        convex function, and the step (I − a∇²E)⁻¹r, which conjugate gradients find, is the
+        distance to the root but for terms of second order: the change of a plain iteration is
+        smaller by up to 1 − Lip(a∇E).
+        """
+        eps = torch.finfo(x.dtype).eps
+        z = z.clone()
+        has_converged = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
+        left = z.flatten(1).isfinite().all(1).nonzero().squeeze(1)
+        target, at = x[left], z[left]
+        best, least = at, torch.full_like(_norm(at), torch.inf)
+        for _ in range(_NEWTON_STEPS):
+            if len(left) == 0:
+                break
+            with torch.inference_mode(False), torch.enable_grad():
+                at = at.clone().requires_grad_()
+                _, grad = energy_and_grad(self.energy, at, create_graph=True)
+            residual = target + self.step_size * grad.detach() - at.detach()
+            move, is_convex = self._conjugate_gradients(grad, at, residual)
+            at, change = at.detach(), _norm(residual)
+            size = 1 + _norm(at)
+            is_worse = ~(change <= least)
+            is_near = ~is_worse & is_convex & (_norm(move) < self.tolerance * size)
+            is_found = is_near | (change <= 8 * eps * size)  # rounding: nothing comes closer
+            # Half of a step that was too long, until it is not.
+            following = torch.where(_like_rows(is_worse, at), 0.5 * (best + at), at + move)
+            following = torch.where(_like_rows(is_near, at), at, following)
+            best = torch.where(_like_rows(is_worse, at), best, at)
+            least = torch.where(is_worse, least, change)
+            z[left], has_converged[left] = following, is_found
+            goes_on = ~is_found & (is_worse | is_convex)
+            left, target, at, best, least = (
+                part[goes_on] for part in (left, target, following, best, least)
+            )
+        return z, has_converged
+
+    def _conjugate_gradients(
+        self, grad: Tensor, at: Tensor, residual: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(I − a∇²E)⁻¹r to three digits, and in which rows [N] the matrix seems positive."""
+        move, rest, direction = torch.zeros_like(residual), residual, residual
+        square = _dot(rest, rest)
+        goal, is_convex = 1e-6 * square, square >= 0
+        for _ in range(min(at[0].numel(), _CONJUGATE_STEPS)):
+            goes_on = square > goal
+            if not goes_on.any():
+                break
+            product = hessian_vector_product(grad, at, direction)
+            product = direction - self.step_size * product
+            curvature = _dot(direction, product)
+            is_convex &= ~goes_on | (curvature > 0)
+            goes_on &= curvature > 0
+            length = _like_rows(torch.where(goes_on, square / curvature, 0.0), at)
+            move, rest = move + length * direction, rest - length * product
+            before, square = square, _dot(rest, rest)
+            ratio = _like_rows(torch.where(goes_on, square / before, 0.0), at)
+            direction = rest + ratio * direction
+        return move, is_convex
 
     def _implicit(self, root: Tensor, x: Tensor) -> Tensor:
         """The fixed point as a differentiable function of `x` and the energy's parameters.
 
-        With r = x + a∇E(z) − z at the root z, one Newton step z + (I − a∇²E(z))⁻¹r has the root's
-        value and the derivative of the implicit function.
+        With r(z) = x + a∇E(z) − z and the Jacobian I − a∇²E at the root, which has no graph, each
+        step z + (I − a∇²E)⁻¹r(z) from the constant root makes the derivatives of one more order
+        those of the implicit function.
         """
-        z = root.requires_grad_()
-        _, grad = energy_and_grad(self.energy, z, create_graph=True)
-        residual = x + self.step_size * grad - z
+        at = root.clone().requires_grad_()
+        with torch.enable_grad():
+            _, grad = energy_and_grad(self.energy, at, create_graph=True)
         if self.log_det == "exact":
-            jacobian = self._jacobian(grad, z, create_graph=False)
-            newton = torch.linalg.solve(jacobian, residual.flatten(1)).reshape(z.shape)
+            factors = torch.linalg.lu_factor(self._jacobian(grad, at, create_graph=False))
+
+            def solve(residual: Tensor) -> Tensor:
+                rows = residual.flatten(1).unsqueeze(2)
+                return torch.linalg.lu_solve(*factors, rows).reshape(residual.shape)
+
         else:
-            newton = term = residual
-            for _ in range(self.num_terms):  # Neumann's series of the inverse
-                product = hessian_vector_product(grad, z, term, create_graph=True)
-                term = self.step_size * product
-                newton = newton + term
-        return z.detach() + newton
+
+            def solve(residual: Tensor) -> Tensor:
+                total = term = residual
+                for _ in range(self.num_terms):  # Neumann's series of the inverse
+                    term = self.step_size * hessian_vector_product(grad, at, term)
+                    total = total + term
+                return total
+
+        z = root
+        for _ in range(_ORDER):
+            _, grad_z = energy_and_grad(self.energy, z, create_graph=True)
+            z = z + _Symmetric.apply(x + self.step_size * grad_z - z, solve)
+        return z
 
     def _log_det(
         self, x: Tensor, noise: Tensor | None, *, create_graph: bool
@@ -294,22 +419,86 @@ class EulerFlow:
     def _noise(
         self, x: Tensor, generator: Generator | None, key: Tensor | None, first_element: int
     ) -> Tensor | None:
+        check_flow_input("EulerFlow", x)
         if self.log_det == "exact":
             return None
         return rademacher(x, random_key(generator, x.device) if key is None else key, first_element)
 
-    def _report(self, has_converged: Tensor) -> None:
+    def _not_converged(self, has_converged: Tensor) -> list[str]:
         failed = int((~has_converged).sum())
         if not failed:
+            return []
+        return [
+            f"the inverse of {failed} of {len(has_converged)} rows did not converge, as where "
+            f"step_size={self.step_size:g} times the largest curvature of the energy is 1 or more; "
+            f"lower step_size, or raise tolerance={self.tolerance:g} if the energy is that inexact"
+        ]
+
+    def _not_contractive(self, like: Tensor) -> list[str]:
+        """Whether a∇²E has an eigenvalue of 1 or more in starts of N(0, I) or where they go.
+
+        Rayleigh's quotients of the power iteration for a∇²E + I are never above the largest
+        eigenvalue: what is reported is certain, what is not reported is not.
+        """
+        if like.numel() == 0:
+            return []
+        with torch.inference_mode(False), torch.enable_grad():
+            key = torch.zeros(2, dtype=torch.int64, device=like.device)
+            x = philox_normal((_PROBES, *like.shape[1:]), key, dtype=like.dtype)
+            largest = torch.full_like(x.flatten(1)[:, 0], -torch.inf)
+            for _ in range(self.num_steps):
+                x = x.detach().requires_grad_()
+                _, grad = energy_and_grad(self.energy, x, create_graph=True)
+                vector = torch.ones_like(x) + 0.1 * x.detach()
+                for _ in range(_POWER_ITERATIONS):
+                    vector = vector / _like_rows(_norm(vector), x)
+                    product = self.step_size * hessian_vector_product(grad, x, vector)
+                    largest = torch.fmax(largest, _dot(vector, product))
+                    vector = product + vector
+                x = x - self.step_size * grad
+        failed = int((largest >= 1).sum())
+        if not failed:
+            return []
+        return [
+            f"from {failed} of {_PROBES} starts of N(0, I) a step is no contraction: "
+            f"step_size={self.step_size:g} times the curvature of the energy is up to "
+            f"{largest.max().item():.3g}, so that several starts may share an end and "
+            "log-densities may be too low; lower step_size until it is below 1"
+        ]
+
+    def _report(self, failures: list[str]) -> None:
+        if not failures:
             return
-        message = (
-            f"EulerFlow: the inverse of {failed} of {len(has_converged)} rows did not converge; "
-            f"step_size={self.step_size:g} times the largest curvature of the energy has to be "
-            "below 1"
-        )
+        message = "EulerFlow: " + "; and ".join(failures)
         if self.on_failure == "raise":
             raise FlowError(message)
         warnings.warn(message, NonConvergenceWarning, stacklevel=3)
+
+
+class _Symmetric(torch.autograd.Function):
+    """A constant symmetric linear map of each row, its own derivative to any order."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, linear_map: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.linear_map = linear_map
+        return linear_map(rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _Symmetric.apply(grad, ctx.linear_map), None
+
+
+def _norm(x: Tensor) -> Tensor:
+    return x.flatten(1).norm(dim=1)
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    return (x * y).flatten(1).sum(1)
+
+
+def _like_rows(numbers: Tensor, x: Tensor) -> Tensor:
+    """A number a row, [N, 1, ...], for products with x [N, ...]."""
+    return numbers.view(-1, *[1] * (x.dim() - 1))
 
 
 def _enter(x: Tensor, differentiable: bool) -> Tensor:

@@ -37,8 +37,8 @@ class GradientFlow:
     The solver chooses its steps for the whole batch, so a row depends on the others within the
     tolerances. The random part of the "hutchinson" trace is drawn once and kept for the whole
     solve, as an adaptive solver needs; the log-density is then unbiased, up to the tolerances.
-    An energy that grows faster than ‖x‖² brings points from infinity in a finite time: where the
-    flow backward does so, the density is 0 and the solver gives up.
+    An energy that grows faster than ‖x‖² brings points from infinity in a finite time: rows that
+    the flow backward takes there, where the solver gives up, have the density 0.
 
     Args:
         energy: maps [N, ...] to [N], each row by itself.
@@ -130,9 +130,8 @@ class GradientFlow:
         Returns:
             [N, ...] and [N].
         """
-        x, integral = self._densities(
-            x0, 0.0, self.time, differentiable, generator, key, first_element
-        )
+        noise = self._noise(x0, generator, key, first_element)
+        x, integral = self._densities(x0, 0.0, self.time, differentiable, noise)
         return x, normal_log_prob(_enter(x0, differentiable)) + integral
 
     def log_prob(
@@ -153,11 +152,31 @@ class GradientFlow:
             generator, key, first_element: as for `sample_with_log_prob`.
 
         Returns:
-            [N].
+            [N]; −∞ for a row that comes from infinity, and NaN for one that is not finite.
+
+        Raises:
+            FlowError: the gradient of the energy is not finite at a row that the solver cannot
+                follow.
         """
-        x0, integral = self._densities(
-            x, self.time, 0.0, differentiable, generator, key, first_element
-        )
+        noise = self._noise(x, generator, key, first_element)
+        return self._log_prob(x, noise, differentiable)
+
+    def _log_prob(self, x: Tensor, noise: Tensor | None, differentiable: bool) -> Tensor:
+        """log p(x), by halves of the batch where the solver gives up, until it does in a row."""
+        try:
+            x0, integral = self._densities(x, self.time, 0.0, differentiable, noise)
+        except FlowError:
+            if len(x) == 1:
+                if not x.isfinite().all():
+                    return torch.full_like(x.detach().flatten(1)[:, 0], torch.nan)
+                if not energy_and_grad(self.energy, x.detach())[1].isfinite().all():
+                    raise
+                return torch.full_like(x.detach().flatten(1)[:, 0], -torch.inf)
+            size = (len(x) + 1) // 2
+            parts = zip(
+                x.split(size), [None] * 2 if noise is None else noise.split(size), strict=True
+            )
+            return torch.cat([self._log_prob(*part, differentiable) for part in parts])
         return normal_log_prob(x0) + integral
 
     def _positions(self, x: Tensor, start: float, end: float, differentiable: bool) -> Tensor:
@@ -175,16 +194,9 @@ class GradientFlow:
         start: float,
         end: float,
         differentiable: bool,
-        generator: Generator | None,
-        key: Tensor | None,
-        first_element: int,
+        noise: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """x(end), and the integral of the trace from 0 to T."""
-        check_flow_input("GradientFlow", x)
-        noise = None
-        if self.trace == "hutchinson":
-            key = random_key(generator, x.device) if key is None else key
-            noise = rademacher(x, key, first_element)
 
         def velocity(_: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             create_graph = differentiable and torch.is_grad_enabled()
@@ -199,6 +211,14 @@ class GradientFlow:
         state = (_enter(x, differentiable), x.new_zeros(x.shape[0]))
         position, integral = self._solve(velocity, state, start, end, differentiable)
         return position, integral if end > start else -integral
+
+    def _noise(
+        self, x: Tensor, generator: Generator | None, key: Tensor | None, first_element: int
+    ) -> Tensor | None:
+        check_flow_input("GradientFlow", x)
+        if self.trace == "exact":
+            return None
+        return rademacher(x, random_key(generator, x.device) if key is None else key, first_element)
 
     def _solve(
         self,

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from gencore.nn.affine_start import start_affine
 from gencore.nn.context import check_context, weight_of
 from gencore.nn.made import MADE
 from gencore.nn.transforms.base import Transform
@@ -54,9 +55,7 @@ class Autoregressive(Transform):
             features, hidden_widths, 2, activation=activation, context_size=context_size,
             order=order,
         )  # fmt: skip
-        # m and s start as constants
-        nn.init.zeros_(self._last.weight)
-        nn.init.zeros_(self._last.bias)
+        start_affine(self._last, slice(features), slice(features, None), features)
 
     @abstractmethod
     def step(self, u: Tensor, m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,7 +131,8 @@ class MaskedAutoregressive(Autoregressive):
     .. math:: z_i = \big(x_i - m_i(x_{<i}; c)\big)\, e^{-s_i(x_{<i}; c)}, \qquad
               \log\left\lvert\det\frac{\partial z}{\partial x}\right\rvert = -\sum_i s_i
 
-    with the bounded log-scale s = bound·tanh(s̃ / bound). It starts as the identity.
+    with the bounded log-scale s = bound·tanh(s̃ / bound). It starts with s = 0 and an m that varies:
+    from the identity, data of independent coordinates would give it no gradient to leave by.
 
     Args:
         features: D, the numbers in a row of the data.
@@ -250,6 +250,8 @@ class InverseAutoregressive(Autoregressive):
                 )
             gate_bias = bound * math.atanh(gate_bias / bound)
         self.bound = bound
+        nn.init.zeros_(self._last.weight[:features])
+        nn.init.zeros_(self._last.bias[:features])
         nn.init.constant_(self._last.bias[features:], gate_bias)
 
     def step(self, u: Tensor, m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
