@@ -18,7 +18,7 @@ from gencore.data import load_density
 from gencore.models import FlowEBM, ShortRunEBM, contrastive_loss
 from gencore.nn import MLPEnergy
 from gencore.recipes.densities import DensitiesRecipe
-from gencore.recipes.plane import DensityBatches
+from gencore.recipes.plane_experiment import DensityBatches
 from gencore.train import Diverged, RunFolder, fit
 from gencore.train.figures import save_plane_panels
 from gencore.train.logs import read_log

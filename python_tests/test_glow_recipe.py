@@ -20,7 +20,8 @@ from gencore.data import load_images, to_uint8
 from gencore.models import Flow
 from gencore.nn import Transform, UniformDequantization
 from gencore.ops import random_key
-from gencore.recipes.glow import DequantizedBits, GlowRecipe, make_flow
+from gencore.recipes.glow import GlowRecipe
+from gencore.recipes.glow_experiment import DequantizedBits, make_flow
 from gencore.train import Diverged, RunFolder, fit
 from gencore.train.batches import LabelledImages
 from gencore.train.logs import read_log

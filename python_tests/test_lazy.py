@@ -26,3 +26,13 @@ def test_packages_are_imported_without_torch():
     program = f"import sys, {', '.join(PACKAGES)}; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout == "False\n"
+
+
+def test_the_options_of_every_recipe_are_known_without_torch():
+    program = (
+        "import sys; from gencore.recipes import RECIPES\n"
+        "for name in RECIPES: RECIPES[name]()\n"
+        "print(len(RECIPES) > 0, 'torch' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout == "True False\n"

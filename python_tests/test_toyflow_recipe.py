@@ -10,8 +10,9 @@ from torch import nn
 from gencore import cli
 from gencore.models import Flow
 from gencore.nn import Transform
-from gencore.recipes import toyflow
-from gencore.recipes.toyflow import FLOWS, ToyFlowRecipe
+from gencore.recipes import toyflow_experiment
+from gencore.recipes.toyflow import ToyFlowRecipe
+from gencore.recipes.toyflow_experiment import FLOWS
 from gencore.train import Diverged, RunFolder, fit
 from gencore.train.logs import read_log
 from gencore.train.state_file import read_state
@@ -50,7 +51,9 @@ class Scaling(Transform):
 def scaling(monkeypatch):
     """In the place of every flow a Gaussian with one standard deviation."""
     for name in FLOWS:
-        monkeypatch.setitem(toyflow.FLOWS, name, lambda layers, widths: Flow(Scaling(), [2]))
+        monkeypatch.setitem(
+            toyflow_experiment.FLOWS, name, lambda layers, widths: Flow(Scaling(), [2])
+        )
 
 
 @pytest.mark.parametrize("model", FLOWS)
@@ -105,7 +108,7 @@ def test_the_command_trains_and_samples(tmp_path, capsys):
 
 
 def test_divergence_stops_the_run(tmp_path, monkeypatch):
-    monkeypatch.setitem(toyflow.FLOWS, "nice", lambda *_: Flow(Scaling(100.0), [2]))
+    monkeypatch.setitem(toyflow_experiment.FLOWS, "nice", lambda *_: Flow(Scaling(100.0), [2]))
     with pytest.raises(Diverged, match="step 1: the negative log-likelihood is inf"):
         train(tmp_path, model="nice")
 

@@ -1,5 +1,6 @@
-from gencore.data.densities import Density, DensityName, load_density
+from gencore.data.densities import Density, load_density
 from gencore.data.images import ImageDataset, load_images
+from gencore.data.names import DensityName
 from gencore.data.pixels import to_float, to_uint8
 
 __all__ = [

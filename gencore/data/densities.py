@@ -3,13 +3,14 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from gencore.choices import check_choice
+from gencore.data.names import DensityName
 from gencore.ops import philox_normal, philox_words, random_key, split_key
 from gencore.ops.random import stream_key
 
@@ -22,9 +23,6 @@ __all__ = [
     "load_density",
 ]
 
-DensityName = Literal[
-    "swiss_roll", "grid9", "eight_gaussians", "twenty_five_gaussians", "pinwheel", "two_moons"
-]
 
 # Terms [rows, components] that a mixture's log-density holds at once.
 _TERMS_AT_ONCE = 2**22

@@ -1,11 +1,12 @@
 from gencore.models.coupling_flow import CouplingFlow
 from gencore.models.energy_networks import ConvEnergy, ConvEnergyName
 from gencore.models.flow import Base, Flow, FlowDistribution
-from gencore.models.flow_ebm import FlowEBM, FlowObjective
+from gencore.models.flow_ebm import FlowEBM
 from gencore.models.flow_posterior import FlowPosterior, PosteriorSample
-from gencore.models.glow import CouplingKind, Glow
+from gencore.models.glow import Glow
 from gencore.models.iaf import IAF
 from gencore.models.maf import MAF
+from gencore.models.names import CouplingKind, FlowObjective
 from gencore.models.nice import NICE
 from gencore.models.planar_flow import ExplicitDirection, PlanarFlow
 from gencore.models.radial_flow import RadialFlow

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Generator, Tensor, nn
 
 from gencore.choices import check_choice
+from gencore.models.names import FlowObjective
 from gencore.models.short_run_ebm import ShortRunLoss, contrastive_loss
 from gencore.models.starts import normal_starts
 from gencore.nn.held_norms import held_norms
@@ -17,8 +18,6 @@ from gencore.samplers.chains import check_count
 from gencore.samplers.gradient_flow import TraceMethod
 
 __all__ = ["FlowEBM", "FlowObjective"]
-
-FlowObjective = Literal["ml", "ml+gen", "flow_mle"]
 
 
 class FlowEBM(nn.Module):

@@ -1,13 +1,14 @@
 """Glow: a multi-scale flow on images with invertible 1×1 convolutions."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 from torch import Size
 
 from gencore.choices import check_choice
 from gencore.models.flow import Base, Flow
 from gencore.models.image_shapes import squeezed_shapes
+from gencore.models.names import CouplingKind
 from gencore.models.sizes import check_positive
 from gencore.models.stacks import stack
 from gencore.nn import (
@@ -22,8 +23,6 @@ from gencore.nn import (
 )
 
 __all__ = ["CouplingKind", "Glow"]
-
-CouplingKind = Literal["affine", "additive"]
 
 
 class Glow(Flow):

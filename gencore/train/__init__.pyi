@@ -3,12 +3,11 @@ from gencore.train.experiment import (
     BatchSource,
     Diverged,
     Experiment,
-    ImageRecipe,
-    Recipe,
     Stateful,
     StateObject,
 )
 from gencore.train.loop import fit, load_experiment
+from gencore.train.recipe import ImageRecipe, Recipe
 from gencore.train.run_folder import RunFolder, recipe_from_config
 from gencore.train.signals import Interrupted
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from gencore.extras import training_extra
 from gencore.train.atomic import cannot_write, replacing
-from gencore.train.experiment import Recipe
 from gencore.train.progress import ProgressDisplay
+from gencore.train.recipe import Recipe
 from gencore.train.run_folder import EVENTS_SUFFIX, RunFolder
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from gencore.train import figures
 from gencore.train.atomic import replacing
 from gencore.train.checkpoint import load_checkpoint, save_checkpoint
 from gencore.train.devices import Vote, launch, on_rank_zero
-from gencore.train.experiment import Diverged, Experiment, Recipe
+from gencore.train.experiment import Diverged, Experiment
 from gencore.train.logs import RunLog, read_log
+from gencore.train.recipe import Recipe
 from gencore.train.run_folder import RunFolder, defaults_of, describe
 from gencore.train.signals import Interrupted, StopRequest
 

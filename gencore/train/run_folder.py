@@ -17,7 +17,7 @@ import torch
 from gencore import __version__
 from gencore.train.atomic import cannot_write, leftovers, remove_leftovers, replacing
 from gencore.train.claim import CLAIM_NAME, Claim
-from gencore.train.experiment import Recipe
+from gencore.train.recipe import Recipe
 
 __all__ = ["RunFolder", "defaults_of", "describe", "recipe_from_config"]
 

@@ -1,0 +1,246 @@
+"""What a run is made of: a recipe, the options that build an experiment.
+
+Nothing here imports torch, nor does a module of recipes before one builds something: the command
+line answers at once.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+from gencore.choices import check_choice
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from gencore.data import ImageDataset
+    from gencore.data.splits import Split
+    from gencore.train.experiment import BatchSource, Experiment
+
+__all__ = ["ImageRecipe", "Recipe"]
+
+
+@dataclass(kw_only=True)
+class Recipe(ABC):
+    """The options of a runnable experiment: its fields are the command line's options.
+
+    A subclass is a dataclass whose fields are numbers, strings, booleans, `None`, paths or tuples
+    of these, each with a docstring below it that the command line shows as help. The first line of
+    the class docstring is its description in ``gencore list``.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from gencore.train import Recipe
+        >>> @dataclass(kw_only=True)
+        ... class GaussianRecipe(Recipe):
+        ...     '''Fits a Gaussian.'''
+        ...     learning_rate: float = 1e-2
+        ...     def load_data(self): ...
+        ...     def batches(self, fabric, dataset): ...
+        ...     def build(self, fabric, dataset): ...
+        >>> GaussianRecipe.name, GaussianRecipe(steps=5).steps
+        ('gaussian', 5)
+    """
+
+    name: ClassVar[str] = "recipe"
+    """The name in commands and checkpoints: the class name in lower case, less "Recipe"."""
+
+    changeable: ClassVar[frozenset[str]] = frozenset({"steps"})
+    """Fields that may differ on resume because no step before the checkpoint depends on them."""
+
+    tunable: ClassVar[frozenset[str]] = frozenset()
+    """Fields that may differ on resume although earlier steps depended on them: settings of the
+    optimisation that shape no stored state, above all those that advice after a divergence names.
+    They hold from the checkpoint on; optimisers and learning-rate schedulers then take their
+    settings from the recipe, and their moments and counts from the checkpoint."""
+
+    figure_samples: ClassVar[int] = 64
+    """Samples in a figure where the user names no number."""
+
+    steps: int = 1000
+    """Optimisation steps of the whole run."""
+
+    batch_size: int = 64
+    """Data points in one step, over all devices together."""
+
+    seed: int = 0
+    """Seed of every random number in the run."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = cls.__name__.removesuffix("Recipe").lower()
+
+    def __post_init__(self) -> None:
+        for field, minimum in (("steps", 1), ("batch_size", 1), ("seed", 0)):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{type(self).__name__}: {field} must be an integer, got {value!r}")
+            if value < minimum:
+                raise ValueError(
+                    f"{type(self).__name__}: {field} must be at least {minimum}, got {value}"
+                )
+        for field, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal:
+                check_choice(type(self).__name__, field, getattr(self, field), get_args(hint))
+        if self.seed >= 2**64:
+            raise ValueError(f"{type(self).__name__}: seed must be below 2**64, got {self.seed}")
+
+    @abstractmethod
+    def load_data(self) -> Any:
+        """The training data, for `batches` and `build`."""
+
+    @abstractmethod
+    def batches(self, fabric: "Fabric", dataset: Any) -> "BatchSource":
+        """What the steps see of the data that `load_data` returned."""
+
+    @abstractmethod
+    def build(self, fabric: "Fabric", dataset: Any) -> "Experiment":
+        """The networks, set up with `fabric.setup`, and all else that training needs.
+
+        torch is seeded with `seed` before the call, alike on every rank. To draw samples of a run
+        the data are those of `described_data`.
+        """
+
+    def describe_data(self, dataset: Any) -> dict[str, Any]:
+        """What a run's folder keeps of the data that `load_data` returned, for JSON.
+
+        Under "fingerprint" stands what tells them from other data, if data may change at all.
+        """
+        return {}
+
+    def described_data(self, description: Mapping[str, Any]) -> Any:
+        """As much of the data as `build` needs to make the networks of a run once more.
+
+        Args:
+            description: what `describe_data` returned.
+        """
+        return self.load_data()
+
+    def check_positive(self, *names: str) -> None:
+        """Raise a ValueError for the first of these fields that is not positive."""
+        self._check(names, "positive", lambda value: value > 0)
+
+    def check_not_negative(self, *names: str) -> None:
+        """Raise a ValueError for the first of these fields that is below 0."""
+        self._check(names, "0 or positive", lambda value: value >= 0)
+
+    def check_fraction(self, *names: str) -> None:
+        """Raise a ValueError for the first of these fields that is not from 0 to 1."""
+        self._check(names, "from 0 to 1", lambda value: 0 <= value <= 1)
+
+    def _check(self, names: tuple[str, ...], expected: str, fits: Callable[[Any], bool]) -> None:
+        for name in names:
+            if not fits(getattr(self, name)):
+                raise ValueError(
+                    f"{type(self).__name__}: {name} is {getattr(self, name)}; expected {expected}"
+                )
+
+    def fields(self) -> dict[str, Any]:
+        """The options by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+@dataclass(kw_only=True)
+class ImageRecipe(Recipe):
+    """A recipe whose data are images in memory, shuffled anew for every epoch.
+
+    To draw samples, `build` gets images on torch's meta device: their shape, their classes and no
+    pixels. What a model learns from pixels therefore belongs in the experiment's `state`.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from gencore.train import ImageRecipe
+        >>> @dataclass(kw_only=True)
+        ... class PixelRecipe(ImageRecipe):
+        ...     '''Fits pixels.'''
+        ...     def build(self, fabric, dataset): ...
+        >>> len(PixelRecipe().load_data())
+        1438
+    """
+
+    data: str = "digits"
+    """Images: "digits", "photos", or the path of a folder or an .npy or .npz file (see gencore
+    list)."""
+
+    image_size: int | None = None
+    """Scale images to this height and width; without it they keep their size."""
+
+    background: int = 255
+    """Grey level, 0 to 255, behind the transparent pixels of image files."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image_size is not None:
+            self.check_positive("image_size")
+
+    def load_part(self, split: "Split") -> "ImageDataset":
+        """The training or the test images that `data` names."""
+        from gencore.data import load_images
+
+        return load_images(
+            self.data, split=split, image_size=self.image_size, background=self.background
+        )
+
+    def load_data(self) -> "ImageDataset":
+        """The training images."""
+        return self.load_part("train")
+
+    def load_test_data(self, train: "ImageDataset") -> "ImageDataset":
+        """The test images, in the format of the training images `train`.
+
+        Raises:
+            ValueError: they have another size, or colours where the training images have none.
+            OSError: they cannot be read.
+        """
+        from gencore.data.pixels import convert_channels
+
+        without = "(num_samples 0 and num_evaluate 0 train without test images)"
+        try:
+            test = self.load_part("test")
+        except OSError as error:
+            raise type(error)(f"{error} {without}") from error
+        except ValueError as error:
+            raise ValueError(f"{error} {without}") from error
+        if len(train.images[0]) == 3:  # a part of a folder in colours may by chance be all grey
+            test = dataclasses.replace(test, images=convert_channels(test.images, 3))
+        (channels, height, width), found = train.images.shape[1:], test.images.shape[1:]
+        if found != train.images.shape[1:]:
+            raise ValueError(
+                f"data has test images of {found[0]} x {found[1]} x {found[2]} (channels, height, "
+                f"width), but training images of {channels} x {height} x {width} {without}"
+            )
+        return test
+
+    def describe_data(self, dataset: "ImageDataset") -> dict[str, Any]:
+        """Shape, classes and fingerprint of the training images, and where they lie."""
+        from gencore.data.images import EMBEDDED, source_path
+
+        embedded = self.data in EMBEDDED
+        labels = dataset.labels
+        return {
+            "fingerprint": dataset.fingerprint(),
+            "shape": list(dataset.images.shape[1:]),
+            "classes": None if labels is None else labels.unique().tolist(),
+            "source": None if embedded else str(source_path(self.data).absolute()),
+        }
+
+    def described_data(self, description: Mapping[str, Any]) -> "ImageDataset":
+        """An image without pixels for each class, or one where there are no labels."""
+        import torch
+
+        from gencore.data import ImageDataset
+
+        classes = description["classes"]
+        labels = None if classes is None else torch.tensor(classes, dtype=torch.int64)
+        shape = (1 if labels is None else len(labels), *description["shape"])
+        images = torch.empty(shape, dtype=torch.uint8, device="meta")
+        return ImageDataset(images, labels, self.data)
+
+    def batches(self, fabric: "Fabric", dataset: "ImageDataset") -> "BatchSource":
+        """The images of each step's batch, uint8 [B / ranks, C, H, W]."""
+        from gencore.train.batches import Batches
+
+        return Batches(dataset.images, self.batch_size, self.seed, fabric)
