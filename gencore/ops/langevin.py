@@ -13,8 +13,8 @@ from gencore.ops.checks import (
     bounds,
     check_fake_devices,
     check_like,
-    check_overlap,
     check_state,
+    check_written,
     clip_bound,
     finite,
     index,
@@ -168,7 +168,7 @@ def langevin_step_(
         "langevin_step_", x, grad, step_size, noise_scale, prior_precision, grad_clamp, clamp,
         noise, generator, key, first_element,
     )  # fmt: skip
-    check_overlap("langevin_step_", x)
+    check_written("langevin_step_", x=x)
     if torch.is_grad_enabled() and (
         x.requires_grad or grad.requires_grad or (noise is not None and noise.requires_grad)
     ):

@@ -9,8 +9,8 @@ from gencore.ops.backend import state
 from gencore.ops.checks import (
     check_chains,
     check_like,
-    check_overlap,
     check_state,
+    check_written,
     index,
     number,
     per_row,
@@ -194,7 +194,7 @@ def leapfrog_step_(
     """:func:`leapfrog_step` in place: the form samplers call. Never differentiable.
 
     Arguments and errors are those of :func:`leapfrog_step`; besides, a ``ValueError`` where
-    autograd would have to differentiate it, or where ``x`` and ``momentum`` are the same memory.
+    autograd would have to differentiate it, or where ``x`` and ``momentum`` share memory.
 
     Returns:
         ``x`` and ``momentum``, updated.
@@ -224,10 +224,7 @@ def leapfrog_step_(
         pass
     op = "leapfrog_step_"
     coefficients = _step_coefficients(op, x, momentum, grad, step_size, inverse_mass)
-    check_overlap(op, x)
-    check_overlap(op, momentum, "momentum")
-    if x is momentum or (not _is_compiling() and x.numel() and x.data_ptr() == momentum.data_ptr()):
-        raise ValueError(f"{op}: x and momentum are the same memory, and both are written to")
+    check_written(op, x=x, momentum=momentum)
     if wants_grad(x, momentum, grad):
         raise ValueError(
             f"{op}: works in place and is not differentiable, but x, momentum or grad requires "

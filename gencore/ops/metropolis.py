@@ -12,9 +12,9 @@ from gencore.ops.checks import (
     check_chains,
     check_fake_devices,
     check_like,
-    check_overlap,
     check_per_chain,
     check_state,
+    check_written,
     clip_bound,
     index,
 )
@@ -156,7 +156,7 @@ def metropolis_accept_(
     """:func:`metropolis_accept` in place: ``x``, ``grad`` and ``energy`` are updated.
 
     A chain that rejects is not written to. Arguments and errors are those of
-    :func:`metropolis_accept`.
+    :func:`metropolis_accept`; besides, a ``ValueError`` where two of these three share memory.
 
     Returns:
         The step, with ``x``, ``grad`` and ``energy`` themselves.
@@ -175,9 +175,8 @@ def metropolis_accept_(
         op, x, grad, energy, proposal, proposal_grad, proposal_energy, kinetic,
         proposal_kinetic, uniform, generator, key, first_chain, max_energy_error,
     )  # fmt: skip
+    check_written(op, x=x, grad=grad, energy=energy)
     written = (x, grad, energy)
-    for tensor, name in zip(written, ("x", "grad", "energy"), strict=True):
-        check_overlap(op, tensor, name)
     if state.reference:
         step = _reference(operands)
         with torch.no_grad():

@@ -10,6 +10,7 @@ from gencore.ops.checks import (
     check_like,
     check_not_differentiated,
     check_per_chain,
+    check_written,
     clip_bound,
     index,
 )
@@ -177,8 +178,9 @@ def nuts_leaf_(
     check_not_differentiated(_OP, energy=energy, grad=grad)
     checked_key = key_like(_OP, x, key, None, needed=True)
     assert checked_key is not None
-    if state.reference:
+    if state.reference or (not torch.compiler.is_compiling() and any(map(Tensor.is_neg, tree))):
         _check(tree, energy, grad, place, first_chain)
+    if state.reference:
         with torch.no_grad():
             reference_leaf(tree, energy, grad, checked_key, coefficients, place, first_chain, bound)
         return
@@ -215,6 +217,7 @@ def _check(tree: NutsTree, energy: Tensor, grad: Tensor, leaf: Leaf, first_chain
             )
         if not tensor.is_contiguous():
             raise ValueError(f"{_OP}: tree.{name} is not contiguous, as nuts_tree makes it")
+    check_written(_OP, **{f"tree.{name}": tensor for name, tensor in tree._asdict().items()})
     check_per_chain(_OP, x, energy, "energy", "tree.position")
     check_like(_OP, x, grad, "grad", "tree.position")
     if leaf.depth > len(tree.checkpoints):

@@ -13,8 +13,8 @@ from gencore.ops.checks import (
     check_fake_devices,
     check_like,
     check_not_differentiated,
-    check_overlap,
     check_state,
+    check_written,
     index,
     number,
     per_row,
@@ -139,7 +139,7 @@ def riemannian_langevin_step_(
     settings = _settings(
         op, x, grad, metric, correction, step_size, noise, generator, key, first_element
     )
-    check_overlap(op, x)
+    check_written(op, x=x)
     check_not_differentiated(
         op, op[:-1], x=x, grad=grad, metric=metric, correction=correction, noise=noise
     )

@@ -11,12 +11,11 @@ from gencore.ops.backend import state
 from gencore.ops.checks import (
     accumulation_dtype,
     check_chains,
-    check_distinct,
     check_fake_devices,
     check_like,
     check_not_differentiated,
-    check_overlap,
     check_state,
+    check_written,
     index,
     number,
     per_row,
@@ -154,9 +153,7 @@ def sghmc_step_(
         op, x, momentum, grad, step_size, friction, inverse_mass, noise_scale,
         noise, generator, key, first_element,
     )  # fmt: skip
-    check_overlap(op, x)
-    check_overlap(op, momentum, "momentum")
-    check_distinct(op, "x", x, "momentum", momentum)
+    check_written(op, x=x, momentum=momentum)
     check_not_differentiated(op, "sghmc_step", x=x, momentum=momentum, grad=grad, noise=noise)
     if state.reference:
         with torch.no_grad():
