@@ -18,8 +18,8 @@ enum class Activation { kSilu, kSoftplus, kTanh, kLeakyRelu };
 inline namespace GENCORE_LEVEL {
 
 // e^x for x <= 0; below -87 it is 0: silu(-1e38) shall be too. Cephes' expf: x = n ln 2 + r, with n
-// found by adding a number whose last place is one, so that no float is converted to an integer (NaN
-// has none).
+// found by adding a number whose last place is one, so that no float is converted to an integer
+// (NaN has none).
 GENCORE_HD float exp_negative(float x) {
   const bool vanishes = x < -87.0f;
   x = vanishes ? -87.0f : x;

@@ -2,13 +2,16 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch  # first: its libraries are the ones the extension links against
+from torch._ops import OpOverload
 
 import gencore
 
-__all__ = ["native"]
+__all__ = ["kernel", "native", "with_type"]
 
 _OLDEST_TORCH = (2, 11)
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -34,3 +37,22 @@ except ModuleNotFoundError as error:
         f"gencore's compiled part is neither in {_PACKAGE} nor installed: this is the source tree; "
         "run `pip install .`"
     ) from error
+
+
+def with_type(error: RuntimeError) -> RuntimeError:
+    """An error that a kernel met in torch, as the type that torch gives it: the C interface between
+    the two lets only the message through."""
+    text = str(error)
+    return torch.OutOfMemoryError(text) if text.startswith("CUDA out of memory") else error
+
+
+def kernel(op: OpOverload) -> Callable[..., Any]:
+    """What calls an operator without a derivative, with torch's types of errors."""
+
+    def call(*arguments: Any) -> Any:
+        try:
+            return op(*arguments)
+        except RuntimeError as error:
+            raise with_type(error) from None
+
+    return call

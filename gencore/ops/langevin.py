@@ -21,13 +21,14 @@ from gencore.ops.checks import (
     number,
     per_chain,
 )
+from gencore.ops.extension import kernel
 from gencore.ops.langevin_reference import LangevinSettings, langevin_reference
 from gencore.ops.random import key_like, random_key, thread_key
 
 __all__ = ["langevin_step", "langevin_step_"]
 
 _ops = torch.ops.gencore
-_step_inplace = _ops.langevin_step_.default
+_step_inplace = kernel(_ops.langevin_step_.default)
 # The overload's own callable: OpOverload.__call__ only forwards to it, for a fifth of the price of
 # the whole call.
 _step_plain = _ops.langevin_step_.plain._op

@@ -19,6 +19,7 @@ from gencore.ops.checks import (
 from gencore.ops.checks import (
     inverse_mass as checked_inverse_mass,
 )
+from gencore.ops.extension import kernel
 from gencore.ops.leapfrog_reference import (
     Coefficients,
     native_end,
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 _ops = torch.ops.gencore
-_step_inplace = _ops.leapfrog_step_.default
+_step_inplace = kernel(_ops.leapfrog_step_.default)
 # The overload's own callable, for a fifth of the price of the whole call.
 _step_plain = _ops.leapfrog_step_.plain._op
 _increment_version = torch._C._increment_version  # torch.autograd.graph's, less its isinstance

@@ -12,6 +12,7 @@ from torch.nn import functional
 from gencore.ops.backend import state
 from gencore.ops.bounded import bounded
 from gencore.ops.checks import accumulation_dtype, check_native_device, check_state, clip_bound
+from gencore.ops.extension import kernel
 from gencore.ops.mlp import ActivationName, activate, activation_kind, check_context_term
 
 __all__ = ["AutoregressiveScale", "made_inverse"]
@@ -21,7 +22,7 @@ AutoregressiveScale = Literal["exponential", "gate"]
 _MAX_HIDDEN = 4
 # In the order of csrc/ops/made_arguments.h.
 _SCALES: dict[str, int] = {"exponential": 0, "gate": 1}
-_inverse = torch.ops.gencore.made_inverse.default
+_inverse = kernel(torch.ops.gencore.made_inverse.default)
 
 
 class _Settings(NamedTuple):

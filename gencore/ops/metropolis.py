@@ -18,6 +18,7 @@ from gencore.ops.checks import (
     clip_bound,
     index,
 )
+from gencore.ops.extension import kernel
 from gencore.ops.random import key_like, reference_words
 
 __all__ = ["FIRST_DECISION", "MetropolisStep", "metropolis_accept", "metropolis_accept_"]
@@ -27,7 +28,8 @@ FIRST_DECISION = 2**61
 those from here on, which no batch of chains is large enough to reach."""
 
 _ops = torch.ops.gencore
-_accept, _accept_inplace = _ops.metropolis_accept.default, _ops.metropolis_accept_.default
+_accept = kernel(_ops.metropolis_accept.default)
+_accept_inplace = kernel(_ops.metropolis_accept_.default)
 _increment_version = torch._C._increment_version  # torch.autograd.graph's, less its isinstance
 
 

@@ -14,6 +14,7 @@ from gencore.ops.checks import (
     clip_bound,
     index,
 )
+from gencore.ops.extension import kernel
 from gencore.ops.leapfrog import leapfrog_coefficients, leapfrog_start
 from gencore.ops.leapfrog_reference import as_rows, rows_like
 from gencore.ops.nuts_reference import LARGEST_DEPTH, Leaf, NutsTree, reference_leaf
@@ -22,7 +23,7 @@ from gencore.ops.random import key_like, philox_normal
 __all__ = ["NutsTree", "nuts_leaf_", "nuts_tree"]
 
 _OP = "nuts_leaf_"
-_leaf = torch.ops.gencore.nuts_leaf_.default
+_leaf = kernel(torch.ops.gencore.nuts_leaf_.default)
 _increment_version = torch._C._increment_version  # torch.autograd.graph's, less its isinstance
 _MOST_CHAINS = 2**38  # whose random numbers a stream has room for
 

@@ -14,12 +14,13 @@ from gencore.ops.checks import (
     check_written,
     index,
 )
+from gencore.ops.extension import kernel
 from gencore.ops.random import key_like, reference_words
 
 __all__ = ["replica_swap_"]
 
 _OP = "replica_swap_"
-_swap = torch.ops.gencore.replica_swap_.default
+_swap = kernel(torch.ops.gencore.replica_swap_.default)
 _increment_version = torch._C._increment_version
 
 

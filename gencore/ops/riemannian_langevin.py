@@ -19,12 +19,14 @@ from gencore.ops.checks import (
     number,
     per_row,
 )
+from gencore.ops.extension import kernel
 from gencore.ops.leapfrog_reference import rows, rows_like
 from gencore.ops.random import key_like, philox_normal, reference_normal
 
 __all__ = ["riemannian_langevin_step", "riemannian_langevin_step_"]
 
 _ops = torch.ops.gencore
+_step_inplace = kernel(_ops.riemannian_langevin_step_.default)
 _increment_version = torch._C._increment_version
 
 
@@ -146,7 +148,7 @@ def riemannian_langevin_step_(
     if state.reference:
         with torch.no_grad():
             return x.copy_(_reference(x, grad, metric, correction, settings))
-    _ops.riemannian_langevin_step_(x, grad, metric, correction, *settings)
+    _step_inplace(x, grad, metric, correction, *settings)
     if not torch.compiler.is_compiling():
         _increment_version((x,))
     return x

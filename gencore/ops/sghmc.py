@@ -21,12 +21,14 @@ from gencore.ops.checks import (
     per_row,
 )
 from gencore.ops.checks import inverse_mass as checked_inverse_mass
+from gencore.ops.extension import kernel
 from gencore.ops.leapfrog_reference import rows, rows_like
 from gencore.ops.random import key_like, reference_normal
 
 __all__ = ["sghmc_step", "sghmc_step_"]
 
 _ops = torch.ops.gencore
+_step_inplace = kernel(_ops.sghmc_step_.default)
 _increment_version = torch._C._increment_version
 
 
@@ -159,7 +161,7 @@ def sghmc_step_(
         with torch.no_grad():
             position, velocity = _reference(x, momentum, settings)
             return x.copy_(position), momentum.copy_(velocity)
-    _ops.sghmc_step_(x, momentum, *settings)
+    _step_inplace(x, momentum, *settings)
     if not torch.compiler.is_compiling():
         _increment_version((x, momentum))
     return x, momentum
