@@ -15,14 +15,15 @@ from gencore.ops.checks import (
     number,
     per_chain,
 )
+from gencore.ops.extension import kernel
 from gencore.ops.metropolis import FIRST_DECISION
 from gencore.ops.mlp import MLP, ActivationName, as_mlp, energy_gradient
-from gencore.ops.mlp_chain import each_chain, steps
+from gencore.ops.mlp_chain import each_chain, key_after, longest_part, run_in_parts, steps
 from gencore.ops.random import key_like, philox_words, reference_normal, split_key
 
 __all__ = ["MLPHMCChain", "mlp_hmc_chain"]
 
-_chain = torch.ops.gencore.mlp_hmc_chain.default
+_chain = kernel(torch.ops.gencore.mlp_hmc_chain.default)
 
 
 class MLPHMCChain(NamedTuple):
@@ -135,7 +136,11 @@ def mlp_hmc_chain(
         chain = _reference(x, mlp, num_steps, kept, num_leapfrog, settings)
     else:
         check_native_device(op, x)
-        chain = MLPHMCChain(*_chain(x, *mlp, num_steps, kept, num_leapfrog, *settings))
+        limit = longest_part(x, mlp, num_leapfrog)
+        if num_steps <= limit:
+            chain = MLPHMCChain(*_chain(x, *mlp, num_steps, kept, num_leapfrog, *settings))
+        else:
+            chain = _run_in_parts(x, mlp, num_steps, kept, num_leapfrog, limit, settings)
     return chain if return_trajectory else chain._replace(position=chain.position.squeeze(0))
 
 
@@ -149,6 +154,25 @@ class _Settings(NamedTuple):
     max_energy_error: float
     first_chain: int
     first_uniform: int
+
+
+def _run_in_parts(
+    x: Tensor, mlp: MLP, num_steps: int, thin: int, num_leapfrog: int, limit: int, s: _Settings
+) -> MLPHMCChain:
+    """The chain in several calls of the kernel."""
+    energy = x.new_empty(x.shape[0], dtype=accumulation_dtype(x))
+    sums = x.new_zeros(3, x.shape[0], dtype=torch.float64)
+
+    def run(states: Tensor, first: int, count: int, every: int) -> Tensor:
+        at = s._replace(key=key_after(s.key, first))
+        part = MLPHMCChain(*_chain(states, *mlp, count, every, num_leapfrog, *at))
+        energy.copy_(part.energy)
+        sums.add_(torch.stack([count * part.acceptance_rate.double(), *part[3:]]))
+        return part.position
+
+    trajectory = run_in_parts(x, num_steps, thin, limit, run)
+    sums[0] /= num_steps
+    return MLPHMCChain(trajectory, energy, *sums.to(energy.dtype).unbind(0))
 
 
 def _inverse_masses(op: str, value: float | Tensor, x: Tensor) -> tuple[Tensor | None, float]:
