@@ -49,7 +49,7 @@ GENCORE_HD CouplingScale<A> coupling_scale(ScaleKind kind, bool inverse, A raw, 
                                            A inverse_bound) {
   const A sign = inverse ? A(-1) : A(1);
   if (kind == ScaleKind::kGated) {
-    const A e = exponential(raw < A(0) ? raw : -raw);
+    const A e = exp_negative(raw < A(0) ? raw : -raw);
     const A larger = A(1) / (A(1) + e);
     const A sigmoid = raw < A(0) ? e * larger : larger;
     const A complement = raw < A(0) ? larger : e * larger;

@@ -156,14 +156,14 @@ def _extent(tensor: Tensor) -> int:
 
 def share_memory(a: Tensor, b: Tensor) -> bool:
     """Whether a byte belongs to an element of ``a``, none of which repeats, and one of ``b``."""
-    if "meta" in (a.device.type, b.device.type) or a.numel() == 0 or b.numel() == 0:
+    if a.is_meta or b.is_meta or not (a.numel() and b.numel()):
         return False
     starts = a.data_ptr(), b.data_ptr()
+    if a.is_contiguous() and b.is_contiguous():
+        return starts[0] < starts[1] + b.nbytes and starts[1] < starts[0] + a.nbytes
     ends = [at + _extent(t) * t.element_size() for at, t in zip(starts, (a, b), strict=True)]
     if starts[0] >= ends[1] or starts[1] >= ends[0]:
         return False
-    if a.is_contiguous() and b.is_contiguous():
-        return True
     # Views may be interleaved: mark the places of one, in units that fit both, and look at the
     # other's.
     origin, unit = min(starts), math.gcd(a.element_size(), b.element_size(), starts[0] - starts[1])
