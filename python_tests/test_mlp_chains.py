@@ -375,3 +375,30 @@ def test_a_signal_ends_a_long_chain(chain, numbers):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+def test_the_largest_states_stay_where_nothing_pulls(name):
+    """Without a network and a prior E = 0, whatever the square of a state is."""
+    x = torch.tensor([[3e38, -3e38], [1.0, 2.0]])
+    with backend(name):
+        moved = mlp_langevin_chain(x, [], [], 3, 0.1, noise_scale=0.0)
+        chain = mlp_hmc_chain(x, [], [], 3, 1e-9, 2, key=KEY)
+    assert moved.equal(x)
+    assert chain.energy.eq(0).all()
+    assert chain.num_divergent.eq(0).all()
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+def test_a_constant_of_the_energy_does_not_hide_the_momenta(name):
+    """Without a gradient only the kinetic energy decides, and it is kept."""
+    weights, biases = [torch.zeros(1, 2)], [torch.tensor([1e30])]
+    with backend(name):
+        chain = mlp_hmc_chain(torch.zeros(5, 2), weights, biases, 3, 0.5, 2, key=KEY)
+    assert chain.num_accepted.eq(3).all()
+    assert chain.acceptance_rate.eq(1).all()
+
+
+def test_a_complex_mass_is_refused():
+    with pytest.raises(TypeError, match=r"^mlp_hmc_chain: inverse_mass is torch\.complex64"):
+        mlp_hmc_chain(torch.zeros(5, 2), [], [], 3, 0.5, 2, inverse_mass=torch.ones(2) * 1j)

@@ -74,7 +74,7 @@ template <class A>
 GENCORE_HD A coupling_map(ScaleKind kind, bool inverse, const CouplingScale<A>& scale, A x, A t) {
   if (kind == ScaleKind::kGated) {
     const A out = multiply_add(scale.multiplier, x, scale.shift_factor * t);
-    return is_finite(scale.multiplier) ? out : scale.multiplier * (x - t);  // for inf - inf
+    return is_finite(out) ? out : multiply_add(scale.multiplier, x - t, t);  // for inf - inf
   }
   return inverse ? scale.multiplier * (x - t) : multiply_add(scale.multiplier, x, t);
 }

@@ -252,7 +252,7 @@ def _reference(s: _Operands) -> MetropolisStep:
         chains = tensor.reshape(tensor.shape[0], math.prod(tensor.shape[1:]))
         usable = usable & chains.isfinite().all(1)
     rate = torch.where(usable, (-error).clamp(max=0.0).exp(), 0.0)
-    accepted = uniform.double() < rate
+    accepted = usable & (uniform.double() < rate)
 
     def select(new: Tensor, old: Tensor) -> Tensor:
         return torch.where(accepted.view(-1, *(1,) * (old.dim() - 1)), new, old)

@@ -165,7 +165,9 @@ def _energy(
     negative_slope: float,
     prior_precision: float,
 ) -> Tensor:
-    value = 0.5 * prior_precision * x.square().sum(1)
+    value = x.new_zeros(x.shape[0])
+    if prior_precision != 0.0:  # zero times a square that overflows is none
+        value = 0.5 * prior_precision * (x * x).sum(1)
     if not weights:
         return value
     hidden = x
@@ -202,7 +204,10 @@ def energy_gradient(x: Tensor, mlp: MLP, prior_precision: float) -> tuple[Tensor
     with torch.enable_grad():
         if not (differentiable and x.requires_grad):
             x = x.detach().requires_grad_()
-        # The term keeps x in the graph of a network that does not use it.
-        value = energy(x, mlp, prior_precision) + 0.0 * x.sum(1)
-        (grad,) = torch.autograd.grad(value.sum(), x, create_graph=differentiable)
+        value = energy(x, mlp, prior_precision)
+        if not value.requires_grad:  # nothing depends on anything
+            return value, torch.zeros_like(x)
+        (grad,) = torch.autograd.grad(
+            value.sum(), x, create_graph=differentiable, materialize_grads=True
+        )
     return (value if differentiable else value.detach()), grad

@@ -178,6 +178,8 @@ def _run_in_parts(
 def _inverse_masses(op: str, value: float | Tensor, x: Tensor) -> tuple[Tensor | None, float]:
     """A diagonal [D] in the accumulation dtype, or a number."""
     if isinstance(value, Tensor) and value.dim() > 0:
+        if value.is_complex():
+            raise TypeError(f"{op}: inverse_mass is {value.dtype}, expected real numbers")
         if value.shape != x.shape[1:] or value.device != x.device:
             raise ValueError(
                 f"{op}: inverse_mass has shape {list(value.shape)} on {value.device}, expected a "
@@ -208,7 +210,7 @@ def _reference(
         for k, key in enumerate(keys):
             noise = reference_normal(x.shape, key, s.first_chain * x.shape[1], accumulate)
             momentum = noise / (inverse_mass**0.5)
-            total = energies + 0.5 * (inverse_mass * momentum.square()).sum(1)
+            kinetic = 0.5 * (inverse_mass * momentum.square()).sum(1)
             proposal, slope = states, grads
             for _ in range(num_leapfrog):
                 momentum = momentum - 0.5 * step_size * slope
@@ -217,8 +219,9 @@ def _reference(
                 momentum = momentum - 0.5 * step_size * slope
             words = philox_words((chains,), key, first_element=s.first_uniform)
             uniform = (words.double() + 0.5) / 2**32
-            ends = value + 0.5 * (inverse_mass * momentum.square()).sum(1)
-            error, is_finite = ends.double() - total.double(), ends.isfinite()
+            end = 0.5 * (inverse_mass * momentum.square()).sum(1)
+            error = (value.double() - energies.double()) + (end.double() - kinetic.double())
+            is_finite = value.isfinite() & end.isfinite() & ~error.isnan()
             rate = torch.exp(-error).clamp(max=1.0).where(is_finite, 0.0)
             is_accepted = uniform < rate
             states = torch.where(is_accepted[:, None], proposal, states)
