@@ -165,8 +165,9 @@ def _energy(
     negative_slope: float,
     prior_precision: float,
 ) -> Tensor:
-    value = x.new_zeros(x.shape[0])
-    if prior_precision != 0.0:  # zero times a square that overflows is none
+    if prior_precision == 0.0:  # times a square that overflows, that would be NaN
+        value = (0.0 * x).sum(1)
+    else:
         value = 0.5 * prior_precision * (x * x).sum(1)
     if not weights:
         return value
@@ -205,9 +206,5 @@ def energy_gradient(x: Tensor, mlp: MLP, prior_precision: float) -> tuple[Tensor
         if not (differentiable and x.requires_grad):
             x = x.detach().requires_grad_()
         value = energy(x, mlp, prior_precision)
-        if not value.requires_grad:  # nothing depends on anything
-            return value, torch.zeros_like(x)
-        (grad,) = torch.autograd.grad(
-            value.sum(), x, create_graph=differentiable, materialize_grads=True
-        )
+        (grad,) = torch.autograd.grad(value.sum(), x, create_graph=differentiable)
     return (value if differentiable else value.detach()), grad
