@@ -165,10 +165,9 @@ def _energy(
     negative_slope: float,
     prior_precision: float,
 ) -> Tensor:
-    if prior_precision == 0.0:  # times a square that overflows, that would be NaN
-        value = (0.0 * x).sum(1)
-    else:
-        value = 0.5 * prior_precision * (x * x).sum(1)
+    # Zero times a square that overflows would be NaN.
+    square = x * x if prior_precision != 0.0 else 0.0 * x
+    value = 0.5 * prior_precision * square.sum(1)
     if not weights:
         return value
     hidden = x
