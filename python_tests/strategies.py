@@ -7,7 +7,7 @@ read beyond it.
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,8 @@ import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from torch import Tensor
+
+from gencore.ops import backend
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -108,6 +110,62 @@ def assert_untouched(arguments: Mapping[str, Any], fresh: Mapping[str, Any]) -> 
     for name, tensor in arguments.items():
         if isinstance(tensor, Tensor) and tensor._base is not None:
             assert torch.equal(bits(tensor._base), bits(fresh[name]._base)), name
+
+
+# How far the reference may be from itself in another precision, relative to the value, and how far
+# the kernel may then be from it.
+_CLOSE = {
+    torch.float64: (1e-3, 1e-7),
+    torch.float32: (1e-3, 5e-3),
+    torch.bfloat16: (0.02, 0.05),
+    torch.float16: (4e-3, 0.01),
+}
+
+
+def assert_agrees(
+    call: Callable[[dict[str, Any]], Sequence[Tensor | None]],
+    arguments: dict[str, Any],
+    dtype: torch.dtype,
+) -> None:
+    """Check the kernel against the reference wherever that bears another precision and a change of
+    its arguments by a millionth: elsewhere an overflow or a cancellation makes of it what roundings
+    will."""
+    other = torch.float32 if dtype == torch.float64 else torch.float64
+
+    def changed(value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        change = 1e-6 * torch.arange(value.numel(), device=value.device).cos()
+        return value.to(other) * (1 + change.to(other)).view(value.shape)
+
+    ours = call(arguments)
+    nearby = {name: changed(value) for name, value in arguments.items()}
+    with backend("reference"):
+        results = zip(ours, call(arguments), call(nearby), strict=True)
+    trusted, allowed = _CLOSE[dtype]
+    for number, (a, b, witness) in enumerate(results):
+        if a is None or b is None or witness is None:
+            assert a is b is witness is None, number
+            continue
+        assert a.dtype == b.dtype
+        assert a.shape == b.shape
+        wrong = _close(witness, b, trusted) & ~_close(a, b, allowed)
+        if dtype == torch.float64:  # the witness overflows earlier
+            wrong &= b.isfinite()
+        assert not wrong.any(), (number, a[wrong][:3], b[wrong][:3])
+
+
+def _close(a: Tensor, b: Tensor, tolerance: float) -> Tensor:
+    if not a.is_floating_point():
+        return a == b
+    # A little below the largest number, where the order of products decides on an overflow.
+    a, b = (
+        t.double().where(t.abs() < torch.finfo(t.dtype).max / 64, torch.inf * t.sign())
+        for t in (a, b)
+    )
+    near = (a - b).abs() <= tolerance * b.abs() + 1e-2 * tolerance
+    opposite = a.isinf() & b.isinf() & (a != b)
+    return torch.where(a.isfinite() & b.isfinite(), near, a.isfinite() == b.isfinite()) & ~opposite
 
 
 @st.composite

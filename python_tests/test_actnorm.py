@@ -164,3 +164,11 @@ def test_bad_input_is_named(wrong, error, message, name):
     arguments = {"x": torch.zeros(4, 2), "log_scale": torch.zeros(2), "bias": torch.zeros(2)}
     with backend(name), pytest.raises(error, match=f"^actnorm: {message}"):
         actnorm(**{**arguments, **wrong})
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+def test_channels_without_positions_have_no_volume(name):
+    x, log_scale = torch.zeros(2, 3, 0, 4), torch.full((3,), 3e38)
+    with backend(name):
+        _, log_det = actnorm(x, log_scale, torch.zeros(3))
+    assert log_det.tolist() == [0.0, 0.0]

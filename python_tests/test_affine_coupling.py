@@ -264,3 +264,25 @@ def test_bad_gradients_are_named():
         affine_coupling_backward_from_output(*good, torch.ones(3))
     with pytest.raises(ValueError, match=r"from_output: grad_y has shape \[2, 3\]"):
         affine_coupling_backward_from_output(*good[:3], torch.ones(2, 3), torch.ones(2))
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+def test_a_saturated_scale_has_no_slope(name, device):
+    """tanh is one in float32 from 9.02 on, however large the multiplier is."""
+    raw = torch.tensor([[800.0, -800.0, math.inf]], device=device, requires_grad=True)
+    x, shift = torch.ones(1, 3, device=device), torch.zeros(1, 3, device=device)
+    with backend(name):
+        y, log_det = affine_coupling(x, raw, shift, bound=80.0)
+        (grad,) = torch.autograd.grad(y.sum() + log_det.sum(), raw)
+    assert log_det.item() == pytest.approx(80.0)
+    assert grad.eq(0).all()
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+def test_a_closed_gate_is_inverted_to_infinity(name, device):
+    m, s = torch.ones(1, 2, device=device), torch.full((1, 2), -100.0, device=device)
+    z = torch.tensor([[3.0, -3.0]], device=device)
+    with backend(name):
+        x, log_det = iaf_step(z, m, s, inverse=True)
+    assert x.tolist() == [[math.inf, -math.inf]]
+    assert log_det.item() == pytest.approx(200.0)

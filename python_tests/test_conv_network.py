@@ -289,3 +289,29 @@ def test_bad_input():
         conv_network(x, weights, biases, context_term=data(2, 4))
     with pytest.raises(ValueError, match="negative_slope must be finite"):
         conv_network(x, weights, biases, activation="leaky_relu", negative_slope=float("nan"))
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+@pytest.mark.parametrize("shape", [(2, 3, 0, 4), (0, 3, 5, 4), (2, 3, 0, 0)])
+def test_images_without_pixels_have_a_graph(shape, name):
+    x = torch.zeros(shape, requires_grad=True)
+    weights = [torch.ones(4, 3, 3, 3, requires_grad=True), torch.ones(2, 4, 1, 1)]
+    with backend(name):
+        y = conv_network(x, weights, [torch.zeros(4), torch.zeros(2)])
+        grads = torch.autograd.grad(y.sum(), (x, weights[0]))
+    assert y.shape == (shape[0], 2, *shape[2:])
+    assert not grads[1].any()
+
+
+@pytest.mark.parametrize("term", [3, "a", [1.0]])
+def test_a_context_term_that_is_no_tensor_is_named(term):
+    with pytest.raises(TypeError, match=r"^conv_network: context_term must be a tensor"):
+        conv_network(
+            torch.zeros(1, 1, 2, 2), [torch.zeros(1, 1, 1, 1)], [torch.zeros(1)], context_term=term
+        )
+
+
+def test_the_meta_device_has_no_autocast():
+    layer = [torch.zeros(3, 1, 1, 1, device="meta")], [torch.zeros(3, device="meta")]
+    y = conv_network(torch.zeros(2, 1, 5, 5, device="meta"), *layer)
+    assert y.shape == (2, 3, 5, 5)

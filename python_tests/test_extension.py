@@ -1,4 +1,4 @@
-"""How the compiled part is found."""
+"""How the compiled part is found, and what comes through from torch where it fails."""
 
 import os
 import shutil
@@ -6,9 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
 import gencore
 from gencore.info import facts
-from gencore.ops.extension import native
+from gencore.ops import (
+    gaussian_nll,
+    langevin_step,
+    metropolis_accept,
+    philox_normal,
+    squeeze,
+)
+from gencore.ops.extension import kernel, native
 
 
 def python(folder, program):
@@ -44,3 +54,30 @@ def test_facts_name_the_build():
     assert known["CPU level in use"] == native.cpu_level
     assert known["extension"] == native.__file__
     assert all(known.values())
+
+
+@pytest.mark.parametrize("call", [
+    lambda x: langevin_step(x, x, 0.1),
+    lambda x: metropolis_accept(x, x, *(x[:, 0],), x, x, *(x[:, 0],) * 3),
+    lambda x: gaussian_nll(x.new_zeros(1, 1).expand(2**44, 1), x.new_zeros(1).expand(2**44)),
+    lambda x: philox_normal(x.shape, torch.tensor([0, 0])),
+])  # fmt: skip
+def test_what_does_not_fit_into_memory_is_said_in_torchs_words(call):
+    x = torch.zeros(1, 1).expand(2**22, 2**22)
+    with pytest.raises(RuntimeError, match=r"can't allocate memory: you tried to allocate \d{14,}"):
+        call(x)
+
+
+@pytest.mark.parametrize("differentiable", [True, False])
+def test_memory_of_a_gpu_ends_in_torchs_type_of_error(differentiable, monkeypatch):
+    def full(*_):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 64.00 TiB.")
+
+    if differentiable:
+        op = torch.ops.gencore.squeeze2d.default
+        call, arguments = squeeze._squeeze, (torch.zeros(1, 1, 2, 2), 2)
+        monkeypatch.setattr(type(op), "__call__", full)
+    else:
+        call, arguments = kernel(full), ()
+    with pytest.raises(torch.cuda.OutOfMemoryError, match=r"^CUDA out of memory\. Tried to"):
+        call(*arguments)

@@ -1,7 +1,7 @@
 """The flows' pointwise operators over shapes, strides, dtypes and values of any kind.
 
 A call reads what it is given, wherever that lies in memory, and changes nothing else; it equals the
-call on contiguous copies bit for bit.
+call on contiguous copies bit for bit and the reference to rounding.
 """
 
 import math
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import (
     DTYPES,
+    assert_agrees,
     assert_untouched,
     build,
     fuzz,
@@ -56,6 +57,7 @@ def test_actnorm_reads_what_it_is_given(device, case):
     copies, gradient_copies = (build(part, device, copy=True) for part in case)
     assert_equal(actnorm(**arguments), actnorm(**copies))
     assert_equal(derivatives(arguments, gradients), derivatives(copies, gradient_copies))
+    assert_agrees(lambda a: actnorm(**a), copies, copies["x"].dtype)
     assert_untouched(arguments, build(case[0], device))
     assert_untouched(gradients, build(case[1], device))
 
@@ -71,7 +73,9 @@ def test_a_likelihood_reads_what_it_is_given(device, data, shape, dtype):
     arguments = build(case, device)
     result = gaussian_nll(**arguments)
     assert_untouched(arguments, build(case, device))
-    assert_equal([result], [gaussian_nll(**build(case, device, copy=True))])
+    copies = build(case, device, copy=True)
+    assert_equal([result], [gaussian_nll(**copies)])
+    assert_agrees(lambda a: [gaussian_nll(**a)], copies, dtype)
 
 
 _sizes = st.sampled_from([0, 1, 2, 3, 5, 16, 17])

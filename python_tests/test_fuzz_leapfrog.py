@@ -1,7 +1,7 @@
 """Leapfrog steps and Metropolis decisions over shapes, strides, dtypes and values of any kind.
 
 A call reads what it is given, wherever that lies in memory, and changes nothing else; it equals the
-call on contiguous copies bit for bit, in place or not.
+call on contiguous copies bit for bit, in place or not, and the reference to rounding.
 """
 
 import torch
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from strategies import (
     DTYPES,
     around,
+    assert_agrees,
     assert_untouched,
     build,
     fuzz,
@@ -88,14 +89,18 @@ def test_a_start_reads_what_it_is_given(device, case, data):
     arguments = built(case, device)
     results = leapfrog_start(**arguments)
     assert_untouched(arguments, built(case, device))
-    assert_equal(results, leapfrog_start(**built(case, device, copy=True)))
+    copies = built(case, device, copy=True)
+    assert_equal(results, leapfrog_start(**copies))
+    assert_agrees(lambda a: leapfrog_start(**a), copies, copies["x"].dtype)
 
 
 @fuzz(100)
 @given(leapfrogs(STATES, writable=("x", "momentum")), st.booleans())
 def test_a_step_reads_what_it_is_given_and_writes_in_place(device, case, grad_enabled):
     arguments, fresh = built(case, device), built(case, device)
-    expected = leapfrog_step(**built(case, device, copy=True))
+    copies = built(case, device, copy=True)
+    expected = leapfrog_step(**copies)
+    assert_agrees(lambda a: leapfrog_step(**a), copies, copies["x"].dtype)
     assert_equal(leapfrog_step(**arguments), expected)
     assert_untouched(arguments, fresh)
     with torch.set_grad_enabled(grad_enabled):
@@ -113,14 +118,18 @@ def test_an_end_reads_what_it_is_given(device, case):
     arguments = built(case, device)
     results = leapfrog_end(**arguments)
     assert_untouched(arguments, built(case, device))
-    assert_equal(results, leapfrog_end(**built(case, device, copy=True)))
+    copies = built(case, device, copy=True)
+    assert_equal(results, leapfrog_end(**copies))
+    assert_agrees(lambda a: leapfrog_end(**a), copies, copies["momentum"].dtype)
 
 
 @fuzz(120)
 @given(decisions(writable=("x", "grad", "energy")))
 def test_a_decision_reads_what_it_is_given_and_writes_in_place(device, case):
     arguments, fresh = built(case, device), built(case, device)
-    expected = metropolis_accept(**built(case, device, copy=True))
+    copies = built(case, device, copy=True)
+    expected = metropolis_accept(**copies)
+    assert_agrees(lambda a: metropolis_accept(**a), copies, copies["x"].dtype)
     assert_equal(metropolis_accept(**arguments), expected)
     assert_untouched(arguments, fresh)
     assert not (expected.is_accepted & (expected.acceptance_rate == 0)).any()

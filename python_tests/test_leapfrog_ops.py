@@ -269,7 +269,7 @@ def test_both_backends_draw_alike_from_the_generator():
 
 
 @pytest.mark.parametrize("grad_enabled", [True, False])
-@pytest.mark.parametrize("starts", [(0, 130, 260), (5, 140, 0), (140, 5, 0), (0, 65, 130)], ids=str)
+@pytest.mark.parametrize("starts", [(0, 130, 260), (5, 140, 0), (140, 5, 0)], ids=str)
 def test_operands_may_share_memory(starts, grad_enabled, device):
     room = torch.linspace(-1, 1, 400, device=device)
     x, momentum, grad = (room[start : start + 130].view(13, 10) for start in starts)
@@ -277,8 +277,7 @@ def test_operands_may_share_memory(starts, grad_enabled, device):
     with torch.set_grad_enabled(grad_enabled):
         leapfrog_step_(x, momentum, grad, 0.1)
     assert torch.equal(momentum, expected[1])
-    if starts != (0, 65, 130):  # else the momentum lies over half of the positions
-        assert torch.equal(x, expected[0])
+    assert torch.equal(x, expected[0])
 
 
 def test_autograd_notices_a_state_that_is_overwritten():
@@ -379,7 +378,7 @@ def test_in_place_refuses_what_it_cannot_write():
         call(leapfrog_step_, x=torch.zeros(4, 2, requires_grad=True))
     for grad_enabled in (True, False):
         with torch.set_grad_enabled(grad_enabled):
-            with pytest.raises(ValueError, match=r"^leapfrog_step_: x and momentum are the same"):
+            with pytest.raises(ValueError, match=r"^leapfrog_step_: x and momentum share memory"):
                 leapfrog_step_(x, x, torch.zeros(3, 2), 0.1)
             with pytest.raises(ValueError, match=r"^leapfrog_step_: momentum, .* repeats elements"):
                 leapfrog_step_(x, torch.ones(3, 1).expand(3, 2), torch.ones(3, 2), 0.1)

@@ -286,3 +286,47 @@ def test_unit_ends_out_of_bounds_do_not_leave_the_memory():
     torch.ops.gencore.made_inverse(
         z, arguments["weights"], arguments["biases"], wild, None, 0, 0.0, 0, 2.0
     )
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+@pytest.mark.parametrize("scale", ["exponential", "gate"])
+def test_a_large_bound_is_as_good_as_none(scale, name, device):
+    """Raw scales far below the bound b enter as they are, to s³ / 3b²."""
+    z, arguments = data(50, 9, torch.float32, device), layer(9, (30, 8), torch.float32, device)
+    with backend(name):
+        unbounded = made_inverse(z, **arguments, scale=scale, bound=None)
+        for bound in (1e3, 1e6, 1e30):
+            results = made_inverse(z, **arguments, scale=scale, bound=bound)
+            for ours, expected in zip(results, unbounded, strict=True):
+                torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+def test_a_scale_without_a_bound_overflows_where_the_exponential_does(name, device):
+    weights = [torch.zeros(1, 1, device=device), torch.zeros(2, 1, device=device)]
+    ends = torch.tensor([[0]], device=device)
+    for s in (-100.0, -87.5, 88.0, 88.5, 89.0):
+        biases = [torch.zeros(1, device=device), torch.tensor([0.0, s], device=device)]
+        with backend(name):
+            x, _ = made_inverse(torch.ones(1, 1, device=device), weights, biases, ends, bound=None)
+        torch.testing.assert_close(x.cpu(), torch.tensor([[s]]).exp(), rtol=1e-6, atol=1e-44)
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+def test_what_is_infinite_stays_behind_the_mask(name, device):
+    """x₁ overflows, and the only hidden unit may not see it."""
+    weights = [
+        torch.tensor([[1.0, torch.nan, 1.0]], device=device),
+        torch.tensor([[0.0], [0.0], [1.0], [0.0], [0.0], [0.0]], device=device),
+    ]
+    biases = [
+        torch.zeros(1, device=device),
+        torch.tensor([0.0, 0.0, 0.0, 0.0, 100.0, 0.0], device=device),
+    ]
+    ends = torch.tensor([[0, 1, 1]], device=device)
+    with backend(name):
+        x, log_det = made_inverse(
+            torch.ones(1, 3, device=device), weights, biases, ends, bound=None
+        )
+    assert x.tolist() == [[1.0, math.inf, 2.0]]
+    assert log_det.tolist() == [100.0]

@@ -308,3 +308,14 @@ def test_repeated_elements_are_not_written_to():
     tensors["energy"] = torch.zeros(1).expand(5)
     with pytest.raises(ValueError, match=r"^metropolis_accept_: energy, of shape \[5\] .* repeats"):
         metropolis_accept_(**tensors)
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+def test_no_uniform_accepts_what_is_not_finite(name):
+    one, zero = torch.ones(1, 1), torch.zeros(1)
+    with backend(name):
+        step = metropolis_accept(
+            0 * one, one, zero, one, one, zero + torch.inf, zero, zero, uniform=zero - 1
+        )
+    assert step.position.item() == 0.0
+    assert not step.is_accepted

@@ -1,6 +1,7 @@
 """Whole chains on small networks: the Langevin and the Hamiltonian kernel."""
 
 import math
+import signal
 from itertools import pairwise
 
 import pytest
@@ -11,6 +12,8 @@ from torch import Tensor
 from gencore.ops import (
     backend,
     langevin_step_,
+    mlp_chain,
+    mlp_hmc,
     mlp_hmc_chain,
     mlp_langevin_chain,
     random_key,
@@ -327,3 +330,75 @@ def test_keys_of_a_chain_do_not_repeat():
     x = torch.zeros(5, 2)
     one = mlp_langevin_chain(x, [], [], 2, 0.5, key=key)
     assert not torch.equal(one, mlp_langevin_chain(x, [], [], 2, 0.5, key=key + 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("return_trajectory", [False, True])
+@pytest.mark.parametrize("thin", [1, 3, 10])
+def test_a_chain_in_parts_is_the_same(thin, return_trajectory, dtype, monkeypatch, device):
+    """Parts of 4 steps: shorter and longer than the distance between two states kept."""
+    weights = [w.to(device, dtype) for w in (torch.randn(5, 3), torch.randn(1, 5))]
+    biases = [b.to(device, dtype) for b in (torch.randn(5), torch.randn(1))]
+    x, noise = torch.randn(7, 3).to(device, dtype), torch.randn(30, 7, 3).to(device, dtype)
+    key = torch.tensor([5, 2**63 - 9], device=device)
+    how = {"return_trajectory": return_trajectory, "thin": thin if return_trajectory else 1}
+    how |= {"prior_precision": 0.5, "key": key}
+
+    def chains():
+        return [
+            mlp_langevin_chain(x, weights, biases, 30, 0.1, **how),
+            mlp_langevin_chain(x, weights, biases, 30, 0.1, noise=noise, **how),
+            *mlp_hmc_chain(x, weights, biases, 30, 0.3, 2, **how),
+        ]
+
+    whole = chains()
+    monkeypatch.setattr(mlp_chain, "longest_part", lambda *_: 4)
+    monkeypatch.setattr(mlp_hmc, "longest_part", lambda *_: 4)
+    for number, (ours, expected) in enumerate(zip(chains(), whole, strict=True)):
+        accuracy = 1e-6 if number == 4 else 0.0  # the mean rate is a sum of sums
+        torch.testing.assert_close(ours, expected, rtol=accuracy, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    ("chain", "numbers"), [(mlp_langevin_chain, (10**9, 0.1)), (mlp_hmc_chain, (10**9, 0.1, 4))]
+)
+def test_a_signal_ends_a_long_chain(chain, numbers):
+    def interrupt(*_):
+        raise InterruptedError("enough")
+
+    weights, biases = [torch.randn(8, 2), torch.randn(1, 8)], [torch.randn(8), torch.randn(1)]
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(InterruptedError, match="enough"):
+            chain(torch.zeros(1, 2), weights, biases, *numbers)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+def test_the_largest_states_stay_where_nothing_pulls(name):
+    """Without a network and a prior E = 0, whatever the square of a state is."""
+    x = torch.tensor([[3e38, -3e38], [1.0, 2.0]])
+    with backend(name):
+        moved = mlp_langevin_chain(x, [], [], 3, 0.1, noise_scale=0.0)
+        chain = mlp_hmc_chain(x, [], [], 3, 1e-9, 2, key=KEY)
+    assert moved.equal(x)
+    assert chain.energy.eq(0).all()
+    assert chain.num_divergent.eq(0).all()
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+def test_a_constant_of_the_energy_does_not_hide_the_momenta(name):
+    """Without a gradient only the kinetic energy decides, and it is kept."""
+    weights, biases = [torch.zeros(1, 2)], [torch.tensor([1e30])]
+    with backend(name):
+        chain = mlp_hmc_chain(torch.zeros(5, 2), weights, biases, 3, 0.5, 2, key=KEY)
+    assert chain.num_accepted.eq(3).all()
+    assert chain.acceptance_rate.eq(1).all()
+
+
+def test_a_complex_mass_is_refused():
+    with pytest.raises(TypeError, match=r"^mlp_hmc_chain: inverse_mass is torch\.complex64"):
+        mlp_hmc_chain(torch.zeros(5, 2), [], [], 3, 0.5, 2, inverse_mass=torch.ones(2) * 1j)

@@ -182,3 +182,13 @@ def test_bad_input():
         mlp_network(x, weights, biases, activation="gelu")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"mlp_network: .* got list"):
         mlp_network([1.0], weights, biases)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+def test_a_closed_unit_contributes_nothing(name, device):
+    """silu(z) = z / (1 + e^−z) vanishes at the largest negative numbers too."""
+    weights, biases = [torch.ones(1, 1), torch.ones(1, 1)], [torch.zeros(1), torch.zeros(1)]
+    x = torch.tensor([[-90.0], [-1e30], [-3e38]])
+    with backend(name):
+        y = mlp_network(x, weights, biases, activation="silu")
+    torch.testing.assert_close(y, torch.zeros(3, 1), rtol=0, atol=1e-35)

@@ -262,3 +262,60 @@ def test_many_bins_equal_the_reference(bins, device):
         expected = rational_quadratic_spline(x, *raw, **settings)
     for a, b in zip(ours, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("inverse", [False, True])
+def test_a_large_bound_is_as_good_as_none(inverse, dtype, device):
+    """Raw values far below the bound b enter as they are, to r³ / 3b²."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 4, generator=generator, dtype=torch.float64).to(device, dtype)
+    raw = parameters((64, 4), 8, dtype=dtype, device=device)
+    unbounded = rational_quadratic_spline(x, *raw, bound=None, inverse=inverse)
+    for bound in (100.0, 1e3, 1e6, 1e30, 1e100):
+        results = rational_quadratic_spline(x, *raw, bound=bound, inverse=inverse)
+        for ours, expected in zip(results, unbounded, strict=True):
+            accuracy = 1e-4 if dtype == torch.float32 else 1e-11
+            tolerance = accuracy + 100 / bound**2
+            torch.testing.assert_close(ours, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_steep_logits_within_a_bound_keep_their_shares(device):
+    """Two bins whose logits are 100 apart: the higher one takes all but the smallest width."""
+    widths = torch.tensor([[[100.0, -100.0]]], device=device)
+    x, flat = torch.tensor([[-2.0]], device=device), torch.zeros(1, 1, 2, device=device)
+    for bound in (200.0, 1e4):
+        settings = {"bound": bound, "min_width": 0.1, "min_height": 0.1, "min_derivative": 0.5}
+        results = rational_quadratic_spline(x, widths, flat, flat[..., :1], **settings)
+        with backend("reference"):
+            expected = rational_quadratic_spline(x, widths, flat, flat[..., :1], **settings)
+        torch.testing.assert_close(results, expected)
+
+
+def test_a_slope_without_a_floor_keeps_its_digits(device):
+    """At a knot the map's slope is softplus(r + log(e − 1)), here about e^(r + 0.54)."""
+    x, flat = torch.zeros(1, 1, device=device), torch.zeros(1, 1, 2, device=device)
+    for raw in (-5.0, -20.0):
+        derivatives = torch.full((1, 1, 1), raw, device=device)
+        _, log_det = rational_quadratic_spline(
+            x, flat, flat, derivatives, bound=None, min_derivative=0.0
+        )
+        expected = math.log(math.log1p((math.e - 1) * math.exp(raw)))
+        assert log_det.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+def test_nothing_outside_the_interval_has_a_part_in_gradients(name, device):
+    x = torch.tensor([[-9.0], [1.0], [9.0]], device=device)
+    raw = [p.requires_grad_() for p in parameters((3, 1), BINS, dtype=x.dtype, device=device)]
+    with torch.no_grad():
+        for p in raw:
+            p[0], p[2] = math.nan, math.inf
+    with backend(name):
+        y, log_det = rational_quadratic_spline(x, *raw)
+        grads = torch.autograd.grad(y.sum() + log_det.sum(), raw)
+    assert y[[0, 2]].equal(x[[0, 2]])
+    assert log_det[[0, 2]].eq(0).all()
+    for grad in grads:
+        assert grad[1].isfinite().all()
+        assert grad[[0, 2]].eq(0).all()

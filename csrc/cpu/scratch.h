@@ -3,7 +3,8 @@
 
 #include <cstdint>
 #include <cstdlib>
-#include <new>
+#include <stdexcept>
+#include <string>
 
 #include "../math/macros.h"
 
@@ -15,7 +16,9 @@ class Scratch {
  public:
   explicit Scratch(std::size_t bytes)
       : memory_(static_cast<unsigned char*>(std::aligned_alloc(64, round_up(bytes)))) {
-    if (memory_ == nullptr) throw std::bad_alloc();
+    if (memory_ == nullptr)
+      throw std::runtime_error("a kernel cannot allocate " + std::to_string(bytes) +
+                               " bytes to work in");
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;

@@ -72,11 +72,12 @@ class SplineBlock {
   alignas(64) A slope0_by_raw[kElements], slope1_by_raw[kElements];
 
  private:
-  // exp(bounded raw - something common to the element's bins), and the bound's derivatives.
+  // exp(bounded raw - something common to the element's bins), and the bound's derivatives. What a
+  // small bound allows at most will do; else it is the bins' largest.
   void exponentials(const void* raw, std::int64_t at, std::int64_t count, A* weights, A* slope) {
     const T* source = static_cast<const T*>(raw) + at * bins_;
     const std::int64_t total = count * bins_;
-    if (limit_.exists) {
+    if (limit_.is_small) {
       for (std::int64_t k = 0; k < total; ++k) {
         const Activated<A> bounded = limit_.within(load(source[k]));
         slope[k] = bounded.slope;
@@ -84,11 +85,14 @@ class SplineBlock {
       }
       return;
     }
-    std::fill_n(slope, total, A(1));
+    for (std::int64_t k = 0; k < total; ++k) {
+      const Activated<A> bounded = limit_(load(source[k]));
+      slope[k] = bounded.slope;
+      weights[k] = bounded.value;
+    }
     for (std::int64_t k = 0; k < total; k += bins_) {
-      A largest = load(source[k]);
-      for (int j = 1; j < bins_; ++j) largest = std::max<A>(largest, load(source[k + j]));
-      for (int j = 0; j < bins_; ++j) weights[k + j] = load(source[k + j]) - largest;
+      const A largest = *std::max_element(weights + k, weights + k + bins_);
+      for (int j = 0; j < bins_; ++j) weights[k + j] -= largest;
     }
     for (std::int64_t k = 0; k < total; ++k) weights[k] = exp_negative(weights[k]);
   }
@@ -240,14 +244,19 @@ void spline_backward_range(const SplineBackward& args, std::int64_t begin, std::
       const SplineAdjoint& g = adjoints[k];
       const std::int64_t e = at + k, first = k * bins;
       const int bin = static_cast<int>(block.index[k]);
+      T* slopes = derivatives_grad + e * (bins - 1);
+      for (int j = 0; j < bins - 1; ++j) slopes[j] = store<T>(A(0));
+      if (!block.is_inside(k)) {  // whatever the parameters are, NaN included
+        for (int j = 0; j < bins; ++j)
+          widths_grad[e * bins + j] = heights_grad[e * bins + j] = store<T>(A(0));
+        continue;
+      }
       write_logit_grads(widths_grad + e * bins, block.width_weights + first,
                         block.width_slopes + first, bins, bin, g.left, g.width, block.width_sum[k],
                         block.width_below[k], width_reach);
       write_logit_grads(heights_grad + e * bins, block.height_weights + first,
                         block.height_slopes + first, bins, bin, g.bottom, g.height,
                         block.height_sum[k], block.height_below[k], height_reach);
-      T* slopes = derivatives_grad + e * (bins - 1);
-      for (int j = 0; j < bins - 1; ++j) slopes[j] = store<T>(A(0));
       if (bin > 0) slopes[bin - 1] = store<T>(static_cast<A>(g.slope0) * block.slope0_by_raw[k]);
       if (bin + 1 < bins) slopes[bin] = store<T>(static_cast<A>(g.slope1) * block.slope1_by_raw[k]);
     }

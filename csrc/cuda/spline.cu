@@ -22,11 +22,11 @@ struct Weights {
         limit(args.bound),
         largest(limit.bound),
         bins(static_cast<int>(args.bins)) {
-    if (limit.exists) return;
-    largest = load(raw[0]);
+    if (limit.is_small) return;  // the bound is as good
+    largest = limit(load(raw[0])).value;
 #pragma unroll 1
     for (int j = 1; j < bins; ++j) {
-      const A logit = load(raw[j]);
+      const A logit = limit(load(raw[j])).value;
       largest = largest < logit ? logit : largest;
     }
   }

@@ -13,6 +13,7 @@
 #include "activation.h"
 #include "macros.h"
 #include "normal.h"
+#include "storage.h"
 
 namespace gencore {
 
@@ -27,63 +28,6 @@ enum class ScaleKind {
 };
 
 inline namespace GENCORE_LEVEL {
-
-// e^x / 2^n for the integer n next to x / ln 2: Cephes' expf, as in exp_negative.
-GENCORE_HD float exponential_fraction(float x, float n) {
-  float r = multiply_add(n, -0.693359375f, x);
-  r = multiply_add(n, 2.12194440e-4f, r);
-  float p = 1.9875691500e-4f;
-  p = multiply_add(p, r, 1.3981999507e-3f);
-  p = multiply_add(p, r, 8.3334519073e-3f);
-  p = multiply_add(p, r, 4.1665795894e-2f);
-  p = multiply_add(p, r, 1.6666665459e-1f);
-  p = multiply_add(p, r, 5.0000001201e-1f);
-  return multiply_add(p, r * r, r + 1.0f);
-}
-
-// e^x for any x, subnormal and infinite results included: the power of two is applied in two
-// halves, for the whole may be out of a float's range.
-GENCORE_HD float exponential(float x) {
-  x = x < -110.0f ? -110.0f : x;
-  x = x > 90.0f ? 90.0f : x;
-  const float shifted = multiply_add(x, 1.44269504088896341f, 12582912.0f);
-  const float n = shifted - 12582912.0f;
-  const auto exponent = static_cast<std::int32_t>(bit_cast<std::uint32_t>(shifted) - 0x4B400000u);
-  const std::uint32_t half = static_cast<std::uint32_t>(exponent >> 1);
-  const std::uint32_t rest = static_cast<std::uint32_t>(exponent) - half;
-  return exponential_fraction(x, n) * bit_cast<float>((half + 127u) << 23) *
-         bit_cast<float>((rest + 127u) << 23);
-}
-GENCORE_HD double exponential(double x) { return exp(x); }
-
-// e^x for |x| <= 87, where no float is in danger: a third of the work less.
-GENCORE_HD float exponential_of_bounded(float x) {
-  const float shifted = multiply_add(x, 1.44269504088896341f, 12582912.0f);
-  const float n = shifted - 12582912.0f;
-  const std::uint32_t exponent = bit_cast<std::uint32_t>(shifted) - 0x4B400000u + 127u;
-  return exponential_fraction(x, n) * bit_cast<float>(exponent << 23);
-}
-GENCORE_HD double exponential_of_bounded(double x) { return exp(x); }
-
-// Eigen's rational approximation of tanh, to three last places; 1 beyond 8, where the float is.
-GENCORE_HD float hyperbolic_tangent(float x) {
-  x = x < -7.90531110763549805f ? -7.90531110763549805f : x;
-  x = x > 7.90531110763549805f ? 7.90531110763549805f : x;
-  const float square = x * x;
-  float p = -2.76076847742355e-16f;
-  p = multiply_add(p, square, 2.00018790482477e-13f);
-  p = multiply_add(p, square, -8.60467152213735e-11f);
-  p = multiply_add(p, square, 5.12229709037114e-08f);
-  p = multiply_add(p, square, 1.48572235717979e-05f);
-  p = multiply_add(p, square, 6.37261928875436e-04f);
-  p = multiply_add(p, square, 4.89352455891786e-03f);
-  float q = 1.19825839466702e-06f;
-  q = multiply_add(q, square, 1.18534705686654e-04f);
-  q = multiply_add(q, square, 2.26843463243900e-03f);
-  q = multiply_add(q, square, 4.89352518554385e-03f);
-  return x * p / q;
-}
-GENCORE_HD double hyperbolic_tangent(double x) { return tanh(x); }
 
 // What a raw scale makes of an element, in the direction asked for.
 template <class A>
@@ -128,7 +72,10 @@ GENCORE_HD CouplingScale<A> coupling_scale(ScaleKind kind, bool inverse, A raw, 
 
 template <class A>
 GENCORE_HD A coupling_map(ScaleKind kind, bool inverse, const CouplingScale<A>& scale, A x, A t) {
-  if (kind == ScaleKind::kGated) return multiply_add(scale.multiplier, x, scale.shift_factor * t);
+  if (kind == ScaleKind::kGated) {
+    const A out = multiply_add(scale.multiplier, x, scale.shift_factor * t);
+    return is_finite(out) ? out : multiply_add(scale.multiplier, x - t, t);  // for inf - inf
+  }
   return inverse ? scale.multiplier * (x - t) : multiply_add(scale.multiplier, x, t);
 }
 

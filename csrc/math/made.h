@@ -6,10 +6,11 @@
 namespace gencore {
 inline namespace GENCORE_LEVEL {
 
-// e^x, capped at e^87 in fp32.
+// e^x
 GENCORE_HD float exp_signed(float x) {
+  const bool is_large = x > 87.0f || x < -87.0f;
   const float e = exp_negative(x > 0.0f ? -x : x);
-  return x > 0.0f ? 1.0f / e : e;
+  return is_large ? exponential(x) : (x > 0.0f ? 1.0f / e : e);
 }
 GENCORE_HD double exp_signed(double x) { return exp(x); }
 
@@ -22,7 +23,7 @@ struct SolvedCoordinate {
 // s = bound tanh(raw / bound), or raw where the bound is infinite.
 template <class A>
 GENCORE_HD A within_bound(A raw, A bound) {
-  const A tanh = activate<Activation::kTanh>(raw / bound, A(0)).value;
+  const A tanh = tanh_of_bounded(raw / bound, bound <= A(kSmallBound)).value;
   return bound < A(__builtin_huge_val()) ? bound * tanh : raw;
 }
 

@@ -19,17 +19,19 @@ inline namespace GENCORE_LEVEL {
 template <class A>
 struct RawBound {
   bool exists;
+  bool is_small;
   A bound;
   A inverse;
 
   explicit GENCORE_HD RawBound(double limit)
-      : exists(limit < __builtin_huge_val()),
+      : exists(is_finite(static_cast<A>(limit))),
+        is_small(limit <= kSmallBound),
         bound(static_cast<A>(limit)),
         inverse(static_cast<A>(1.0 / limit)) {}
 
   // Where a bound exists.
   GENCORE_HD Activated<A> within(A raw) const {
-    const Activated<A> t = activate<Activation::kTanh>(raw * inverse, A(0));
+    const Activated<A> t = tanh_of_bounded(raw * inverse, is_small);
     return {bound * t.value, t.slope};
   }
   GENCORE_HD Activated<A> operator()(A raw) const {
@@ -64,7 +66,11 @@ struct SplineAxis {
 template <class A>
 GENCORE_HD Activated<A> knot_slope(A raw, A offset, A min_derivative) {
   const Activated<A> s = activate<Activation::kSoftplus>(raw + offset, A(0));
-  return {min_derivative + s.value, s.slope};
+  // Of log(1 + e), float keeps a rounding of one; where it is small this is -log(1 - slope).
+  const A q = s.slope;
+  const bool is_small = sizeof(A) == sizeof(float) && q < A(0.018);
+  const A series = q * (A(1) + q * (A(1) / 2 + q * (A(1) / 3 + q * (A(1) / 4))));
+  return {min_derivative + (is_small ? series : s.value), s.slope};
 }
 
 // A bin [left, left + width] that is mapped onto [bottom, bottom + height].
@@ -114,9 +120,10 @@ GENCORE_HD SplineValue spline_inverse(const SplineBin& bin, double y) {
   return {bin.left + bin.width * xi, spline_slope(bin, s, xi, inverse_q(bin, s, xi))};
 }
 
-// log of a slope; what is no positive number is NaN.
+// log of a slope; an infinite one's is NaN.
 GENCORE_HD float log_slope(float slope) {
-  return is_finite(slope) ? log_positive(slope) : slope - slope;
+  const float log = slope > 0.0f ? log_positive(slope) : -__builtin_huge_valf();
+  return is_finite(slope) ? log : slope - slope;
 }
 GENCORE_HD double log_slope(double slope) { return log(slope); }
 

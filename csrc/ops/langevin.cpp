@@ -66,6 +66,8 @@ void langevin_step_plain(StableIValue* stack, std::uint64_t, std::uint64_t) {
   Operand x(stack[0]), grad(stack[1]), key(stack[2]);
   const double step_size = torch::stable::detail::to<double>(stack[3]);
   const double noise_scale = torch::stable::detail::to<double>(stack[4]);
+  // Whether a view repeats elements, the caller knows.
+  STD_TORCH_CHECK(x.is_contiguous(), op, ": the plain call has no views");
   const std::int32_t dtype = x.dtype();
   const bool simple = x.is_cpu() && grad.is_cpu() && key.is_cpu() && x.is_contiguous() &&
                       grad.is_contiguous() && key.is_contiguous() && x.same_shape(grad) &&

@@ -100,8 +100,10 @@ void leapfrog_step_inplace(Tensor x, Tensor momentum, Tensor grad, OptionalTenso
            (step_sizes && overwrites(out, *step_sizes)) ||
            (inverse_masses && overwrites(out, *inverse_masses));
   };
-  STD_TORCH_CHECK(x.numel() == 0 || x.const_data_ptr() != momentum.const_data_ptr(), op,
-                  ": x and momentum share their memory");
+  STD_TORCH_CHECK(x.numel() == 0 ||
+                      (x.const_data_ptr() != momentum.const_data_ptr() &&
+                       !(x.is_contiguous() && momentum.is_contiguous() && overwrites(x, momentum))),
+                  op, ": x and momentum share their memory");
   if (!clobbers(x, momentum) && !clobbers(momentum, x))
     return run_step(op, x, momentum, grad, x.mutable_data_ptr(), momentum.mutable_data_ptr(),
                     settings);
@@ -121,6 +123,9 @@ void leapfrog_step_plain(StableIValue* stack, std::uint64_t, std::uint64_t) {
   Operand x(stack[0]), momentum(stack[1]), grad(stack[2]);
   const double step_size = torch::stable::detail::to<double>(stack[3]);
   const double inverse_mass = torch::stable::detail::to<double>(stack[4]);
+  // Whether views share or repeat elements, the caller knows.
+  STD_TORCH_CHECK(x.is_contiguous() && momentum.is_contiguous(), op,
+                  ": the plain call has no views");
   const auto fits = [&](const Operand& t) {
     return t.is_cpu() && t.is_contiguous() && t.dtype() == aoti_torch_dtype_float32();
   };
@@ -147,6 +152,13 @@ void leapfrog_step_plain(StableIValue* stack, std::uint64_t, std::uint64_t) {
   args.momentum = args.new_momentum;
   args.grad = grad.const_data();
   cpu::kernels().leapfrog_step(args, 0, args.numel);
+}
+
+// torch would negate copies of lazily negated operands, and find that it cannot write both back
+// when the other has been written to.
+void leapfrog_step_plain_refused(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Operand x(stack[0]), momentum(stack[1]), grad(stack[2]);
+  STD_TORCH_CHECK(false, "leapfrog_step_: an operand is a lazily negated view");
 }
 
 std::tuple<Tensor, Tensor> leapfrog_end(Tensor momentum, Tensor grad, OptionalTensor step_sizes,
@@ -177,6 +189,9 @@ void register_leapfrog(torch::stable::detail::StableLibrary& m) {
 
 }  // namespace
 
+STABLE_TORCH_LIBRARY_IMPL(gencore, Negative, m) {
+  m.impl("leapfrog_step_.plain", leapfrog_step_plain_refused);
+}
 STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { register_leapfrog(m); }
 #ifdef GENCORE_CUDA
 STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { register_leapfrog(m); }

@@ -68,6 +68,14 @@ void nuts_leaf(Tensor position, Tensor momentum, Tensor ends, Tensor checkpoints
   STD_TORCH_CHECK(first_chain >= 0 && first_chain <= (std::int64_t{1} << 38) - chains.count, kOp,
                   ": first_chain must not be negative, nor too large");
 
+  const Tensor* const tree[] = {&position, &momentum, &ends,   &checkpoints, &drawn,
+                                &energies, &weights,  &counts, &flags};
+  for (const Tensor* a : tree)
+    for (const Tensor* b : tree)
+      STD_TORCH_CHECK(a == b || a->numel() == 0 || b->numel() == 0 ||
+                          !(a->const_data_ptr() == b->const_data_ptr() || overwrites(*a, *b)),
+                      kOp, ": tensors of the tree share memory");
+
   // Read while the tree is written to.
   const auto apart = [&](const Tensor& tensor) {
     for (const Tensor* out : {&position, &momentum, &ends, &checkpoints, &drawn, &energies})

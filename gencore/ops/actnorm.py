@@ -128,7 +128,7 @@ def _reference(x: Tensor, log_scale: Tensor, bias: Tensor, inverse: bool) -> tup
     scale, shift = _by_channel(log_scale, x), _by_channel(bias, x)
     h = x.to(log_scale.dtype)
     y = (h - shift) * torch.exp(-scale) if inverse else h * torch.exp(scale) + shift
-    log_det = _positions(x) * log_scale.sum().expand(x.shape[0])
+    log_det = (_positions(x) * log_scale.double().sum()).to(log_scale.dtype).expand(x.shape[0])
     return y.to(x.dtype), -log_det if inverse else log_det
 
 

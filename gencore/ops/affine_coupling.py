@@ -26,12 +26,12 @@ from gencore.ops.checks import (
     check_state,
     finite,
 )
-from gencore.ops.symbolic import takes_symbolic_numbers
+from gencore.ops.kernel import kernel
 
 __all__ = ["CouplingMask", "affine_coupling", "affine_coupling_backward_from_output", "iaf_step"]
 
 _ops = torch.ops.gencore
-_rewind = takes_symbolic_numbers(_ops.affine_coupling_backward_from_output.default)
+_rewind = kernel(_ops.affine_coupling_backward_from_output.default)
 
 
 def affine_coupling(

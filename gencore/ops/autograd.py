@@ -8,6 +8,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.autograd import forward_ad
 
+from gencore.ops.extension import with_type
 from gencore.ops.symbolic import Backward, Setup, takes_symbolic_numbers
 
 __all__ = ["differentiable", "leaf", "ordinary"]
@@ -50,12 +51,15 @@ def differentiable(op: OpOverload, backward: Backward, setup: Setup) -> Callable
             return traced(*arguments)
         if forward_ad._current_level >= 0:
             _refuse_tangents(op, arguments)
-        if torch.is_grad_enabled():
-            for argument in arguments:
-                if isinstance(argument, Tensor) and argument.requires_grad:
-                    return node.apply(*arguments)
-        with _below_autograd():
-            return op(*arguments)
+        try:
+            if torch.is_grad_enabled():
+                for argument in arguments:
+                    if isinstance(argument, Tensor) and argument.requires_grad:
+                        return node.apply(*arguments)
+            with _below_autograd():
+                return op(*arguments)
+        except RuntimeError as error:
+            raise with_type(error) from None
 
     return call
 

@@ -4,12 +4,13 @@ import math
 import operator
 import sys
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gencore.ops.backend import state
+from gencore.ops.backend import state, transforming
 from gencore.ops.extension import native
 
 __all__ = [
@@ -17,15 +18,14 @@ __all__ = [
     "bounds",
     "check_chains",
     "check_coefficient",
-    "check_distinct",
     "check_fake_devices",
     "check_key",
     "check_like",
     "check_native_device",
     "check_not_differentiated",
-    "check_overlap",
     "check_per_chain",
     "check_state",
+    "check_written",
     "clip_bound",
     "finite",
     "index",
@@ -34,6 +34,7 @@ __all__ = [
     "per_chain",
     "per_row",
     "shape",
+    "share_memory",
     "wants_grad",
 ]
 
@@ -114,28 +115,70 @@ def check_per_chain(op: str, x: Tensor, other: Tensor, name: str, of: str = "x")
         raise ValueError(f"{op}: {name} is on {other.device}, {of} on {x.device}")
 
 
-def check_overlap(op: str, x: Tensor, name: str = "x") -> None:
-    """Raise unless ``x`` can be written to: each of its elements has a place of its own."""
-    if not torch.compiler.is_compiling() and x.is_neg():
-        raise ValueError(f"{op}: {name} is a lazily negated view; pass {name}.resolve_neg()")
-    if x.is_contiguous():
+def check_written(op: str, **written: Tensor) -> None:
+    """Raise unless each of these tensors can be written to: it is no lazily negated view, and each
+    of its elements has a place in memory of its own, that no other of the tensors shares.
+
+    To be called before the first write, with tensors that are checked to be strided and real."""
+    compiling = torch.compiler.is_compiling()
+    for name, tensor in written.items():
+        if not compiling and tensor.is_neg():
+            raise ValueError(f"{op}: {name} is a lazily negated view; pass {name}.resolve_neg()")
+        if not tensor.is_contiguous() and _repeats_elements(tensor):
+            raise ValueError(
+                f"{op}: {name}, of shape {list(tensor.shape)} and strides "
+                f"{list(tensor.stride())}, repeats elements; clone it before writing to it"
+            )
+    if compiling or transforming():
         return
-    if any(stride == 0 and size > 1 for stride, size in zip(x.stride(), x.shape, strict=True)):
-        raise ValueError(
-            f"{op}: {name}, of shape {list(x.shape)} and strides {list(x.stride())}, repeats "
-            "elements; clone it before writing to it"
-        )
+    for (name, a), (other, b) in combinations(written.items(), 2):
+        if share_memory(a, b):
+            raise ValueError(f"{op}: {name} and {other} share memory, but each is written to")
 
 
-def check_distinct(op: str, name: str, a: Tensor, other: str, b: Tensor) -> None:
-    """Raise where ``a`` and ``b``, both to be written to, are visibly the same memory."""
-    if torch.compiler.is_compiling() or not (a.is_contiguous() and b.is_contiguous()):
-        return
-    if a.device.type == "meta" or a.numel() == 0 or b.numel() == 0:
-        return
-    first, second = a.data_ptr(), b.data_ptr()
-    if first < second + b.nbytes and second < first + a.nbytes:
-        raise ValueError(f"{op}: {name} and {other} share memory, but each is written to")
+def _repeats_elements(tensor: Tensor) -> bool:
+    """Whether two of the elements are in the same place."""
+    if any(n > 1 and step == 0 for n, step in zip(tensor.shape, tensor.stride(), strict=True)):
+        return True
+    if torch.compiler.is_compiling() or tensor.numel() == 0:
+        return False
+    reach = 0  # of the smaller strides
+    for step, n in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if n > 1 and step <= reach:  # as in overlapping windows; or interleaved, which is allowed
+            places = torch.arange(_extent(tensor)).as_strided(tensor.shape, tensor.stride())
+            return places.unique().numel() < tensor.numel()
+        reach += (n - 1) * step
+    return False
+
+
+def _extent(tensor: Tensor) -> int:
+    """How many elements there are from the first in memory to the last."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    return 1 + sum((n - 1) * step for n, step in steps)
+
+
+def share_memory(a: Tensor, b: Tensor) -> bool:
+    """Whether a byte belongs to an element of ``a``, none of which repeats, and one of ``b``."""
+    if a.is_meta or b.is_meta or not (a.numel() and b.numel()):
+        return False
+    starts = a.data_ptr(), b.data_ptr()
+    if a.is_contiguous() and b.is_contiguous():
+        return starts[0] < starts[1] + b.nbytes and starts[1] < starts[0] + a.nbytes
+    ends = [at + _extent(t) * t.element_size() for at, t in zip(starts, (a, b), strict=True)]
+    if starts[0] >= ends[1] or starts[1] >= ends[0]:
+        return False
+    # Views may be interleaved: mark the places of one, in units that fit both, and look at the
+    # other's.
+    origin, unit = min(starts), math.gcd(a.element_size(), b.element_size(), starts[0] - starts[1])
+    marks = torch.zeros((max(ends) - origin) // unit, dtype=torch.bool)
+
+    def places(start: int, tensor: Tensor) -> Tensor:
+        each = tensor.element_size() // unit
+        strides = [step * each for step in tensor.stride()]
+        return marks.as_strided((*tensor.shape, each), (*strides, 1), (start - origin) // unit)
+
+    places(starts[0], a).fill_(True)
+    return bool(places(starts[1], b).any())
 
 
 def check_not_differentiated(op: str, instead: str | None = None, **tensors: Tensor | None) -> None:

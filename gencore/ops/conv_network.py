@@ -86,7 +86,8 @@ def conv_network(
     op = "conv_network"
     check_state(op, x)
     x, weights, biases = autocast(x, weights, biases)
-    context_term = None if context_term is None else autocast(context_term)[0]
+    if isinstance(context_term, Tensor):  # else refused below
+        context_term = autocast(context_term)[0]
     settings = _check(op, x, weights, biases, activation, negative_slope)
     check_context_term(op, x, context_term, settings.channels[1])
     if state.reference or _too_few(x) or not has_kernel(x, settings.channels):
@@ -114,7 +115,7 @@ def autocast(
 ) -> tuple[Tensor, Sequence[Tensor], Sequence[Tensor]]:
     """The operands in the precision that autocast asks for, where it is on."""
     device = x.device.type
-    if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
+    if device == "meta" or x.dtype == torch.float64 or not torch.is_autocast_enabled(device):
         return x, weights, biases
     dtype = torch.get_autocast_dtype(device)
     return x.to(dtype), [w.to(dtype) for w in weights], [b.to(dtype) for b in biases]
@@ -195,7 +196,10 @@ def _reference(
     for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         if layer:
             x = activate(x, settings.kind, settings.negative_slope)
-        x = functional.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+        if 0 in x.shape[2:]:  # which conv2d refuses; no element, but a graph
+            x = x.sum(1, keepdim=True) + weight.sum() + bias[:, None, None]
+        else:
+            x = functional.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
         if layer == 0 and context_term is not None:
             x = x + context_term[:, :, None, None]
     return x.contiguous()

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from gencore.ops.backend import state
 from gencore.ops.checks import check_chains, check_native_device, index, wants_grad
+from gencore.ops.kernel import kernel
 from gencore.ops.random import key_like, reference_words
 
 __all__ = ["dequantize", "quantize"]
 
-_dequantize = torch.ops.gencore.dequantize.default
+_dequantize = kernel(torch.ops.gencore.dequantize.default)
 _DTYPES = (torch.float32, torch.float64)
 
 

@@ -8,7 +8,7 @@ import torch  # first: its libraries are the ones the extension links against
 
 import gencore
 
-__all__ = ["native"]
+__all__ = ["native", "with_type"]
 
 _OLDEST_TORCH = (2, 11)
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -34,3 +34,10 @@ except ModuleNotFoundError as error:
         f"gencore's compiled part is neither in {_PACKAGE} nor installed: this is the source tree; "
         "run `pip install .`"
     ) from error
+
+
+def with_type(error: RuntimeError) -> RuntimeError:
+    """An error that a kernel met in torch, as the type that torch gives it: the C interface between
+    the two lets only the message through."""
+    text = str(error)
+    return torch.OutOfMemoryError(text) if text.startswith("CUDA out of memory") else error

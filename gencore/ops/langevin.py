@@ -13,22 +13,22 @@ from gencore.ops.checks import (
     bounds,
     check_fake_devices,
     check_like,
-    check_overlap,
     check_state,
+    check_written,
     clip_bound,
     finite,
     index,
     number,
     per_chain,
 )
+from gencore.ops.kernel import kernel
 from gencore.ops.langevin_reference import LangevinSettings, langevin_reference
 from gencore.ops.random import key_like, random_key, thread_key
-from gencore.ops.symbolic import takes_symbolic_numbers
 
 __all__ = ["langevin_step", "langevin_step_"]
 
 _ops = torch.ops.gencore
-_step_inplace = takes_symbolic_numbers(_ops.langevin_step_.default)
+_step_inplace = kernel(_ops.langevin_step_.default)
 # The overload's own callable: OpOverload.__call__ only forwards to it, for a fifth of the price of
 # the whole call.
 _step_plain = _ops.langevin_step_.plain._op
@@ -169,7 +169,7 @@ def langevin_step_(
         "langevin_step_", x, grad, step_size, noise_scale, prior_precision, grad_clamp, clamp,
         noise, generator, key, first_element,
     )  # fmt: skip
-    check_overlap("langevin_step_", x)
+    check_written("langevin_step_", x=x)
     if torch.is_grad_enabled() and (
         x.requires_grad or grad.requires_grad or (noise is not None and noise.requires_grad)
     ):

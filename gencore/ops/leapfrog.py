@@ -9,8 +9,8 @@ from gencore.ops.backend import state
 from gencore.ops.checks import (
     check_chains,
     check_like,
-    check_overlap,
     check_state,
+    check_written,
     index,
     number,
     per_row,
@@ -19,6 +19,7 @@ from gencore.ops.checks import (
 from gencore.ops.checks import (
     inverse_mass as checked_inverse_mass,
 )
+from gencore.ops.kernel import kernel
 from gencore.ops.leapfrog_reference import (
     Coefficients,
     native_end,
@@ -29,7 +30,6 @@ from gencore.ops.leapfrog_reference import (
     reference_step,
 )
 from gencore.ops.random import key_like
-from gencore.ops.symbolic import takes_symbolic_numbers
 
 __all__ = [
     "LeapfrogEnd",
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 _ops = torch.ops.gencore
-_step_inplace = takes_symbolic_numbers(_ops.leapfrog_step_.default)
+_step_inplace = kernel(_ops.leapfrog_step_.default)
 # The overload's own callable, for a fifth of the price of the whole call.
 _step_plain = _ops.leapfrog_step_.plain._op
 _increment_version = torch._C._increment_version  # torch.autograd.graph's, less its isinstance
@@ -196,7 +196,7 @@ def leapfrog_step_(
     """:func:`leapfrog_step` in place: the form samplers call. Never differentiable.
 
     Arguments and errors are those of :func:`leapfrog_step`; besides, a ``ValueError`` where
-    autograd would have to differentiate it, or where ``x`` and ``momentum`` are the same memory.
+    autograd would have to differentiate it, or where ``x`` and ``momentum`` share memory.
 
     Returns:
         ``x`` and ``momentum``, updated.
@@ -226,10 +226,7 @@ def leapfrog_step_(
         pass
     op = "leapfrog_step_"
     coefficients = _step_coefficients(op, x, momentum, grad, step_size, inverse_mass)
-    check_overlap(op, x)
-    check_overlap(op, momentum, "momentum")
-    if x is momentum or (not _is_compiling() and x.numel() and x.data_ptr() == momentum.data_ptr()):
-        raise ValueError(f"{op}: x and momentum are the same memory, and both are written to")
+    check_written(op, x=x, momentum=momentum)
     if wants_grad(x, momentum, grad):
         raise ValueError(
             f"{op}: works in place and is not differentiable, but x, momentum or grad requires "

@@ -13,8 +13,8 @@ from gencore.choices import check_choice
 from gencore.ops.backend import state
 from gencore.ops.bounded import bounded
 from gencore.ops.checks import accumulation_dtype, check_native_device, check_state, clip_bound
+from gencore.ops.kernel import kernel
 from gencore.ops.mlp import ActivationName, activate, activation_kind, check_context_term
-from gencore.ops.symbolic import takes_symbolic_numbers
 
 __all__ = ["AutoregressiveScale", "made_inverse"]
 
@@ -23,7 +23,7 @@ AutoregressiveScale = Literal["exponential", "gate"]
 _MAX_HIDDEN = 4
 # In the order of csrc/ops/made_arguments.h.
 _SCALES: dict[str, int] = {"exponential": 0, "gate": 1}
-_inverse = takes_symbolic_numbers(torch.ops.gencore.made_inverse.default)
+_inverse = kernel(torch.ops.gencore.made_inverse.default)
 
 
 class _Settings(NamedTuple):
@@ -114,14 +114,18 @@ def made_inverse(
 
 def made_masks(unit_ends: Tensor, widths: Sequence[int], outputs_per_input: int) -> list[Tensor]:
     """The masks [out, in] of the weights of a network whose hidden layers have those widths."""
-    num_inputs = unit_ends.shape[1]
-    positions = torch.arange(num_inputs, device=unit_ends.device)
-    degrees = [positions + 1]
-    for ends, width in zip(unit_ends, widths, strict=True):
-        units = torch.arange(width, device=unit_ends.device)
-        degrees.append(torch.searchsorted(ends.contiguous(), units, right=True))
-    degrees.append(positions.repeat(outputs_per_input))
+    positions = torch.arange(unit_ends.shape[1], device=unit_ends.device)
+    hidden = _degrees(unit_ends, widths)
+    degrees = [positions + 1, *hidden, positions.repeat(outputs_per_input)]
     return [following[:, None] >= preceding[None, :] for preceding, following in pairwise(degrees)]
+
+
+def _degrees(unit_ends: Tensor, widths: Sequence[int]) -> list[Tensor]:
+    """The degree of each hidden unit, a tensor a layer."""
+    return [
+        torch.searchsorted(ends.contiguous(), torch.arange(width, device=ends.device), right=True)
+        for ends, width in zip(unit_ends, widths, strict=True)
+    ]
 
 
 def _check_network(op: str, z: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
@@ -189,19 +193,23 @@ def _reference(
     context_term: Tensor | None,
     settings: _Settings,
 ) -> tuple[Tensor, Tensor]:
-    """D passes of the masked network, each of which settles one coordinate."""
+    """D passes of the masked network, each of which settles one coordinate and the units of its
+    degree. Until then both are zero, so that nothing that is not finite stands behind a mask."""
     y = z.to(accumulation_dtype(z))
-    masks = made_masks(unit_ends, [weight.shape[0] for weight in weights[:-1]], 2)
-    weights = [weight * mask for weight, mask in zip(weights, masks, strict=True)]
+    widths = [weight.shape[0] for weight in weights[:-1]]
+    masks, degrees = made_masks(unit_ends, widths, 2), _degrees(unit_ends, widths)
+    weights = [weight.where(mask, 0.0) for weight, mask in zip(weights, masks, strict=True)]
     x, log_det = torch.zeros_like(y), y.new_zeros(y.shape[0])
+    hidden = [y.new_zeros(y.shape[0], width) for width in widths]
     for i in range(z.shape[1]):
-        hidden = x
+        known = x
         for layer, (weight, bias) in enumerate(zip(weights[:-1], biases[:-1], strict=True)):
-            hidden = functional.linear(hidden, weight, bias)
+            units = functional.linear(known, weight, bias)
             if layer == 0 and context_term is not None:
-                hidden = hidden + context_term
-            hidden = activate(hidden, settings.kind, settings.negative_slope)
-        shifts, scales = functional.linear(hidden, weights[-1], biases[-1]).chunk(2, 1)
+                units = units + context_term
+            units = activate(units, settings.kind, settings.negative_slope)
+            known = hidden[layer] = torch.where(degrees[layer] == i, units, hidden[layer])
+        shifts, scales = functional.linear(known, weights[-1], biases[-1]).chunk(2, 1)
         m, s = shifts[:, i], scales[:, i]
         s = s if settings.bound == math.inf else bounded(s, settings.bound)
         if settings.scale == _SCALES["gate"]:

@@ -12,14 +12,14 @@ from gencore.ops.checks import (
     check_chains,
     check_fake_devices,
     check_like,
-    check_overlap,
     check_per_chain,
     check_state,
+    check_written,
     clip_bound,
     index,
 )
+from gencore.ops.kernel import kernel
 from gencore.ops.random import key_like, reference_words
-from gencore.ops.symbolic import takes_symbolic_numbers
 
 __all__ = ["FIRST_DECISION", "MetropolisStep", "metropolis_accept", "metropolis_accept_"]
 
@@ -28,8 +28,8 @@ FIRST_DECISION = 2**61
 those from here on, which no batch of chains is large enough to reach."""
 
 _ops = torch.ops.gencore
-_accept = takes_symbolic_numbers(_ops.metropolis_accept.default)
-_accept_inplace = takes_symbolic_numbers(_ops.metropolis_accept_.default)
+_accept = kernel(_ops.metropolis_accept.default)
+_accept_inplace = kernel(_ops.metropolis_accept_.default)
 _increment_version = torch._C._increment_version  # torch.autograd.graph's, less its isinstance
 
 
@@ -158,7 +158,7 @@ def metropolis_accept_(
     """:func:`metropolis_accept` in place: ``x``, ``grad`` and ``energy`` are updated.
 
     A chain that rejects is not written to. Arguments and errors are those of
-    :func:`metropolis_accept`.
+    :func:`metropolis_accept`; besides, a ``ValueError`` where two of these three share memory.
 
     Returns:
         The step, with ``x``, ``grad`` and ``energy`` themselves.
@@ -177,9 +177,8 @@ def metropolis_accept_(
         op, x, grad, energy, proposal, proposal_grad, proposal_energy, kinetic,
         proposal_kinetic, uniform, generator, key, first_chain, max_energy_error,
     )  # fmt: skip
+    check_written(op, x=x, grad=grad, energy=energy)
     written = (x, grad, energy)
-    for tensor, name in zip(written, ("x", "grad", "energy"), strict=True):
-        check_overlap(op, tensor, name)
     if state.reference:
         step = _reference(operands)
         with torch.no_grad():
@@ -253,7 +252,7 @@ def _reference(s: _Operands) -> MetropolisStep:
         chains = tensor.reshape(tensor.shape[0], math.prod(tensor.shape[1:]))
         usable = usable & chains.isfinite().all(1)
     rate = torch.where(usable, (-error).clamp(max=0.0).exp(), 0.0)
-    accepted = uniform.double() < rate
+    accepted = usable & (uniform.double() < rate)
 
     def select(new: Tensor, old: Tensor) -> Tensor:
         return torch.where(accepted.view(-1, *(1,) * (old.dim() - 1)), new, old)

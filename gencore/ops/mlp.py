@@ -165,7 +165,9 @@ def _energy(
     negative_slope: float,
     prior_precision: float,
 ) -> Tensor:
-    value = 0.5 * prior_precision * x.square().sum(1)
+    # Zero times a square that overflows would be NaN.
+    square = x * x if prior_precision != 0.0 else 0.0 * x
+    value = 0.5 * prior_precision * square.sum(1)
     if not weights:
         return value
     hidden = x
@@ -203,7 +205,6 @@ def energy_gradient(x: Tensor, mlp: MLP, prior_precision: float) -> tuple[Tensor
         if not (differentiable and x.requires_grad):
             x = leaf(x)
         mlp = mlp._replace(parameters=ordinary(mlp.parameters))
-        # The term keeps x in the graph of a network that does not use it.
-        value = energy(x, mlp, prior_precision) + 0.0 * x.sum(1)
+        value = energy(x, mlp, prior_precision)
         (grad,) = torch.autograd.grad(value.sum(), x, create_graph=differentiable)
     return (value if differentiable else value.detach()), grad

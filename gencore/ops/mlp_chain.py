@@ -1,6 +1,7 @@
 """Whole Markov chains on the energy of a small network, in one call."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from gencore.ops.autograd import differentiable
 from gencore.ops.backend import state
-from gencore.ops.checks import accumulation_dtype, check_native_device, index
+from gencore.ops.checks import accumulation_dtype, check_native_device, index, wants_grad
 from gencore.ops.langevin import langevin_settings
 from gencore.ops.langevin_reference import LangevinSettings, langevin_reference
 from gencore.ops.mlp import MLP, ActivationName, as_mlp, energy_gradient
@@ -109,7 +110,19 @@ def mlp_langevin_chain(
         result = _reference(x, mlp, num_steps, kept, noise, settings)
     else:
         check_native_device(op, x)
-        result = _chain(x, *mlp, num_steps, kept, noise, *settings)
+        limit = longest_part(x, mlp, 1)
+        if num_steps <= limit or wants_grad(x, mlp.parameters, noise):
+            result = _chain(x, *mlp, num_steps, kept, noise, *settings)
+        else:
+
+            def run(states: Tensor, first: int, count: int, every: int) -> Tensor:
+                part = None if noise is None else noise[first : first + count].to(states.dtype)
+                key = None if settings.key is None else key_after(settings.key, first)
+                at = settings._replace(key=key)
+                kept_states: Tensor = _chain(states, *mlp, count, every, part, *at)
+                return kept_states
+
+            result = run_in_parts(x, num_steps, kept, limit, run)
     return result if return_trajectory else result.squeeze(0)
 
 
@@ -124,6 +137,49 @@ def steps(op: str, num_steps: int, thin: int, return_trajectory: bool) -> tuple[
             f"got {thin}"
         )
     return num_steps, thin
+
+
+_PART = 2**33  # multiplications of a call of a kernel, about a second's work of a thread
+
+
+def longest_part(x: Tensor, mlp: MLP, num_gradients: int) -> int:
+    """How many steps of so many gradients one call of a kernel makes. Python hears Ctrl-C between
+    two calls alone, so that a longer chain takes several."""
+    if torch.compiler.is_compiling():
+        return sys.maxsize
+    chains = x.shape[0] + 32  # at least a block's lanes are computed
+    return max(_PART // (chains * (mlp.parameters.numel() + 256) * max(num_gradients, 1)), 1)
+
+
+def key_after(key: Tensor, steps: int) -> Tensor:
+    """The key from which a chain goes on after so many steps."""
+    return key + key.new_tensor([0, steps])
+
+
+def run_in_parts(
+    x: Tensor,
+    num_steps: int,
+    thin: int,
+    limit: int,
+    run: Callable[[Tensor, int, int, int], Tensor],
+) -> Tensor:
+    """A chain of calls ``run(states, first step, number of steps, thin)``, none of more than
+    ``limit`` steps, unless that is below 1. States are handed on in the accumulation dtype, as
+    inside a kernel, so that the chain is the same to the last bit."""
+    trajectory = x.new_empty([num_steps // thin, *x.shape])
+    states, kept = x.detach().to(accumulation_dtype(x)), 0
+    most = limit - limit % thin if thin <= limit else limit
+    first = 0
+    while first < num_steps:
+        # Parts are of whole intervals between kept states, or such an interval is of parts.
+        end = num_steps if thin <= limit else first - first % thin + thin
+        count = min(most, end - first)
+        states_kept = run(states, first, count, thin if thin <= limit else count)
+        first, states = first + count, states_kept[-1]
+        if first % thin == 0:
+            trajectory[kept : kept + len(states_kept)] = states_kept
+            kept += len(states_kept)
+    return trajectory
 
 
 def each_chain(values: Tensor | None, x: Tensor) -> Tensor | None:

@@ -15,15 +15,15 @@ from gencore.ops.checks import (
     number,
     per_chain,
 )
+from gencore.ops.kernel import kernel
 from gencore.ops.metropolis import FIRST_DECISION
 from gencore.ops.mlp import MLP, ActivationName, as_mlp, energy_gradient
-from gencore.ops.mlp_chain import each_chain, steps
+from gencore.ops.mlp_chain import each_chain, key_after, longest_part, run_in_parts, steps
 from gencore.ops.random import key_like, philox_words, reference_normal, split_key
-from gencore.ops.symbolic import takes_symbolic_numbers
 
 __all__ = ["MLPHMCChain", "mlp_hmc_chain"]
 
-_chain = takes_symbolic_numbers(torch.ops.gencore.mlp_hmc_chain.default)
+_chain = kernel(torch.ops.gencore.mlp_hmc_chain.default)
 
 
 class MLPHMCChain(NamedTuple):
@@ -136,7 +136,11 @@ def mlp_hmc_chain(
         chain = _reference(x, mlp, num_steps, kept, num_leapfrog, settings)
     else:
         check_native_device(op, x)
-        chain = MLPHMCChain(*_chain(x, *mlp, num_steps, kept, num_leapfrog, *settings))
+        limit = longest_part(x, mlp, num_leapfrog)
+        if num_steps <= limit:
+            chain = MLPHMCChain(*_chain(x, *mlp, num_steps, kept, num_leapfrog, *settings))
+        else:
+            chain = _run_in_parts(x, mlp, num_steps, kept, num_leapfrog, limit, settings)
     return chain if return_trajectory else chain._replace(position=chain.position.squeeze(0))
 
 
@@ -152,9 +156,30 @@ class _Settings(NamedTuple):
     first_uniform: int
 
 
+def _run_in_parts(
+    x: Tensor, mlp: MLP, num_steps: int, thin: int, num_leapfrog: int, limit: int, s: _Settings
+) -> MLPHMCChain:
+    """The chain in several calls of the kernel."""
+    energy = x.new_empty(x.shape[0], dtype=accumulation_dtype(x))
+    sums = x.new_zeros(3, x.shape[0], dtype=torch.float64)
+
+    def run(states: Tensor, first: int, count: int, every: int) -> Tensor:
+        at = s._replace(key=key_after(s.key, first))
+        part = MLPHMCChain(*_chain(states, *mlp, count, every, num_leapfrog, *at))
+        energy.copy_(part.energy)
+        sums.add_(torch.stack([count * part.acceptance_rate.double(), *part[3:]]))
+        return part.position
+
+    trajectory = run_in_parts(x, num_steps, thin, limit, run)
+    sums[0] /= num_steps
+    return MLPHMCChain(trajectory, energy, *sums.to(energy.dtype).unbind(0))
+
+
 def _inverse_masses(op: str, value: float | Tensor, x: Tensor) -> tuple[Tensor | None, float]:
     """A diagonal [D] in the accumulation dtype, or a number."""
     if isinstance(value, Tensor) and value.dim() > 0:
+        if value.is_complex():
+            raise TypeError(f"{op}: inverse_mass is {value.dtype}, expected real numbers")
         if value.shape != x.shape[1:] or value.device != x.device:
             raise ValueError(
                 f"{op}: inverse_mass has shape {list(value.shape)} on {value.device}, expected a "
@@ -185,7 +210,7 @@ def _reference(
         for k, key in enumerate(keys):
             noise = reference_normal(x.shape, key, s.first_chain * x.shape[1], accumulate)
             momentum = noise / (inverse_mass**0.5)
-            total = energies + 0.5 * (inverse_mass * momentum.square()).sum(1)
+            kinetic = 0.5 * (inverse_mass * momentum.square()).sum(1)
             proposal, slope = states, grads
             for _ in range(num_leapfrog):
                 momentum = momentum - 0.5 * step_size * slope
@@ -194,8 +219,9 @@ def _reference(
                 momentum = momentum - 0.5 * step_size * slope
             words = philox_words((chains,), key, first_element=s.first_uniform)
             uniform = (words.double() + 0.5) / 2**32
-            ends = value + 0.5 * (inverse_mass * momentum.square()).sum(1)
-            error, is_finite = ends.double() - total.double(), ends.isfinite()
+            end = 0.5 * (inverse_mass * momentum.square()).sum(1)
+            error = (value.double() - energies.double()) + (end.double() - kinetic.double())
+            is_finite = value.isfinite() & end.isfinite() & ~error.isnan()
             rate = torch.exp(-error).clamp(max=1.0).where(is_finite, 0.0)
             is_accepted = uniform < rate
             states = torch.where(is_accepted[:, None], proposal, states)

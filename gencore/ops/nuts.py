@@ -10,19 +10,20 @@ from gencore.ops.checks import (
     check_like,
     check_not_differentiated,
     check_per_chain,
+    check_written,
     clip_bound,
     index,
 )
+from gencore.ops.kernel import kernel
 from gencore.ops.leapfrog import leapfrog_coefficients, leapfrog_start
 from gencore.ops.leapfrog_reference import as_rows, rows_like
 from gencore.ops.nuts_reference import LARGEST_DEPTH, Leaf, NutsTree, reference_leaf
 from gencore.ops.random import key_like, philox_normal
-from gencore.ops.symbolic import takes_symbolic_numbers
 
 __all__ = ["NutsTree", "nuts_leaf_", "nuts_tree"]
 
 _OP = "nuts_leaf_"
-_leaf = takes_symbolic_numbers(torch.ops.gencore.nuts_leaf_.default)
+_leaf = kernel(torch.ops.gencore.nuts_leaf_.default)
 _increment_version = torch._C._increment_version  # torch.autograd.graph's, less its isinstance
 _MOST_CHAINS = 2**38  # whose random numbers a stream has room for
 
@@ -184,8 +185,9 @@ def nuts_leaf_(
     check_not_differentiated(_OP, energy=energy, grad=grad)
     checked_key = key_like(_OP, x, key, None, needed=True)
     assert checked_key is not None
-    if state.reference:
+    if state.reference or (not torch.compiler.is_compiling() and any(map(Tensor.is_neg, tree))):
         _check(tree, energy, grad, place, first_chain)
+    if state.reference:
         with torch.no_grad():
             reference_leaf(tree, energy, grad, checked_key, coefficients, place, first_chain, bound)
         return
@@ -222,6 +224,7 @@ def _check(tree: NutsTree, energy: Tensor, grad: Tensor, leaf: Leaf, first_chain
             )
         if not tensor.is_contiguous():
             raise ValueError(f"{_OP}: tree.{name} is not contiguous, as nuts_tree makes it")
+    check_written(_OP, **{f"tree.{name}": tensor for name, tensor in tree._asdict().items()})
     check_per_chain(_OP, x, energy, "energy", "tree.position")
     check_like(_OP, x, grad, "grad", "tree.position")
     if leaf.depth > len(tree.checkpoints):

@@ -16,10 +16,13 @@ from torch import Tensor
 
 from gencore.ops.backend import state
 from gencore.ops.checks import check_key, check_native_device, index, shape
+from gencore.ops.kernel import kernel
 
 __all__ = ["philox_normal", "philox_words", "random_key", "split_key"]
 
 _MASK = 0xFFFFFFFF
+_normal = kernel(torch.ops.gencore.philox_normal.default)
+_words = kernel(torch.ops.gencore.philox_words.default)
 
 Stream = Literal[
     "annealed importance",
@@ -196,7 +199,7 @@ def philox_normal(
     if state.reference:
         return reference_normal(size, key, first_element, dtype)
     check_native_device("philox_normal", key)
-    result: Tensor = torch.ops.gencore.philox_normal(key.contiguous(), size, dtype, first_element)
+    result: Tensor = _normal(key.contiguous(), size, dtype, first_element)
     return result
 
 
@@ -221,7 +224,7 @@ def philox_words(size: Sequence[int], key: Tensor, *, first_element: int = 0) ->
         numel = math.prod(size)
         return reference_words(key, first_element, numel, refine=False).reshape(tuple(size))
     check_native_device("philox_words", key)
-    result: Tensor = torch.ops.gencore.philox_words(key.contiguous(), size, first_element)
+    result: Tensor = _words(key.contiguous(), size, first_element)
     return result
 
 

@@ -7,20 +7,20 @@ from torch.nn import functional
 from gencore.ops.backend import state
 from gencore.ops.checks import (
     check_coefficient,
-    check_distinct,
     check_fake_devices,
     check_like,
     check_not_differentiated,
-    check_overlap,
     check_state,
+    check_written,
     index,
 )
+from gencore.ops.kernel import kernel
 from gencore.ops.random import key_like, reference_words
 
 __all__ = ["replica_swap_"]
 
 _OP = "replica_swap_"
-_swap = torch.ops.gencore.replica_swap_.default
+_swap = kernel(torch.ops.gencore.replica_swap_.default)
 _increment_version = torch._C._increment_version
 
 
@@ -107,7 +107,6 @@ def replica_swap_(
 
 def _check_states(x: Tensor, energy: Tensor, grad: Tensor | None) -> None:
     check_state(_OP, x)
-    check_overlap(_OP, x)
     if x.dim() < 2:
         raise ValueError(
             f"{_OP}: x has shape {list(x.shape)}, expected replicas of chains, [R, N, ...]"
@@ -115,13 +114,11 @@ def _check_states(x: Tensor, energy: Tensor, grad: Tensor | None) -> None:
     _check(x, energy, "energy", list(x.shape[:2]))
     if energy.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{_OP}: energy is {energy.dtype}, expected float32 or float64")
-    check_overlap(_OP, energy, "energy")
-    check_distinct(_OP, "x", x, "energy", energy)
-    if grad is not None:
+    if grad is None:
+        check_written(_OP, x=x, energy=energy)
+    else:
         check_like(_OP, x, grad, "grad")
-        check_overlap(_OP, grad, "grad")
-        check_distinct(_OP, "x", x, "grad", grad)
-        check_distinct(_OP, "energy", energy, "grad", grad)
+        check_written(_OP, x=x, energy=energy, grad=grad)
 
 
 def _check(x: Tensor, tensor: Tensor, name: str, shape: list[int]) -> None:
@@ -139,14 +136,15 @@ def _check(x: Tensor, tensor: Tensor, name: str, shape: list[int]) -> None:
 def _inverse_temperature(x: Tensor, beta: Tensor) -> Tensor:
     _check(x, beta, "inverse_temperature", [x.shape[0]])
     check_coefficient(_OP, "inverse_temperature", beta, x, positive=False)
-    return beta.detach().double().contiguous()
+    # A copy: it may be a view of an energy, which is written to.
+    return beta.detach().to(torch.float64, copy=True, memory_format=torch.contiguous_format)
 
 
 def _uniform(x: Tensor, uniform: Tensor) -> Tensor:
     _check(x, uniform, "uniform", [max(x.shape[0] - 1, 0), x.shape[1]])
     if not uniform.is_floating_point():
         raise TypeError(f"{_OP}: uniform is {uniform.dtype}, expected a floating dtype")
-    return uniform.detach().double().contiguous()
+    return uniform.detach().to(torch.float64, copy=True, memory_format=torch.contiguous_format)
 
 
 def _reference_uniform(x: Tensor, key: Tensor, first_pair: int) -> Tensor:

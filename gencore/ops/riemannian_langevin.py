@@ -13,20 +13,20 @@ from gencore.ops.checks import (
     check_fake_devices,
     check_like,
     check_not_differentiated,
-    check_overlap,
     check_state,
+    check_written,
     index,
     number,
     per_row,
 )
+from gencore.ops.kernel import kernel
 from gencore.ops.leapfrog_reference import rows, rows_like
 from gencore.ops.random import key_like, philox_normal, reference_normal
-from gencore.ops.symbolic import takes_symbolic_numbers
 
 __all__ = ["riemannian_langevin_step", "riemannian_langevin_step_"]
 
 _ops = torch.ops.gencore
-_step_inplace = takes_symbolic_numbers(_ops.riemannian_langevin_step_.default)
+_step_inplace = kernel(_ops.riemannian_langevin_step_.default)
 _increment_version = torch._C._increment_version
 
 
@@ -141,7 +141,7 @@ def riemannian_langevin_step_(
     settings = _settings(
         op, x, grad, metric, correction, step_size, noise, generator, key, first_element
     )
-    check_overlap(op, x)
+    check_written(op, x=x)
     check_not_differentiated(
         op, op[:-1], x=x, grad=grad, metric=metric, correction=correction, noise=noise
     )

@@ -11,25 +11,24 @@ from gencore.ops.backend import state
 from gencore.ops.checks import (
     accumulation_dtype,
     check_chains,
-    check_distinct,
     check_fake_devices,
     check_like,
     check_not_differentiated,
-    check_overlap,
     check_state,
+    check_written,
     index,
     number,
     per_row,
 )
 from gencore.ops.checks import inverse_mass as checked_inverse_mass
+from gencore.ops.kernel import kernel
 from gencore.ops.leapfrog_reference import rows, rows_like
 from gencore.ops.random import key_like, reference_normal
-from gencore.ops.symbolic import takes_symbolic_numbers
 
 __all__ = ["sghmc_step", "sghmc_step_"]
 
 _ops = torch.ops.gencore
-_step_inplace = takes_symbolic_numbers(_ops.sghmc_step_.default)
+_step_inplace = kernel(_ops.sghmc_step_.default)
 _increment_version = torch._C._increment_version
 
 
@@ -155,9 +154,7 @@ def sghmc_step_(
         op, x, momentum, grad, step_size, friction, inverse_mass, noise_scale,
         noise, generator, key, first_element,
     )  # fmt: skip
-    check_overlap(op, x)
-    check_overlap(op, momentum, "momentum")
-    check_distinct(op, "x", x, "momentum", momentum)
+    check_written(op, x=x, momentum=momentum)
     check_not_differentiated(op, "sghmc_step", x=x, momentum=momentum, grad=grad, noise=noise)
     if state.reference:
         with torch.no_grad():

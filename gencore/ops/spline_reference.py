@@ -37,25 +37,23 @@ def reference_spline(
 ) -> tuple[Tensor, Tensor]:
     """``rational_quadratic_spline`` in pure PyTorch."""
     shape, rows = x.shape, x.reshape(-1).double()
+    # Outside [-B, B] a stand-in's bin is computed, so that nothing there makes a gradient NaN.
+    inside = (rows >= -s.tail_bound) & (rows <= s.tail_bound)
+    at = torch.where(inside, rows, 0.0)
     w, h, d = (
-        p.reshape(rows.shape[0], p.shape[-1]).double() for p in (widths, heights, derivatives)
+        p.reshape(rows.shape[0], p.shape[-1]).double().where(inside.unsqueeze(1), 0.0)
+        for p in (widths, heights, derivatives)
     )
     if s.bound < math.inf:
-        w, h, d = (bounded(p, s.bound) for p in (w, h, d))
+        w, h = (bounded(p, s.bound) for p in (w, h))
     left, bottom = (
         _knots(p, s.tail_bound, smallest) for p, smallest in ((w, s.min_width), (h, s.min_height))
     )
-    offset = math.log(math.exp(1 - s.min_derivative) - 1)
-    slopes = functional.pad(s.min_derivative + functional.softplus(d + offset), (1, 1), value=1.0)
-
-    # Outside [-B, B] the bin of a stand-in is computed, so that no gradient is NaN.
-    inside = (rows >= -s.tail_bound) & (rows <= s.tail_bound)
-    at = torch.where(inside, rows, torch.zeros_like(rows))
     searched = (bottom if s.inverse else left)[:, 1:-1]
     index = (at.unsqueeze(1) >= searched).sum(1, keepdim=True)
     x0, x1 = (left.gather(1, i).squeeze(1) for i in (index, index + 1))
     y0, y1 = (bottom.gather(1, i).squeeze(1) for i in (index, index + 1))
-    slope0, slope1 = (slopes.gather(1, i).squeeze(1) for i in (index, index + 1))
+    slope0, slope1 = (_slope(d, knot, s) for knot in (index - 1, index))
 
     width, height = x1 - x0, y1 - y0
     secant = height / width
@@ -80,7 +78,7 @@ def reference_spline(
     if s.inverse:
         log_slope = -log_slope
     y = torch.where(inside, value, rows).reshape(shape).to(x.dtype)
-    log_slope = torch.where(inside, log_slope, torch.zeros_like(log_slope))
+    log_slope = torch.where(inside, log_slope, 0.0)
     log_det = log_slope.reshape(shape[0], math.prod(shape[1:])).sum(1)
     return y, log_det.to(accumulation_dtype(x))
 
@@ -90,8 +88,20 @@ def _knots(logits: Tensor, tail_bound: float, smallest: float) -> Tensor:
     bins = logits.shape[-1]
     shares = smallest + (1 - smallest * bins) * torch.softmax(logits, -1)
     inner = tail_bound * (2 * shares[..., :-1].cumsum(-1) - 1)
-    ends = torch.full_like(logits[..., :1], tail_bound)
+    ends = tail_bound + 0 * shares[..., :1]  # NaN as the others are
     return torch.cat([-ends, inner, ends], -1)
+
+
+def _slope(raw: Tensor, knot: Tensor, s: SplineSettings) -> Tensor:
+    """The slope at inner knot number ``knot`` [rows, 1] of raw slopes, and one at the ends."""
+    is_inner = (knot >= 0) & (knot < raw.shape[1])
+    chosen = functional.pad(raw, (0, 1)).gather(1, knot.clamp(0, raw.shape[1]))
+    if s.bound < math.inf:
+        chosen = bounded(chosen, s.bound)
+    offset = math.log(math.exp(1 - s.min_derivative) - 1)
+    # beyond `threshold` torch's softplus is the identity
+    slope = s.min_derivative + functional.softplus(chosen + offset, threshold=50)
+    return torch.where(is_inner, slope, 1.0).squeeze(1)
 
 
 # Derivatives of the compiled operators.
