@@ -18,7 +18,8 @@ from gencore.ops import (
     philox_normal,
     squeeze,
 )
-from gencore.ops.extension import kernel, native
+from gencore.ops.extension import native
+from gencore.ops.kernel import kernel
 
 
 def python(folder, program):

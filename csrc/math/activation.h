@@ -17,29 +17,9 @@ enum class Activation { kSilu, kSoftplus, kTanh, kLeakyRelu };
 
 inline namespace GENCORE_LEVEL {
 
-// e^x for x <= 0; below -87 it is 0: silu(-1e38) shall be too. Cephes' expf: x = n ln 2 + r, with n
-// found by adding a number whose last place is one, so that no float is converted to an integer
-// (NaN has none).
-GENCORE_HD float exp_negative(float x) {
-  const bool vanishes = x < -87.0f;
-  x = vanishes ? -87.0f : x;
-  const float shifted = multiply_add(x, 1.44269504088896341f, 12582912.0f);
-  const float n = shifted - 12582912.0f;
-  const std::uint32_t exponent = bit_cast<std::uint32_t>(shifted) - 0x4B400000u + 127u;
-  float r = multiply_add(n, -0.693359375f, x);
-  r = multiply_add(n, 2.12194440e-4f, r);
-  float p = 1.9875691500e-4f;
-  p = multiply_add(p, r, 1.3981999507e-3f);
-  p = multiply_add(p, r, 8.3334519073e-3f);
-  p = multiply_add(p, r, 4.1665795894e-2f);
-  p = multiply_add(p, r, 1.6666665459e-1f);
-  p = multiply_add(p, r, 5.0000001201e-1f);
-  p = multiply_add(p, r * r, r + 1.0f);
-  return vanishes ? 0.0f : p * bit_cast<float>(exponent << 23);
-}
-GENCORE_HD double exp_negative(double x) { return exp(x); }
-
-// e^x / 2^n for the integer n next to x / ln 2: Cephes' expf, as in exp_negative.
+// e^x / 2^n for the integer n next to x / ln 2: Cephes' expf, x = n ln 2 + r. The callers find n by
+// adding a number whose last place is one, so that no float is converted to an integer (NaN has
+// none).
 GENCORE_HD float exponential_fraction(float x, float n) {
   float r = multiply_add(n, -0.693359375f, x);
   r = multiply_add(n, 2.12194440e-4f, r);
@@ -75,6 +55,12 @@ GENCORE_HD float exponential_of_bounded(float x) {
   return exponential_fraction(x, n) * bit_cast<float>(exponent << 23);
 }
 GENCORE_HD double exponential_of_bounded(double x) { return exp(x); }
+
+// e^x for x <= 0; below -87 it is 0: silu(-1e38) shall be too.
+GENCORE_HD float exp_negative(float x) {
+  return x < -87.0f ? 0.0f : exponential_of_bounded(x < -87.0f ? -87.0f : x);
+}
+GENCORE_HD double exp_negative(double x) { return exp(x); }
 
 // Eigen's rational approximation of tanh, to three last places, and one where the float is.
 GENCORE_HD float hyperbolic_tangent(float x) {
