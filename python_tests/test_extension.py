@@ -77,8 +77,9 @@ def test_memory_of_a_gpu_ends_in_torchs_type_of_error(differentiable, monkeypatc
     if differentiable:
         op = torch.ops.gencore.squeeze2d.default
         call, arguments = squeeze._squeeze, (torch.zeros(1, 1, 2, 2), 2)
-        monkeypatch.setattr(type(op), "__call__", full)
     else:
-        call, arguments = kernel(full), ()
+        op = torch.ops.gencore.philox_words.default
+        call, arguments = kernel(op), (torch.tensor([1, 2]), [3], 0)
+    monkeypatch.setattr(type(op), "__call__", full)
     with pytest.raises(torch.cuda.OutOfMemoryError, match=r"^CUDA out of memory\. Tried to"):
         call(*arguments)
