@@ -7,6 +7,7 @@ So the options of a recipe can be read without torch, and a model imported witho
 import ast
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def lazy_exports(
     def get(name: str) -> Any:
         if name in modules:
             return getattr(import_module(modules[name]), name)
+        if not name.startswith("_") and find_spec(f"{package}.{name}") is not None:
+            return import_module(f"{package}.{name}")
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     names = sorted(modules)

@@ -4,6 +4,8 @@ import pytest
 import torch
 from flow_testing import FLOWS, randn, ready
 
+from gencore.nn import AffineCoupling, Reversible
+
 REVERSIBLE = ("NICE", "CouplingFlow", "SplineFlow", "MAF", "Glow", "RealNVP")
 
 
@@ -60,6 +62,14 @@ def test_autoregressive_flows_compile_in_their_sequential_direction(name, contex
 
 
 @pytest.mark.slow
+def test_a_reversible_stack_that_holds_a_network_twice_compiles_and_survives():
+    network = torch.nn.Linear(2, 4).double()
+    stack = Reversible(AffineCoupling(network), AffineCoupling(network, swap=True))
+    check_gradients(
+        stack, compiled(lambda x, _: stack(x)[0]), lambda x, _: stack(x)[0], randn(5, 4).double()
+    )
+
+
 def test_compiled_reversible_stacks_save_no_inputs():
     saved = []
     for layers in (1, 2):

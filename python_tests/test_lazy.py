@@ -20,6 +20,8 @@ def test_every_name_of_the_stub_is_there_and_no_module_hides_one(name):
         assert getattr(package, export) is not None
     with pytest.raises(AttributeError, match=f"'{name}' has no attribute 'nothing'"):
         _ = package.nothing
+    for module in modules - {"__init__"}:
+        assert getattr(package, module).__name__ == f"{name}.{module}"
 
 
 def test_packages_are_imported_without_torch():

@@ -125,9 +125,13 @@ def compiled(function, **options):
     return torch.compile(function, backend=counter, fullgraph=True, **options), counter
 
 
-@pytest.mark.parametrize("function", named(DIFFERENTIABLE))
-def test_a_number_that_changes_is_compiled_twice_at_most(function):
+@pytest.mark.parametrize("of_leaf", named(DIFFERENTIABLE))
+def test_a_number_that_changes_is_compiled_twice_at_most(of_leaf):
     x = rows(0, 8, 4).requires_grad_()
+
+    def function(x, a):
+        return of_leaf(1.5 * x, a)  # an operand inside the graph is no leaf
+
     call, counter = compiled(function)
     for a in VALUES:
         ours, expected = call(x, a), function(x, a)
@@ -135,6 +139,18 @@ def test_a_number_that_changes_is_compiled_twice_at_most(function):
         grads = [torch.autograd.grad(y.square().sum(), x)[0] for y in (ours, expected)]
         torch.testing.assert_close(*grads)
     assert counter.frame_count <= 2
+
+
+def test_the_weights_of_a_chain_have_gradients_where_its_step_size_changes():
+    x, weights = rows(0, 8, 4), [w.clone().requires_grad_() for w in MLP[0]]
+
+    def function(a):
+        return ops.mlp_langevin_chain(x, weights, MLP[1], 3, a, key=KEY).sum()
+
+    call, _ = compiled(function)
+    for a in VALUES[:2]:
+        grads = [torch.autograd.grad(f(a), weights) for f in (call, function)]
+        torch.testing.assert_close(*grads)
 
 
 @pytest.mark.parametrize("function", named(OTHERS))

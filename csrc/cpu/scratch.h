@@ -17,7 +17,7 @@ class Scratch {
   explicit Scratch(std::size_t bytes)
       : memory_(static_cast<unsigned char*>(std::aligned_alloc(64, round_up(bytes)))) {
     if (memory_ == nullptr)
-      throw std::runtime_error("a kernel cannot allocate " + std::to_string(bytes) +
+      throw std::runtime_error("out of memory: a kernel cannot allocate " + std::to_string(bytes) +
                                " bytes to work in");
   }
   Scratch(const Scratch&) = delete;

@@ -16,8 +16,9 @@ namespace gencore {
 [[noreturn]] inline void throw_torch_error(const char* call) {
   if (torch_exception_get_what_without_backtrace != nullptr)
     throw std::runtime_error(torch_exception_get_what_without_backtrace());
-  throw std::runtime_error(std::string("torch failed, most often for want of memory, as it says ") +
-                           "on the standard error; the call was " + call);
+  throw std::runtime_error(
+      std::string("torch says on the standard error why it failed, which may ") +
+      "be that it is out of memory; the call was " + call);
 }
 
 }  // namespace gencore

@@ -234,6 +234,7 @@ def contrastive_loss(
 
     Example:
         >>> energy = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Flatten(0))
+        >>> _ = nn.init.ones_(energy[0].weight)
         >>> samples, weights = torch.tensor([[1.0], [2.0]]), torch.tensor([3.0, 1.0])
         >>> terms = contrastive_loss(energy, torch.tensor([[1.25]]), samples, weights=weights)
         >>> terms.loss.item()  # ¾·1 + ¼·2 = 1.25

@@ -145,7 +145,9 @@ def _repeats_elements(tensor: Tensor) -> bool:
     reach = 0  # of the smaller strides
     for step, n in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if n > 1 and step <= reach:  # as in overlapping windows; or interleaved, which is allowed
-            places = torch.arange(_extent(tensor)).as_strided(tensor.shape, tensor.stride())
+            places = torch.arange(_extent(tensor), device="cpu").as_strided(
+                tensor.shape, tensor.stride()
+            )
             return places.unique().numel() < tensor.numel()
         reach += (n - 1) * step
     return False
@@ -170,7 +172,7 @@ def share_memory(a: Tensor, b: Tensor) -> bool:
     # Views may be interleaved: mark the places of one, in units that fit both, and look at the
     # other's.
     origin, unit = min(starts), math.gcd(a.element_size(), b.element_size(), starts[0] - starts[1])
-    marks = torch.zeros((max(ends) - origin) // unit, dtype=torch.bool)
+    marks = torch.zeros((max(ends) - origin) // unit, dtype=torch.bool, device="cpu")
 
     def places(start: int, tensor: Tensor) -> Tensor:
         each = tensor.element_size() // unit

@@ -153,7 +153,7 @@ def longest_part(x: Tensor, mlp: MLP, num_gradients: int) -> int:
 
 def key_after(key: Tensor, steps: int) -> Tensor:
     """The key from which a chain goes on after so many steps."""
-    return key + key.new_tensor([0, steps])
+    return torch.stack([key[0], key[1] + steps])
 
 
 def run_in_parts(
@@ -218,8 +218,8 @@ def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         leaves = [
-            t if create_graph or t is None else t.detach().requires_grad_(t.requires_grad)
-            for t in operands
+            t if create_graph or t is None else t.detach().requires_grad_(i in places)
+            for i, t in enumerate(operands)
         ]
         result = _reference(
             leaves[0], MLP(leaves[1], widths, kind, slope), num_steps, thin, leaves[2],

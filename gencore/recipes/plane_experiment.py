@@ -40,6 +40,7 @@ class DensityBatches:
         device: where the points are needed.
 
     Example:
+        >>> from gencore.data import load_density
         >>> batches = DensityBatches(load_density("grid9"), 4, seed=0)
         >>> bool((batches[7] == batches[7]).all()), bool((batches[7] == batches[8]).any())
         (True, False)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gencore.ops.checks import accumulation_dtype
 from gencore.samplers.chains import chain_size, rows
-from gencore.samplers.energy import Energy, energy_and_grad
+from gencore.samplers.energy import Energy, energies, energy_and_grad
 
 __all__ = ["DenseMass", "WhitenedEnergy"]
 
@@ -99,21 +99,23 @@ class WhitenedEnergy:
     """E(x₀ + L y) as a function of y [N, ...], whose gradient is Lᵀ ∇E.
 
     Args:
+        owner: the name that errors begin with.
         energy: E.
         origin: x₀ [N, ...].
         factor: L [D, D].
     """
 
-    def __init__(self, energy: Energy, origin: Tensor, factor: Tensor) -> None:
+    def __init__(self, owner: str, energy: Energy, origin: Tensor, factor: Tensor) -> None:
+        self.owner = owner
         self.energy = energy
         self.origin = origin
         self.factor = factor
 
     def __call__(self, y: Tensor) -> Tensor:
-        return self.energy(self.position(y))
+        return energies(self.owner, self.energy, self.position(y))
 
     def energy_and_grad(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        energy, grad = energy_and_grad(self.energy, self.position(y))
+        energy, grad = energy_and_grad(self.energy, self.position(y), owner=self.owner)
         return energy, self.whitened(grad)
 
     def position(self, y: Tensor) -> Tensor:

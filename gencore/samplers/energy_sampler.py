@@ -125,7 +125,8 @@ class EnergySampler(ChainSampler[MetropolisState, Info]):
     ) -> tuple[MetropolisState, Info]:  # fmt: skip
         """The transition of y, from 0, that is that of x = x₀ + L y."""
         x = state.position
-        energy = WhitenedEnergy(self.energy, x, mass.factor_for(f"{type(self).__name__}.step", x))
+        name = type(self).__name__
+        energy = WhitenedEnergy(name, self.energy, x, mass.factor_for(f"{name}.step", x))
         sampler: EnergySampler[Info] = replace(cast(Any, self), energy=energy, inverse_mass=1.0)
         start = MetropolisState(torch.zeros_like(x), state.energy, energy.whitened(state.grad))
         after, info = sampler._transition(start, key, first_element, in_place=False)

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Generator, Tensor
 
+from gencore.choices import check_choice
 from gencore.ops import philox_normal, random_key
 from gencore.samplers.energy import Energy, energy_and_grad
 from gencore.samplers.flow_base import FlowError, check_flow_input, normal_log_prob
@@ -108,14 +109,8 @@ class EulerFlow:
                 raise ValueError(
                     f"EulerFlow: {name} is {getattr(self, name)}; expected a positive number"
                 )
-        for name, choices in (
-            ("log_det", get_args(LogDetMethod)),
-            ("on_failure", ("raise", "warn")),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"EulerFlow: {name} is {getattr(self, name)!r}; expected one of {choices}"
-                )
+        check_choice("EulerFlow", "log_det", self.log_det, get_args(LogDetMethod))
+        check_choice("EulerFlow", "on_failure", self.on_failure, ("raise", "warn"))
 
     def sample(self, x0: Tensor, *, differentiable: bool = False) -> Tensor:
         """x_K of the starts x₀ (2.21).
@@ -326,7 +321,6 @@ class EulerFlow:
             is_found = is_near | (change <= 8 * eps * size)  # rounding: nothing comes closer
             # Half of a step that was too long, until it is not.
             following = torch.where(_like_rows(is_worse, at), 0.5 * (best + at), at + move)
-            following = torch.where(_like_rows(is_near, at), at, following)
             best = torch.where(_like_rows(is_worse, at), best, at)
             least = torch.where(is_worse, least, change)
             z[left], has_converged[left] = following, is_found

@@ -93,8 +93,11 @@ def launch(devices: int = 1, accelerator: str = "auto") -> "Fabric":
 
 
 def _leave() -> None:
-    """Ends torch's threads before the interpreter does, which now and then aborts otherwise."""
-    if distributed.is_initialized():
+    """Ends torch's threads before the interpreter does, which now and then aborts otherwise.
+
+    Gloo's alone: NCCL would wait for processes that an error may have ended.
+    """
+    if distributed.is_initialized() and distributed.get_backend() == "gloo":
         distributed.destroy_process_group()
 
 

@@ -97,6 +97,8 @@ class RunFolder:
         """
         if resume and overwrite:
             raise ValueError("resume and overwrite exclude each other: choose one")
+        if self.path.exists() and not self.path.is_dir():
+            raise NotADirectoryError(f"{self.path} is no folder: name another one (--out)")
         # Once without the claim, so that a folder that is refused stays as it is, and once with it,
         # for what another run did in between.
         self._check(resume, overwrite, step)
@@ -312,7 +314,8 @@ def describe(recipe: Recipe) -> dict[str, Any]:
         >>> class ToyRecipe(ImageRecipe):
         ...     def build(self, fabric, dataset): ...
         >>> describe(ToyRecipe(steps=3, batch_size=8))["fields"]
-        {'steps': 3, 'batch_size': 8, 'seed': 0, 'data': 'digits', 'background': 255}
+        {'steps': 3, 'batch_size': 8, 'seed': 0, 'data': 'digits', 'image_size': None,
+         'background': 255}
     """
     fields = {name: _plain(name, value) for name, value in recipe.fields().items()}
     return {"recipe": recipe.name, "fields": fields}

@@ -55,7 +55,6 @@ class Autoregressive(Transform):
             features, hidden_widths, 2, activation=activation, context_size=context_size,
             order=order,
         )  # fmt: skip
-        start_affine(self._last, slice(features), slice(features, None), features)
 
     @abstractmethod
     def step(self, u: Tensor, m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,6 +172,7 @@ class MaskedAutoregressive(Autoregressive):
         super().__init__(
             features, hidden_widths, activation=activation, context_size=context_size, order=order
         )
+        start_affine(self._last, slice(features), slice(features, None), features)
         clip_bound("MaskedAutoregressive", "bound", bound)
         self.bound = bound
 
@@ -250,7 +250,7 @@ class InverseAutoregressive(Autoregressive):
                 )
             gate_bias = bound * math.atanh(gate_bias / bound)
         self.bound = bound
-        nn.init.zeros_(self._last.weight[:features])
+        nn.init.zeros_(self._last.weight)
         nn.init.zeros_(self._last.bias[:features])
         nn.init.constant_(self._last.bias[features:], gate_bias)
 

@@ -26,7 +26,8 @@ class Reversible(Compose):
     batch normalisation would see each batch twice). A parameter that changes between the passes is
     an error, as in every other graph. Autocast and DistributedDataParallel work as elsewhere; the
     gradients of the whole stack reach DDP's buckets together. torch.compile takes both passes into
-    its graph. Under the transforms of torch.func it is `Compose`.
+    its graph. Under the transforms of torch.func it is `Compose`, and so it is under torch.compile
+    where it holds a parameter twice.
 
     Args:
         *transforms: the first one meets the data.
@@ -53,6 +54,8 @@ class Reversible(Compose):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if not torch.is_grad_enabled() or transforming():
             return super().forward(x, context)
+        if torch.compiler.is_compiling() and self._is_tied():
+            return super().forward(x, context)
         if torch.compiler.is_compiling():
             from gencore.nn.transforms.traced import traced
 
@@ -60,6 +63,12 @@ class Reversible(Compose):
         else:
             z, log_det = _Rewind.apply(self, None, x, context, *trained(self))
         return z, log_det
+
+    def _is_tied(self) -> bool:
+        """Whether a parameter has several places, of which torch would restore one after tracing a
+        backward pass of our own."""
+        places = sum(1 for _ in self.named_parameters(remove_duplicate=False))
+        return places != sum(1 for _ in self.parameters())
 
     def traced(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """:meth:`forward` in a graph, whose weights the backward pass has to be given."""
