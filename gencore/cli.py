@@ -145,7 +145,8 @@ class RunOptions:
     --steps may be raised, and settings of the optimisation may change."""
 
     resume_from: int | None = None
-    """Go back to the checkpoint of this step, which --keep-every has kept, and continue there."""
+    """Go back to the checkpoint of this step, which --keep-every has kept, and continue there;
+    those of later steps are removed."""
 
     overwrite: bool = False
     """Replace the run in the folder."""

@@ -159,6 +159,15 @@ class TestWarmUp:
         moments = Moments.of(x[:7], dense=True).merge(Moments.of(x[7:], dense=True))
         torch.testing.assert_close(moments.variance, x.T.cov())
 
+    def test_a_sampler_that_has_one_keeps_one(self):
+        sampler = HMC(quadratic(), 0.1, 1, inverse_mass=DenseMass.of(torch.eye(2)))
+        warm, _, _ = warm_up(sampler, normal(8, 2), 50, key=key(0))
+        assert isinstance(warm.inverse_mass, DenseMass)
+
+    def test_it_needs_enough_steps(self):
+        with pytest.raises(ValueError, match="num_steps is 10, too few to learn a dense mass"):
+            warm_up(HMC(quadratic(), 0.1, 1), torch.zeros(3, 2), 10, dense_mass=True)
+
     def test_it_needs_a_mass_that_adapts(self):
         with pytest.raises(ValueError, match="dense_mass is True, but adapt_mass is False"):
             warm_up(

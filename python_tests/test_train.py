@@ -164,6 +164,7 @@ def test_a_run_goes_back_to_a_kept_checkpoint(tmp_path):
     with pytest.raises(Interrupted):
         train(run, recipe, resume_from=4, checkpoint_every=100)
     assert read_state(run / "checkpoint.safetensors")["step"] == 5
+    assert RunFolder(run).kept_steps() == [4]  # those of the run that it was are gone
     train(run, ToyRecipe(steps=9), resume=True)
     assert_same_runs(tmp_path / "straight", run)
 
@@ -182,7 +183,7 @@ def test_resume_refuses_another_recipe(tmp_path):
         (ToyRecipe(steps=3, learning_rate=0.1), r"learning_rate is 0\.05 in .*, 0\.1 here"),
         (ToyRecipe(steps=3, betas=(0.8, 0.99)), "betas is"),
         (ToyRecipe(steps=3, seed=1), "seed is 0 in the checkpoint, 1 here"),
-        (ToyRecipe(steps=2), "at step 3 already, beyond steps=2"),
+        (ToyRecipe(steps=2), "steps is 2, but the checkpoint to go on from is of step 3"),
     ]:
         with pytest.raises(ValueError, match=message):
             train(tmp_path, recipe, resume=True)

@@ -347,7 +347,8 @@ def inverse_mass(op: str, value: float | Tensor, x: Tensor) -> tuple[Tensor | No
     ):
         raise ValueError(
             f"{op}: inverse_mass has shape {list(value.shape)}, which is neither one entry a chain "
-            f"nor broadcasts to x, of shape {list(x.shape)}"
+            f"nor broadcasts to x, of shape {list(x.shape)} (a matrix of all elements is a "
+            "gencore.samplers.DenseMass)"
         )
     value = value.reshape(padded)
     rows = 1 if padded[0] == 1 else chains

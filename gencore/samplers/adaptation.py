@@ -250,7 +250,8 @@ def warm_up(
         target_acceptance: δ in (0, 1); by default 0.8 for HMC and NUTS, and for MALA 0.574, the
             best in high dimensions (Roberts and Rosenthal 1998).
         adapt_mass: whether the inverse mass adapts.
-        dense_mass: whether it adapts to a `DenseMass` rather than a diagonal [1, ...].
+        dense_mass: whether it adapts to a `DenseMass` rather than a diagonal [1, ...], as it does
+            where the sampler has one already.
         per_chain: whether each chain keeps a step size of its own to the end.
         generator: draws the key where none is given; torch's default where both are missing.
         key: int64 [seed, offset]; it fixes all draws, which are others than those of `sample`.
@@ -264,8 +265,8 @@ def warm_up(
 
     Raises:
         ValueError: for starts that `init` refuses, no chains, a negative number of steps, a
-            target outside (0, 1), a dense mass without `adapt_mass`, or a step size that is not
-            positive or is one per chain without `per_chain`.
+            target outside (0, 1), a dense mass without `adapt_mass` or with too few steps, or a
+            step size that is not positive or is one per chain without `per_chain`.
 
     Example:
         >>> scale = torch.tensor([0.1, 1.0, 10.0])
@@ -296,7 +297,10 @@ def warm_up(
     first_guess: Tensor = _first_guess(sampler.step_size, state.energy, per_chain)
     adaptation: DualAveraging | RobbinsMonro = DualAveraging.start(first_guess)
     is_pooled = False
-    windows = _MassWindows(num_steps if adapt_mass else 0, process_group, dense_mass)
+    is_dense = dense_mass or isinstance(sampler.inverse_mass, DenseMass)
+    windows = _MassWindows(num_steps if adapt_mass else 0, process_group, is_dense)
+    if dense_mass and not windows.ends:
+        raise ValueError(f"warm_up: num_steps is {num_steps}, too few to learn a dense mass from")
     info = _empty_info(num_steps, first_guess if per_chain else first_guess.new_empty(()))
 
     def pooled(values: Tensor) -> Tensor:

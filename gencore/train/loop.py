@@ -123,7 +123,9 @@ def _run(
     if resume:
         start = _load(folder.source(resume_from), recipe, experiment, changeable)
     if start > recipe.steps:
-        raise ValueError(f"{folder.path} is at step {start} already, beyond steps={recipe.steps}")
+        raise ValueError(
+            f"steps is {recipe.steps}, but the checkpoint to go on from is of step {start}"
+        )
     on_rank_zero(fabric, lambda: folder.open(recipe, settings, data, fresh=not resume, start=start))
     if not resume or resume_from is not None:
         # Before the first step: what cannot be saved fails now and not in an hour. And what is

@@ -137,7 +137,7 @@ class RunFolder:
             settings: of `fit`.
             data: what `Recipe.describe_data` says.
             fresh: a new run starts here.
-            start: the step from which a run goes on.
+            start: the step from which a run goes on; checkpoints of later ones are removed.
 
         Raises:
             OSError: the folder cannot be written, in one sentence.
@@ -162,6 +162,9 @@ class RunFolder:
             remove_leftovers(self.path, _FILES)
             if fresh:
                 self._remove_run()
+            for step in self.kept_steps():
+                if step > start:  # of what the run was before it went back
+                    self.kept_checkpoint(step).unlink()
             self.write_json(self.config, config)
         except OSError as error:
             raise self._cannot_write(error) from error
