@@ -9,7 +9,7 @@ from chain_testing import assert_means, key, normal, quadratic
 from torch import distributed as dist
 
 from gencore.samplers import HMC, MALA, DualAveraging, Moments, warm_up
-from gencore.samplers.adaptation import RobbinsMonro
+from gencore.samplers.step_size_adaptation import RobbinsMonro
 
 
 def gaussian_acceptance(step_size):

@@ -1,6 +1,6 @@
 """Markov chain Monte Carlo: many chains at once, one a row of a tensor."""
 
-from gencore.samplers.adaptation import DualAveraging, Moments, WarmUpInfo, warm_up
+from gencore.samplers.adaptation import Moments, WarmUpInfo, warm_up
 from gencore.samplers.annealed_importance import (
     AnnealedImportance,
     AnnealedImportanceResult,
@@ -31,6 +31,7 @@ from gencore.samplers.replay_buffer import ReplayBuffer
 from gencore.samplers.sghmc import SGHMC
 from gencore.samplers.sgld import SGLD, polynomial_decay
 from gencore.samplers.sgrld import SGRLD
+from gencore.samplers.step_size_adaptation import DualAveraging
 from gencore.samplers.stochastic_gradient import StochasticGradientState
 from gencore.samplers.transport import TransportedEnergy
 
