@@ -412,3 +412,19 @@ def test_the_toy_is_what_the_tests_take_it_for():
     recipe = ToyRecipe()
     assert recipe.batch_size % 2 == 0
     assert len(recipe.load_data()) % recipe.batch_size
+
+
+def test_a_run_of_another_packages_recipe_is_found_by_its_registered_name(
+    monkeypatch, capsys, tmp_path
+):
+    (tmp_path / "their_recipe.py").write_text(
+        'from toy_recipe import ToyRecipe\nclass OtherRecipe(ToyRecipe):\n    """Theirs."""\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    recipes = RecipeRegistry({"mine": "their_recipe:OtherRecipe"})
+    monkeypatch.setattr("gencore.recipes.RECIPES", recipes)
+    out = str(tmp_path / "run")
+    assert cli.main(["train", "mine", "--steps", "2", "--out", out, *QUICK]) == 0
+    assert cli.main(["sample", out, "--num", "2", "--out", str(tmp_path / "s.npy")]) == 0
+    assert cli.main(["evaluate", out, "--num", "5"]) == 0
+    assert "mine: 2 steps done" in capsys.readouterr().out

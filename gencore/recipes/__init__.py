@@ -5,6 +5,8 @@ line with an entry point of the group ``gencore.recipes``::
 
     [project.entry-points."gencore.recipes"]
     mine = "my_package.my_recipe:MyRecipe"
+
+Its name there is that of the recipe in commands and in the runs that it makes.
 """
 
 import ast
@@ -41,6 +43,7 @@ class RecipeRegistry(Mapping[str, "type[Recipe]"]):
     def __getitem__(self, name: str) -> "type[Recipe]":
         module, _, class_name = self._places[name].partition(":")
         recipe: type[Recipe] = getattr(import_module(module), class_name)
+        recipe.name = name  # what its runs store is what finds it again
         return recipe
 
     def __contains__(self, name: object) -> bool:

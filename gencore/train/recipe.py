@@ -45,7 +45,8 @@ class Recipe(ABC):
     """
 
     name: ClassVar[str] = "recipe"
-    """The name in commands and checkpoints: the class name in lower case, less "Recipe"."""
+    """The name in commands and checkpoints: that of its entry point if it has one, else the class
+    name in lower case, less "Recipe"."""
 
     changeable: ClassVar[frozenset[str]] = frozenset({"steps"})
     """Fields that may differ on resume because no step before the checkpoint depends on them."""
