@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from gencore.choices import check_choice
 from gencore.ops import philox_normal, random_key
 from gencore.samplers.energy import Energy, energy_and_grad
+from gencore.samplers.euler_inverse import like_rows, previous_point, row_dot, row_norm
 from gencore.samplers.flow_base import FlowError, check_flow_input, normal_log_prob
 from gencore.samplers.hessian import hessian, hessian_vector_product, rademacher
 
@@ -21,10 +22,6 @@ LogDetMethod = Literal["exact", "series"]
 # A step is looked at for being a contraction in so many starts, by so many power iterations.
 _PROBES = 64
 _POWER_ITERATIONS = 8
-
-# The most steps of Newton's method, and of conjugate gradients for each.
-_NEWTON_STEPS = 50
-_CONJUGATE_STEPS = 200
 
 # The inverse is differentiable as often as this.
 _ORDER = 3
@@ -123,7 +120,9 @@ class EulerFlow:
         x = _enter(x0, differentiable)
         with torch.set_grad_enabled(differentiable):
             for _ in range(self.num_steps):
-                grad = energy_and_grad(self.energy, x, create_graph=differentiable)[1]
+                grad = energy_and_grad(
+                    self.energy, x, create_graph=differentiable, owner="EulerFlow"
+                )[1]
                 x = x - self.step_size * grad
         return x
 
@@ -280,78 +279,10 @@ class EulerFlow:
         return x, -log_det, has_converged
 
     def _previous(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The fixed point of z = x + a∇E(z), and which rows [N] have it."""
-        z = x.clone()
-        left = torch.arange(x.shape[0], device=x.device)  # rows still on their way
-        for _ in range(self.max_iterations):
-            if len(left) == 0:
-                break
-            following = x[left] + self.step_size * energy_and_grad(self.energy, z[left])[1]
-            change = _norm(following - z[left])
-            z[left] = following
-            left = left[~(change < self.tolerance * (1 + _norm(following)))]
-        return self._newton(x, z)
-
-    def _newton(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The fixed point from nearby by Newton's method, and which rows have it.
-
-        Where the step is a contraction, r(z) = x + a∇E(z) − z is minus the gradient of a strictly
-        convex function, and the step (I − a∇²E)⁻¹r, which conjugate gradients find, is the
-        distance to the root but for terms of second order: the change of a plain iteration is
-        smaller by up to 1 − Lip(a∇E).
-        """
-        eps = torch.finfo(x.dtype).eps
-        z = z.clone()
-        has_converged = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-        left = z.flatten(1).isfinite().all(1).nonzero().squeeze(1)
-        target, at = x[left], z[left]
-        best, least = at, torch.full_like(_norm(at), torch.inf)
-        for _ in range(_NEWTON_STEPS):
-            if len(left) == 0:
-                break
-            with torch.inference_mode(False), torch.enable_grad():
-                at = at.clone().requires_grad_()
-                _, grad = energy_and_grad(self.energy, at, create_graph=True)
-            residual = target + self.step_size * grad.detach() - at.detach()
-            move, is_convex = self._conjugate_gradients(grad, at, residual)
-            at, change = at.detach(), _norm(residual)
-            size = 1 + _norm(at)
-            is_worse = ~(change <= least)
-            is_near = ~is_worse & is_convex & (_norm(move) < self.tolerance * size)
-            is_found = is_near | (change <= 8 * eps * size)  # rounding: nothing comes closer
-            # Half of a step that was too long, until it is not.
-            following = torch.where(_like_rows(is_worse, at), 0.5 * (best + at), at + move)
-            best = torch.where(_like_rows(is_worse, at), best, at)
-            least = torch.where(is_worse, least, change)
-            z[left], has_converged[left] = following, is_found
-            goes_on = ~is_found & (is_worse | is_convex)
-            left, target, at, best, least = (
-                part[goes_on] for part in (left, target, following, best, least)
-            )
-        return z, has_converged
-
-    def _conjugate_gradients(
-        self, grad: Tensor, at: Tensor, residual: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(I − a∇²E)⁻¹r to three digits, and in which rows [N] the matrix seems positive."""
-        move, rest, direction = torch.zeros_like(residual), residual, residual
-        square = _dot(rest, rest)
-        goal, is_convex = 1e-6 * square, square >= 0
-        for _ in range(min(at[0].numel(), _CONJUGATE_STEPS)):
-            goes_on = square > goal
-            if not goes_on.any():
-                break
-            product = hessian_vector_product(grad, at, direction)
-            product = direction - self.step_size * product
-            curvature = _dot(direction, product)
-            is_convex &= ~goes_on | (curvature > 0)
-            goes_on &= curvature > 0
-            length = _like_rows(torch.where(goes_on, square / curvature, 0.0), at)
-            move, rest = move + length * direction, rest - length * product
-            before, square = square, _dot(rest, rest)
-            ratio = _like_rows(torch.where(goes_on, square / before, 0.0), at)
-            direction = rest + ratio * direction
-        return move, is_convex
+        return previous_point(
+            self.energy, x, self.step_size,
+            tolerance=self.tolerance, max_iterations=self.max_iterations,
+        )  # fmt: skip
 
     def _implicit(self, root: Tensor, x: Tensor) -> Tensor:
         """The fixed point as a differentiable function of `x` and the energy's parameters.
@@ -362,7 +293,7 @@ class EulerFlow:
         """
         at = root.clone().requires_grad_()
         with torch.enable_grad():
-            _, grad = energy_and_grad(self.energy, at, create_graph=True)
+            _, grad = energy_and_grad(self.energy, at, create_graph=True, owner="EulerFlow")
         if self.log_det == "exact":
             factors = torch.linalg.lu_factor(self._jacobian(grad, at, create_graph=False))
 
@@ -381,7 +312,7 @@ class EulerFlow:
 
         z = root
         for _ in range(_ORDER):
-            _, grad_z = energy_and_grad(self.energy, z, create_graph=True)
+            _, grad_z = energy_and_grad(self.energy, z, create_graph=True, owner="EulerFlow")
             z = z + _Symmetric.apply(x + self.step_size * grad_z - z, solve)
         return z
 
@@ -392,7 +323,7 @@ class EulerFlow:
         with torch.inference_mode(False), torch.enable_grad():
             if not (create_graph and x.requires_grad):
                 x = x.clone().detach().requires_grad_()
-            _, grad = energy_and_grad(self.energy, x, create_graph=True)
+            _, grad = energy_and_grad(self.energy, x, create_graph=True, owner="EulerFlow")
             if noise is None:
                 jacobian = self._jacobian(grad, x, create_graph=create_graph)
                 log_det = torch.linalg.slogdet(jacobian).logabsdet
@@ -442,12 +373,12 @@ class EulerFlow:
             largest = torch.full_like(x.flatten(1)[:, 0], -torch.inf)
             for _ in range(self.num_steps):
                 x = x.detach().requires_grad_()
-                _, grad = energy_and_grad(self.energy, x, create_graph=True)
+                _, grad = energy_and_grad(self.energy, x, create_graph=True, owner="EulerFlow")
                 vector = torch.ones_like(x) + 0.1 * x.detach()
                 for _ in range(_POWER_ITERATIONS):
-                    vector = vector / _like_rows(_norm(vector), x)
+                    vector = vector / like_rows(row_norm(vector), x)
                     product = self.step_size * hessian_vector_product(grad, x, vector)
-                    largest = torch.fmax(largest, _dot(vector, product))
+                    largest = torch.fmax(largest, row_dot(vector, product))
                     vector = product + vector
                 x = x - self.step_size * grad
         failed = int((largest >= 1).sum())
@@ -480,19 +411,6 @@ class _Symmetric(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return _Symmetric.apply(grad, ctx.linear_map), None
-
-
-def _norm(x: Tensor) -> Tensor:
-    return x.flatten(1).norm(dim=1)
-
-
-def _dot(x: Tensor, y: Tensor) -> Tensor:
-    return (x * y).flatten(1).sum(1)
-
-
-def _like_rows(numbers: Tensor, x: Tensor) -> Tensor:
-    """A number a row, [N, 1, ...], for products with x [N, ...]."""
-    return numbers.view(-1, *[1] * (x.dim() - 1))
 
 
 def _enter(x: Tensor, differentiable: bool) -> Tensor:

@@ -169,7 +169,11 @@ class GradientFlow:
             if len(x) == 1:
                 if not x.isfinite().all():
                     return torch.full_like(x.detach().flatten(1)[:, 0], torch.nan)
-                if not energy_and_grad(self.energy, x.detach())[1].isfinite().all():
+                if (
+                    not energy_and_grad(self.energy, x.detach(), owner="GradientFlow")[1]
+                    .isfinite()
+                    .all()
+                ):
                     raise
                 return torch.full_like(x.detach().flatten(1)[:, 0], -torch.inf)
             size = (len(x) + 1) // 2
@@ -184,7 +188,9 @@ class GradientFlow:
 
         def velocity(_: Tensor, position: Tensor) -> Tensor:
             create_graph = differentiable and torch.is_grad_enabled()
-            return -energy_and_grad(self.energy, position, create_graph=create_graph)[1]
+            return -energy_and_grad(
+                self.energy, position, create_graph=create_graph, owner="GradientFlow"
+            )[1]
 
         return self._solve(velocity, _enter(x, differentiable), start, end, differentiable)
 
@@ -204,7 +210,9 @@ class GradientFlow:
                 position = state[0] if create_graph else state[0].clone().detach()
                 if not position.requires_grad:
                     position.requires_grad_()
-                _, grad = energy_and_grad(self.energy, position, create_graph=True)
+                _, grad = energy_and_grad(
+                    self.energy, position, create_graph=True, owner="GradientFlow"
+                )
                 trace = hessian_trace(grad, position, noise=noise, create_graph=create_graph)
             return (-grad, trace) if create_graph else (-grad.detach(), trace.detach())
 
