@@ -102,7 +102,7 @@ def _langevin(chains: int, widths: tuple[int, ...], num_steps: int, device: torc
         contenders,
         flops=4 * products * chains * num_steps,  # a product and a sum, forward and backward
         error=langevin_error(energy, x),
-        headline=chains >= 64 and widths[0] == 2 and len(widths) == 3,
+        headline=chains == 64 and widths == (2, 64, 64),
     )
 
 
@@ -133,7 +133,6 @@ def _any_module(chains: int, num_steps: int, device: torch.device) -> Case:
         f"{chains:,} chains, {num_steps} steps",
         contenders,
         error=langevin_error(energy, x),
-        headline=chains == 64,
     )
 
 
@@ -201,7 +200,6 @@ def _gaussian_hmc(
         "chains", "HMC, Gaussian", size,
         {"ours": gaussian, "reference": in_reference(gaussian), **others},
         error=float64_error(lambda x: known_chain(x, num_steps=1, key=key).position, x),
-        headline=True,
     )  # fmt: skip
 
     class Known:

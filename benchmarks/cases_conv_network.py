@@ -46,7 +46,6 @@ def _network(
         "conv-network", "conv_network of sides 3, 1, 3",
         f"{images} x {channels // 2} x {side} x {side}, width {hidden}",
         forms(lambda: ours(*inputs), eager),
-        headline=hidden == 32 and side == LEVELS[0][1],
     )  # fmt: skip
     # A product and a sum, forward and for each of two gradients.
     return passes(

@@ -15,7 +15,7 @@ BOUND = 2.0
 def cases(device: torch.device, quick: bool) -> Iterator[Case]:
     image = (8, 8, 16, 16) if quick else (64, 64, 32, 32)
     yield from _separate(image, device)
-    yield from _joint(image, "channel", device, headline=True)
+    yield from _joint(image, "channel", device)
     yield from _joint(image, None, device)
     yield from _joint((256, 64), None, device)
     yield _inverse(image, device)
@@ -41,7 +41,6 @@ def _separate(shape: tuple[int, ...], device: torch.device) -> Iterator[Case]:
         "flows", "affine_coupling", _size(shape),
         forms(lambda: ours(*leaves), lambda: _scaled(*leaves)),
         elements=elements,
-        headline=True,
     )  # fmt: skip
     # Forward reads three and writes one; backward reads x, raw, grad and writes two: the shift's
     # gradient is grad itself.
@@ -54,7 +53,6 @@ def _joint(
     shape: tuple[int, ...],
     mask: CouplingMask | None,
     device: torch.device,
-    headline: bool = False,
 ) -> Iterator[Case]:
     """The parameters are one tensor, as a network returns them."""
     channels = shape[1] if mask is None else shape[1] // 2
@@ -78,7 +76,6 @@ def _joint(
         "flows", f"affine_coupling, joint parameters, mask={mask}", _size(shape),
         forms(lambda: ours(x, parameters), eager),
         elements=x.numel(),
-        headline=headline,
     )  # fmt: skip
     # Forward reads x, raw, shift and writes y; backward reads x, raw, grad and writes three. What
     # passes through is read and written in each.

@@ -68,7 +68,6 @@ def _step(chains: int, size: int, device: torch.device) -> Case:
         bytes=20 * x.numel(),
         elements=x.numel(),
         error=float64_error(partial(leapfrog_step_, step_size=STEP), x, momentum, grad),
-        headline=chains == 256,
         context=torch.no_grad,
     )  # fmt: skip
 
@@ -148,6 +147,5 @@ def _leaf(chains: int, size: int, device: torch.device) -> Case:
         bytes=4 * (5 + 6 + 3) * x.numel(),
         error=float64_error(grow, tree, energy, x),
         elements=x.numel(),  # moves on; a checkpoint and both ends are read, an end written
-        headline=chains == 256,
         context=torch.no_grad,
     )  # fmt: skip

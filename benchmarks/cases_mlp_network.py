@@ -41,7 +41,6 @@ def _network(rows: int, widths: tuple[int, ...], device: torch.device) -> Iterat
     case = Case(
         "mlp-network", "mlp_network", f"{rows:,} rows, widths {'-'.join(map(str, widths))}",
         forms(lambda: ours(*inputs), eager),
-        headline=(rows, widths[0]) == (4096, 32),
     )  # fmt: skip
     return passes(
         case, ours, inputs, [grad], forward_flops=2 * products, backward_flops=4 * products

@@ -41,7 +41,6 @@ def _sghmc(elements: int, device: torch.device) -> Case:
         error=float64_error(
             partial(sghmc_step_, step_size=STEP, friction=FRICTION, key=key), x, momentum, grad
         ),
-        headline=elements == 1 << 20,
         context=torch.no_grad,
     )  # fmt: skip
 
@@ -68,7 +67,6 @@ def _riemannian_langevin(elements: int, device: torch.device) -> Case:
             partial(riemannian_langevin_step_, step_size=STEP, key=key),
             x, grad, metric, correction,
         ),
-        headline=elements == 1 << 20,
         context=torch.no_grad,
     )  # fmt: skip
 
@@ -99,6 +97,5 @@ def _replica_swap(replicas: int, chains: int, size: int, device: torch.device) -
         "sgmcmc", "replica_swap_", f"{replicas} replicas, {chains:,} chains of {size:,}",
         forms(ours, eager),
         error=float64_error(exchange, x, energy, grad),
-        headline=size > 1000,
         context=torch.no_grad,
     )  # fmt: skip
