@@ -316,7 +316,7 @@ def describe(recipe: Recipe) -> dict[str, Any]:
         >>> from gencore.train import ImageRecipe
         >>> class ToyRecipe(ImageRecipe):
         ...     def build(self, fabric, dataset): ...
-        >>> describe(ToyRecipe(steps=3, batch_size=8))["fields"]
+        >>> describe(ToyRecipe(steps=3, batch_size=8))["fields"]  # doctest: +NORMALIZE_WHITESPACE
         {'steps': 3, 'batch_size': 8, 'seed': 0, 'data': 'digits', 'image_size': None,
          'background': 255}
     """
