@@ -11,7 +11,7 @@ import registry
 import torch
 from harness import Case, device_name
 
-from gencore.ops.extension import native
+from gencore.ops._support.extension import native
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from gencore.data import load_density
-from gencore.data.digits import read_digits
-from gencore.data.photos import read_photos
+from gencore.data.images.digits import read_digits
+from gencore.data.images.photos import read_photos
 from gencore.models import MAF, NICE, CouplingFlow, Flow
 from gencore.nn import MLP, AffineCoupling, MaskedAutoregressive, Permutation
 

@@ -24,7 +24,7 @@ from harness import Case, copy_bandwidth, device_name, matmul_rate, measure, pea
 from registry import GROUPS, cases
 
 import gencore
-from gencore.ops.extension import native
+from gencore.ops._support.extension import native
 
 HERE = Path(__file__).parent
 COLUMNS = (

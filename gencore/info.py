@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 import gencore
-from gencore.ops.extension import native
+from gencore.ops._support.extension import native
 
 __all__ = ["facts"]
 

@@ -1,7 +1,8 @@
 """Packages that import their modules when a name of theirs is first used.
 
-What such a package offers stands in its ``__init__.pyi``, as the imports that type checkers read.
-So the options of a recipe can be read without torch, and a model imported without all the others.
+What such a package offers stands in its ``__init__.pyi``, as the imports that type checkers read;
+``from package.part import *`` there stands for all that the part offers. So the options of a recipe
+can be read without torch, and a model imported without all the others.
 """
 
 import ast
@@ -30,15 +31,9 @@ def lazy_exports(
         >>> import gencore.data
         >>> get, _, names = lazy_exports("gencore.data", gencore.data.__file__)
         >>> get("load_images").__module__, "load_images" in names
-        ('gencore.data.images', True)
+        ('gencore.data.images.images', True)
     """
-    stub = Path(init_file).with_name("__init__.pyi").read_text(encoding="utf-8")
-    modules = {
-        alias.asname or alias.name: node.module
-        for node in ast.parse(stub).body
-        if isinstance(node, ast.ImportFrom) and node.module
-        for alias in node.names
-    }
+    modules = _modules(Path(init_file).with_name("__init__.pyi"))
 
     def get(name: str) -> Any:
         if name in modules:
@@ -49,3 +44,18 @@ def lazy_exports(
 
     names = sorted(modules)
     return get, lambda: names, names
+
+
+def _modules(stub: Path) -> dict[str, str]:
+    """Name → the module that has it, of all that a stub imports."""
+    modules: dict[str, str] = {}
+    for node in ast.parse(stub.read_text(encoding="utf-8")).body:
+        if not isinstance(node, ast.ImportFrom) or not node.module:
+            continue
+        for alias in node.names:
+            if alias.name == "*":
+                part = node.module.rpartition(".")[2]
+                modules |= _modules(stub.parent / part / "__init__.pyi")
+            else:
+                modules[alias.asname or alias.name] = node.module
+    return modules

@@ -12,9 +12,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 import torch
+from testing.command_line import environment  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
-    from host_executor import Device
+    from testing.host_executor import Device
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,7 +52,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="module")
 def gpu(request: pytest.FixtureRequest, executor_folder: Path) -> "Device":
     """The executor of CUDA kernels; a module's `STRUCTURES` mirror what its kernels take."""
-    from host_executor import Device, build
+    from testing.host_executor import Device, build
 
     device = Device(build(executor_folder))
     for name, mirror in getattr(request.module, "STRUCTURES", {}).items():

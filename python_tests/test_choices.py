@@ -23,10 +23,10 @@ from gencore.models import (
 from gencore.nn import MADE, MLP, AffineCoupling, MLPEnergy
 from gencore.ops import affine_coupling, backend, conv_network, made_inverse, mlp_network
 from gencore.ops.mlp import mlp_energy
-from gencore.recipes.densities import DensitiesRecipe
-from gencore.recipes.ebm import EBMRecipe
-from gencore.recipes.glow import GlowRecipe
-from gencore.recipes.toyflow import ToyFlowRecipe
+from gencore.recipes.ebm.densities import DensitiesRecipe
+from gencore.recipes.ebm.ebm import EBMRecipe
+from gencore.recipes.flows.glow import GlowRecipe
+from gencore.recipes.flows.toyflow import ToyFlowRecipe
 from gencore.samplers import EulerFlow, GradientFlow, ParallelTempering, annealing_schedule
 
 X, W, B = torch.zeros(2, 2), [torch.zeros(2, 2)] * 2, [torch.zeros(2)] * 2

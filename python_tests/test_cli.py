@@ -7,15 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_checkpoint import assert_same
-from toy_recipe import ToyRecipe
+from testing.command_line import QUICK, run
+from testing.runs import assert_same
+from testing.toy_recipe import ToyRecipe
 
-import gencore
 from gencore import cli
 from gencore.recipes import RECIPES, RecipeRegistry
 from gencore.train import RunFolder
@@ -25,36 +24,13 @@ from gencore.train.state_file import read_state
 pytest.importorskip("lightning_fabric")
 pytest.importorskip("tyro")
 
-HERE = Path(__file__).parent
-QUICK = ["--num-evaluate", "5", "--num-samples", "4", "--log-every", "1", "--accelerator", "cpu"]
-
 
 @pytest.fixture(autouse=True)
 def _with_toy(monkeypatch):
     recipes = RecipeRegistry(
-        {"ebm": "gencore.recipes.ebm:EBMRecipe", "toy": "toy_recipe:ToyRecipe"}
+        {"ebm": "gencore.recipes.ebm.ebm:EBMRecipe", "toy": "testing.toy_recipe:ToyRecipe"}
     )
     monkeypatch.setattr("gencore.recipes.RECIPES", recipes)
-
-
-@pytest.fixture(scope="session")
-def environment(tmp_path_factory):
-    """Where another process finds the toy, as a package that is installed beside gencore."""
-    site = tmp_path_factory.mktemp("site")
-    info = site / "toy-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[gencore.recipes]\ntoy = toy_recipe:ToyRecipe\n")
-    paths = [site, HERE, Path(gencore.__file__).parents[1]]
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("GENCORE_", "PL_"))}
-    return {**clean, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
-
-
-def run(environment, *words):
-    command = [sys.executable, *words]
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 # Help and lists
@@ -321,7 +297,7 @@ def test_what_may_change_on_resume_is_a_field(name):
 def straight(tmp_path_factory):
     """The folder of a run in one process."""
     out = tmp_path_factory.mktemp("straight") / "run"
-    recipes = RecipeRegistry({"toy": "toy_recipe:ToyRecipe"})
+    recipes = RecipeRegistry({"toy": "testing.toy_recipe:ToyRecipe"})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gencore.recipes.RECIPES", recipes)
         assert cli.main(["train", "toy", "--steps", "12", "--out", str(out), *QUICK]) == 0
@@ -418,7 +394,8 @@ def test_a_run_of_another_packages_recipe_is_found_by_its_registered_name(
     monkeypatch, capsys, tmp_path
 ):
     (tmp_path / "their_recipe.py").write_text(
-        'from toy_recipe import ToyRecipe\nclass OtherRecipe(ToyRecipe):\n    """Theirs."""\n'
+        "from testing.toy_recipe import ToyRecipe\n"
+        'class OtherRecipe(ToyRecipe):\n    """Theirs."""\n'
     )
     monkeypatch.syspath_prepend(tmp_path)
     recipes = RecipeRegistry({"mine": "their_recipe:OtherRecipe"})

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("gencore.data", "gencore.models", "gencore.train")
+PACKAGES = (
+    "gencore.data",
+    "gencore.models",
+    "gencore.models.ebm",
+    "gencore.models.flows",
+    "gencore.train",
+)
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -202,7 +202,7 @@ void launch_made(const MadeInverse& args, void* stream) {
       "gencore: one sample's coordinates and hidden units do not fit into this GPU's shared memory "
       "of " +
       std::to_string(limit) +
-      " bytes a block; use narrower layers, float32, or gencore.ops.backend('reference')");
+      " bytes a block; use narrower layers, float32, or gencore.ops._support.backend('reference')");
 }
 
 }  // namespace

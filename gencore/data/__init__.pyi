@@ -1,7 +1,7 @@
-from gencore.data.densities import Density, load_density
-from gencore.data.images import ImageDataset, load_images
+from gencore.data.images.images import ImageDataset, load_images
+from gencore.data.images.pixels import to_float, to_uint8
 from gencore.data.names import DensityName
-from gencore.data.pixels import to_float, to_uint8
+from gencore.data.plane.densities import Density, load_density
 
 __all__ = [
     "Density",

@@ -1,9 +1,9 @@
 """Layers and tools for networks that the models share."""
 
-from gencore.nn.conditioners import ConvConditioner, ResidualConditioner
-from gencore.nn.made import MADE
-from gencore.nn.mlp import MLP
-from gencore.nn.mlp_energy import MLPEnergy
+from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
+from gencore.nn.networks.made import MADE
+from gencore.nn.networks.mlp import MLP
+from gencore.nn.networks.mlp_energy import MLPEnergy
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import (
     ActNorm,

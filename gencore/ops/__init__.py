@@ -1,5 +1,6 @@
 """The public operators: one file a family, each with its twin in pure PyTorch."""
 
+from gencore.ops._support.backend import backend
 from gencore.ops.actnorm import actnorm
 from gencore.ops.affine_coupling import (
     CouplingMask,
@@ -7,7 +8,6 @@ from gencore.ops.affine_coupling import (
     affine_coupling_backward_from_output,
     iaf_step,
 )
-from gencore.ops.backend import backend
 from gencore.ops.conv_network import conv_network
 from gencore.ops.dequantize import dequantize, quantize
 from gencore.ops.gaussian_nll import gaussian_nll

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencore.ops.autograd import differentiable, leaf, ordinary
-from gencore.ops.backend import state
-from gencore.ops.checks import accumulation_dtype, check_state
+from gencore.ops._support.autograd import differentiable, leaf, ordinary
+from gencore.ops._support.backend import state
+from gencore.ops._support.checks import accumulation_dtype, check_state
 
 __all__ = ["actnorm"]
 

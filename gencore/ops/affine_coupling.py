@@ -6,6 +6,15 @@ import torch
 from torch import Tensor
 
 from gencore.ops import affine_coupling_derivatives as _derivatives
+from gencore.ops._support.backend import state
+from gencore.ops._support.checks import (
+    check_chains,
+    check_like,
+    check_per_chain,
+    check_state,
+    finite,
+)
+from gencore.ops._support.kernel import kernel
 from gencore.ops.affine_coupling_reference import (
     BOUNDED,
     EXPONENTIAL,
@@ -18,15 +27,6 @@ from gencore.ops.affine_coupling_reference import (
     reference_rewind,
     transformed_channels,
 )
-from gencore.ops.backend import state
-from gencore.ops.checks import (
-    check_chains,
-    check_like,
-    check_per_chain,
-    check_state,
-    finite,
-)
-from gencore.ops.kernel import kernel
 
 __all__ = ["CouplingMask", "affine_coupling", "affine_coupling_backward_from_output", "iaf_step"]
 

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gencore.ops._support.autograd import differentiable
+from gencore.ops._support.checks import accumulation_dtype
 from gencore.ops.affine_coupling_reference import (
     MASKS,
     CouplingSettings,
     reference_coupling,
     split_mask,
 )
-from gencore.ops.autograd import differentiable
-from gencore.ops.checks import accumulation_dtype
 
 _ops = torch.ops.gencore
 

@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gencore.ops.autograd import leaf, ordinary
-from gencore.ops.bounded import bounded
-from gencore.ops.checks import accumulation_dtype
+from gencore.ops._support.autograd import leaf, ordinary
+from gencore.ops._support.bounded import bounded
+from gencore.ops._support.checks import accumulation_dtype
 
 __all__ = [
     "BOUNDED",

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gencore.ops.autograd import differentiable
-from gencore.ops.backend import state, transforming
-from gencore.ops.checks import check_native_device, check_state
+from gencore.ops._support.autograd import differentiable
+from gencore.ops._support.backend import state, transforming
+from gencore.ops._support.checks import check_native_device, check_state
 from gencore.ops.mlp import ActivationName, activate, activation_kind, check_context_term
 
 __all__ = ["conv_network"]

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from gencore.ops.backend import state
-from gencore.ops.checks import check_chains, check_native_device, index, wants_grad
-from gencore.ops.kernel import kernel
+from gencore.ops._support.backend import state
+from gencore.ops._support.checks import check_chains, check_native_device, index, wants_grad
+from gencore.ops._support.kernel import kernel
 from gencore.ops.random import key_like, reference_words
 
 __all__ = ["dequantize", "quantize"]

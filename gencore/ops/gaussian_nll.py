@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencore.ops.autograd import differentiable
-from gencore.ops.backend import state
-from gencore.ops.checks import (
+from gencore.ops._support.autograd import differentiable
+from gencore.ops._support.backend import state
+from gencore.ops._support.checks import (
     accumulation_dtype,
     check_chains,
     check_per_chain,

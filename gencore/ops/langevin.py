@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencore.ops.autograd import differentiable
-from gencore.ops.backend import state
-from gencore.ops.checks import (
+from gencore.ops._support.autograd import differentiable
+from gencore.ops._support.backend import state
+from gencore.ops._support.checks import (
     bounds,
     check_fake_devices,
     check_like,
@@ -21,7 +21,7 @@ from gencore.ops.checks import (
     number,
     per_chain,
 )
-from gencore.ops.kernel import kernel
+from gencore.ops._support.kernel import kernel
 from gencore.ops.langevin_reference import LangevinSettings, langevin_reference
 from gencore.ops.random import key_like, random_key, thread_key
 

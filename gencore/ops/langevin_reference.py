@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from gencore.ops.checks import accumulation_dtype
+from gencore.ops._support.checks import accumulation_dtype
 from gencore.ops.random import reference_normal
 
 __all__ = ["LangevinSettings", "langevin_reference"]

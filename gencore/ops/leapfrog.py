@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gencore.ops.backend import state
-from gencore.ops.checks import (
+from gencore.ops._support.backend import state
+from gencore.ops._support.checks import (
     check_chains,
     check_like,
     check_state,
@@ -16,10 +16,10 @@ from gencore.ops.checks import (
     per_row,
     wants_grad,
 )
-from gencore.ops.checks import (
+from gencore.ops._support.checks import (
     inverse_mass as checked_inverse_mass,
 )
-from gencore.ops.kernel import kernel
+from gencore.ops._support.kernel import kernel
 from gencore.ops.leapfrog_reference import (
     Coefficients,
     native_end,

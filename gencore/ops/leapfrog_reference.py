@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gencore.ops.autograd import differentiable
-from gencore.ops.checks import accumulation_dtype, check_fake_devices
+from gencore.ops._support.autograd import differentiable
+from gencore.ops._support.checks import accumulation_dtype, check_fake_devices
 from gencore.ops.random import reference_normal
 
 __all__ = [

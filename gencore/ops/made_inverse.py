@@ -10,10 +10,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from gencore.choices import check_choice
-from gencore.ops.backend import state
-from gencore.ops.bounded import bounded
-from gencore.ops.checks import accumulation_dtype, check_native_device, check_state, clip_bound
-from gencore.ops.kernel import kernel
+from gencore.ops._support.backend import state
+from gencore.ops._support.bounded import bounded
+from gencore.ops._support.checks import (
+    accumulation_dtype,
+    check_native_device,
+    check_state,
+    clip_bound,
+)
+from gencore.ops._support.kernel import kernel
 from gencore.ops.mlp import ActivationName, activate, activation_kind, check_context_term
 
 __all__ = ["AutoregressiveScale", "made_inverse"]

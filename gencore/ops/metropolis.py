@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gencore.ops.backend import state
-from gencore.ops.checks import (
+from gencore.ops._support.backend import state
+from gencore.ops._support.checks import (
     accumulation_dtype,
     check_chains,
     check_fake_devices,
@@ -18,7 +18,7 @@ from gencore.ops.checks import (
     clip_bound,
     index,
 )
-from gencore.ops.kernel import kernel
+from gencore.ops._support.kernel import kernel
 from gencore.ops.random import key_like, reference_words
 
 __all__ = ["FIRST_DECISION", "MetropolisStep", "metropolis_accept", "metropolis_accept_"]

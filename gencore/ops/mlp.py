@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from gencore.choices import check_choice
-from gencore.ops.autograd import leaf, ordinary
-from gencore.ops.checks import accumulation_dtype, check_state, finite
+from gencore.ops._support.autograd import leaf, ordinary
+from gencore.ops._support.checks import accumulation_dtype, check_state, finite
 
 __all__ = ["ActivationName", "mlp_energy"]
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencore.ops.autograd import differentiable
-from gencore.ops.backend import state
-from gencore.ops.checks import accumulation_dtype, check_native_device, index, wants_grad
+from gencore.ops._support.autograd import differentiable
+from gencore.ops._support.backend import state
+from gencore.ops._support.checks import accumulation_dtype, check_native_device, index, wants_grad
 from gencore.ops.langevin import langevin_settings
 from gencore.ops.langevin_reference import LangevinSettings, langevin_reference
 from gencore.ops.mlp import MLP, ActivationName, as_mlp, energy_gradient

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gencore.ops.backend import state
-from gencore.ops.checks import (
+from gencore.ops._support.backend import state
+from gencore.ops._support.checks import (
     accumulation_dtype,
     check_native_device,
     finite,
@@ -15,7 +15,7 @@ from gencore.ops.checks import (
     number,
     per_chain,
 )
-from gencore.ops.kernel import kernel
+from gencore.ops._support.kernel import kernel
 from gencore.ops.metropolis import FIRST_DECISION
 from gencore.ops.mlp import MLP, ActivationName, as_mlp, energy_gradient
 from gencore.ops.mlp_chain import each_chain, key_after, longest_part, run_in_parts, steps

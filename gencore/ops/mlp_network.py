@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gencore.ops.backend import state
-from gencore.ops.checks import check_native_device, check_state
+from gencore.ops._support.backend import state
+from gencore.ops._support.checks import check_native_device, check_state
 from gencore.ops.conv_network import Settings, autocast, has_kernel, run_kernel
 from gencore.ops.mlp import ActivationName, activate, activation_kind, check_layers
 

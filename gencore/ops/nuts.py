@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from gencore.ops.backend import state
-from gencore.ops.checks import (
+from gencore.ops._support.backend import state
+from gencore.ops._support.checks import (
     accumulation_dtype,
     check_fake_devices,
     check_like,
@@ -14,7 +14,7 @@ from gencore.ops.checks import (
     clip_bound,
     index,
 )
-from gencore.ops.kernel import kernel
+from gencore.ops._support.kernel import kernel
 from gencore.ops.leapfrog import leapfrog_coefficients, leapfrog_start
 from gencore.ops.leapfrog_reference import as_rows, rows_like
 from gencore.ops.nuts_reference import LARGEST_DEPTH, Leaf, NutsTree, reference_leaf

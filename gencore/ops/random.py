@@ -14,9 +14,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from gencore.ops.backend import state
-from gencore.ops.checks import check_key, check_native_device, index, shape
-from gencore.ops.kernel import kernel
+from gencore.ops._support.backend import state
+from gencore.ops._support.checks import check_key, check_native_device, index, shape
+from gencore.ops._support.kernel import kernel
 
 __all__ = ["philox_normal", "philox_words", "random_key", "split_key"]
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gencore.ops.backend import state
-from gencore.ops.checks import (
+from gencore.ops._support.backend import state
+from gencore.ops._support.checks import (
     check_coefficient,
     check_fake_devices,
     check_like,
@@ -14,7 +14,7 @@ from gencore.ops.checks import (
     check_written,
     index,
 )
-from gencore.ops.kernel import kernel
+from gencore.ops._support.kernel import kernel
 from gencore.ops.random import key_like, reference_words
 
 __all__ = ["replica_swap_"]

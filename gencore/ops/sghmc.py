@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gencore.ops.autograd import differentiable
-from gencore.ops.backend import state
-from gencore.ops.checks import (
+from gencore.ops._support.autograd import differentiable
+from gencore.ops._support.backend import state
+from gencore.ops._support.checks import (
     accumulation_dtype,
     check_chains,
     check_fake_devices,
@@ -20,8 +20,8 @@ from gencore.ops.checks import (
     number,
     per_row,
 )
-from gencore.ops.checks import inverse_mass as checked_inverse_mass
-from gencore.ops.kernel import kernel
+from gencore.ops._support.checks import inverse_mass as checked_inverse_mass
+from gencore.ops._support.kernel import kernel
 from gencore.ops.leapfrog_reference import rows, rows_like
 from gencore.ops.random import key_like, reference_normal
 

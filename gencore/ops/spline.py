@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from gencore.ops.backend import state
-from gencore.ops.checks import (
+from gencore.ops._support.backend import state
+from gencore.ops._support.checks import (
     check_chains,
     check_like,
     check_state,

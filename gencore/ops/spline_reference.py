@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gencore.ops.autograd import differentiable
-from gencore.ops.bounded import bounded
-from gencore.ops.checks import accumulation_dtype
+from gencore.ops._support.autograd import differentiable
+from gencore.ops._support.bounded import bounded
+from gencore.ops._support.checks import accumulation_dtype
 
 __all__ = ["SplineSettings", "reference_spline"]
 

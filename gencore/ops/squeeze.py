@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencore.ops.autograd import differentiable
-from gencore.ops.backend import state
-from gencore.ops.checks import check_native_device, index
+from gencore.ops._support.autograd import differentiable
+from gencore.ops._support.backend import state
+from gencore.ops._support.checks import check_native_device, index
 
 __all__ = ["squeeze2d", "unsqueeze2d"]
 

@@ -1,7 +1,9 @@
 """The runnable experiments by name.
 
-A recipe's module is imported when the recipe is used. Another package adds its own to the command
-line with an entry point of the group ``gencore.recipes``::
+A recipe is a file of a family's folder here, ``recipes/<family>/<name>.py``, with one class whose
+name ends in "Recipe"; a file ``<name>_experiment.py`` beside it trains. It is found by looking, and
+imported when it is used. Another package adds its own to the command line with an entry point of
+the group ``gencore.recipes``::
 
     [project.entry-points."gencore.recipes"]
     mine = "my_package.my_recipe:MyRecipe"
@@ -61,18 +63,26 @@ class RecipeRegistry(Mapping[str, "type[Recipe]"]):
         spec = find_spec(module)
         if spec is None or spec.origin is None:
             return ""
-        for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef) and node.name == class_name:
+        for node in _classes(Path(spec.origin)):
+            if node.name == class_name:
                 return (ast.get_docstring(node) or "").partition("\n")[0]
         return ""
 
 
-RECIPES = RecipeRegistry(
-    {
-        "densities": "gencore.recipes.densities:DensitiesRecipe",
-        "ebm": "gencore.recipes.ebm:EBMRecipe",
-        "glow": "gencore.recipes.glow:GlowRecipe",
-        "toyflow": "gencore.recipes.toyflow:ToyFlowRecipe",
-    },
-    group="gencore.recipes",
-)
+def _classes(source: Path) -> list[ast.ClassDef]:
+    nodes = ast.parse(source.read_text(encoding="utf-8")).body
+    return [node for node in nodes if isinstance(node, ast.ClassDef)]
+
+
+def _find(package: Path) -> dict[str, str]:
+    """The recipes in the folders of a package, name → "module:Class"."""
+    places = {}
+    for experiment in sorted(package.glob("*/*_experiment.py"), key=lambda path: path.name):
+        name = experiment.stem.removesuffix("_experiment")
+        source = experiment.with_name(f"{name}.py")
+        (recipe,) = (node.name for node in _classes(source) if node.name.endswith("Recipe"))
+        places[name] = f"{__name__}.{experiment.parent.name}.{name}:{recipe}"
+    return places
+
+
+RECIPES = RecipeRegistry(_find(Path(__file__).parent), group="gencore.recipes")

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch import distributed as dist
 
 from gencore.ops import random_key, split_key
-from gencore.ops.checks import accumulation_dtype
+from gencore.ops._support.checks import accumulation_dtype
 from gencore.ops.random import stream_key
 from gencore.samplers.chains import check_count, rows
 from gencore.samplers.dense_mass import DenseMass

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from gencore.choices import check_choice
 from gencore.nn.held_norms import held_norms
 from gencore.ops import philox_normal, random_key, split_key
-from gencore.ops.checks import finite, shape
+from gencore.ops._support.checks import finite, shape
 from gencore.ops.random import Stream, stream_key
 from gencore.samplers.chains import check_count, check_positions
 from gencore.samplers.energy import Energy, check_energies, energies

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gencore.ops.checks import check_state
+from gencore.ops._support.checks import check_state
 
 __all__ = [
     "NonFiniteWarning",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gencore.ops.checks import accumulation_dtype
+from gencore.ops._support.checks import accumulation_dtype
 from gencore.samplers.chains import chain_size, rows
 from gencore.samplers.energy import Energy, energies, energy_and_grad
 

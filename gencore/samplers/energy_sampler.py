@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gencore.nn.held_norms import held_norms
 from gencore.ops import random_key, split_key
-from gencore.ops.checks import accumulation_dtype
+from gencore.ops._support.checks import accumulation_dtype
 from gencore.samplers.chain_sampler import ChainSampler, Info
 from gencore.samplers.chains import check_positions, rows
 from gencore.samplers.dense_mass import DenseMass, WhitenedEnergy

@@ -13,7 +13,7 @@ from gencore.ops import (
     metropolis_accept_,
     mlp_hmc_chain,
 )
-from gencore.ops.checks import index
+from gencore.ops._support.checks import index
 from gencore.ops.metropolis import FIRST_DECISION
 from gencore.samplers.chains import first_chain
 from gencore.samplers.dense_mass import DenseMass

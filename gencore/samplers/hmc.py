@@ -5,7 +5,7 @@ from dataclasses import KW_ONLY, dataclass
 from torch import Tensor
 
 from gencore.ops import philox_words
-from gencore.ops.checks import index, number
+from gencore.ops._support.checks import index, number
 from gencore.samplers.dense_mass import DenseMass
 from gencore.samplers.energy import Energy
 from gencore.samplers.hamiltonian import HamiltonianSampler, Leapfrog

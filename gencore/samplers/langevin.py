@@ -16,7 +16,7 @@ from gencore.ops import (
     random_key,
     split_key,
 )
-from gencore.ops.checks import accumulation_dtype, finite, number
+from gencore.ops._support.checks import accumulation_dtype, finite, number
 from gencore.samplers.chains import check_positions, check_sample, rows, warn_if_not_finite
 from gencore.samplers.cuda_graph import check_device, graphed
 from gencore.samplers.energy import Energy, energy_and_grad, network_of

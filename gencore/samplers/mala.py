@@ -4,7 +4,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from torch import Tensor
 
-from gencore.ops.checks import number
+from gencore.ops._support.checks import number
 from gencore.samplers.dense_mass import DenseMass
 from gencore.samplers.energy import Energy
 from gencore.samplers.hamiltonian import HamiltonianSampler, Leapfrog

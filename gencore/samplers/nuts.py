@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from gencore.ops import nuts_leaf_, nuts_tree
-from gencore.ops.checks import index
+from gencore.ops._support.checks import index
 from gencore.ops.nuts_reference import LARGEST_DEPTH
 from gencore.samplers.chains import first_chain
 from gencore.samplers.dense_mass import DenseMass

@@ -20,7 +20,7 @@ from gencore.ops import (
     replica_swap_,
     split_key,
 )
-from gencore.ops.checks import accumulation_dtype, index
+from gencore.ops._support.checks import accumulation_dtype, index
 from gencore.samplers.chain_sampler import ChainSampler
 from gencore.samplers.chains import check_positions, first_chain, rows
 from gencore.samplers.energy import Energy, energy_and_grad

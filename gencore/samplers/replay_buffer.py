@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from gencore.ops import philox_normal, random_key, split_key
-from gencore.ops.checks import check_state, finite
-from gencore.ops.checks import shape as checked_shape
+from gencore.ops._support.checks import check_state, finite
+from gencore.ops._support.checks import shape as checked_shape
 from gencore.ops.random import stream_key
 from gencore.samplers.chains import check_count, rows
 

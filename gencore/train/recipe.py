@@ -196,7 +196,7 @@ class ImageRecipe(Recipe):
             ValueError: they have another size, or colours where the training images have none.
             OSError: they cannot be read.
         """
-        from gencore.data.pixels import convert_channels
+        from gencore.data.images.pixels import convert_channels
 
         without = "(num_samples 0 and num_evaluate 0 train without test images)"
         try:
@@ -217,7 +217,7 @@ class ImageRecipe(Recipe):
 
     def describe_data(self, dataset: "ImageDataset") -> dict[str, Any]:
         """Shape, classes and fingerprint of the training images, and where they lie."""
-        from gencore.data.images import EMBEDDED, source_path
+        from gencore.data.images.images import EMBEDDED, source_path
 
         embedded = self.data in EMBEDDED
         labels = dataset.labels

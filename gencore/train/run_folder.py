@@ -348,7 +348,7 @@ def recipe_from_config(recipe_class: type[R], config: Mapping[str, Any]) -> R:
     if unknown := sorted(config["fields"].keys() - names):
         raise ValueError(f"the recipe {recipe_class.name} has no field {', '.join(unknown)}")
     fields = {name: _restored(name, v, hints[name]) for name, v in config["fields"].items()}
-    from gencore.data.images import source_path
+    from gencore.data.images.images import source_path
 
     source = config.get("data", {}).get("source")
     given = fields.get("data")

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from gencore.nn.affine_start import start_affine
 from gencore.nn.context import check_context, weight_of
-from gencore.nn.made import MADE
+from gencore.nn.networks.made import MADE
 from gencore.nn.transforms.base import Transform
 from gencore.ops import affine_coupling, iaf_step
-from gencore.ops.backend import refuse_transforms
-from gencore.ops.bounded import bounded
-from gencore.ops.checks import clip_bound, wants_grad
+from gencore.ops._support.backend import refuse_transforms
+from gencore.ops._support.bounded import bounded
+from gencore.ops._support.checks import clip_bound, wants_grad
 from gencore.ops.made_inverse import AutoregressiveScale, made_inverse
 from gencore.ops.mlp import ActivationName
 

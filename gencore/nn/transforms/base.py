@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gencore.ops.checks import accumulation_dtype
+from gencore.ops._support.checks import accumulation_dtype
 
 __all__ = ["Compose", "Inverse", "Rewound", "Transform", "no_log_det"]
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from gencore.nn.fixed_buffers import FixedBuffers, with_values
 from gencore.nn.transforms.base import Rewound, Transform, check_channels
-from gencore.ops.checks import accumulation_dtype
+from gencore.ops._support.checks import accumulation_dtype
 
 __all__ = ["InvertibleConv1x1"]
 

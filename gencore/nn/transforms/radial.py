@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from gencore.nn.transforms.amortised import AmortisedParameters
 from gencore.nn.transforms.base import Transform
-from gencore.ops.checks import accumulation_dtype
+from gencore.ops._support.checks import accumulation_dtype
 
 __all__ = ["Radial"]
 

@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from gencore.nn.transforms.base import Compose, trained
-from gencore.ops.backend import transforming
+from gencore.ops._support.backend import transforming
 
 __all__ = ["Reversible"]
 

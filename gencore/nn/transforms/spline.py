@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, cat
 
-from gencore.nn.mlp import MLP
+from gencore.nn.networks.mlp import MLP
 from gencore.nn.transforms.base import Transform
 from gencore.ops import rational_quadratic_spline
 

@@ -1,0 +1,1 @@
+"""Images: the ones that packages bring, and the user's own."""

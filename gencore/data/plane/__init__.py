@@ -1,0 +1,1 @@
+"""Densities of the plane that are known exactly."""

@@ -1,0 +1,5 @@
+"""Energy-based models: unnormalised densities, and what samples them."""
+
+from gencore.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

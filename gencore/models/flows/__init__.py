@@ -1,0 +1,5 @@
+"""Normalizing flows: densities by a change of variables."""
+
+from gencore.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

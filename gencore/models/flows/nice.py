@@ -1,0 +1,55 @@
+"""NICE: volume-preserving couplings and one scaling."""
+
+from collections.abc import Sequence
+
+from gencore.models.flows.flow import Base, Flow
+from gencore.models.flows.stacks import half_coupling, stack
+from gencore.models.sizes import check_positive
+from gencore.nn import ActNorm, Transform
+
+__all__ = ["NICE"]
+
+
+class NICE(Flow):
+    """NICE: additive couplings that move the two halves of a vector in turn, then a scaling.
+
+    The scaling is an `ActNorm`, which also shifts and starts from the first batch.
+
+    Args:
+        features: D of data [N, D]. One alone is shifted as the context says.
+        num_layers: couplings.
+        hidden_widths: of their networks.
+        context_size: C of contexts [N, C]; 0 for none.
+        base: of the latents, "normal" or "logistic"; the paper prefers the latter for images.
+        reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
+
+    Raises:
+        ValueError: for no features or no layers.
+
+    References:
+        Dinh, Krueger and Bengio, "NICE: non-linear independent components estimation", 2015.
+
+    Example:
+        >>> import torch
+        >>> from gencore.models import NICE
+        >>> NICE(2, hidden_widths=(16,)).log_prob(torch.randn(5, 2)).shape
+        torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        num_layers: int = 4,
+        hidden_widths: Sequence[int] = (64, 64),
+        context_size: int = 0,
+        base: Base = "logistic",
+        reversible: bool = False,
+    ) -> None:
+        check_positive("NICE", features=features, num_layers=num_layers)
+        couplings: list[Transform] = [
+            half_coupling(features, i, hidden_widths, context_size=context_size, additive=True)
+            for i in range(num_layers)
+        ]
+        layers = stack([*couplings, ActNorm(features)], reversible=reversible)
+        super().__init__(layers, [features], base=base, context_size=context_size)

@@ -1,0 +1,1 @@
+"""Networks that models share: perceptrons, conditioners of flows, MADE."""

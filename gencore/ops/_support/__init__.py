@@ -1,0 +1,1 @@
+"""What the operators share: checks, back ends, derivatives, symbolic numbers."""

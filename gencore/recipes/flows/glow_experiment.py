@@ -1,0 +1,360 @@
+"""Multi-scale normalizing flows on images, by maximum likelihood."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.functional import one_hot
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LinearLR
+from torch.optim.swa_utils import AveragedModel
+
+from gencore.data import ImageDataset
+from gencore.metrics import bits_per_dim, full_gaussian_bits, independent_gaussian_bits
+from gencore.models import Flow, Glow, RealNVP
+from gencore.nn import ConvConditioner, UniformDequantization, VariationalDequantization
+from gencore.ops import random_key
+from gencore.recipes.flows.glow import GlowRecipe
+from gencore.train import Diverged, Experiment, StateObject
+from gencore.train.batches import LabelledImages
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["GlowExperiment"]
+
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+
+# Images that pass through the flow at once without a graph, which bounds the memory.
+_CHUNK = 256
+# Beyond this many dimensions the full covariance, and minutes of factorising it, are left out.
+_MAX_GAUSSIAN_DIMS = 4096
+
+_FIGURE_TEMPERATURES = (0.5, 0.7, 0.85, 1.0)
+_FIGURE_COLUMNS = 10
+_FIGURE_PAIRS = 8
+
+
+class DequantizedBits(nn.Module):
+    """Bits per dimension of 8-bit images under a flow over [−½, ½]^D: a bound from above.
+
+    The grey levels x are dequantised to y in [0, 1)^D with noise that is uniform or learned, and
+    the flow sees y − ½.
+    """
+
+    def __init__(
+        self, flow: Flow, dequantization: UniformDequantization | VariationalDequantization
+    ) -> None:
+        super().__init__()
+        self.flow = flow
+        self.dequantization = dequantization
+
+    def forward(
+        self, images: Tensor, key: Tensor, first: int = 0, context: Tensor | None = None
+    ) -> Tensor:
+        """Bits [N] of images [N, C, H, W], uint8.
+
+        Args:
+            images: levels.
+            key: of the noise.
+            first: number of images of the batch before these.
+            context: [N, C] of a conditional flow.
+        """
+        y, log_det = self.dequantization(images, key=key, first=first)
+        # The log-determinant counts the 256 levels already.
+        log_prob = self.flow.log_prob(y - 0.5, context) + log_det
+        return bits_per_dim(log_prob, images[0].numel(), bins=1)
+
+
+def warming_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
+    """The update of an exponential average whose decay grows to `decay`: after n updates it is at
+    most (1 + n) / (10 + n), so that the first weights are soon forgotten."""
+
+    def update(averages: _Tensors, weights: _Tensors, num_averaged: Tensor | int) -> None:
+        n = float(num_averaged)
+        torch._foreach_lerp_(averages, weights, max(1 - decay, 9 / (10 + n)))
+
+    return update
+
+
+class GlowExperiment(Experiment):
+    """A flow in training on the likelihood of dequantised images."""
+
+    def __init__(self, recipe: GlowRecipe, fabric: "Fabric", dataset: ImageDataset) -> None:
+        self.recipe = recipe
+        self.fabric = fabric
+        self.dataset = dataset
+        self.classes, self.places = _classes(recipe, dataset, fabric.device)
+        self.num_classes = len(self.classes)
+        self.context_size = int(self.places[-1]) + 1 if self.num_classes else 0
+        shape = dataset.images.shape[1:]
+        flow = make_flow(recipe, shape, self.context_size)
+        bits = DequantizedBits(flow, _dequantization(recipe, shape[0]))
+        bits.to(fabric.device)
+        if not dataset.images.is_meta:  # else the scales come with the weights
+            # Layers that take their scale from the first data see the same on every rank, and
+            # before the weights are averaged.
+            chosen = torch.randperm(len(dataset))[: max(recipe.batch_size, 64)]
+            with torch.no_grad():
+                first = dataset.subset(chosen)
+                key = random_key(device=fabric.device)
+                bits(first.images.to(fabric.device), key, context=self._context(first.labels))
+        optimizer: Optimizer
+        if recipe.optimizer == "adam":
+            optimizer = torch.optim.Adam(bits.parameters(), recipe.learning_rate, fused=True)
+        else:
+            optimizer = torch.optim.Adamax(bits.parameters(), recipe.learning_rate)
+        scheduler = LinearLR(optimizer, 1 / recipe.warmup_steps, total_iters=recipe.warmup_steps)
+        self.ema = AveragedModel(
+            bits, device=fabric.device, multi_avg_fn=warming_average(recipe.ema_decay)
+        )
+        self.ema.requires_grad_(False).eval()
+        self.bits, self.scheduler = bits, scheduler
+        # Only the loss goes through the wrapped model, which averages gradients over ranks.
+        self.model, self.optimizer = fabric.setup(bits, optimizer)
+        self.state: Mapping[str, StateObject] = {
+            "model": bits, "optimizer": self.optimizer, "scheduler": scheduler, "ema": self.ema,
+        }  # fmt: skip
+
+    @property
+    def flow(self) -> Flow:
+        """The flow with averaged weights."""
+        bits = self.ema.module
+        assert isinstance(bits, DequantizedBits)
+        return bits.flow
+
+    def step(self, batch: Tensor | LabelledImages) -> dict[str, Tensor]:
+        """Dequantise the images anew and move the weights towards a higher likelihood."""
+        fabric = self.fabric
+        images, labels = batch if isinstance(batch, LabelledImages) else (batch, None)
+        key = random_key(device=fabric.device)
+        first = fabric.global_rank * len(images)
+        loss = self.model(images, key, first, self._context(labels)).mean()
+        bits = fabric.all_reduce(loss.detach(), reduce_op="mean")
+        assert isinstance(bits, Tensor)
+        if not bits.isfinite():
+            raise Diverged(
+                f"the bits per dimension are {bits.item()}",
+                advice="a lower learning_rate, bound or max_grad_norm, or more warmup_steps",
+            )
+        self.optimizer.zero_grad()
+        fabric.backward(loss)
+        grad_norm = fabric.clip_gradients(
+            self.model, self.optimizer, max_norm=self.recipe.max_grad_norm, error_if_nonfinite=False
+        )
+        assert grad_norm is not None
+        self.optimizer.step()
+        self.scheduler.step()
+        self.ema.update_parameters(self.bits)
+        return {"bits_per_dim": bits, "grad_norm": grad_norm}
+
+    def sample(self, num: int, generator: Generator | None = None) -> Tensor:
+        """Images of the averaged weights at the recipe's temperature; of a conditional flow in the
+        order of their classes, of which all have as many images, give or take one."""
+        latents = self.recipe.temperature * self.flow.sample_latents(num, generator=generator)
+        return self._images(latents, self._context(self._sample_labels(num)))
+
+    def save_figure(self, samples: Tensor, path: Path) -> None:
+        """A grid of samples; of a conditional flow a row for each class."""
+        from gencore.train.figures import save_image_grid
+
+        labels = self._sample_labels(len(samples))
+        if labels is None:
+            save_image_grid(samples, path)
+            return
+        labels = labels.to(samples.device)
+        classes = [samples[labels == label] for label in labels.unique()]
+        columns = max(map(len, classes))
+        grey = samples.new_full((columns, *samples.shape[1:]), 0.5)
+        rows = [torch.cat([row, grey[len(row) :]]) for row in classes]
+        save_image_grid(torch.cat(rows), path, columns=columns)
+
+    def evaluate(self, num: int) -> dict[str, float]:
+        """Bits per dimension of up to `num` held-out test images, and of training images.
+
+        Those of a conditional flow are given the images' classes. Beside them stand those of the
+        test images under two Gaussians fitted to all training images, of independent pixels and of
+        all covariances; the latter up to 4,096 dimensions, and of at least two training images.
+        """
+        train, test = self.dataset, self._test
+        measures = {}
+        for name, part in (("test", test), ("train", train)):
+            chosen = part.subset(torch.randperm(len(part))[:num])
+            measures[f"bits_per_dim/{name}"] = self._mean_bits(chosen)
+        parts = train.images, test.images
+        measures["bits_per_dim/independent_gaussian"] = independent_gaussian_bits(*parts)
+        if len(train) > 1 and train.images[0].numel() <= _MAX_GAUSSIAN_DIMS:
+            measures["bits_per_dim/full_gaussian"] = full_gaussian_bits(*parts)
+        return measures
+
+    def prepare(self, num_samples: int, num_evaluate: int) -> None:
+        """Figures and measures need test images, those of a conditional flow of known classes."""
+        if num_samples or num_evaluate:
+            self._context(self._test.labels)
+
+    def save_figures(self, folder: Path) -> None:
+        """The same latents at several temperatures, a row each, of a conditional flow a class each
+        column; and lines in latent space, and from class to class, between held-out images, the
+        rows' ends (a single one is both ends)."""
+        from gencore.train.figures import save_image_grid
+
+        folder.mkdir(exist_ok=True)
+        z = self.flow.sample_latents(_FIGURE_COLUMNS)
+        rows = torch.cat([temperature * z for temperature in _FIGURE_TEMPERATURES])
+        context = self._context(self._sample_labels(_FIGURE_COLUMNS))
+        if context is not None:
+            context = context.repeat(len(_FIGURE_TEMPERATURES), 1)
+        images = self._images(rows, context)
+        save_image_grid(images, folder / "temperatures.png", columns=_FIGURE_COLUMNS)
+
+        test = self._test
+        pairs = min(_FIGURE_PAIRS, max(len(test) // 2, 1))
+        ends = test.subset(torch.randperm(len(test)).repeat(2)[: 2 * pairs])
+        context = self._context(ends.labels)
+        with torch.no_grad():
+            x = (ends.images.to(self.fabric.device) + 0.5) / 256 - 0.5
+            z, _ = self.flow.transform(x, context)
+        context = None if context is None else _lines(context, _FIGURE_COLUMNS)
+        images = self._images(_lines(z, _FIGURE_COLUMNS), context)
+        save_image_grid(images, folder / "interpolation.png", columns=_FIGURE_COLUMNS)
+
+    @cached_property
+    def _test(self) -> ImageDataset:
+        return self.recipe.load_test_data(self.dataset)
+
+    def _sample_labels(self, num: int) -> Tensor | None:
+        """The labels of samples, in ascending order; none of a flow without classes."""
+        if not self.num_classes:
+            return None
+        return self.classes[torch.arange(num) * self.num_classes // max(num, 1)]
+
+    def _context(self, labels: Tensor | None) -> Tensor | None:
+        """The one-hot context of labels; none of a flow without classes."""
+        if not self.num_classes:
+            return None
+        if labels is None:
+            raise ValueError(_needs_labels(self.recipe, "test"))
+        labels = labels.to(self.classes.device)
+        found = torch.searchsorted(self.classes, labels).clamp(max=self.num_classes - 1)
+        unknown = labels[self.classes[found] != labels]
+        if len(unknown):
+            raise ValueError(
+                f"class_conditional knows the classes of the training images; an image has the "
+                f"label {int(unknown[0])}, which none of them has"
+            )
+        return one_hot(self.places[found], self.context_size).to(torch.float32)
+
+    @torch.no_grad()
+    def _images(self, z: Tensor, context: Tensor | None) -> Tensor:
+        """Images in [0, 1] of latents."""
+        parts = [
+            self.flow.transform.inverse(z[part], None if context is None else context[part])[0]
+            for part in _chunks(len(z))
+        ]
+        return (torch.cat(parts) + 0.5).clamp(0, 1)
+
+    @torch.no_grad()
+    def _mean_bits(self, data: ImageDataset) -> float:
+        device = self.fabric.device
+        key, context = random_key(device=device), self._context(data.labels)
+        bits = [
+            self.ema(
+                data.images[part].to(device), key, part.start,
+                None if context is None else context[part],
+            ).double()
+            for part in _chunks(len(data))
+        ]  # fmt: skip
+        return torch.cat(bits).mean().item()
+
+
+def _classes(
+    recipe: GlowRecipe, dataset: ImageDataset, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The labels that the flow is conditioned on, ascending, int64 [K], and the places of their
+    ones in contexts, [K]; K = 0 without classes."""
+    if not recipe.class_conditional:
+        nothing = torch.empty(0, dtype=torch.int64, device=device)
+        return nothing, nothing
+    if dataset.labels is None:
+        raise ValueError(_needs_labels(recipe, "training"))
+    classes = dataset.labels.unique().to(device)
+    # Labels from 0 or 1, with a few gaps perhaps, are their own places; others are numbered.
+    if classes[0] >= 0 and classes[-1] < 2 * len(classes):
+        return classes, classes
+    return classes, torch.arange(len(classes), device=device)
+
+
+def _needs_labels(recipe: GlowRecipe, part: str) -> str:
+    return f"class_conditional needs labels, which the {part} images of {recipe.data!r} lack"
+
+
+def _chunks(num: int) -> list[slice]:
+    return [slice(first, first + _CHUNK) for first in range(0, num, _CHUNK)] or [slice(0, 0)]
+
+
+def _lines(ends: Tensor, num: int) -> Tensor:
+    """`num` points on the line from each row of the first half to one of the second, line by
+    line."""
+    start, end = ends.unsqueeze(1).chunk(2)
+    weight = torch.linspace(0, 1, num, device=ends.device).view(1, -1, *[1] * (ends.dim() - 1))
+    return torch.lerp(start, end, weight).flatten(0, 1)
+
+
+def make_flow(recipe: GlowRecipe, shape: Sequence[int], context_size: int = 0) -> Flow:
+    """The flow that the recipe names, for images of `shape` [C, H, W]."""
+    num_levels = _num_levels(recipe, shape)
+    if recipe.model == "realnvp":
+        return RealNVP(
+            shape,
+            num_scales=num_levels,
+            hidden_channels=recipe.hidden_channels,
+            num_blocks=recipe.num_steps,
+            bound=recipe.bound,
+            context_size=context_size,
+            reversible=recipe.reversible,
+        )
+    return Glow(
+        shape,
+        num_levels=num_levels,
+        num_steps=recipe.num_steps,
+        hidden_channels=recipe.hidden_channels,
+        coupling=recipe.coupling,
+        bound=recipe.bound,
+        context_size=context_size,
+        reversible=recipe.reversible,
+    )
+
+
+def _num_levels(recipe: GlowRecipe, shape: Sequence[int]) -> int:
+    """The levels that the recipe names, or as many as suit images of `shape` [C, H, W]."""
+    height, width = shape[1:]
+
+    def divisor(levels: int) -> int:
+        return 2 ** (levels if recipe.model == "glow" else levels - 1)
+
+    def fits(levels: int) -> bool:
+        return height % divisor(levels) == width % divisor(levels) == 0
+
+    levels = recipe.num_levels
+    if levels is None:
+        most = 2 if min(height, width) < 16 else 3
+        levels = next((n for n in range(most, 1, -1) if fits(n)), 1)
+    if not fits(levels):
+        raise ValueError(
+            f"num_levels is {levels}, which needs sides that are multiples of {divisor(levels)}, "
+            f"but the images are {height}x{width}: "
+            f"{'choose fewer, or ' * (levels > 1)}set image_size"
+        )
+    return levels
+
+
+def _dequantization(
+    recipe: GlowRecipe, channels: int
+) -> UniformDequantization | VariationalDequantization:
+    if recipe.dequantization == "uniform":
+        return UniformDequantization()
+    network = ConvConditioner(channels, recipe.hidden_channels, 2 * channels)
+    return VariationalDequantization(network)

@@ -1,0 +1,141 @@
+"""Flows under torch.compile, in one graph and with a gradient."""
+
+import pytest
+import torch
+from testing.flow_testing import FLOWS, randn, ready
+
+from gencore.nn import AffineCoupling, Reversible
+
+REVERSIBLE = ("NICE", "CouplingFlow", "SplineFlow", "MAF", "Glow", "RealNVP")
+
+
+def compiled(function, **options):
+    torch.compiler.reset()
+    return torch.compile(function, backend="aot_eager", fullgraph=True, **options)
+
+
+def check_gradients(flow, call, expected, x, context=None):
+    """The compiled function's values and gradients are those of the function."""
+    leaves = [x.requires_grad_(), *([] if context is None else [context.requires_grad_()])]
+    leaves += [p for p in flow.parameters() if p.requires_grad]
+    weights = torch.linspace(0.5, 1.5, x.numel()).to(x)
+    results = []
+    for function in (call, expected):
+        y = function(x, context)
+        loss = (y.flatten() * weights[: y.numel()]).sum()
+        results.append((y, *torch.autograd.grad(loss, leaves, allow_unused=True)))
+    for ours, reference in zip(*results, strict=True):
+        torch.testing.assert_close(ours, reference)
+
+
+def slow_but(names, *quick):
+    return [pytest.param(n, marks=() if n in quick else pytest.mark.slow) for n in names]
+
+
+@pytest.mark.parametrize("name", slow_but(REVERSIBLE, "CouplingFlow"))
+def test_reversible_stacks_compile(name):
+    flow = ready(FLOWS[name](reversible=True))
+    x = randn(5, *flow.event_shape)
+    check_gradients(flow, compiled(flow.log_prob), flow.log_prob, x)
+
+
+def test_reversible_stacks_compile_with_a_context():
+    flow = ready(FLOWS["CouplingFlow"](reversible=True, context_size=2))
+    check_gradients(flow, compiled(flow.log_prob), flow.log_prob, randn(5, 3), randn(5, 2, seed=1))
+
+
+def samples(flow):
+    return lambda z, context: flow.transform.inverse(z, context)[0]
+
+
+def with_context(name, size):
+    flow = ready(FLOWS[name](context_size=size))
+    return flow, randn(5, size, seed=1) if size else None
+
+
+@pytest.mark.parametrize("context_size", [0, 2])
+@pytest.mark.parametrize("name", ["MAF", "IAF"])
+def test_autoregressive_flows_compile_in_their_sequential_direction(name, context_size):
+    flow, context = with_context(name, context_size)
+    function = samples(flow) if name == "MAF" else flow.log_prob
+    check_gradients(flow, compiled(function), function, randn(5, 3), context)
+
+
+@pytest.mark.slow
+def test_a_reversible_stack_that_holds_a_network_twice_compiles_and_survives():
+    network = torch.nn.Linear(2, 4).double()
+    stack = Reversible(AffineCoupling(network), AffineCoupling(network, swap=True))
+    check_gradients(
+        stack, compiled(lambda x, _: stack(x)[0]), lambda x, _: stack(x)[0], randn(5, 4).double()
+    )
+
+
+def test_compiled_reversible_stacks_save_no_inputs():
+    saved = []
+    for layers in (1, 2):
+        flow = ready(FLOWS["CouplingFlow"](reversible=True))
+        flow.transform.transforms.extend(
+            t for _ in range(layers) for t in FLOWS["CouplingFlow"]().double().eval().transform
+        )
+        kept = {}
+        x = randn(200, 3)
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, kept=kept: kept.setdefault(t.data_ptr(), t), lambda t: t
+        ):
+            compiled(flow.log_prob)(x).sum().backward()
+        saved.append(sum(t.shape[:1] == x.shape[:1] for t in kept.values()))
+    assert saved[0] == saved[1]
+
+
+@pytest.mark.parametrize("context_size", [0, 2])
+def test_planar_flows_compile_in_their_implicit_direction(context_size):
+    flow, context = with_context("PlanarFlow", context_size)
+    check_gradients(flow, compiled(flow.log_prob), flow.log_prob, randn(5, 3), context)
+
+
+def residual_flow():
+    torch.manual_seed(0)
+    return FLOWS["ResidualFlow"]().double().eval()
+
+
+def test_samples_of_residual_flows_compile():
+    flow = residual_flow()
+    check_gradients(flow, compiled(samples(flow)), samples(flow), randn(5, 3))
+
+
+def test_densities_of_residual_flows_are_no_single_graph():
+    flow, x = residual_flow(), randn(5, 3)
+    with pytest.raises(Exception, match="how many iterations its inverse takes depends on"):
+        compiled(flow.log_prob)(x)
+    torch.compiler.reset()
+    density = torch.compile(flow.log_prob, backend="aot_eager")
+    torch.testing.assert_close(density(x), flow.log_prob(x))
+
+
+class Exported(torch.nn.Module):
+    """A flow's density and the data of latents, as a forward pass."""
+
+    def __init__(self, flow):
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, x):
+        latents = x.reshape(x.shape[0], *self.flow.latent_shape)
+        return self.flow.log_prob(x), self.flow.transform.inverse(latents)[0]
+
+
+@pytest.mark.parametrize("name", sorted(FLOWS.keys() - {"ResidualFlow"}))
+def test_flows_export_for_any_number_of_rows(name):
+    flow = ready(FLOWS[name]())
+    shapes = ({0: torch.export.Dim("n")},)
+    x = randn(5, *flow.event_shape)
+    with torch.no_grad():
+        program = torch.export.export(Exported(flow), (x,), dynamic_shapes=shapes).module()
+        for n in (3, 7):
+            y = randn(n, *flow.event_shape, seed=n)
+            torch.testing.assert_close(program(y), Exported(flow)(y))
+
+
+def test_residual_flows_say_why_they_cannot_be_exported():
+    with pytest.raises(RuntimeError, match=r"^EulerSteps: torch.export cannot trace a residual"):
+        torch.export.export(Exported(residual_flow()), (randn(5, 3),))

@@ -1,0 +1,207 @@
+"""What a flow that is called gives: a distribution as torch's users know them."""
+
+import copy
+import math
+
+import pytest
+import torch
+from testing.flow_testing import randn, ready
+from torch.distributions import (
+    AffineTransform,
+    Categorical,
+    Distribution,
+    Independent,
+    MixtureSameFamily,
+    Normal,
+    TransformedDistribution,
+    kl_divergence,
+)
+
+from gencore.models import CouplingFlow, Flow, FlowDistribution
+from gencore.nn import ActNorm, Permutation
+
+
+def test_it_is_one_of_torch():
+    flow = ready(CouplingFlow(3, hidden_widths=(8,)))
+    distribution = flow()
+    assert isinstance(distribution, Distribution)
+    assert distribution.event_shape == (3,)
+    assert distribution.batch_shape == ()
+    x = distribution.sample((4, 5))
+    assert x.shape == (4, 5, 3)
+    assert not x.requires_grad
+    assert distribution.log_prob(x).shape == (4, 5)
+    torch.testing.assert_close(distribution.log_prob(x)[2, 3], flow.log_prob(x[2, 3][None])[0])
+
+
+def test_a_context_makes_a_batch():
+    flow = ready(CouplingFlow(3, hidden_widths=(8,), context_size=2))
+    context = torch.randn(4, 2, dtype=torch.float64)
+    distribution = flow(context)
+    assert distribution.batch_shape == (4,)
+    x = distribution.sample((5,))
+    assert x.shape == (5, 4, 3)
+    torch.testing.assert_close(distribution.log_prob(x)[1], flow.log_prob(x[1], context))
+    expanded = flow(context[:1]).expand((4,))
+    torch.testing.assert_close(
+        expanded.log_prob(x[0]), flow.log_prob(x[0], context[:1].expand(4, 2))
+    )
+
+
+def test_rsample_carries_gradients_through_the_inverse():
+    flow = ready(CouplingFlow(2, hidden_widths=(8,)))
+    flow().rsample((6,)).square().sum().backward()
+    grads = [parameter.grad for parameter in flow.parameters()]
+    assert all(grad is not None and grad.isfinite().all() for grad in grads)
+    assert any(grad.abs().sum() > 0 for grad in grads if grad is not None)
+
+
+def test_temperature_scales_the_latents():
+    flow = Flow(Permutation.reverse(2), [2])
+    torch.manual_seed(0)
+    cold = flow(temperature=0.5).sample((1000,))
+    torch.manual_seed(0)
+    torch.testing.assert_close(cold, 0.5 * flow().sample((1000,)))
+    with pytest.raises(ValueError, match="temperature is -1"):
+        flow(temperature=-1.0)
+    with pytest.raises(ValueError, match="temperature is nan"):
+        flow.sample(2, temperature=math.nan)
+    with pytest.raises(ValueError, match="temperature is inf"):
+        flow.sample(2, temperature=math.inf)
+    with pytest.raises(ValueError, match="temperature is inf"):
+        flow.log_prob(torch.zeros(2, 2), temperature=math.inf)
+
+
+def coupling_flow(**options) -> Flow:
+    return ready(CouplingFlow(3, hidden_widths=(8,), **options))
+
+
+def gaussian(mean: float, std: float) -> Flow:
+    """N(mean, std²) in each of two dimensions."""
+    norm = ActNorm(2)
+    norm(torch.tensor([[mean - std, mean - std], [mean + std, mean + std]], dtype=torch.float64))
+    flow = Flow(norm, [2]).double()
+    z, _ = flow.transform(torch.tensor([[mean, mean + std]], dtype=torch.float64))
+    torch.testing.assert_close(z, torch.tensor([[0.0, 1.0]], dtype=torch.float64))
+    return flow
+
+
+class TestBatch:
+    def test_expand_makes_identical_distributions(self):
+        flow = coupling_flow()
+        several = flow().expand([4, 2])
+        assert several.batch_shape == (4, 2)
+        x = several.sample((5,))
+        assert x.shape == (5, 4, 2, 3)
+        assert len(x.reshape(-1, 3).unique(dim=0)) == 40
+        torch.testing.assert_close(several.log_prob(x), flow().log_prob(x))
+        assert several.log_prob(x[:, :1, :1]).shape == (5, 4, 2)
+        assert several.expand((7, 4, 2)).rsample().shape == (7, 4, 2, 3)
+
+    def test_expanding_a_context_repeats_its_rows(self):
+        flow, context = coupling_flow(context_size=2), randn(4, 2)
+        several, x = flow(context).expand([6, 4]), randn(6, 4, 3)
+        expected = torch.stack([flow.log_prob(rows, context) for rows in x])
+        torch.testing.assert_close(several.log_prob(x), expected)
+
+    def test_the_temperature_and_the_validation_go_along(self):
+        one = FlowDistribution(coupling_flow(), None, 0.5, validate_args=False)
+        several, x = one.expand([2]), randn(3)
+        torch.testing.assert_close(several.log_prob(x), one.log_prob(x).expand(2))
+        assert several.log_prob(torch.full((3,), torch.nan).double()).isnan().all()
+
+    def test_independent_sums_over_the_batch(self):
+        x = randn(5, 4, 3)
+        flow = coupling_flow()
+        together = Independent(flow().expand([4]), 1)
+        assert (together.batch_shape, together.event_shape) == ((), (4, 3))
+        torch.testing.assert_close(together.log_prob(x), flow().log_prob(x).sum(1))
+
+    def test_a_mixture_of_contexts_has_the_mean_density(self):
+        flow, x = coupling_flow(context_size=2), randn(5, 3)
+        components = flow(randn(4, 2, seed=1))
+        mixture = MixtureSameFamily(Categorical(torch.ones(4).double()), components)
+        expected = components.log_prob(x[:, None]).logsumexp(1) - math.log(4)
+        torch.testing.assert_close(mixture.log_prob(x), expected)
+        assert mixture.sample((6,)).shape == (6, 3)
+
+    def test_an_affine_map_behind_it_adds_its_jacobian(self):
+        flow, x, loc = coupling_flow(), randn(5, 4, 3), randn(4, 3, seed=1)
+        scaled = TransformedDistribution(flow(), [AffineTransform(loc, 2.0)])
+        assert scaled.rsample((6,)).shape == (6, 4, 3)
+        expected = flow().log_prob((x - loc) / 2) - 3 * math.log(2)
+        torch.testing.assert_close(scaled.log_prob(x), expected)
+
+    def test_no_values_have_no_densities(self):
+        assert coupling_flow()().log_prob(torch.zeros(0, 3).double()).shape == (0,)
+        assert coupling_flow()().expand([0]).sample((2,)).shape == (2, 0, 3)
+
+
+class TestMeasures:
+    def test_a_divergence_between_two_flows_by_sampling(self):
+        """KL(N(m, s²) ‖ N(0, 1)) = (s² + m² − 1)/2 − log s in each dimension."""
+        mean, std = 0.5, 1.5
+        p, q = gaussian(mean, std)(), gaussian(0.0, 1.0)()
+        torch.manual_seed(0)
+        x = p.sample((20_000,))
+        terms = p.log_prob(x) - q.log_prob(x)
+        expected = 2 * ((std**2 + mean**2 - 1) / 2 - math.log(std))
+        assert abs(terms.mean() - expected) < 4 * terms.std() / math.sqrt(len(x))
+
+    @pytest.mark.parametrize("temperature", [0.5, 2.0])
+    def test_the_density_is_that_of_the_samples_temperature(self, temperature):
+        x = randn(5, 2)
+        expected = Normal(0.5, 1.5 * temperature).log_prob(x).sum(1)
+        actual = gaussian(0.5, 1.5)(temperature=temperature).log_prob(x)
+        torch.testing.assert_close(actual, expected)
+
+    def test_a_point_mass_has_no_density(self):
+        with pytest.raises(ValueError, match=r"temperature is 0\.0; expected more"):
+            coupling_flow()(temperature=0.0).log_prob(randn(3))
+
+    @pytest.mark.parametrize(
+        ("measure", "message"),
+        [
+            (lambda p: p.mean, r"the mean of a flow has no closed form; estimate it: sample"),
+            (lambda p: p.stddev, "the variance of a flow has no closed form"),
+            (lambda p: p.mode, "the mode of a flow has no closed form"),
+            (lambda p: p.entropy(), r"the entropy of .*: -log_prob\(rsample"),
+            (lambda p: kl_divergence(p, p), "FlowDistribution"),
+        ],
+    )
+    def test_what_has_no_closed_form_says_what_to_do(self, measure, message):
+        with pytest.raises(NotImplementedError, match=message):
+            measure(coupling_flow()())
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("call", "error", "message"),
+        [
+            (lambda p: p.log_prob(1.0), TypeError, "the value is a float; expected a tensor"),
+            (lambda p: p.log_prob(randn(4, 2)), ValueError, r"shape \[4, 2\]; expected \[..., 3"),
+            (lambda p: p.log_prob(randn(5, 3)), ValueError, r"\[5, 3\], .* with the batch \[4\]"),
+            (lambda p: p.expand([3]), ValueError, r"shape \[4\] does not expand to \[3\]"),
+            (lambda p: p.expand([-1]), ValueError, r"shape \[4\] does not expand to \[-1\]"),
+            (lambda p: p.log_prob(randn(4, 3) * torch.nan), ValueError, "found invalid values"),
+        ],
+    )
+    def test_is_named(self, call, error, message, monkeypatch):
+        monkeypatch.setattr(Distribution, "_validate_args", True)  # which zuko switches off
+        with pytest.raises(error, match=message):
+            call(coupling_flow()().expand([4]))
+
+    def test_validation_is_that_of_torch(self, monkeypatch):
+        nan = torch.full((3,), torch.nan).double()
+        assert FlowDistribution(coupling_flow(), None, validate_args=False).log_prob(nan).isnan()
+        monkeypatch.setattr(Distribution, "_validate_args", False)
+        assert coupling_flow()().log_prob(nan).isnan()
+
+
+def test_it_prints_and_copies():
+    distribution = coupling_flow()().expand([2])
+    assert repr(distribution) == (
+        "FlowDistribution(CouplingFlow, batch_shape=[2], event_shape=[3], temperature=1.0)"
+    )
+    x = randn(2, 3)
+    torch.testing.assert_close(copy.deepcopy(distribution).log_prob(x), distribution.log_prob(x))

@@ -1,0 +1,276 @@
+"""MADE, and the layers of masked and inverse autoregressive flows."""
+
+import pytest
+import torch
+from testing.flow_testing import randn, redraw
+from torch import Tensor
+
+from gencore.nn import MADE, InverseAutoregressive, MaskedAutoregressive
+from gencore.ops import backend
+
+LAYERS = (MaskedAutoregressive, InverseAutoregressive)
+SIZES = ((1, (4,)), (2, (5, 3)), (3, (2,)), (6, (11, 8, 9)))
+
+
+def spread(module: torch.nn.Module, scale: float = 0.5) -> torch.nn.Module:
+    """The same module in float64, with parameters away from where they start."""
+    redraw(module.double(), scale, seed=3)
+    return module
+
+
+def jacobian(made: MADE, x: Tensor, context: Tensor | None = None) -> Tensor:
+    """|∂y/∂x| summed over the points, [P, D, D]."""
+    each = torch.func.vmap(torch.func.jacrev(made), in_dims=(0, None if context is None else 0))
+    return each(x, context).abs().sum(0)
+
+
+@pytest.mark.parametrize("order", [None, [3, 0, 4, 2, 1]], ids=str)
+@pytest.mark.parametrize("context_size", [0, 3])
+@pytest.mark.parametrize("widths", [(20,), (20, 17), (16, 30, 16, 20)], ids=str)
+def test_an_output_depends_on_every_input_before_it_and_on_no_other(widths, context_size, order):
+    made = spread(MADE(5, widths, 3, activation="tanh", context_size=context_size, order=order))
+    context = randn(8, 3) if context_size else None
+    dependence = jacobian(made, randn(8, 5), context)
+    position = torch.tensor(order or range(5)).argsort()
+    allowed = (position[None, :] < position[:, None]).expand(3, 5, 5)
+    assert bool((dependence[~allowed] == 0).all())
+    assert bool((dependence[allowed] > 0).all())
+
+
+@pytest.mark.parametrize("context_size", [0, 2])
+@pytest.mark.parametrize(
+    ("features", "widths"), [(1, (4,)), (2, (1,)), (5, (2, 7)), (9, (3, 30, 4))]
+)
+def test_every_hidden_unit_is_used_and_has_an_input(features, widths, context_size):
+    """Each unit's bias changes some output, and, but for constants, some input or context it."""
+    made = spread(MADE(features, widths, 1, activation="tanh", context_size=context_size))
+    x, context = randn(6, features), randn(6, 2) if context_size else None
+    y = made(x, context)
+    for linear in made.linears():
+        (grad,) = torch.autograd.grad(y.square().sum(), linear.bias, retain_graph=True)
+        assert bool((grad != 0).all())
+    if features > 2:
+        for linear, mask in zip(made.linears(), masks(made), strict=True):
+            sees_context = linear is made.linears()[0] and context_size
+            assert sees_context or linear is made.linears()[-1] or bool(mask.any(1).all())
+
+
+def masks(made: MADE) -> list[Tensor]:
+    return [made.get_buffer(f"mask{k}") for k in range(len(made.layers))]
+
+
+def test_the_first_output_depends_on_the_context():
+    made = spread(MADE(3, (12, 12), activation="tanh", context_size=2))
+    x = randn(1, 3)
+    first = torch.func.jacrev(lambda c: made(x, c)[..., 0])(randn(1, 2))
+    assert bool((first.abs() > 0).all())
+
+
+def test_masks_are_not_saved_and_weights_stay_whole():
+    made = MADE(4, (8, 8))
+    assert set(made.state_dict()) == {
+        f"layers.{k}.{n}" for k in range(3) for n in ("weight", "bias")
+    }
+    before = [linear.weight.clone() for linear in made.linears()]
+    made(torch.randn(3, 4)).sum().backward()
+    for linear, weight, mask in zip(made.linears(), before, masks(made), strict=True):
+        assert torch.equal(linear.weight, weight)
+        assert not bool(weight[~mask].eq(0).any())
+        assert linear.weight.grad is not None
+        assert not bool(linear.weight.grad[~mask].any())
+    ordered = MADE(4, (8, 8), order=[2, 0, 3, 1])
+    other = MADE(4, (8, 8), order=[0, 1, 2, 3])
+    other.load_state_dict(ordered.state_dict())
+    x = torch.randn(3, 4)
+    assert torch.equal(other(x), ordered(x))
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"num_inputs": 0}, "num_inputs is 0"),
+    ({"hidden_widths": ()}, r"hidden_widths \(\)"),
+    ({"hidden_widths": (8, 1)}, "at least two units"),
+    ({"outputs_per_input": 0}, "outputs_per_input 0"),
+    ({"activation": "gelu"}, "activation is 'gelu'"),
+    ({"order": [0, 1, 1]}, "not a permutation"),
+])  # fmt: skip
+def test_bad_networks(changes, message):
+    with pytest.raises(ValueError, match=f"MADE: .*{message}"):
+        MADE(**{"num_inputs": 3, "hidden_widths": (8, 8), **changes})
+
+
+def test_bad_inputs():
+    made = MADE(3, (8,), context_size=2)
+    with pytest.raises(ValueError, match=r"inputs have shape \[5, 4\]"):
+        made(torch.zeros(5, 4), torch.zeros(5, 2))
+    with pytest.raises(ValueError, match="the context is None"):
+        made(torch.zeros(5, 3))
+    layer = MaskedAutoregressive(3, (8,))
+    for direction in (layer, layer.inverse):
+        with pytest.raises(ValueError, match=r"MaskedAutoregressive: data have shape \[5, 4\]"):
+            direction(torch.zeros(5, 4))
+    with pytest.raises(ValueError, match="most four hidden layers"):
+        InverseAutoregressive(3, (8,) * 5)
+
+
+@pytest.mark.parametrize("context_size", [0, 2])
+@pytest.mark.parametrize(("features", "widths"), SIZES, ids=str)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_log_det_is_that_of_the_jacobian_both_ways(kind, features, widths, context_size):
+    layer = spread(kind(features, widths, activation="tanh", context_size=context_size))
+    x = randn(3, features)
+    context = randn(3, context_size) if context_size else None
+    for direction in (layer.forward, layer.inverse):
+        log_det = direction(x, context)[1]
+        for row in range(3):
+            c = None if context is None else context[row : row + 1]
+            matrix = torch.autograd.functional.jacobian(
+                lambda t, c=c, direction=direction: direction(t[None], c)[0][0], x[row]
+            )
+            assert bool((matrix.triu(1) == 0).all())
+            torch.testing.assert_close(matrix.slogdet()[1], log_det[row])
+
+
+@pytest.mark.parametrize("order", [None, [2, 5, 0, 1, 4, 3]], ids=str)
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "silu", "softplus"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_inverse_undoes_forward(kind, activation, order):
+    layer = spread(kind(6, (11, 8), activation=activation, context_size=2, order=order))
+    x, context = 3 * randn(50, 6), randn(50, 2)
+    with torch.no_grad():
+        for first, second in ((layer.forward, layer.inverse), (layer.inverse, layer.forward)):
+            z, log_det = first(x, context)
+            back, log_det_back = second(z, context)
+            torch.testing.assert_close(back, x, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(log_det_back, -log_det, rtol=1e-9, atol=1e-9)
+            with backend("reference"):
+                torch.testing.assert_close(first(x, context), (z, log_det))
+
+
+def test_data_of_any_shape_and_half_types():
+    torch.manual_seed(0)
+    layer = MaskedAutoregressive(12, (32, 32))
+    torch.nn.init.normal_(layer.made.linears()[-1].weight, std=0.1)
+    x = torch.randn(5, 3, 2, 2)
+    z, log_det = layer(x)
+    back = layer.inverse(z)[0]
+    assert z.shape == x.shape
+    assert log_det.shape == (5,)
+    assert back.shape == x.shape
+    torch.testing.assert_close(back, x)
+    with torch.no_grad():
+        assert layer.inverse(x[:0])[0].shape == (0, 3, 2, 2)
+        half = layer.half()
+        z, log_det = half(x.half())
+        assert z.dtype == torch.float16
+        assert log_det.dtype == torch.float32
+        torch.testing.assert_close(half.inverse(z)[0], x.half(), rtol=0.02, atol=0.02)
+
+
+def test_start():
+    x = randn(7, 4)
+    layer = MaskedAutoregressive(4, (8, 8)).double()
+    z, log_det = layer(x)
+    assert torch.equal(z, x - layer.made(x)[:, 0])  # s = 0
+    assert (z != x).all()
+    assert not bool(log_det.any())
+    y, log_det = InverseAutoregressive(4, (8, 8), gate_bias=40.0, bound=None).double().inverse(x)
+    torch.testing.assert_close(y, x)  # m = 0, σ = 1
+    torch.testing.assert_close(log_det, torch.zeros(7, dtype=torch.float64))
+
+
+def test_a_gate_bias_beyond_its_bound_is_named():
+    with pytest.raises(ValueError, match=r"gate_bias is 6.0; expected one within the bound of 5.0"):
+        InverseAutoregressive(4, (8,), gate_bias=6.0)
+
+
+def test_gate_on_the_diagonal():
+    """∂x_i/∂z_i is σ_i, from the network's own output."""
+    layer = spread(InverseAutoregressive(5, (9, 9), activation="tanh"))
+    z = randn(1, 5)
+    matrix = torch.autograd.functional.jacobian(lambda t: layer.inverse(t[None])[0][0], z[0])
+    logits = 5 * torch.tanh(layer.made(z)[0, 1] / 5)
+    torch.testing.assert_close(matrix.diagonal(), torch.sigmoid(logits))
+
+
+def test_log_scales_are_bounded():
+    layer = spread(MaskedAutoregressive(5, (9, 9), bound=0.7), scale=100.0)
+    x = randn(200, 5)
+    log_det = layer(x)[1].detach()
+    assert float(log_det.abs().max()) <= 5 * 0.7 * (1 + 1e-12)
+    assert float(log_det.abs().max()) > 0.7
+    free = spread(MaskedAutoregressive(5, (9, 9), bound=None))
+    torch.testing.assert_close(free(x)[1], -free.made(x)[:, 1].sum(1))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize(
+    ("features", "context_size", "order"), [(4, 2, [2, 0, 3, 1]), (3, 0, None)]
+)
+def test_gradients_of_the_sequential_direction(kind, features, context_size, order):
+    layer = spread(
+        kind(features, (7, 6), activation="tanh", context_size=context_size, order=order)
+    )
+    v = randn(2, features).requires_grad_()
+    context = randn(2, context_size).requires_grad_() if context_size else None
+    parameters = tuple(layer.parameters())
+    operands = (v, *(() if context is None else (context,)), *parameters)
+
+    def solve(v: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
+        return layer.solve(v, context)
+
+    assert torch.autograd.gradcheck(solve, operands)
+    assert torch.autograd.gradgradcheck(solve, operands[: len(operands) - len(parameters) + 1])
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_gradients_through_the_sequential_direction_are_those_of_its_steps(kind):
+    """Against autograd through D passes, one coordinate settled in each."""
+    layer = spread(kind(6, (12, 12), activation="silu", context_size=2))
+    v, context = randn(9, 6).requires_grad_(), randn(9, 2).requires_grad_()
+    weight = randn(9, 6, seed=5)
+
+    def by_steps() -> tuple[Tensor, Tensor]:
+        u = torch.zeros_like(v)
+        for i in range(6):
+            m, s = layer.made(u, context).unbind(1)
+            if kind is MaskedAutoregressive:
+                value = v * torch.exp(2 * torch.tanh(s / 2)) + m
+            else:
+                value = m + (v - m) / torch.sigmoid(5 * torch.tanh(s / 5))
+            u = torch.cat([u[:, :i], value[:, i : i + 1], u[:, i + 1 :]], 1)
+        return u, -layer.evaluate(u, context)[1]
+
+    leaves = [v, context, *layer.parameters()]
+    grads = []
+    for u, log_det in (layer.solve(v, context), by_steps()):
+        loss = (weight * u).sum() + log_det.square().sum()
+        grads.append(torch.autograd.grad(loss, leaves, retain_graph=True))
+    for ours, expected in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_frozen_parameters_and_a_frozen_context_get_no_gradient():
+    layer = spread(MaskedAutoregressive(3, (8,), context_size=2))
+    layer.made.linears()[0].weight.requires_grad_(False)
+    z = randn(4, 3).requires_grad_()
+    x, log_det = layer.inverse(z, randn(4, 2))
+    (x.sum() + log_det.sum()).backward()
+    frozen, *others = [p.grad for p in layer.made.linears()[0].parameters()]
+    assert frozen is None
+    assert z.grad is not None
+    assert all(g is not None for g in others)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_rewinding_gives_the_gradients_of_the_forward_map(kind):
+    layer = spread(kind(4, (9, 9), activation="tanh", context_size=2))
+    x, context = randn(5, 4).requires_grad_(), randn(5, 2).requires_grad_()
+    grad_z, grad_log_det = randn(5, 4, seed=1), randn(5, seed=2)
+    z, log_det = layer(x, context)
+    leaves = [x, context, *layer.parameters()]
+    expected = torch.autograd.grad([z, log_det], leaves, [grad_z, grad_log_det])
+    rewound = layer.rewind(z.detach(), context, grad_z, grad_log_det)
+    torch.testing.assert_close(rewound.x, x.detach())
+    ours = [rewound.grad_x, rewound.grad_context, *rewound.grad_parameters.values()]
+    for grad, other in zip(ours, expected, strict=True):
+        torch.testing.assert_close(grad, other)

@@ -1,0 +1,36 @@
+"""Short runs, and whether two stored states are the same."""
+
+import torch
+from testing.toy_recipe import ToyRecipe
+
+from gencore.train import fit
+
+
+def train(run_dir, recipe=None, **options):
+    options = {"log_every": 1, "num_evaluate": 10, "num_samples": 4, **options}
+    recipe = recipe or ToyRecipe(steps=20)
+    return fit(recipe, run_dir, accelerator="cpu", progress=False, **options)
+
+
+def assert_same(a, b):
+    """Equal in structure and type, tensors bit for bit."""
+    assert type(a) is type(b)
+    if isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype
+        assert a.shape == b.shape
+        assert (
+            a.contiguous()
+            .view(-1)
+            .view(torch.uint8)
+            .equal(b.contiguous().view(-1).view(torch.uint8))
+        )
+    elif isinstance(a, dict):
+        assert list(a) == list(b)
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    else:
+        assert a == b or (a != a and b != b)
