@@ -33,13 +33,6 @@ __all__ = ["main"]
 # What the shell reports for a program that a signal ended.
 _BY_SIGNAL = 128
 
-_DATA_SOURCES = {
-    "digits": "1,797 handwritten digits, 8x8 grey (comes with scikit-learn)",
-    "photos": "6,204 patches of two photographs, 32x32 RGB (comes with scikit-learn)",
-    "DIR": "a folder of images; of MNIST's IDX files; or of CIFAR-10's or -100's binary files",
-    "FILE": "images [N, H, W], [N, H, W, C] or [N, C, H, W] in an .npy or .npz file",
-}
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
@@ -116,12 +109,13 @@ def _run(words: list[str]) -> int:
 def _list(words: list[str]) -> int:
     """Recipes and data sources."""
     _no_options("list", words)
+    from gencore.data.names import IMAGE_SOURCES
     from gencore.recipes import RECIPES
 
     print("recipes (gencore train RECIPE)")
     _print_table((name, RECIPES.describe(name)) for name in RECIPES)
     print("\nimages (--data)")
-    _print_table(_DATA_SOURCES.items())
+    _print_table(IMAGE_SOURCES.items())
     return 0
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-__all__ = ["samplers_extra", "training_extra"]
+__all__ = ["data_extra", "samplers_extra", "training_extra"]
 
 _PACKAGES = {
+    "data": frozenset({"PIL", "av", "mlxtend", "skimage", "webdataset"}),
     "samplers": frozenset({"arviz", "matplotlib", "torchdiffeq"}),
     "train": frozenset(
         {
@@ -46,6 +47,19 @@ def samplers_extra(needed_for: str) -> AbstractContextManager[None]:
         ModuleNotFoundError: summary needs the package arviz: pip install 'gencore[samplers]'
     """
     return _extra("samplers", needed_for)
+
+
+def data_extra(needed_for: str) -> AbstractContextManager[None]:
+    """`training_extra` for the packages that bring data sets or read films and shards.
+
+    Example:
+        >>> with data_extra("load_video"):
+        ...     raise ModuleNotFoundError("No module named 'av'", name="av")
+        Traceback (most recent call last):
+            ...
+        ModuleNotFoundError: load_video needs the package av: pip install 'gencore[data]'
+    """
+    return _extra("data", needed_for)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
+from gencore.data.images.part import ImagePart
 from gencore.data.splits import Split, split_indices
 
 __all__ = ["read_npy", "read_npz"]
@@ -25,14 +26,14 @@ _DIVIDED_KEYS: list[tuple[str, str]] = [
 _UNDIVIDED_KEYS: list[tuple[str, str | None]] = [("images", "labels"), ("x", "y"), ("arr_0", None)]
 
 
-def read_npy(path: Path, split: Split) -> tuple[Tensor, None]:
+def read_npy(path: Path, split: Split) -> ImagePart:
     """Read the images of a `.npy` file and choose their train or test part (see `split_indices`).
 
     The array is uint8: [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3. It is never
     unpickled.
 
     Returns:
-        Images, uint8 [N, C, H, W], and None: there are no labels.
+        Images, uint8 [N, C, H, W], without labels.
 
     Raises:
         ValueError: the file is damaged or cut short, or the array has another type or shape.
@@ -41,16 +42,16 @@ def read_npy(path: Path, split: Split) -> tuple[Tensor, None]:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as name:
         ...     np.save(Path(name, "images.npy"), np.zeros((50, 8, 6, 3), dtype=np.uint8))
-        ...     read_npy(Path(name, "images.npy"), "train")[0].shape
+        ...     read_npy(Path(name, "images.npy"), "train").images.shape
         torch.Size([40, 3, 8, 6])
     """
     with path.open("rb") as file:
         array = _read_array(file, path.stat().st_size, str(path), _check_images)
         images = _as_images(array, str(path))
-    return images[split_indices(len(images), split)], None
+    return ImagePart(images[split_indices(len(images), split)])
 
 
-def read_npz(path: Path, split: Split) -> tuple[Tensor, Tensor | None]:
+def read_npz(path: Path, split: Split) -> ImagePart:
     """Read the images, and the labels if there are any, of a `.npz` file.
 
     The first of these keys that is there decides; `{split}` is `train` or `test`:
@@ -67,7 +68,7 @@ def read_npz(path: Path, split: Split) -> tuple[Tensor, Tensor | None]:
     Images are as in `read_npy`, labels integers of any type below 2⁶³, of shape [N] or [N, 1].
 
     Returns:
-        Images, uint8 [N, C, H, W], and labels, int64 [N], or None.
+        Images, uint8 [N, C, H, W], and labels or None.
 
     Raises:
         ValueError: the file is damaged or cut short, none of the keys is there, or an array has
@@ -78,7 +79,7 @@ def read_npz(path: Path, split: Split) -> tuple[Tensor, Tensor | None]:
         >>> pixels = np.arange(36, dtype=np.uint8).reshape(4, 3, 3)
         >>> with TemporaryDirectory() as name:
         ...     np.savez(Path(name, "a.npz"), x_train=pixels, y_train=[0, 1, 0, 1])
-        ...     images, labels = read_npz(Path(name, "a.npz"), "train")
+        ...     images, labels, _ = read_npz(Path(name, "a.npz"), "train")
         >>> images.shape, labels
         (torch.Size([4, 1, 3, 3]), tensor([0, 1, 0, 1]))
     """
@@ -96,9 +97,9 @@ def read_npz(path: Path, split: Split) -> tuple[Tensor, Tensor | None]:
             size = path.stat().st_size
             raise ValueError(f"{path}: damaged .npz file of {size} bytes: {error}") from error
     if is_divided:
-        return images, labels
+        return ImagePart(images, labels)
     part = split_indices(len(images), split, labels)
-    return images[part], None if labels is None else labels[part]
+    return ImagePart(images[part], None if labels is None else labels[part])
 
 
 def _find_keys(archive: zipfile.ZipFile, path: Path, split: Split) -> tuple[str, str | None, bool]:

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from gencore.data.images.part import ImagePart
 from gencore.data.splits import Split
 
 __all__ = ["holds_cifar", "read_cifar"]
@@ -25,14 +25,16 @@ class _Version(NamedTuple):
     num_classes: int
     num_label_bytes: int
     """Of a record; the last one is the label."""
+    names_file: str = ""
+    """The names of the classes, one on a line; it may be missing."""
 
 
 _TEN = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 _HUNDRED = {"train": ["train"], "test": ["test"]}
 
 _BINARY = (
-    _Version("CIFAR-10", "cifar-10-batches-bin", _TEN, ".bin", (), 10, 1),
-    _Version("CIFAR-100", "cifar-100-binary", _HUNDRED, ".bin", (), 100, 2),
+    _Version("CIFAR-10", "cifar-10-batches-bin", _TEN, ".bin", (), 10, 1, "batches.meta.txt"),
+    _Version("CIFAR-100", "cifar-100-binary", _HUNDRED, ".bin", (), 100, 2, "fine_label_names.txt"),
 )
 _PYTHON = (
     _Version("CIFAR-10", "cifar-10-batches-py", _TEN, "", (), 10, 1),
@@ -46,22 +48,24 @@ def holds_cifar(directory: Path) -> bool:
     return bool(_find(directory, _BINARY) or _find(directory, _PYTHON))
 
 
-def read_cifar(directory: Path, split: Split) -> tuple[Tensor, Tensor]:
+def read_cifar(directory: Path, split: Split) -> ImagePart:
     """Read `data_batch_1.bin` … `data_batch_5.bin`, or `test_batch.bin`, of CIFAR-10; `train.bin`
     or `test.bin` of CIFAR-100.
 
     They lie in the directory or in its folder `cifar-10-batches-bin` or `cifar-100-binary`. A
     record is 3,073 bytes: the label 0…9, then the red, green and blue planes of 32×32 pixels; of
     CIFAR-100 3,074, of which the second is the label, 0…99, and the first its superclass. The
+    classes have names if `batches.meta.txt` or `fine_label_names.txt` is there, one on a line. The
     Python versions are refused: their files are pickles, and loading a pickle can run code.
 
     Returns:
-        Images, uint8 [N, 3, 32, 32], and labels, int64 [N].
+        Images, uint8 [N, 3, 32, 32], labels, and the names of the classes or None.
 
     Raises:
         FileNotFoundError: a file of this part is missing.
         ValueError: a file is not a whole number of records, has a label out of range, or is empty;
-            or the directory holds both sets, or only a Python version.
+            or the directory holds both sets, or only a Python version; or a file of names has not
+            one for each class.
 
     Source:
         Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009;
@@ -71,9 +75,9 @@ def read_cifar(directory: Path, split: Split) -> tuple[Tensor, Tensor]:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as name:
         ...     _ = Path(name, "test_batch.bin").write_bytes(bytes([3] + [200] * 3072))
-        ...     images, labels = read_cifar(Path(name), "test")
-        >>> images.shape, labels
-        (torch.Size([1, 3, 32, 32]), tensor([3]))
+        ...     images, labels, names = read_cifar(Path(name), "test")
+        >>> images.shape, labels, names
+        (torch.Size([1, 3, 32, 32]), tensor([3]), None)
     """
     found = _find(directory, _BINARY)
     if not found:
@@ -89,7 +93,9 @@ def read_cifar(directory: Path, split: Split) -> tuple[Tensor, Tensor]:
     parts = [_read_file(place / (name + version.suffix), version) for name in version.files[split]]
     records = torch.from_numpy(np.concatenate(parts))
     skipped = version.num_label_bytes
-    return records[:, skipped:].reshape(-1, 3, 32, 32), records[:, skipped - 1].to(torch.int64)
+    images, labels = records[:, skipped:].reshape(-1, 3, 32, 32), records[:, skipped - 1]
+    names = _read_names(place / version.names_file, version)
+    return ImagePart(images, labels.to(torch.int64), names)
 
 
 def _find(directory: Path, versions: tuple[_Version, ...]) -> list[tuple[Path, _Version]]:
@@ -128,3 +134,16 @@ def _read_file(path: Path, version: _Version) -> np.ndarray:
             f"{version.num_classes - 1}"
         )
     return records
+
+
+def _read_names(path: Path, version: _Version) -> tuple[str, ...] | None:
+    if not path.is_file():
+        return None
+    lines = path.read_bytes().decode("utf-8", errors="replace").splitlines()
+    names = tuple(line.strip() for line in lines if line.strip())
+    if len(names) != version.num_classes:
+        raise ValueError(
+            f"{path}: expected the names of the {version.num_classes} classes of {version.name}, "
+            f"one on a line, found {len(names)}"
+        )
+    return names

@@ -1,28 +1,21 @@
-"""A folder of image files, decoded by Pillow."""
+"""A folder of image files."""
 
 import os
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from gencore.data.images.decoding import IMAGE_SUFFIXES, decode_image
+from gencore.data.images.part import ImagePart
 from gencore.data.images.pixels import convert_channels, resize_images
 from gencore.data.splits import Split, split_indices
-from gencore.extras import training_extra
 
-__all__ = ["IMAGE_SUFFIXES", "holds_images", "read_folder"]
-
-IMAGE_SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm",
-)  # fmt: skip
+__all__ = ["holds_images", "read_folder"]
 
 _PARTS: tuple[Split, ...] = ("train", "test")
-
-# Pillow looks at the content and not at the name, and would start other programs for some formats.
-_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 
 
 def holds_images(folder: Path) -> bool:
@@ -36,7 +29,7 @@ def read_folder(
     image_size: int | None = None,
     channels: int | None = None,
     background: int = 255,
-) -> tuple[Tensor, Tensor | None]:
+) -> ImagePart:
     """Read the image files of a folder.
 
     Files directly in the folder have no labels. Files in subfolders, at any depth, take the first
@@ -58,7 +51,7 @@ def read_folder(
         background: Grey level behind transparent pixels; white, as pages show them.
 
     Returns:
-        Images, uint8 [N, C, H, W], and labels, int64 [N], or None.
+        Images, uint8 [N, C, H, W], and labels with the names of their classes, or None.
 
     Raises:
         FileNotFoundError: only the other part has a folder.
@@ -73,9 +66,9 @@ def read_folder(
         >>> with TemporaryDirectory() as name:
         ...     for index in range(5):
         ...         Image.new("RGB", (12, 8), (255, 0, 0)).save(Path(name, f"{index}.png"))
-        ...     images, labels = read_folder(Path(name), "train", image_size=4)
-        >>> images.shape, labels
-        (torch.Size([4, 3, 4, 4]), None)
+        ...     images, labels, names = read_folder(Path(name), "train", image_size=4)
+        >>> images.shape, labels, names
+        (torch.Size([4, 3, 4, 4]), None, None)
     """
     parts = _find_parts(folder)
     if parts and split not in parts:
@@ -96,7 +89,7 @@ def read_folder(
         files = [files[index] for index in chosen.tolist()]
         labels = None if labels is None else labels[chosen]
     images = _read_images([path for path, _ in files], image_size, channels, background)
-    return images, labels
+    return ImagePart(images, labels, None if labels is None else tuple(classes))
 
 
 def _find_parts(folder: Path) -> dict[Split, Path]:
@@ -165,7 +158,9 @@ def _read_images(
 ) -> Tensor:
     images: list[Tensor] = []
     for path in paths:
-        image = _decode(path, background)[None]
+        if not path.is_file():
+            raise ValueError(f"{path}: cannot read an image: it is a link to nothing, or no file")
+        image = decode_image(path, str(path), path.stat().st_size, background)[None]
         if image_size is not None:
             image = resize_images(image, image_size)
         elif images and image.shape[2:] != images[0].shape[2:]:
@@ -178,29 +173,3 @@ def _read_images(
     if channels is None:
         channels = max(image.shape[1] for image in images)
     return torch.cat([convert_channels(image, channels) for image in images])
-
-
-def _decode(path: Path, background: int) -> Tensor:
-    """Decode one file to uint8 [C, H, W] with one channel if it is grey, else three."""
-    if not path.is_file():
-        raise ValueError(f"{path}: cannot read an image: it is a link to nothing, or no file")
-    with training_extra("load_images of a folder of images"):
-        from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path, formats=_FORMATS) as file:
-            file.load()
-            image = ImageOps.exif_transpose(file)
-            # Pillow would clip samples of more than 8 bits at 255, not scale them.
-            if image.mode[0] in "IF":
-                raise ValueError(f"mode {image.mode}, expected 8 bits a sample")
-            is_grey = image.mode in ("1", "L", "LA", "La")
-            if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-                backdrop = Image.new("RGBA", image.size, (background, background, background, 255))
-                image = Image.alpha_composite(backdrop, image.convert("RGBA"))
-            pixels = np.array(image.convert("L" if is_grey else "RGB"))
-    # Pillow's decoders report a damaged file by exceptions of many kinds.
-    except Exception as error:
-        size = path.stat().st_size
-        raise ValueError(f"{path}: cannot read an image from {size} bytes: {error}") from error
-    return torch.from_numpy(pixels[None] if is_grey else pixels.transpose(2, 0, 1).copy())

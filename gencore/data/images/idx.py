@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gencore.data.images.part import ImagePart
 from gencore.data.splits import Split
 
 __all__ = ["holds_idx", "read_idx"]
@@ -33,7 +34,7 @@ def holds_idx(source: Path) -> bool:
     return bool(_find_sets(source))
 
 
-def read_idx(source: Path, split: Split) -> tuple[Tensor, Tensor]:
+def read_idx(source: Path, split: Split) -> ImagePart:
     """Read `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` or their `t10k-` twins.
 
     They lie in the directory, in its folder `raw`, or, as torchvision puts them, in the `raw` of a
@@ -46,7 +47,7 @@ def read_idx(source: Path, split: Split) -> tuple[Tensor, Tensor]:
     they come as they are stored.
 
     Returns:
-        Images, uint8 [N, 1, H, W], and labels, int64 [N].
+        Images, uint8 [N, 1, H, W], and labels.
 
     Raises:
         FileNotFoundError: the images or the labels of this part are missing.
@@ -64,7 +65,7 @@ def read_idx(source: Path, split: Split) -> tuple[Tensor, Tensor]:
         >>> with TemporaryDirectory() as name:
         ...     write(Path(name, "train-images-idx3-ubyte"), (1, 2, 2), [1, 2, 3, 4])
         ...     write(Path(name, "train-labels-idx1-ubyte"), (1,), [7])
-        ...     read_idx(Path(name), "train")
+        ...     read_idx(Path(name), "train")[:2]
         (tensor([[[[1, 2],
                   [3, 4]]]], dtype=torch.uint8), tensor([7]))
     """
@@ -85,7 +86,7 @@ def read_idx(source: Path, split: Split) -> tuple[Tensor, Tensor]:
             f"{images_path} holds {len(images)} images, but {labels_path} holds "
             f"{len(labels)} labels"
         )
-    return images[:, None], labels.to(torch.int64)
+    return ImagePart(images[:, None], labels.to(torch.int64))
 
 
 def _find_sets(source: Path) -> dict[tuple[Path, str], _Files]:

