@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gencore.choices import check_choice
 
-__all__ = ["Split", "split_indices"]
+__all__ = ["Split", "split_block", "split_indices"]
 
 Split = Literal["train", "test"]
 
@@ -54,3 +54,18 @@ def split_indices(num: int, split: Split, labels: Tensor | None = None) -> Tenso
             "a fifth of each class for testing and the rest for training"
         )
     return torch.from_numpy(chosen)
+
+
+def split_block(num: int, split: Split) -> range:
+    """The positions of one part of what lies in a row, as frames in time or columns in a picture:
+    the last fifth, from ⌊4·num/5⌋ on, is the test part.
+
+    Neighbours are alike, so that a random choice would put almost the same into both parts.
+
+    Example:
+        >>> split_block(10, "train"), split_block(10, "test")
+        (range(0, 8), range(8, 10))
+    """
+    check_choice("split_block", "split", split, get_args(Split))
+    border = 4 * num // 5
+    return range(border) if split == "train" else range(border, num)

@@ -195,7 +195,7 @@ class TestLoadImages:
         assert len(load_images("./digits")) == len(load_images(Path("digits"))) == 4
 
     def test_what_nothing_reads(self, tmp_path: Path) -> None:
-        accepted = r'accepted are the names digits, mnist, .*; a \.npy or \.npz .*IDX.*CIFAR-10.*folder'
+        accepted = r"accepted are the names digits, .*; a \.npy or \.npz .*IDX.*CIFAR-10.*folder"
         for nowhere in (tmp_path / "nowhere", "~no_such_user/nowhere"):
             with pytest.raises(FileNotFoundError, match=f"nowhere does not exist; {accepted}"):
                 load_images(nowhere)

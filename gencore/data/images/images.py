@@ -27,11 +27,11 @@ from gencore.data.splits import Split
 __all__ = ["EMBEDDED", "ImageDataset", "load_images"]
 
 _ACCEPTED = (
-    f"accepted are the names {', '.join(EMBEDDED)}; a .npy or .npz file; a directory with the IDX files of "
-    "MNIST (train-images-idx3-ubyte, …, plain or .gz); a directory with the binary version of "
-    "CIFAR-10 (data_batch_1.bin, …) or CIFAR-100 (train.bin, …); a .tar shard of WebDataset, a "
-    "pattern of them (set-{000..007}.tar) or a directory with them; a folder of images "
-    f"({' '.join(IMAGE_SUFFIXES)})"
+    f"accepted are the names {', '.join(EMBEDDED)}; a .npy or .npz file; a directory with the IDX "
+    "files of MNIST (train-images-idx3-ubyte, …, plain or .gz); a directory with the binary "
+    "version of CIFAR-10 (data_batch_1.bin, …) or CIFAR-100 (train.bin, …); a .tar shard of "
+    "WebDataset, a pattern of them (set-{000..007}.tar) or a directory with them; a folder of "
+    f"images ({' '.join(IMAGE_SUFFIXES)})"
 )
 
 # Those that have one size; the others are cut in the size that is asked for.

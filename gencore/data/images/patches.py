@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencore.data.splits import Split
+from gencore.data.splits import Split, split_block
 
 __all__ = ["cut_patches"]
 
@@ -18,9 +18,9 @@ def cut_patches(
 ) -> tuple[Tensor, Tensor]:
     """Cut the patches of one part out of pictures, row by row, picture after picture.
 
-    The right fifth of each picture, from column ⌊4·W/5⌋ on, is the test part and the rest trains,
-    so no pixel is in both. The test patches tile their region without overlap; the training patches
-    lie 8 pixels apart.
+    The right fifth of each picture is the test part and the rest trains (`split_block`), so no
+    pixel is in both. The test patches tile their region without overlap; the training patches lie 8
+    pixels apart.
 
     Args:
         name: What errors call the source.
@@ -39,7 +39,8 @@ def cut_patches(
         >>> [len(cut_patches("zeros", [picture], part, 4)[0]) for part in ("train", "test")]
         [15, 10]
     """
-    max_size = min(min(len(picture), picture.shape[1] - _border(picture)) for picture in pictures)
+    sides = [(len(picture), len(split_block(picture.shape[1], "test"))) for picture in pictures]
+    max_size = min(min(side) for side in sides)
     if not 1 <= size <= max_size:
         raise ValueError(
             f'load_images("{name}"): image_size = {size}, expected 1 to {max_size}, the width of '
@@ -50,15 +51,10 @@ def cut_patches(
     return torch.cat(parts), torch.cat(labels)
 
 
-def _border(picture: np.ndarray) -> int:
-    return 4 * picture.shape[1] // 5
-
-
 def _patches(picture: np.ndarray, split: Split, size: int) -> Tensor:
-    border = _border(picture)
-    columns, stride = (
-        (slice(border), _TRAIN_STRIDE) if split == "train" else (slice(border, None), size)
-    )
-    pixels = torch.from_numpy(np.ascontiguousarray(picture[:, columns])).permute(2, 0, 1)
+    columns = split_block(picture.shape[1], split)
+    region = np.ascontiguousarray(picture[:, columns.start : columns.stop])
+    stride = _TRAIN_STRIDE if split == "train" else size
+    pixels = torch.from_numpy(region).permute(2, 0, 1)
     windows = pixels.unfold(1, size, stride).unfold(2, size, stride)  # [C, rows, columns, H, W]
     return windows.permute(1, 2, 0, 3, 4).reshape(-1, len(pixels), size, size)

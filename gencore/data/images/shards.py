@@ -139,15 +139,16 @@ class ShardedImages(IterableDataset[ShardSample]):
     def __iter__(self) -> Iterator[ShardSample]:
         info = get_worker_info()
         worker, num_workers = (0, 1) if info is None else (info.id, info.num_workers)
-        reader, num_readers = self.rank * num_workers + worker, self.world_size * num_workers
-        if num_readers > len(self.shards):
-            raise _too_few_shards(self.shards, self.world_size, num_workers)
+        # Nested, so that a process's images do not depend on how many workers it has.
         order = epoch_order(len(self.shards), self.seed, self.epoch)
-        shards = [self.shards[index] for index in order[reader::num_readers]]
+        order = order[self.rank :: self.world_size][worker::num_workers]
+        if len(order) == 0:
+            raise _too_few_shards(self.shards, self.world_size, num_workers)
+        shards = [self.shards[index] for index in order]
         samples = _stream(shards, self.image_size, self.channels, self.background)
         if self.seed is None:
             return samples
-        random = np.random.default_rng([self.seed, self.epoch, reader, num_readers])
+        random = np.random.default_rng([self.seed, self.epoch, self.rank, worker])
         return _shuffled(samples, self.buffer_size, random)
 
 
