@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 __all__ = ["data_extra", "samplers_extra", "training_extra"]
 
 _PACKAGES = {
-    "data": frozenset({"PIL", "av", "mlxtend", "skimage", "webdataset"}),
+    "data": frozenset({"PIL", "av", "braceexpand", "mlxtend", "skimage", "webdataset"}),
     "samplers": frozenset({"arviz", "matplotlib", "torchdiffeq"}),
     "train": frozenset(
         {

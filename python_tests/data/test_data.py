@@ -118,6 +118,31 @@ class TestImageDataset:
         assert unlabelled.labels is None
         assert torch.equal(unlabelled.images, part.images)
 
+    def test_names_of_classes_stay_in_the_order_of_the_labels(self) -> None:
+        names = tuple("abcdef")
+        dataset = ImageDataset(self.images, self.labels, "some", names)
+        part = dataset.subset([4, 2])
+        assert part.labels is not None
+        assert part.class_names == names
+        assert [names[label] for label in part.labels.tolist()] == ["e", "c"]
+        assert dataset.fingerprint() == ImageDataset(self.images, self.labels, "x").fingerprint()
+
+    @pytest.mark.parametrize(
+        ("labels", "names", "message"),
+        [
+            (None, ("a",), "names of 1 classes, but no labels"),
+            (
+                labels,
+                tuple("abcde"),
+                "labels are 0 to 5, but there are names of the classes 0 to 4",
+            ),
+            (labels - 1, tuple("abcdef"), "labels are -1 to 4"),
+        ],
+    )
+    def test_wrong_names_of_classes(self, labels: Any, names: Any, message: str) -> None:
+        with pytest.raises(ValueError, match=f"ImageDataset: .*{message}"):
+            ImageDataset(self.images, labels, "some", names)
+
     @pytest.mark.parametrize(
         ("images", "labels", "error", "message"),
         [

