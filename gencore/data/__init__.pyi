@@ -3,6 +3,8 @@ from gencore.data.images.pixels import to_float, to_uint8
 from gencore.data.images.shards import ShardedImages, ShardSample
 from gencore.data.names import DensityName
 from gencore.data.plane.densities import Density, load_density
+from gencore.data.video.affine_triplets import Motion, draw_motions, make_triplets, move_images
+from gencore.data.video.deformations import deform_images, draw_deformations
 from gencore.data.video.videos import ClipPlace, VideoDataset, load_video
 
 __all__ = [
@@ -10,12 +12,18 @@ __all__ = [
     "Density",
     "DensityName",
     "ImageDataset",
+    "Motion",
     "ShardSample",
     "ShardedImages",
     "VideoDataset",
+    "deform_images",
+    "draw_deformations",
+    "draw_motions",
     "load_density",
     "load_images",
     "load_video",
+    "make_triplets",
+    "move_images",
     "to_float",
     "to_uint8",
 ]

@@ -134,7 +134,7 @@ class TestImageDataset:
             (
                 labels,
                 tuple("abcde"),
-                "labels are 0 to 5, but there are names of the classes 0 to 4",
+                "labels are 0 to 5, but .* names of the classes 0 to 4",
             ),
             (labels - 1, tuple("abcdef"), "labels are -1 to 4"),
         ],

@@ -204,7 +204,7 @@ class TestCIFAR:
         meta.write_text("\n".join([*names, "truck", "", ""]))  # as in the archive
         assert load_images(tmp_path, split="test").class_names == (*names, "truck")
         meta.write_text("\r\n".join(names))
-        with pytest.raises(ValueError, match="names of the 10 classes of CIFAR-10, .*found 9"):
+        with pytest.raises(ValueError, match=r"names of the 10 classes of CIFAR-10, .*found 9"):
             load_images(tmp_path)
 
     @pytest.mark.parametrize("folder", ["", "cifar-100-binary"])

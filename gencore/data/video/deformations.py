@@ -1,0 +1,86 @@
+"""Pairs of images of which the second is the first, displaced by a smooth field that is known."""
+
+import torch
+from torch import Tensor
+
+from gencore.data.video.warping import warp_images
+
+__all__ = ["deform_images", "draw_deformations"]
+
+
+def draw_deformations(
+    num: int,
+    height: int,
+    width: int,
+    *,
+    grid: int = 4,
+    max_displacement: float = 6.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw smooth displacement fields δ: uniform cubic B-splines of a grid of control points, of
+    which each component is uniform in ±max_displacement.
+
+    A B-spline stays within its control points, so that |δ| ≤ max_displacement at every pixel along
+    each axis; splines that pass through them do not.
+
+    Args:
+        num: Number of fields N.
+        height: H.
+        width: W.
+        grid: Control points m along each side, at least 4.
+        max_displacement: In pixels.
+        generator: Of the draws.
+
+    Returns:
+        δ in pixels, float32 [N, 2, H, W], rows (down) before columns (right).
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source:
+        Gao, "Generative Modeling and Representation Learning", §6.4, the data set V1Deform (m = 4,
+        ±6 pixels), with B-splines for its splines.
+
+    Example:
+        >>> field = draw_deformations(3, 32, 32, generator=torch.Generator().manual_seed(0))
+        >>> field.shape, bool(field.abs().max() <= 6)
+        (torch.Size([3, 2, 32, 32]), True)
+    """
+    if grid < 4 or max_displacement < 0 or min(num, height, width) < 1:
+        raise ValueError(
+            f"draw_deformations: num = {num}, height = {height}, width = {width}, grid = {grid}, "
+            f"max_displacement = {max_displacement}, expected at least 1, 1, 1, 4 and 0"
+        )
+    device = None if generator is None else generator.device
+    control = 2 * torch.rand(num, 2, grid, grid, generator=generator, device=device) - 1
+    rows, columns = (_basis(side, grid).to(control) for side in (height, width))
+    return max_displacement * torch.einsum("hi,ncij,wj->nchw", rows, control, columns)
+
+
+def deform_images(images: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
+    """The pairs (I_t, I_{t+1}) with I_{t+1}(p) = I_t(p − δ(p)), as `warp_images` computes it.
+
+    Args:
+        images: I_t, floating point [N, C, H, W].
+        displacement: δ in pixels, [N, 2, H, W].
+
+    Example:
+        >>> field = draw_deformations(2, 16, 16, max_displacement=2.0)
+        >>> first, second = deform_images(torch.rand(2, 1, 16, 16), field)
+        >>> second.shape
+        torch.Size([2, 1, 16, 16])
+    """
+    return images, warp_images(images, displacement)
+
+
+def _basis(num: int, grid: int) -> Tensor:
+    """Weight of each control point at `num` places from end to end of the spline, [num, grid]."""
+    segments = grid - 3
+    places = torch.linspace(0, segments, num, dtype=torch.float64)
+    segment = places.floor().clamp(max=segments - 1)
+    u = places - segment
+    weights = torch.stack(
+        [(1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3], 1
+    )
+    basis = torch.zeros(num, grid, dtype=torch.float64)
+    return basis.scatter_(1, segment.long()[:, None] + torch.arange(4), weights / 6)
