@@ -145,6 +145,12 @@ class TestInMemory:
         assert dataset.labels.tolist() == [index % 10 for index in range(5, 25)]
         assert dataset.name == "set-{1..4}.tar"
 
+    def test_an_archive_beside_its_images(self, tmp_path):
+        write_shard(tmp_path / "all.tar", [("a.png", png(PIXELS[0]))])
+        for number in range(5):
+            (tmp_path / f"{number}.png").write_bytes(png(PIXELS[number]))
+        assert len(load_images(tmp_path)) == 4
+
     def test_names_divide(self, tmp_path):
         for name, value in (("train-0", 1), ("train-1", 2), ("test-0", 3)):
             content = png(np.full((2, 2), value, np.uint8))

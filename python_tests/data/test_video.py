@@ -1,5 +1,6 @@
 """Clips of films: any of them holds exactly the frames that decoding in order gives."""
 
+import os
 import pickle
 import sys
 from itertools import chain
@@ -249,6 +250,19 @@ class TestFolders:
         assert torch.equal(dataset[4], torch.from_numpy(frames[25:35]).permute(0, 3, 1, 2))
         test = load_video(tmp_path, clip_length=10, split="test")
         assert repr(test).endswith("1 clips of 10x3x32x48 from 1 of 3 films)")
+
+    @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc")
+    def test_one_film_is_open_at_a_time(self, tmp_path, film):
+        for number in range(20):
+            (tmp_path / f"{number}.mkv").write_bytes(film.read_bytes())
+        dataset = load_video(tmp_path, clip_length=40)
+        first = dataset[3]
+        most = 0
+        for index in (3, 17, 0, 5, 19, 3):
+            assert torch.equal(dataset[index], first)
+            links = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+            most = max(most, sum(str(tmp_path) in link for link in links))
+        assert most == 1
 
     def test_folders_train_and_test_are_the_parts(self, tmp_path, frames):
         write_frames(tmp_path / "train" / "a", frames[:10])

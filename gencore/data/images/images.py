@@ -231,7 +231,7 @@ def _read(
     if source == "":
         raise ValueError(f"load_images: the source is an empty string; {_ACCEPTED}")
     path = source_path(source)
-    if holds_shards(path):
+    if not path.is_dir() and holds_shards(path):
         return read_shards(path, split, image_size, channels, background)
     if not path.exists():
         raise FileNotFoundError(f"load_images: {path} does not exist; {_ACCEPTED}")
@@ -246,4 +246,7 @@ def _read(
     if path.is_dir() and holds_images(path):
         # Files of one folder may differ in size and channels, so it converts each by itself.
         return read_folder(path, split, image_size, channels, background)
+    # Last, as an archive may lie beside what was taken out of it.
+    if path.is_dir() and holds_shards(path):
+        return read_shards(path, split, image_size, channels, background)
     raise ValueError(f"load_images: nothing reads {path}; {_ACCEPTED}")

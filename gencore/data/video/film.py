@@ -40,6 +40,10 @@ class Film(ABC):
         self._recent = found
         return torch.stack([found[index] for index in frames])
 
+    def close(self) -> None:
+        """Let go of the frames and the file that reading keeps; the next reading opens it anew."""
+        self._recent = {}
+
     @abstractmethod
     def _decode(self, indices: list[int]) -> Iterable[Tensor]:
         """The frames of ascending numbers, uint8 [C, H, W] each."""

@@ -62,6 +62,10 @@ class FilmFile(Film):
             shape = _pixels(first).shape
         super().__init__(path, num_frames, (shape[0], shape[1], shape[2]))
 
+    def close(self) -> None:
+        super().close()
+        self._decoder = None
+
     def __getstate__(self) -> dict[str, Any]:
         # An open file belongs to one process.
         return {**self.__dict__, "_decoder": None, "_recent": {}}
@@ -145,7 +149,10 @@ class _Decoder:
         return self._owner == os.getpid()
 
     def __del__(self) -> None:
-        if not self.is_ours:
+        if self.is_ours:
+            if hasattr(self, "_container"):  # it may not have opened
+                self._container.close()  # its objects refer to each other, and would wait for gc
+        else:
             _INHERITED.append((self._container, self._stream, self._frames, self._ahead))
 
     def seek(self, key: int, wanted: int) -> bool:
@@ -199,7 +206,9 @@ def _open(path: Path) -> "tuple[InputContainer, VideoStream]":
         import av
         from av.stream import Disposition
 
-    container = av.open(str(path), metadata_errors="replace")
+    # A playlist may name addresses: only files are opened.
+    options = {"protocol_whitelist": "file"}
+    container = av.open(str(path.absolute()), options=options, metadata_errors="replace")
     streams = [
         stream
         for stream in container.streams.video

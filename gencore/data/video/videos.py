@@ -74,6 +74,7 @@ class VideoDataset:
         self.image_size = image_size
         self.channels = max(film.shape[0] for film in films) if channels is None else channels
         self._blocks = tuple(blocks)
+        self._open_film = 0
         self._span = (clip_length - 1) * frame_step + 1
         counts = [max(0, (len(block) - self._span) // stride + 1) for block in blocks]
         self._ends = list(accumulate(counts))
@@ -124,6 +125,9 @@ class VideoDataset:
 
     def __getitem__(self, index: int) -> Tensor:
         film, frames = self.place(index)
+        if film != self._open_film:
+            self.films[self._open_film].close()
+            self._open_film = film
         clip = self.films[film].read(frames)
         if self.image_size is not None:
             clip = resize_images(clip, self.image_size)
@@ -183,7 +187,7 @@ def load_video(
 
     The last fifth of every film's frames is the test part and the rest trains (`split_block`), so
     that no frame is in both. Folders named `train` and `test` are the two parts instead, where a
-    folder has both. No more frames are in memory than those of one clip for each film.
+    folder has both. Only the frames of the last clip are in memory, and only its film is open.
 
     Args:
         source: What to read, as above.
