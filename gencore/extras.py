@@ -16,7 +16,7 @@ _PACKAGES = {
             "safetensors",
             "sklearn",
             "tensorboard",
-            "tyro",
+            "tomli",
         }
     ),
 }

@@ -22,7 +22,6 @@ from gencore.train.logs import read_log
 from gencore.train.state_file import read_state
 
 pytest.importorskip("lightning_fabric")
-pytest.importorskip("tyro")
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +54,7 @@ def test_lists_and_help_import_nothing_heavy(environment):
         "import sys, gencore; before = set(sys.modules); from gencore.cli import main;"
         "assert main(['--help']) == main(['list']) == main(['train', '--help']) == 0;"
         "main(['train', 'nothing']);"
-        "print({'torch', 'tyro', 'rich', 'lightning_fabric'} & (set(sys.modules) - before))"
+        "print({'torch', 'rich', 'lightning_fabric'} & (set(sys.modules) - before))"
     )
     done = run(environment, "-c", code)
     assert done.stdout.splitlines()[-1] == "set()", done.stderr
@@ -152,7 +151,7 @@ def test_debug_shows_where(capsys, monkeypatch):
     assert "Traceback" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("package", ["tyro", "lightning_fabric", "safetensors", "rich"])
+@pytest.mark.parametrize("package", ["lightning_fabric", "safetensors", "rich"])
 def test_a_missing_package_of_the_extra_is_one_sentence(capsys, monkeypatch, tmp_path, package):
     for name in [package, *(m for m in sys.modules if m.startswith(package + "."))]:
         monkeypatch.setitem(sys.modules, name, None)

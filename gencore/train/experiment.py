@@ -101,7 +101,10 @@ class Experiment(ABC):
 
     @abstractmethod
     def evaluate(self, num: int) -> dict[str, float]:
-        """The recipe's measures, from `num` samples; called on every rank."""
+        """The recipe's measures, from `num` samples; called on every rank.
+
+        Where fewer were to be had, "num_samples" among the measures says how many.
+        """
 
     def save_figure(self, samples: Tensor, path: Path) -> None:
         """Draws `samples` into a PNG: a grid of images, unless the experiment shows them otherwise.

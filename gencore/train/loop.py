@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ from gencore.train.signals import Interrupted, StopRequest
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+    from gencore.train.loggers import LoggerChoice
+
 __all__ = ["fit", "load_experiment", "seeded"]
 
 
@@ -40,6 +42,7 @@ def fit(
     keep_every: int = 0,
     num_samples: int | None = None,
     num_evaluate: int = 1000,
+    loggers: "Sequence[LoggerChoice]" = ("tensorboard",),
     progress: bool = True,
 ) -> Experiment:
     """Trains what `recipe` builds and leaves config, logs, checkpoint, samples and measures.
@@ -62,6 +65,9 @@ def fit(
         keep_every: steps between two checkpoints that stay beside the latest; 0 keeps none.
         num_samples: samples in the final figure, `recipe.figure_samples` if None; 0 draws none.
         num_evaluate: samples for the final measures; 0 measures nothing.
+        loggers: where the rows of log.csv go as well: "tensorboard", "wandb", "mlflow", or objects
+            like those of `lightning_fabric.loggers`; "none" or nothing is log.csv alone. A resumed
+            run sends a step only once; give it a logger that goes on where it was.
         progress: show a progress bar.
 
     Returns:
@@ -86,6 +92,9 @@ def fit(
     if min(num_samples, num_evaluate) < 0:
         raise ValueError("fit: num_samples and num_evaluate must not be negative")
 
+    from gencore.train.loggers import check_loggers
+
+    check_loggers(loggers)
     resume = resume or resume_from is not None
     fabric = launch(devices, accelerator)
     folder = RunFolder(run_dir)
@@ -93,9 +102,10 @@ def fit(
     settings = {
         "log_every": log_every, "checkpoint_every": checkpoint_every, "keep_every": keep_every,
         "num_samples": num_samples, "num_evaluate": num_evaluate,
+        "logger": [logger for logger in loggers if isinstance(logger, str)],
     }  # fmt: skip
     try:
-        return _run(fabric, folder, recipe, settings, resume, resume_from, progress)
+        return _run(fabric, folder, recipe, settings, resume, resume_from, loggers, progress)
     finally:
         folder.release()
 
@@ -104,9 +114,10 @@ def _run(
     fabric: "Fabric",
     folder: RunFolder,
     recipe: Recipe,
-    settings: dict[str, int],
+    settings: dict[str, Any],
     resume: bool,
     resume_from: int | None,
+    loggers: "Sequence[LoggerChoice]",
     progress: bool,
 ) -> Experiment:
     """The run in its folder, which is claimed."""
@@ -135,7 +146,8 @@ def _run(
     step = saved = start
     vote = Vote(fabric)
     try:
-        with StopRequest() as stop, RunLog(fabric, folder, recipe, start, progress) as log:
+        log = RunLog(fabric, folder, recipe, start, progress, loggers)
+        with StopRequest() as stop, log:
             for step in range(start + 1, recipe.steps + 1):
                 values = experiment.step(batches[step - 1])
                 last = step == recipe.steps

@@ -5,6 +5,7 @@ line answers at once.
 """
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from gencore.choices import check_choice
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from typing_extensions import Self
 
     from gencore.data import ImageDataset
     from gencore.data.splits import Split
@@ -60,6 +62,12 @@ class Recipe(ABC):
     figure_samples: ClassVar[int] = 64
     """Samples in a figure where the user names no number."""
 
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Settings of papers and alike: name → field → value."""
+
+    preset_name: ClassVar[str | None] = None
+    """The preset that a recipe was made from, if it was."""
+
     steps: int = 1000
     """Optimisation steps of the whole run."""
 
@@ -88,6 +96,37 @@ class Recipe(ABC):
                 check_choice(type(self).__name__, field, getattr(self, field), get_args(hint))
         if self.seed >= 2**64:
             raise ValueError(f"{type(self).__name__}: seed must be below 2**64, got {self.seed}")
+        for field, value in self.fields().items():
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, float) and not math.isfinite(number):
+                    raise ValueError(
+                        f"{type(self).__name__}: {field} is {value}; expected finite numbers"
+                    )
+
+    @classmethod
+    def preset(cls, name: str, **fields: Any) -> "Self":
+        """A recipe with the settings of a preset.
+
+        Args:
+            name: one of `presets`.
+            fields: what differs from it.
+
+        Raises:
+            ValueError: there is no such preset.
+
+        Example:
+            >>> from gencore.recipes.ebm.ebm import EBMRecipe
+            >>> recipe = EBMRecipe.preset("yan2022-mnist", steps=100)
+            >>> recipe.image_size, recipe.steps
+            (32, 100)
+        """
+        if not cls.presets:
+            raise ValueError(f"{cls.__name__}: preset is {name!r}, but the recipe has no presets")
+        check_choice(cls.__name__, "preset", name, cls.presets)
+        recipe = cls(**{**cls.presets[name], **fields})
+        # The name shapes nothing, so it is no field; the class has it for recipes without a preset.
+        vars(recipe)["preset_name"] = name
+        return recipe
 
     @abstractmethod
     def load_data(self) -> Any:

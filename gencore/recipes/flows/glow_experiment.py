@@ -180,7 +180,7 @@ class GlowExperiment(Experiment):
         all covariances; the latter up to 4,096 dimensions, and of at least two training images.
         """
         train, test = self.dataset, self._test
-        measures = {}
+        measures: dict[str, float] = {"num_samples": min(num, len(test))}
         for name, part in (("test", test), ("train", train)):
             chosen = part.subset(torch.randperm(len(part))[:num])
             measures[f"bits_per_dim/{name}"] = self._mean_bits(chosen)
