@@ -29,6 +29,7 @@ from gencore.options import (
     given_options,
     make,
     option_parser,
+    option_values,
     parse_options,
     shown_as_options,
     spoken,
@@ -241,9 +242,10 @@ def _training_options(
         lists = {name: tuple(v) for name, v in settings.items() if isinstance(v, list)}
         stored = {**folder.read_recipe(recipe_class).fields(), **settings, **lists}
         run = make(run_kind, {**stored, **given}, prog)
-    build = partial(recipe_class.preset, run.preset) if run.preset is not None else recipe_class
-    if run.preset in recipe_class.presets:
-        stored |= recipe_class.presets[run.preset]
+    build: Callable[..., Recipe] = recipe_class
+    if run.preset is not None:
+        build = partial(recipe_class.preset, run.preset)
+        stored |= recipe_class.presets.get(run.preset, {})
     return make(recipe_class, {**stored, **given}, prog, build, (RunOptions,)), run
 
 
@@ -445,18 +447,21 @@ def _filled(text: str, width: int) -> str:
 
 
 def _print_completion(words: list[str]) -> int:
-    from gencore.completion import completion_script
+    from gencore.completion import Command, completion_script
     from gencore.recipes import RECIPES
 
     if len(words) != 1:
         raise UsageError("--print-completion needs a shell: bash, zsh or fish")
-    commands: dict[str, Any] = {name: argparse.ArgumentParser() for name in _COMMANDS}
+    commands: dict[str, Any] = {name: Command(argparse.ArgumentParser()) for name in _COMMANDS}
+    kinds: dict[str, type]
     for name, kind in (("sample", SampleOptions), ("evaluate", EvaluateOptions)):
-        commands[name] = option_parser({"options": kind}, f"gencore {name}")
-    commands["train"] = {
-        name: option_parser(_training_kinds(RECIPES[name]), f"gencore train {name}")
-        for name in RECIPES
-    }
+        kinds = {"options": kind}
+        commands[name] = Command(option_parser(kinds, name), option_values(kinds))
+    commands["train"] = {}
+    for name, recipe in RECIPES.items():
+        kinds = _training_kinds(recipe)
+        values = {**option_values(kinds), "data": None, "preset": list(recipe.presets)}
+        commands["train"][name] = Command(option_parser(kinds, name), values)
     print(completion_script(words[0], commands))
     return 0
 

@@ -1,22 +1,35 @@
 """Completion of commands, recipes and options in a shell, by shtab."""
 
-import argparse
 from argparse import ArgumentParser
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
-__all__ = ["completion_script"]
+__all__ = ["SHELLS", "Command", "completion_script"]
 
 SHELLS = ("bash", "zsh", "fish")
 
 
-def completion_script(
-    shell: str, commands: Mapping[str, ArgumentParser | Mapping[str, ArgumentParser]]
-) -> str:
+class Command(NamedTuple):
+    """What can follow a command.
+
+    Attributes:
+        parser: of its options.
+        values: option, as the parser stores it → what its value may be; None stands for a file.
+    """
+
+    parser: ArgumentParser
+    values: Mapping[str, Sequence[str] | None] = {}
+
+
+Commands: TypeAlias = Mapping[str, "Command | Commands"]
+
+
+def completion_script(shell: str, commands: Commands) -> str:
     """The script with which a shell completes the command ``gencore``.
 
     Args:
         shell: "bash", "zsh" or "fish".
-        commands: name → parser of its options, or the parsers of what its first word may be.
+        commands: word → what follows it: options, or further words.
 
     Raises:
         ValueError: another shell.
@@ -29,33 +42,26 @@ def completion_script(
     except ModuleNotFoundError as error:
         message = "completion needs the package shtab: pip install 'gencore[completion]'"
         raise ModuleNotFoundError(message, name="shtab") from error
-
     root = ArgumentParser(prog="gencore")
-    places = root.add_subparsers()
-    for name, command in commands.items():
-        if isinstance(command, ArgumentParser):
-            _put(places, name, command)
-        else:
-            inner = places.add_parser(name).add_subparsers()
-            for word, parser in command.items():
-                _put(inner, word, parser)
-    for action in _actions(root):
-        if action.metavar in ("PATH", "PATH|none", "RUN_DIR"):
-            action.complete = shtab.FILE  # type: ignore[attr-defined]
+    _add(root, commands, shtab.FILE)
     script: str = shtab.complete(root, shell)
     return script
 
 
-def _put(
-    places: "argparse._SubParsersAction[ArgumentParser]", name: str, parser: ArgumentParser
-) -> None:
-    # Of whole parsers, argparse takes the options only.
-    places.add_parser(name, parents=[parser], add_help=False, help=parser.description)
-
-
-def _actions(parser: ArgumentParser) -> Iterable[argparse.Action]:
-    for action in parser._actions:
-        yield action
-        if isinstance(action, argparse._SubParsersAction):
-            for inner in action.choices.values():
-                yield from _actions(inner)
+def _add(parser: ArgumentParser, commands: Commands, files: object) -> None:
+    places = parser.add_subparsers()
+    for word, command in commands.items():
+        if not isinstance(command, Command):
+            # shtab needs a description of each.
+            _add(places.add_parser(word, help=word, description=word), command, files)
+            continue
+        text = (command.parser.description or word).partition("\n")[0]
+        added = places.add_parser(
+            word, parents=[command.parser], add_help=False, help=text, description=text
+        )
+        for action in added._actions:
+            values = command.values.get(action.dest, ())
+            if values is None:
+                action.complete = files  # type: ignore[attr-defined]
+            elif values:
+                action.choices = values

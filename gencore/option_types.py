@@ -10,7 +10,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-__all__ = ["from_plain", "from_words", "placeholder", "to_plain", "value_count"]
+__all__ = ["choices", "from_plain", "from_words", "placeholder", "to_plain", "value_count"]
 
 
 def from_words(hint: Any, words: Sequence[str]) -> Any:
@@ -102,6 +102,19 @@ def value_count(hint: Any) -> int | Literal["+"]:
     return 1
 
 
+def choices(hint: Any) -> list[str]:
+    """The words that one word of a value may be, where they are few; else none.
+
+    Example:
+        >>> choices(tuple[Literal["a", "b"], ...] | None), choices(int)
+        (['a', 'b'], [])
+    """
+    parts = get_args(hint)
+    if get_origin(hint) is Literal:
+        return [str(part) for part in parts]
+    return [word for part in dict.fromkeys(parts) for word in choices(part)]
+
+
 def placeholder(hint: Any) -> str:
     """What stands for one word of a value in help.
 
@@ -170,8 +183,9 @@ def from_plain(name: str, value: Any, hint: Any) -> Any:
             return tuple(from_plain(name, item, part) for item, part in items)
     elif hint is Path and isinstance(value, str):
         return Path(value)
-    elif type(value) is hint or (hint is float and type(value) is int):
-        if not isinstance(value, int | float) or _is_sound(value):
-            return value
+    elif (type(value) is hint or (hint is float and type(value) is int)) and (
+        not isinstance(value, int | float) or _is_sound(value)
+    ):
+        return value
     expected = hint.__name__ if isinstance(hint, type) and not parts else str(hint)
     raise ValueError(f"{name} is {value!r}; expected {expected.replace('typing.', '')}")

@@ -14,9 +14,10 @@ import textwrap
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, TypeVar, get_type_hints
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
 
-from gencore.option_types import from_words, placeholder, value_count
+from gencore.option_types import choices, from_words, placeholder, value_count
 
 __all__ = [
     "UsageError",
@@ -24,6 +25,7 @@ __all__ = [
     "make",
     "nearest",
     "option_parser",
+    "option_values",
     "parse_options",
     "shown_as_options",
     "spoken",
@@ -157,7 +159,7 @@ def option_parser(
 ) -> argparse.ArgumentParser:
     """argparse's parser of the options of several dataclasses, as `given_options` uses it.
 
-    Its results are the words of each option that was given.
+    Its results are the words of each option that was given, unchecked.
     """
     options = {heading: _options_of(kind) for heading, kind in kinds.items()}
     places = [option.name for part in options.values() for option in part if option.positional]
@@ -178,6 +180,13 @@ def option_parser(
             _add(group, option, kinds.values())
     group.add_argument("-h", "--help", action="help", help="Show this help.")
     return parser
+
+
+def option_values(kinds: Mapping[str, type]) -> dict[str, list[str] | None]:
+    """Field → what the words of its value may be, if they are few; None stands for a file."""
+    options = [option for kind in kinds.values() for option in _options_of(kind)]
+    files = {option.field for option in options if Path in (option.hint, *get_args(option.hint))}
+    return {o.field: None if o.field in files else choices(o.hint) for o in options}
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
