@@ -384,6 +384,10 @@ class EvaluateOptions:
     run_dir: Path
     """The run's folder."""
 
+    data: str | None = None
+    """Measure with the test part of these images instead of the run's own (see gencore list); the
+    numbers are then shown, and metrics.json stays as it is."""
+
     num: int | None = None
     """Samples to measure with; without it as many as the run measured with (--num-evaluate), or
     1000 if it measured nothing."""
@@ -399,19 +403,26 @@ def _evaluate(words: list[str]) -> int:
     options = parse_options(EvaluateOptions, words, "gencore evaluate")
     if options.num is not None:
         _check_positive("num", options.num)
-    _, experiment, step, device = _load_run(options.run_dir, options.accelerator, with_data=True)
+    recipe, experiment, step, device = _load_run(
+        options.run_dir, options.accelerator, with_data=True
+    )
 
-    from gencore.train import RunFolder
+    from gencore.train import ImageRecipe, RunFolder
     from gencore.train.loop import seeded
 
     folder = RunFolder(options.run_dir)
     num = options.num or folder.read_config()["settings"].get("num_evaluate") or _NUM_EVALUATE
+    if options.data is not None:
+        if not isinstance(recipe, ImageRecipe):
+            raise UsageError(f"--data does not suit the recipe {recipe.name}: it needs no images")
+        recipe.data = options.data  # where `load_test_data` looks; the training data are loaded
     experiment.prepare(0, num)
     with seeded(options.seed, device):
         measures = experiment.evaluate(num)
     content = {"step": step, "num_samples": num, **measures}
     _print_numbers(content)  # first, as the folder may be read-only
-    folder.write_json(folder.metrics, content)
+    if options.data is None:
+        folder.write_json(folder.metrics, content)
     return 0
 
 
@@ -491,10 +502,10 @@ commands
 {commands}
 
 gencore COMMAND --help shows a command's options. gencore --version shows the
-version. gencore --print-completion bash|zsh|fish prints a script with which that
-shell completes commands. --debug (or GENCORE_DEBUG=1) adds the traceback to an
-error. The status is 0 when all is done, 1 after a divergence, 2 after any other
-error, and 129, 130 or 143 after SIGHUP, Ctrl-C or SIGTERM. Example:
+version. gencore --print-completion bash|zsh|fish prints a script with which
+that shell completes commands. --debug (or GENCORE_DEBUG=1) adds the traceback
+to an error. The status is 0 when all is done, 1 after a divergence, 2 after any
+other error, and 129, 130 or 143 after SIGHUP, Ctrl-C or SIGTERM. Example:
 
   gencore train ebm --data digits --steps 600 --out runs/digits
   gencore sample runs/digits --num 16 --out digits.png"""

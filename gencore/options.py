@@ -286,7 +286,9 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
         >>> nearest("--stepz", ["--steps", "--seed"])
         '--steps'
     """
-    return next(iter(difflib.get_close_matches(word, list(names), n=1)), None)
+    bare = {name.lstrip("-"): name for name in names}
+    close = difflib.get_close_matches(word.lstrip("-"), bare, n=1, cutoff=0.7)
+    return bare[close[0]] if close else None
 
 
 def shown_as_options(fields: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,13 +52,13 @@ class CsvLog:
 
     def __init__(self, path: Path, *, after: int = 0) -> None:
         self._path = path
-        lines = _lines(path) if after else []
+        lines = _lines(path)
         steps = [int(line.partition(",")[0]) for line in lines[1:]]
         self.last = max(steps, default=0)
         kept = [line for line, step in zip(lines[1:], steps, strict=True) if step <= after]
         with replacing(path) as temporary:
-            temporary.write_text("".join(lines[:1] + kept), encoding="utf-8")
-        self._columns = next(csv.reader(lines[:1]), None)
+            temporary.write_text("".join(lines[:1] + kept) if after else "", encoding="utf-8")
+        self._columns = next(csv.reader(lines[:1]), None) if after else None
         # Line-buffered: what a reader sees are whole rows.
         self._file = path.open("a", encoding="utf-8", buffering=1, newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
@@ -91,14 +91,15 @@ class CsvLog:
 
 
 class TensorBoardLog:
-    """Writes scalars as TensorBoard events; earlier ones from beyond step `after` are hidden."""
+    """Writes scalars as TensorBoard events; where `after` is given, earlier ones from beyond that
+    step are hidden."""
 
-    def __init__(self, folder: Path, *, after: int = 0) -> None:
+    def __init__(self, folder: Path, *, after: int | None = None) -> None:
         with training_extra():
             from torch.utils.tensorboard import SummaryWriter
 
         self._folder = folder
-        purge = after + 1 if after else None
+        purge = None if after is None else after + 1
         self._writer = SummaryWriter(str(folder), purge_step=purge, filename_suffix=EVENTS_SUFFIX)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -167,7 +168,11 @@ class RunLog:
         self._others: list[OtherLog] = []
         shown = progress and fabric.is_global_zero
         self._display = ProgressDisplay(recipe.name, start, recipe.steps, enabled=shown)
-        on_rank_zero(fabric, lambda: self._open(folder, recipe, start, loggers))
+        try:
+            on_rank_zero(fabric, lambda: self._open(folder, recipe, start, loggers))
+        except BaseException:
+            self._close("failed")
+            raise
 
     def _open(
         self, folder: RunFolder, recipe: Recipe, start: int, loggers: Sequence["LoggerChoice"]
@@ -177,7 +182,8 @@ class RunLog:
         rows = CsvLog(folder.log, after=start)
         self._files.append(rows)
         if "tensorboard" in loggers:
-            self._files.append(TensorBoardLog(folder.tensorboard, after=start))
+            after = start if start or rows.last else None
+            self._files.append(TensorBoardLog(folder.tensorboard, after=after))
         others = [logger for logger in loggers if logger not in ("tensorboard", "none")]
         if not others:
             return
@@ -188,7 +194,8 @@ class RunLog:
             known = runs.get(name)
             logger = REMOTE[choice](folder.path, known) if isinstance(choice, str) else choice
             if known is None:
-                logger.log_hyperparams({"recipe": recipe.name, **config["fields"]})
+                with suppress(NotImplementedError):  # of Fabric's CSVLogger
+                    logger.log_hyperparams({"recipe": recipe.name, **config["fields"]})
             self._others.append(OtherLog(logger, after=0 if known is None else rows.last))
             runs[name] = str(logger.version)
         folder.write_json(folder.config, config)
@@ -209,9 +216,12 @@ class RunLog:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._display.stop()
+        self._close("failed" if kind else "success")
+
+    def _close(self, status: str) -> None:
         with ExitStack() as stack:  # each is closed, whatever becomes of the others
             for other in self._others:
-                stack.callback(other.close, "failed" if kind else "success")
+                stack.callback(other.close, status)
             for file in self._files:
                 stack.callback(file.close)
 

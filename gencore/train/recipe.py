@@ -229,7 +229,10 @@ class ImageRecipe(Recipe):
         return self.load_part("train")
 
     def load_test_data(self, train: "ImageDataset") -> "ImageDataset":
-        """The test images, in the format of the training images `train`.
+        """The test images of what `data` names now, in the format of the training images `train`.
+
+        Experiments call it when they measure and not before, so that a trained run can be measured
+        with other data.
 
         Raises:
             ValueError: they have another size, or colours where the training images have none.

@@ -186,6 +186,8 @@ class TestExperiment:
     def test_measures_stand_beside_the_baselines(self):
         experiment, _ = make()
         measures = experiment.evaluate(100)
+        assert measures.pop("num_samples") == 100
+        assert experiment.evaluate(10**6)["num_samples"] == len(load_images("digits", split="test"))
         prefix = "bits_per_dim/"
         names = ("test", "train", "independent_gaussian", "full_gaussian")
         assert list(measures) == [prefix + name for name in names]
