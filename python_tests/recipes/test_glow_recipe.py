@@ -348,7 +348,7 @@ def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
         ({"dequantization": "none"}, "dequantization is 'none'; expected one of uniform, vari"),
         ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected one of adam, adamax"),
         ({"image_size": 0}, "image_size is 0; expected positive"),
-        ({"learning_rate": math.nan}, "learning_rate is nan; expected positive"),
+        ({"learning_rate": math.nan}, "learning_rate is nan; expected finite"),
         ({"temperature": -0.1}, r"temperature is -0\.1; expected 0 or positive"),
         ({"ema_decay": 1.5}, r"ema_decay is 1\.5; expected from 0 to 1"),
         ({"model": "realnvp", "coupling": "additive"}, "coupling is 'additive', but"),

@@ -118,7 +118,7 @@ def test_divergence_stops_the_run(tmp_path, monkeypatch):
     [
         ({"num_layers": 0}, "num_layers is 0; expected positive"),
         ({"hidden_widths": ()}, r"hidden_widths is \(\); expected a positive width"),
-        ({"learning_rate": math.nan}, "learning_rate is nan; expected positive"),
+        ({"learning_rate": math.nan}, "learning_rate is nan; expected finite"),
         ({"grid_size": 0}, "ToyFlowRecipe: grid_size is 0"),
         ({"model": "glow"}, "model is 'glow'; expected one of nice, realnvp, maf"),
     ],

@@ -138,7 +138,8 @@ def test_a_logger_that_cannot_start_is_one_sentence(tmp_path, monkeypatch):
 
 def test_mlflow_goes_on_in_the_same_run(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     run = tmp_path / "run"
     train(run, ToyRecipe(steps=3), loggers=["mlflow"])
     train(run, ToyRecipe(steps=5), loggers=["mlflow"], resume=True)
