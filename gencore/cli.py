@@ -226,9 +226,9 @@ def _fit(recipe: "Recipe", options: RunOptions) -> int:
         return 1
     if _rank() == 0:
         print(f"{recipe.name}: {recipe.steps} steps done; everything is in {folder}")
-        if options.num_evaluate:
-            measures = RunFolder(folder).metrics.read_text(encoding="utf-8")
-            _print_numbers(json.loads(measures))
+        metrics = RunFolder(folder).metrics
+        if options.num_evaluate and metrics.is_file():
+            _print_numbers(json.loads(metrics.read_text(encoding="utf-8")))
     return 0
 
 
@@ -295,11 +295,13 @@ def _sample(words: list[str]) -> int:
     from gencore.train.atomic import replacing
     from gencore.train.loop import seeded
 
+    if not experiment.can("sample"):
+        raise ValueError(f"the recipe {recipe.name} makes no samples")
     num = recipe.figure_samples if options.num is None else options.num
     with seeded(options.seed, device) as generator:
         samples = experiment.sample(num, generator)
         if out.suffix == ".png":
-            experiment.save_figure(samples, out)
+            experiment.save_samples(samples, out)
         else:
             with replacing(out) as temporary, temporary.open("wb") as file:
                 np.save(file, samples.detach().float().cpu().numpy())
@@ -327,7 +329,11 @@ class EvaluateOptions:
 def _evaluate(words: list[str]) -> int:
     options = parse_options(EvaluateOptions, words, "gencore evaluate")
     _check_positive("num", options.num)
-    _, experiment, step, device = _load_run(options.run_dir, options.accelerator, with_data=True)
+    recipe, experiment, step, device = _load_run(
+        options.run_dir, options.accelerator, with_data=True
+    )
+    if not experiment.can("evaluate"):
+        raise ValueError(f"the recipe {recipe.name} has no measures")
     experiment.prepare(0, options.num)
 
     from gencore.train import RunFolder
