@@ -180,7 +180,7 @@ class TestExperiment:
         experiment, images = make()
         nn.init.constant_(next(experiment.optimisation.module.parameters()), math.inf)
         before = weights(experiment.optimisation.module)
-        with pytest.raises(Diverged, match="the bits per dimension are"):
+        with pytest.raises(Diverged, match="bits_per_dim is"):
             experiment.step(rows(images, 0, 8))
         assert torch.equal(weights(experiment.optimisation.module), before)
 
