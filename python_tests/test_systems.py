@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections import Counter
 from pathlib import Path
-from pkgutil import resolve_name
 
 import pytest
 from testing.node_ids import find_fault
@@ -16,6 +15,7 @@ from gencore import cli
 from gencore.recipes import RECIPES
 from gencore.systems import DOCUMENTS, FAMILIES, SYSTEMS, System, _collect, _families
 from gencore.systems.__main__ import page
+from gencore.systems.system import resolve
 
 TESTS = Path(__file__).parent
 ENTRY = System(
@@ -33,7 +33,7 @@ def test_what_an_entry_names_exists(name):
     assert system.recipe is None or system.recipe in RECIPES
     for path in system.implementations:
         assert path.startswith("gencore.")
-        assert callable(resolve_name(path)), path
+        assert callable(resolve(path)), path
     assert [fault for test in system.tests if (fault := find_fault(test, TESTS))] == []
     assert len(set(system.tests)) == len(system.tests)
 
