@@ -186,7 +186,7 @@ def test_a_file_gives_options(tmp_path, name, text):
         ("a.json", '{"num_step": 3}', "{path}: there is no option num_step (did you mean num_"),
         ("a.json", '{"num-steps": "3"}', "{path}: num-steps is '3'; expected int"),
         ("a.toml", "rate = inf", "{path}: rate is inf; expected float"),
-        ("a.toml", '[fields]\nsteps = 3', "{path}: there is no option fields"),
+        ("a.toml", "[fields]\nsteps = 3", "{path}: there is no option fields"),
         ("a.json", '{"recipe": "ebm"}', "{path} is for the recipe ebm, not toy"),
     ],
 )

@@ -75,9 +75,7 @@ class TunableRecipe(ToyRecipe):
 def test_with_other_settings_a_logger_sees_the_steps_anew(tmp_path):
     first, second = MemoryLogger("one"), MemoryLogger("two")
     with pytest.raises(Diverged):
-        train(
-            tmp_path, TunableRecipe(steps=6, diverge_at=4), checkpoint_every=2, loggers=[first]
-        )
+        train(tmp_path, TunableRecipe(steps=6, diverge_at=4), checkpoint_every=2, loggers=[first])
     recipe = TunableRecipe(steps=6, learning_rate=0.02)
     train(tmp_path, recipe, resume=True, loggers=[second])
     assert [step for step, _ in second.rows] == [3, 4, 5, 6]
