@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gencore.extras import training_extra
 from gencore.train.atomic import cannot_write, replacing
@@ -188,16 +188,19 @@ class RunLog:
         if not others:
             return
         config = folder.read_config()
-        runs: dict[str, str] = config["logger_runs"]
+        runs: dict[str, dict[str, Any]] = config["logger_runs"]
         for choice in others:
             name = choice if isinstance(choice, str) else type(choice).__name__
-            known = runs.get(name)
-            logger = REMOTE[choice](folder.path, known) if isinstance(choice, str) else choice
-            if known is None:
+            known = runs.get(name, {})
+            run = known.get("id")
+            logger = REMOTE[choice](folder.path, run) if isinstance(choice, str) else choice
+            # After two crashes it may have seen more than the log still has.
+            seen = max(known["seen"], rows.last) if known else 0
+            self._others.append(OtherLog(logger, after=seen))
+            if not known:
                 with suppress(NotImplementedError):  # of Fabric's CSVLogger
                     logger.log_hyperparams({"recipe": recipe.name, **config["fields"]})
-            self._others.append(OtherLog(logger, after=0 if known is None else rows.last))
-            runs[name] = str(logger.version)
+            runs[name] = {"id": str(logger.version), "seen": seen}
         folder.write_json(folder.config, config)
 
     def advance(self, step: int) -> None:

@@ -147,8 +147,10 @@ def _run(
     step = saved = start
     vote = Vote(fabric)
     try:
-        log = RunLog(fabric, folder, recipe, start, progress, loggers)
-        with StopRequest() as stop, log:
+        with (
+            StopRequest() as stop,
+            RunLog(fabric, folder, recipe, start, progress, loggers) as log,
+        ):
             for step in range(start + 1, recipe.steps + 1):
                 batch = batches[step - 1]
                 with check_noise(fabric, batch) if step == start + 1 else nullcontext():

@@ -41,8 +41,8 @@ class RunFolder:
     Attributes:
         config: recipe name, its fields, the preset that they started from, settings of `fit` that a
             resumed run takes up, what `Recipe.describe_data` says, versions, drawn figures, which
-            of `Recipe.tunable` changed at which step, and the names of its runs at other loggers
-            (JSON).
+            of `Recipe.tunable` changed at which step, and the run's identity at other loggers with
+            the last step that they have seen (JSON).
         log: one row of scalars each `log_every` steps (CSV).
         tensorboard: the same for TensorBoard (folder).
         checkpoint: the latest state of the run.
@@ -277,8 +277,8 @@ class RunFolder:
         if not isinstance(config.setdefault("preset", None), str | None):
             raise ValueError(f"{self.config} is damaged: its preset is no name")
         runs = config.setdefault("logger_runs", {})
-        if not (isinstance(runs, dict) and all(isinstance(run, str) for run in runs.values())):
-            raise ValueError(f"{self.config} is damaged: its logger_runs are no table of names")
+        if not (isinstance(runs, dict) and all(map(_is_logger_run, runs.values()))):
+            raise ValueError(f"{self.config} is damaged: its logger_runs are {runs!r}")
         for name, kind in (("figures", str), ("changes", dict)):
             items = config.setdefault(name, [])
             if not (isinstance(items, list) and all(isinstance(item, kind) for item in items)):
@@ -372,6 +372,12 @@ def where_data_lie(given: str, source: str) -> str:
     from gencore.data.images.images import source_path
 
     return given if source_path(given).exists() else source
+
+
+def _is_logger_run(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    return isinstance(value.get("id"), str) and type(value.get("seen")) is int
 
 
 def _is_setting(value: Any) -> bool:

@@ -67,6 +67,18 @@ def test_a_resumed_run_sends_no_step_twice(tmp_path, checkpoint_every):
     assert len(logger.params) == 1
 
 
+def test_after_a_second_crash_a_logger_may_know_more_than_the_log(tmp_path):
+    logger = MemoryLogger()
+    options = {"loggers": [logger], "checkpoint_every": 10}
+    for first, failing in ((True, 6), (False, 3)):
+        with pytest.raises(Diverged):
+            train(tmp_path, ToyRecipe(steps=8, diverge_at=failing), resume=not first, **options)
+    assert [step for step, _ in rows_of(tmp_path)] == [1, 2]
+    train(tmp_path, ToyRecipe(steps=8), resume=True, **options)
+    assert logger.rows == rows_of(tmp_path)
+    assert len(logger.rows) == 8
+
+
 class TunableRecipe(ToyRecipe):
     name = "toy"
     tunable = frozenset({"learning_rate"})
@@ -81,7 +93,7 @@ def test_with_other_settings_a_logger_sees_the_steps_anew(tmp_path):
     assert [step for step, _ in second.rows] == [3, 4, 5, 6]
     assert second.rows == rows_of(tmp_path)[2:]
     assert second.params[0]["learning_rate"] == 0.02
-    assert RunFolder(tmp_path).read_config()["logger_runs"] == {"MemoryLogger": "two"}
+    assert RunFolder(tmp_path).read_config()["logger_runs"]["MemoryLogger"]["id"] == "two"
 
 
 def test_loggers_of_fabric_work(tmp_path):
@@ -141,7 +153,7 @@ def test_mlflow_goes_on_in_the_same_run(tmp_path, monkeypatch):
     run = tmp_path / "run"
     train(run, ToyRecipe(steps=3), loggers=["mlflow"])
     train(run, ToyRecipe(steps=5), loggers=["mlflow"], resume=True)
-    known = json.loads((run / "config.json").read_text())["logger_runs"]["mlflow"]
+    known = json.loads((run / "config.json").read_text())["logger_runs"]["mlflow"]["id"]
     client = mlflow.MlflowClient()
     history = client.get_metric_history(known, "loss")
     assert [(row.step, row.value) for row in history] == rows_of(run)
@@ -155,7 +167,7 @@ def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
     run = tmp_path / "run"
     train(run, ToyRecipe(steps=3), loggers=["wandb"])
     train(run, ToyRecipe(steps=5), loggers=["wandb"], resume=True)
-    known = json.loads((run / "config.json").read_text())["logger_runs"]["wandb"]
+    known = json.loads((run / "config.json").read_text())["logger_runs"]["wandb"]["id"]
     parts = list((run / "wandb").glob("offline-run-*"))
     assert len(parts) == 2
     assert all(part.name.endswith(known) for part in parts)
