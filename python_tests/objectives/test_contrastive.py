@@ -11,7 +11,7 @@ from testing.flow_energies import points
 from torch import nn
 
 from gencore.nn import MLPEnergy
-from gencore.objectives import contrastive_divergence, contrastive_loss
+from gencore.objectives import contrastive_divergence, contrastive_loss, recovery_loss
 from gencore.samplers import HMC, MALA, Langevin, ReplayBuffer
 
 
@@ -250,6 +250,24 @@ class TestContrastiveDivergence:
         whole = contrastive_divergence(energy, x, kernel, 3, key=key(4))
         part = contrastive_divergence(energy, x[2:], kernel, 3, key=key(4), first=2)
         torch.testing.assert_close(part.samples, whole.samples[2:])
+
+    @pytest.mark.parametrize("recovers", [False, True])
+    def test_the_chains_and_the_terms_see_one_energy(self, recovers):
+        """A spectral norm makes one power iteration a call, before the first step."""
+        torch.manual_seed(0)
+        layer = nn.utils.parametrizations.spectral_norm(nn.Linear(30, 1))
+        energy = nn.Sequential(nn.Linear(30, 30), nn.Tanh(), layer, nn.Flatten(0))
+        nn.utils.parametrizations.spectral_norm(energy[0])
+        x, kernel = normal(20, 30), partial(Langevin.noise_free, step_size=0.5)
+        if recovers:
+            terms = recovery_loss(energy, x, x + 1, 100.0, kernel=kernel, num_steps=3)
+        else:
+            terms = contrastive_divergence(energy, x, kernel, 3, start=x + 1)
+        energy.eval()  # the weights of the last iteration
+        torch.testing.assert_close(terms.energy_data, energy(x).mean().detach())
+        torch.testing.assert_close(terms.energy_samples, energy(terms.samples).mean().detach())
+        expected = Langevin.noise_free(energy, 0.5).sample(x + 1, 3)
+        torch.testing.assert_close(terms.samples, expected, atol=1e-3 if recovers else 1e-5, rtol=0)
 
     def test_bad_input_is_explained(self, monkeypatch):
         energy, x, kernel = Scale(1.0), torch.zeros(4, 2), partial(Langevin, step_size=0.1)

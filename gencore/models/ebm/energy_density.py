@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 from gencore.ops._support.checks import finite
@@ -31,6 +30,7 @@ class EnergyDensity(nn.Module):
         ValueError: for a scale that is not positive, and by `log_prob` without `log_z`.
 
     Example:
+        >>> import torch
         >>> from gencore.metrics import SquareGrid
         >>> from gencore.nn import MLPEnergy
         >>> energy, grid = MLPEnergy(2, prior_precision=1.0), SquareGrid(6.0, 100)
@@ -72,9 +72,7 @@ class EnergyDensity(nn.Module):
 
     def score(self, x: Tensor, *, differentiable: bool = False) -> Tensor:
         """∇ log p(x), of the shape of x; with a graph to `x` and the parameters if asked for."""
-        with torch.inference_mode(False):
-            grad = energy_and_grad(self, x, create_graph=differentiable, owner="EnergyDensity")[1]
-        return -grad
+        return -energy_and_grad(self, x, create_graph=differentiable, owner="EnergyDensity")[1]
 
     def extra_repr(self) -> str:
         return f"log_z={self.log_z}, scale={self.scale}"
