@@ -219,7 +219,7 @@ def contrastive_divergence(
     if start.shape[1:] != x.shape[1:]:
         raise ValueError(
             f"contrastive_divergence: start has shape {list(start.shape)} for x of shape "
-            f"{list(x.shape)}; expected [M, *{list(x.shape[1:])}]"
+            f"{list(x.shape)}; expected rows of the same shape, {list(x.shape[1:])}"
         )
     with held_norms(energy, advance=True):  # one energy in the chains and in both terms
         samples = kernel(energy).sample(
