@@ -12,6 +12,7 @@ PACKAGES = (
     "gencore.models",
     "gencore.models.ebm",
     "gencore.models.flows",
+    "gencore.models.hybrids",
     "gencore.objectives",
     "gencore.train",
 )

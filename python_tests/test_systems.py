@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections import Counter
 from pathlib import Path
-from pkgutil import resolve_name
 
 import pytest
 from testing.node_ids import find_fault
@@ -16,10 +15,11 @@ from gencore import cli
 from gencore.recipes import RECIPES
 from gencore.systems import DOCUMENTS, FAMILIES, SYSTEMS, System, _collect, _families
 from gencore.systems.__main__ import page
+from gencore.systems.system import resolve
 
 TESTS = Path(__file__).parent
 ENTRY = System(
-    id="Y99", name="A|B", source="Yan 2022, §9", implementation="gencore.models.Glow", test="t"
+    id="Y99", name="Glow", source="Yan 2022, §9", implementation="gencore.models.Glow", test="t"
 )
 
 
@@ -33,7 +33,7 @@ def test_what_an_entry_names_exists(name):
     assert system.recipe is None or system.recipe in RECIPES
     for path in system.implementations:
         assert path.startswith("gencore.")
-        assert callable(resolve_name(path)), path
+        assert callable(resolve(path)), path
     assert [fault for test in system.tests if (fault := find_fault(test, TESTS))] == []
     assert len(set(system.tests)) == len(system.tests)
 
@@ -94,6 +94,7 @@ def test_the_page_is_up_to_date():
         ("TestSkipped::test_runs", "TestSkipped is skipped or expected to fail"),
         ("TestMarked::test_runs", "test_runs is skipped or expected to fail"),
         ("test_skips_itself", "test_skips_itself skips itself or expects to fail"),
+        ("test_needs_more", "test_needs_more is skipped or expected to fail"),
         ("TestGroup", "test_s.py has no TestGroup"),
     ],
 )
@@ -112,8 +113,20 @@ def test_node_ids(tmp_path, name, fault):
         "@pytest.mark.skipif(True, reason='')\n"
         "class TestSkipped:\n    def test_runs(self): pass\n"
         "class TestMarked:\n    pytestmark = [pytest.mark.xfail]\n    def test_runs(self): pass\n"
+        "needs_more = pytest.mark.skipif(True, reason='')\n"
+        "@needs_more\n"
+        "def test_needs_more(): pass\n"
     )
     assert find_fault(f"test_s.py::{name}", tmp_path) == fault
+
+
+@pytest.mark.parametrize(
+    "line", ["pytestmark = pytest.mark.skip", "if True: pytest.skip('', allow_module_level=True)"]
+)
+def test_node_ids_of_a_module_that_is_skipped(tmp_path, line):
+    (tmp_path / "test_s.py").write_text(f"import pytest\n{line}\ndef test_runs(): pass\n")
+    fault = find_fault("test_s.py::test_runs", tmp_path)
+    assert fault == "test_runs is skipped or expected to fail"
     assert find_fault("test_t.py::test_runs", tmp_path) == "there is no file test_t.py"
 
 

@@ -2,9 +2,10 @@
 
 import re
 from dataclasses import dataclass
-from pkgutil import resolve_name
+from importlib import import_module
+from typing import Any
 
-__all__ = ["CAPABILITIES", "DOCUMENTS", "System"]
+__all__ = ["CAPABILITIES", "DOCUMENTS", "System", "resolve"]
 
 DOCUMENTS = {
     "G": 'Gao, "Effective Learning of Descriptive and Generator Models and Learning '
@@ -88,5 +89,22 @@ class System:
     @property
     def capabilities(self) -> tuple[str, ...]:
         """Which of the methods of `CAPABILITIES` the implementation has; this imports it."""
-        implementation = resolve_name(self.implementation)
+        implementation = resolve(self.implementation)
         return tuple(name for name in CAPABILITIES if callable(getattr(implementation, name, None)))
+
+
+def resolve(path: str) -> Any:
+    """The class or function of a path such as "gencore.models.Glow".
+
+    A name of the package comes before a module of the same name (`pkgutil.resolve_name` has it the
+    other way round), as in "gencore.metrics.bits_per_dim".
+
+    Raises:
+        ImportError, AttributeError: if it is not there.
+
+    Example:
+        >>> resolve("gencore.metrics.bits_per_dim").__name__
+        'bits_per_dim'
+    """
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)

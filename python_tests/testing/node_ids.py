@@ -1,6 +1,7 @@
 """Whether the test of a node id is there and runs, read from its source."""
 
 import ast
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 __all__ = ["find_fault"]
@@ -21,37 +22,51 @@ def find_fault(node_id: str, root: Path) -> str | None:
         return f"there is no file {file}"
     if not source.name.startswith("test_") or len(path) not in (1, 2):
         return f"{node_id} is no node id of a test"
-    scope: ast.Module | ast.ClassDef = ast.parse(source.read_text(encoding="utf-8"))
+    module = ast.parse(source.read_text(encoding="utf-8"))
+    named = _named_marks(module)
     kinds: list[type[ast.ClassDef] | type[ast.FunctionDef]] = [ast.ClassDef, ast.FunctionDef]
+    scope: ast.Module | ast.ClassDef | ast.FunctionDef = module
     for name, kind in zip(path, kinds[-len(path) :], strict=True):
         prefix = "Test" if kind is ast.ClassDef else "test_"
         found = [n for n in scope.body if isinstance(n, kind) and n.name == name]
         if not found or not name.startswith(prefix):
             return f"{file} has no {name}"
-        if _has_mark(_marks(scope)) or _has_mark(found[-1].decorator_list):
+        is_marked = "pytestmark" in _named_marks(scope) or _skips(scope)
+        if is_marked or _has_mark(found[-1].decorator_list, named):
             return f"{name} is skipped or expected to fail"
         scope = found[-1]
-    if _has_mark(scope.body):
+    if _has_mark(scope.body, named):
         return f"{path[-1]} skips itself or expects to fail"
     return None
 
 
-def _marks(scope: ast.Module | ast.ClassDef) -> list[ast.stmt]:
-    """The assignments to `pytestmark`."""
-    return [
-        node
-        for node in scope.body
-        if isinstance(node, ast.Assign)
-        and any(isinstance(t, ast.Name) and t.id == "pytestmark" for t in node.targets)
-    ]
+def _named_marks(scope: ast.AST) -> set[str]:
+    """The names that a module's or a class's body gives to such marks; `pytestmark` is one."""
+    assignments = [node for node in scope.body if isinstance(node, ast.Assign)]
+    return {
+        target.id
+        for node in assignments
+        if _has_mark([node.value])
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
 
 
-def _has_mark(nodes: "list[ast.expr] | list[ast.stmt]") -> bool:
-    """Whether `pytest.mark.skip`, `pytest.skip` or the like is named anywhere in the nodes."""
+def _skips(scope: ast.AST) -> bool:
+    """Whether a body calls `pytest.skip`, perhaps under a condition, as it is imported."""
+    return _has_mark([n for n in scope.body if isinstance(n, ast.Expr | ast.If | ast.Try)])
+
+
+def _has_mark(nodes: Sequence[ast.AST], named: Container[str] = ()) -> bool:
+    """Whether `pytest.mark.skip`, `pytest.skip` or the like, or one of the names of such marks, is
+    anywhere in the nodes."""
     return any(
-        isinstance(part, ast.Attribute)
-        and part.attr in _MARKS
-        and ast.unparse(part.value) in ("pytest", "pytest.mark")
+        (isinstance(part, ast.Name) and part.id in named)
+        or (
+            isinstance(part, ast.Attribute)
+            and part.attr in _MARKS
+            and ast.unparse(part.value) in ("pytest", "pytest.mark")
+        )
         for node in nodes
         for part in ast.walk(node)
     )
