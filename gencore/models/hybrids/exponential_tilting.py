@@ -8,10 +8,10 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Generator, Tensor, nn
 
-from gencore.models.ebm.short_run_ebm import ShortRunLoss, contrastive_loss
 from gencore.models.flows.flow import Flow
 from gencore.models.starts import like
 from gencore.nn.held_norms import held_norms
+from gencore.objectives.contrastive import ShortRunLoss, contrastive_loss
 from gencore.ops import random_key, split_key
 from gencore.ops._support.checks import finite
 from gencore.ops.random import stream_key
