@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from gencore.models.starts import like
 from gencore.samplers.energy import energies
 
 __all__ = ["EnergyClassifier"]
@@ -68,12 +69,11 @@ class EnergyClassifier(nn.Module):
                 )
         if not bool((shares > 0).all()):
             raise ValueError(f"EnergyClassifier: priors are {priors}; expected positive numbers")
-        log_shares = shares.log()
-        log_shares = (
-            log_shares[1:] - log_shares[0] if background else log_shares - shares.sum().log()
-        )
+        reference = shares[0] if background else shares.sum()
+        bias = (shares[-num:] / reference).log() - constants
         self.energies = nn.ModuleList(energies)
-        self.bias = nn.Parameter(log_shares - constants)
+        of = like(self.energies)
+        self.bias = nn.Parameter(bias.to(of.device, of.dtype))
         self.background = background
 
     def forward(self, x: Tensor) -> Tensor:

@@ -93,6 +93,16 @@ def test_the_constants_are_learned_where_they_are_not_known():
     torch.testing.assert_close(found, log_z[0] - log_z, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_logits_have_the_dtype_of_the_energies(dtype):
+    classifier = EnergyClassifier([MLPEnergy(2).to(dtype), MLPEnergy(2).to(dtype)], priors=[1, 3])
+    logits = classifier(torch.zeros(3, 2, dtype=dtype))
+    assert logits.dtype == classifier.bias.dtype == dtype
+    torch.testing.assert_close(
+        classifier.bias.detach().exp(), torch.tensor([0.25, 0.75], dtype=dtype)
+    )
+
+
 def test_bad_input_is_explained():
     with pytest.raises(ValueError, match="EnergyClassifier: energies is empty"):
         EnergyClassifier([])
