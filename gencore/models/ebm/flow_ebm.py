@@ -9,9 +9,9 @@ from torch import Generator, Tensor, nn
 
 from gencore.choices import check_choice
 from gencore.models.ebm.names import FlowObjective
-from gencore.models.ebm.short_run_ebm import ShortRunLoss, contrastive_loss
 from gencore.models.starts import normal_starts
 from gencore.nn.held_norms import held_norms
+from gencore.objectives.contrastive import ShortRunLoss, contrastive_loss
 from gencore.ops._support.checks import shape as checked_shape
 from gencore.samplers import EulerFlow, GradientFlow
 from gencore.samplers.chains import check_count
