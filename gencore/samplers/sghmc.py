@@ -1,13 +1,14 @@
 """Stochastic gradient Hamiltonian Monte Carlo."""
 
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gencore.ops import leapfrog_start, random_key, sghmc_step, sghmc_step_
 from gencore.ops.random import stream_key
-from gencore.samplers.chains import check_positions
+from gencore.samplers.chains import check_positions, elements_before
 from gencore.samplers.energy import Energy
 from gencore.samplers.stochastic_gradient import (
     StepSize,
@@ -57,9 +58,20 @@ class SGHMC(StochasticGradientSampler):
     noise_scale: float | Tensor | None = None
 
     def init(
-        self, x: Tensor, *, key: Tensor | None = None, first_element: int = 0
+        self,
+        x: Tensor,
+        *,
+        key: Tensor | None = None,
+        first: int = 0,
+        first_element: int | None = None,
     ) -> StochasticGradientState:
         """The state of chains that start at `x` [N, ...], with momenta of N(0, m).
+
+        Args:
+            x: starts [N, ...]; left unchanged.
+            key: int64 [seed, offset] of the momenta; drawn where it is missing.
+            first: number of chains before this part of the batch.
+            first_element: the same as the number of their elements.
 
         Example:
             >>> import torch
@@ -68,6 +80,7 @@ class SGHMC(StochasticGradientSampler):
             torch.Size([1, 2])
         """
         check_positions("SGHMC.init", x)
+        first_element = elements_before("SGHMC.init", x, first, first_element)
         if key is None:
             key = random_key(device=x.device)
         x = x.detach().clone()
@@ -79,19 +92,13 @@ class SGHMC(StochasticGradientSampler):
         return StochasticGradientState(x, start.momentum, 0)
 
     def _move(
-        self,
-        state: StochasticGradientState,
-        grad: Tensor,
-        step_size: float | Tensor,
-        key: Tensor,
-        first_element: int,
-        *,
-        in_place: bool,
-    ) -> tuple[Tensor, Tensor]:
+        self, state: StochasticGradientState, grad: Tensor, step_size: float | Tensor,
+        in_place: bool, **draws: Any,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         if state.momentum is None:
             raise ValueError("SGHMC.step: the state has no momentum; expected one of SGHMC.init")
         move = sghmc_step_ if in_place else sghmc_step
         return move(
             state.position, state.momentum, grad, step_size, self.friction, self.inverse_mass,
-            self.noise_scale, key=key, first_element=first_element,
+            self.noise_scale, **draws,
         )  # fmt: skip
