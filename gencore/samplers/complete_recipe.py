@@ -76,16 +76,9 @@ class CompleteRecipe(StochasticGradientSampler):
     diffusion: MatrixField
     curl: MatrixField | None = None
 
-    def init(
-        self,
-        x: Tensor,
-        *,
-        key: Tensor | None = None,
-        first: int = 0,
-        first_element: int | None = None,
-    ) -> StochasticGradientState:
+    def init(self, x: Tensor, **draws: Any) -> StochasticGradientState:
         """The state of chains that start at `x` [N, ...], where the matrices are checked."""
-        state = super().init(x, key=key, first=first, first_element=first_element)
+        state = super().init(x, **draws)
         if x.dtype not in (torch.float32, torch.float64):
             raise TypeError(f"CompleteRecipe.init: x is {x.dtype}; expected float32 or float64")
         if x.numel() == 0:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from gencore.ops import leapfrog_start, random_key, sghmc_step, sghmc_step_
 from gencore.ops.random import stream_key
-from gencore.samplers.chains import check_positions, elements_before
 from gencore.samplers.energy import Energy
 from gencore.samplers.stochastic_gradient import (
     StepSize,
@@ -57,39 +56,15 @@ class SGHMC(StochasticGradientSampler):
     inverse_mass: float | Tensor = 1.0
     noise_scale: float | Tensor | None = None
 
-    def init(
-        self,
-        x: Tensor,
-        *,
-        key: Tensor | None = None,
-        first: int = 0,
-        first_element: int | None = None,
-    ) -> StochasticGradientState:
-        """The state of chains that start at `x` [N, ...], with momenta of N(0, m).
-
-        Args:
-            x: starts [N, ...]; left unchanged.
-            key: int64 [seed, offset] of the momenta; drawn where it is missing.
-            first: number of chains before this part of the batch.
-            first_element: the same as the number of their elements.
-
-        Example:
-            >>> import torch
-            >>> sampler = SGHMC(lambda x: 0.5 * x.square().sum(1), 0.1, friction=1.0)
-            >>> sampler.init(torch.zeros(1, 2), key=torch.tensor([0, 0])).momentum.shape
-            torch.Size([1, 2])
-        """
-        check_positions("SGHMC.init", x)
-        first_element = elements_before("SGHMC.init", x, first, first_element)
+    def _momentum(self, x: Tensor, key: Tensor | None, first_element: int) -> Tensor:
+        """Draws of N(0, m)."""
         if key is None:
             key = random_key(device=x.device)
-        x = x.detach().clone()
         rest = torch.zeros_like(x)  # without a force, what a leapfrog step starts with is kept
-        start = leapfrog_start(
+        return leapfrog_start(
             x, rest, 0.0, self.inverse_mass, key=stream_key(key, "momenta"),
             first_element=first_element,
-        )  # fmt: skip
-        return StochasticGradientState(x, start.momentum, 0)
+        ).momentum  # fmt: skip
 
     def _move(
         self, state: StochasticGradientState, grad: Tensor, step_size: float | Tensor,

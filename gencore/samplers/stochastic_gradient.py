@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from gencore.ops import split_key
-from gencore.samplers.chains import check_positions
+from gencore.samplers.chains import check_positions, elements_before
 from gencore.samplers.unadjusted import UnadjustedSampler
 
 __all__ = ["StepSize", "StochasticGradientSampler", "StochasticGradientState"]
@@ -54,7 +54,13 @@ class StochasticGradientSampler(UnadjustedSampler[StochasticGradientState]):
         first: int = 0,
         first_element: int | None = None,
     ) -> StochasticGradientState:
-        """The state of chains that start at `x` [N, ...]; `key` draws their momenta, if any.
+        """The state of chains that start at `x`, with momenta where the dynamics have them.
+
+        Args:
+            x: starts [N, ...], one chain a row; left unchanged.
+            key: int64 [seed, offset] of the momenta; drawn where it is missing and needed.
+            first: number of chains before this part of the batch.
+            first_element: the same as the number of their elements.
 
         Example:
             >>> from gencore.samplers import SGLD
@@ -62,8 +68,15 @@ class StochasticGradientSampler(UnadjustedSampler[StochasticGradientState]):
             >>> sampler.init(torch.zeros(1, 2))
             StochasticGradientState(position=tensor([[0., 0.]]), momentum=None, num_steps=0)
         """
-        check_positions(f"{type(self).__name__}.init", x)
-        return StochasticGradientState(x.detach().clone(), None, 0)
+        name = f"{type(self).__name__}.init"
+        check_positions(name, x)
+        first_element = elements_before(name, x, first, first_element)
+        x = x.detach().clone()
+        return StochasticGradientState(x, self._momentum(x, key, first_element), 0)
+
+    def _momentum(self, x: Tensor, key: Tensor | None, first_element: int) -> Tensor | None:
+        """Momenta of chains at `x`, for the dynamics that have some."""
+        return None
 
     def _start(
         self, x: Tensor, key: Tensor, num_steps: int, first_element: int
