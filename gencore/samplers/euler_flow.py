@@ -142,7 +142,7 @@ class EulerFlow(EnergyFlow):
         return log_prob, has_converged
 
     def _sample(self, x0: Tensor, differentiable: bool) -> Tensor:
-        """(2.21)"""
+        """x_K of (2.21)."""
         x = enter(x0, differentiable)
         with torch.set_grad_enabled(differentiable):
             for _ in range(self.num_steps):

@@ -99,7 +99,7 @@ class GradientFlow(EnergyFlow):
             return self._positions(x, self.time, 0.0, differentiable)
 
     def _sample(self, x0: Tensor, differentiable: bool) -> Tensor:
-        """(2.17)"""
+        """x(T) of (2.17)."""
         return self._positions(x0, 0.0, self.time, differentiable)
 
     def _sample_with_log_det(
