@@ -2,6 +2,7 @@
 
 import math
 import signal
+from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
@@ -371,39 +372,37 @@ def test_a_transition_by_parts_of_the_batch_is_the_same(most, monkeypatch):
     assert all(map(torch.equal, mlp_hmc_chain(x, weights, biases, 3, sizes, **how), whole))
 
 
+@contextmanager
+def enough():
+    """A signal ends what runs within, soon after it began."""
+
+    def interrupt(*_):
+        raise InterruptedError("enough")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(InterruptedError, match="enough"):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @pytest.mark.parametrize(
-    ("chain", "numbers"), [(mlp_langevin_chain, (10**9, 0.1)), (mlp_hmc_chain, (10**9, 0.1, 4))]
+    ("chain", "num_chains", "width", "numbers"),
+    [
+        (mlp_langevin_chain, 1, 8, (10**9, 0.1)),
+        (mlp_hmc_chain, 1, 8, (10**9, 0.1, 4)),
+        # A single transition, of many leapfrog steps of many chains.
+        (mlp_hmc_chain, 20_000, 512, (1, 0.1, 10_000)),
+    ],
 )
-def test_a_signal_ends_a_long_chain(chain, numbers):
-    def interrupt(*_):
-        raise InterruptedError("enough")
-
-    weights, biases = [torch.randn(8, 2), torch.randn(1, 8)], [torch.randn(8), torch.randn(1)]
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
-    try:
-        with pytest.raises(InterruptedError, match="enough"):
-            chain(torch.zeros(1, 2), weights, biases, *numbers)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def test_a_signal_ends_a_long_transition():
-    """One of many leapfrog steps of many chains, which takes a minute of a thread."""
-
-    def interrupt(*_):
-        raise InterruptedError("enough")
-
-    weights, biases = [torch.randn(512, 2), torch.randn(1, 512)], [torch.randn(512), torch.randn(1)]
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
-    try:
-        with pytest.raises(InterruptedError, match="enough"):
-            mlp_hmc_chain(torch.zeros(20_000, 2), weights, biases, 1, 0.1, 10_000)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
+def test_a_signal_ends_a_long_chain(chain, num_chains, width, numbers):
+    weights = [torch.randn(width, 2), torch.randn(1, width)]
+    biases = [torch.randn(width), torch.randn(1)]
+    with enough():
+        chain(torch.zeros(num_chains, 2), weights, biases, *numbers)
 
 
 @pytest.mark.parametrize("name", ["native", "reference"])

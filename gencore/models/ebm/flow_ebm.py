@@ -133,9 +133,7 @@ class FlowEBM(nn.Module):
         first: int = 0,
     ) -> Tensor:
         """`num` samples G_θ(x₀); arguments as for `start`."""
-        start = self.start(num, generator=generator, key=key, first=first)
-        with held_norms(self.energy):
-            return self.flow.sample(start)
+        return self.flow.sample(self.start(num, generator=generator, key=key, first=first))
 
     def extra_repr(self) -> str:
         method = "ode" if self.num_steps is None else f"euler, num_steps={self.num_steps}"
