@@ -151,6 +151,16 @@ def longest_part(x: Tensor, mlp: MLP, num_gradients: int) -> int:
     return max(_PART // (chains * (mlp.parameters.numel() + 256) * max(num_gradients, 1)), 1)
 
 
+def most_chains(x: Tensor, mlp: MLP, num_gradients: int) -> int:
+    """How many chains one call of a CPU kernel takes where a step of so many gradients of all of
+    them would be longer than a part."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return sys.maxsize
+    blocks = 32 * torch.get_num_threads()  # one for every thread
+    most = _PART // ((mlp.parameters.numel() + 256) * max(num_gradients, 1))
+    return max(most - most % blocks, blocks)
+
+
 def key_after(key: Tensor, steps: int) -> Tensor:
     """The key from which a chain goes on after so many steps."""
     return torch.stack([key[0], key[1] + steps])

@@ -122,7 +122,8 @@ class ShortRunEBM(nn.Module):
             x: data x⁺, [N, *shape].
             start: where the chains start, [M, *shape]: from `start`, or from a
                 `gencore.samplers.ReplayBuffer` for persistent chains.
-            generator, key: as for `Langevin.sample`.
+            generator: draws the key where none is given.
+            key: int64 [seed, offset] of the chains' noise.
             first: number of chains that the processes before this one run.
         """
         with held_norms(self.energy, advance=True):  # one energy in all terms
@@ -132,7 +133,7 @@ class ShortRunEBM(nn.Module):
                 differentiable=self.generator_weight != 0 and torch.is_grad_enabled(),
                 generator=generator,
                 key=key,
-                first_element=first * start[:1].numel(),
+                first=first,
             )
             return contrastive_loss(
                 self.energy,
@@ -175,9 +176,7 @@ class ShortRunEBM(nn.Module):
             key = random_key(generator, device=like(self).device)
         start_key, chain_key = split_key(stream_key(key, "samples"), 2)
         start = self.start(num, key=start_key, first=first)
-        return self.dynamics.sample(
-            start, self.num_steps, key=chain_key, first_element=first * math.prod(self.shape)
-        )
+        return self.dynamics.sample(start, self.num_steps, key=chain_key, first=first)
 
     def extra_repr(self) -> str:
         return (
