@@ -1,4 +1,10 @@
-"""The public operators: one file a family, each with its twin in pure PyTorch."""
+"""The public operators, one module a family.
+
+A family's module holds, in this order, its public functions, the checks of their arguments, the
+reference in PyTorch, the derivatives and the shapes of results. A family whose reference and
+derivatives are long has these, and the settings that both take, in ``<family>_reference.py``; nothing
+else stands there. What families share is in ``_support``.
+"""
 
 from gencore.ops._support.backend import backend
 from gencore.ops.actnorm import actnorm

@@ -30,7 +30,7 @@ NORMAL_COUNT = 1 << 22
 
 
 def key_of(seed: int, draw: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    return torch.tensor([seed, draw], dtype=torch.int64, device=device)
+    return torch.tensor([seed, offset], dtype=torch.int64, device=device)
 
 
 @pytest.fixture(scope="module")
