@@ -19,6 +19,7 @@
 #include "arguments/spline.h"
 #include "arguments/squeeze.h"
 #include "arguments/stochastic_gradient.h"
+#include "arguments/warp.h"
 
 // BOTH(name, Arguments, types) for the kernels of both back ends, CPU(name, Arguments, types) and
 // CUDA(name, Arguments) for those of one. `types` says which types of elements the CPU's loop
@@ -55,7 +56,10 @@
   BOTH(sghmc_step, SghmcStep, storage)                                         \
   BOTH(spline, SplineTransform, storage)                                       \
   BOTH(spline_backward, SplineBackward, storage)                               \
-  BOTH(squeeze2d, Squeeze2d, untyped)
+  BOTH(squeeze2d, Squeeze2d, untyped)                                          \
+  BOTH(warp, Warp, storage)                                                    \
+  BOTH(warp_flow_backward, WarpFlowBackward, storage)                          \
+  BOTH(warp_x_backward, WarpXBackward, storage)
 
 // For the kernels that a user of the list leaves out.
 #define GENCORE_NO_KERNEL(...)

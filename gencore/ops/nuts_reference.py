@@ -79,14 +79,14 @@ class Leaf(NamedTuple):
 
     @property
     def slot(self) -> int:
-        """A checkpoint's number. A leaf of even place is stored as that checkpoint; for a leaf of odd
-        place it is the latest one that begins a subtree ending here."""
+        """A checkpoint's number. A leaf of even place is stored as that checkpoint. For a leaf of
+        odd place it is the latest checkpoint that begins a subtree which ends here."""
         return (self.place >> 1).bit_count()
 
     @property
     def begins_half(self) -> bool:
-        """Whether it is the first leaf of the second half of a subtree. That subtree's own first leaf
-        is checkpoint ``slot - 1``."""
+        """Whether it is the first leaf of the second half of a subtree. The first leaf of that
+        subtree is checkpoint ``slot - 1``."""
         return self.place % 2 == 0 and self.place > 0
 
     @property

@@ -1,8 +1,8 @@
 """Counter-based random numbers: Philox4x32-10 streams as tensors.
 
 A key is an int64 tensor ``[seed, offset]``. The random words of element e of a tensor are a pure
-function of (seed, offset, e), so they do not depend on the device, the number of threads or the way a
-batch is split over processes.
+function of (seed, offset, e), so they do not depend on the device, the number of threads or the way
+a batch is split over processes.
 """
 
 import hashlib
@@ -118,7 +118,7 @@ def key_like(
 
 
 def split_key(key: Tensor, num: int) -> tuple[Tensor, ...]:
-    """Keys of ``num`` successive draws: ``[seed, offset], [seed, offset + 1], …``, one a chain step.
+    """Keys of ``num`` successive draws, one a step: ``[seed, offset], [seed, offset + 1], …``.
 
     Raises:
         TypeError, ValueError: if ``key`` is not an int64 tensor of shape [2] or ``num`` negative.
@@ -206,7 +206,7 @@ def philox_normal(
 def philox_words(size: Sequence[int], key: Tensor, *, first_element: int = 0) -> Tensor:
     """The raw 32-bit words of one draw of a Philox stream, as int64 in [0, 2³²).
 
-    Element e is word ``e mod 4`` of Philox4x32-10 at counter ``(⌊e/4⌋, offset)`` under key ``seed``.
+    Element e is word ``e mod 4`` of Philox4x32-10 at counter ``(⌊e/4⌋, offset)``, keyed ``seed``.
 
     Raises:
         TypeError, ValueError: for a key or index that does not fit.
@@ -228,8 +228,8 @@ def philox_words(size: Sequence[int], key: Tensor, *, first_element: int = 0) ->
     return result
 
 
-# The references. Words are int64 tensors in [0, 2^32); torch's int64 product wraps modulo 2^64, which is
-# what the 32 x 32 -> 64 bit product needs.
+# The references. Words are int64 tensors in [0, 2^32); torch's int64 product wraps modulo 2^64,
+# which is what the 32 x 32 -> 64 bit product needs.
 
 
 def reference_words(key: Tensor, first: int, count: int, *, refine: bool = False) -> Tensor:

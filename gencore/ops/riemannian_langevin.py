@@ -182,8 +182,8 @@ def _settings(
     return _Settings(noise, key, steps, step_number, index(op, "first_element", first_element))
 
 
-# Reference and derivatives are written over rows [N, D] in the accumulation dtype, with √(2ε) and √G
-# apart, so that their product is neither lost nor infinite before its time.
+# Reference and derivatives are written over rows [N, D] in the accumulation dtype, with √(2ε) and
+# √G apart, so that their product is neither lost nor infinite before its time.
 
 
 def _reference(

@@ -1,7 +1,7 @@
 """The rational-quadratic spline in torch: reference, derivatives, shapes of the results.
 
-It is computed in float64 whatever the data's dtype, since a flat bin magnifies every rounding by the
-inverse of its slope.
+It is computed in float64 whatever the data's dtype, since a flat bin magnifies every rounding by
+the inverse of its slope.
 """
 
 import math

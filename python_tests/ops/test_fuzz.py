@@ -273,10 +273,10 @@ def test_words_equal_the_reference(device, size, key, first):
 
 @fuzz(50)
 @given(int64s, int64s, st.integers(0, 20))
-def test_split_keys_count_up_and_wrap(device, seed, draw, num):
+def test_split_keys_count_up_and_wrap(device, seed, offset, num):
     split = split_key(torch.tensor([seed, offset], device=device), num)
-    wrapped = [(draw + 2**63 + i) % 2**64 - 2**63 for i in range(num)]
-    assert [key.tolist() for key in split] == [[seed, offset] for draw in wrapped]
+    wrapped = [(offset + 2**63 + i) % 2**64 - 2**63 for i in range(num)]
+    assert [key.tolist() for key in split] == [[seed, at] for at in wrapped]
 
 
 @fuzz(50)

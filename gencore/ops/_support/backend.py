@@ -1,4 +1,4 @@
-"""Which implementation the public functions call: the compiled kernels or their references in torch."""
+"""Which implementation the public functions call: compiled kernels, or references in torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,8 +1,8 @@
 """Operators whose numbers torch.compile does not know yet.
 
 torch.compile makes a number that changes between calls symbolic, but an operator's schema takes
-known ones only, so that each value would be compiled anew. A variant of the operator takes its numbers
-as one tensor instead, and reads them when it runs.
+known ones only, so that each value would be compiled anew. A variant of the operator takes its
+numbers as one tensor instead, and reads them when it runs.
 """
 
 import re
