@@ -90,13 +90,13 @@ def mlp_hmc_chain(
         num_leapfrog: L ≥ 1.
         inverse_mass: the diagonal of M⁻¹ > 0; a number, or [D].
         activation: "silu", "softplus", "tanh", "leaky_relu" or "relu".
-        negative_slope: of the leaky ReLU.
+        negative_slope: slope of the leaky ReLU below zero.
         prior_precision: λ of the energy's Gaussian prior.
         max_energy_error: H' − H above which a transition counts as divergent.
         return_trajectory: keep the states after transitions ``thin``, ``2 * thin``, …, K.
         thin: a divisor of K.
         generator: where the key is drawn from.
-        key: int64 ``[seed, draw]`` instead of a generator.
+        key: int64 ``[seed, offset]`` instead of a generator.
         first_element: index of ``x``'s first element in the whole batch, a multiple of D.
 
     Raises:
