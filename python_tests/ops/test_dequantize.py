@@ -1,4 +1,4 @@
-"""dequantize: its twin, the bins it must not leave, its distribution, its streams, bad input."""
+"""dequantize: its reference, the bins that it must not leave, its distribution, bad input."""
 
 import math
 

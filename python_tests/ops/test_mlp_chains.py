@@ -2,6 +2,7 @@
 
 import math
 import signal
+from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
@@ -354,27 +355,53 @@ def test_a_chain_in_parts_is_the_same(thin, return_trajectory, dtype, monkeypatc
     whole = chains()
     monkeypatch.setattr(mlp_chain, "longest_part", lambda *_: 4)
     monkeypatch.setattr(mlp_hmc, "longest_part", lambda *_: 4)
+    monkeypatch.setattr(mlp_hmc, "most_chains", lambda *_: 3)
     for number, (ours, expected) in enumerate(zip(chains(), whole, strict=True)):
         accuracy = 1e-6 if number == 4 else 0.0  # the mean rate is a sum of sums
         torch.testing.assert_close(ours, expected, rtol=accuracy, atol=0.0)
 
 
-@pytest.mark.parametrize(
-    ("chain", "numbers"), [(mlp_langevin_chain, (10**9, 0.1)), (mlp_hmc_chain, (10**9, 0.1, 4))]
-)
-def test_a_signal_ends_a_long_chain(chain, numbers):
+@pytest.mark.parametrize("most", [32, 40])
+def test_a_transition_by_parts_of_the_batch_is_the_same(most, monkeypatch):
+    """Parts of whole blocks of lanes and of others, with a step size a chain."""
+    weights, biases = [torch.randn(9, 3), torch.randn(1, 9)], [torch.randn(9), torch.randn(1)]
+    how = {"key": torch.tensor([5, 2]), "first_element": 6, "num_leapfrog": 7}
+    x, sizes = torch.randn(133, 3), torch.linspace(0.05, 0.4, 133)
+    whole = mlp_hmc_chain(x, weights, biases, 3, sizes, **how)
+    monkeypatch.setattr(mlp_hmc, "most_chains", lambda *_: most)
+    assert all(map(torch.equal, mlp_hmc_chain(x, weights, biases, 3, sizes, **how), whole))
+
+
+@contextmanager
+def signalled():
+    """A signal raises within, soon after it began."""
+
     def interrupt(*_):
         raise InterruptedError("enough")
 
-    weights, biases = [torch.randn(8, 2), torch.randn(1, 8)], [torch.randn(8), torch.randn(1)]
     before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, 0.05)
     try:
-        with pytest.raises(InterruptedError, match="enough"):
-            chain(torch.zeros(1, 2), weights, biases, *numbers)
+        yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    ("chain", "num_chains", "width", "numbers"),
+    [
+        (mlp_langevin_chain, 1, 8, (10**9, 0.1)),
+        (mlp_hmc_chain, 1, 8, (10**9, 0.1, 4)),
+        # A single transition, of many leapfrog steps of many chains.
+        (mlp_hmc_chain, 20_000, 512, (1, 0.1, 10_000)),
+    ],
+)
+def test_a_signal_ends_a_long_chain(chain, num_chains, width, numbers):
+    weights = [torch.randn(width, 2), torch.randn(1, width)]
+    biases = [torch.randn(width), torch.randn(1)]
+    with signalled(), pytest.raises(InterruptedError, match="enough"):
+        chain(torch.zeros(num_chains, 2), weights, biases, *numbers)
 
 
 @pytest.mark.parametrize("name", ["native", "reference"])

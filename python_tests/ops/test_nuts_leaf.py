@@ -1,4 +1,4 @@
-"""A leaf of the No-U-Turn sampler's trees: a tree that keeps every state, the twin, bad input."""
+"""A leaf of the No-U-Turn sampler's trees: a tree that keeps every state, the reference, errors."""
 
 import itertools
 import math

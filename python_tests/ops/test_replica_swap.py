@@ -1,4 +1,4 @@
-"""Exchanges between replicas: detailed balance by enumeration, the twin, bad input."""
+"""Exchanges between replicas: detailed balance by enumeration, the reference, bad input."""
 
 import itertools
 import math

@@ -16,8 +16,10 @@ from gencore.samplers import (
     SGLD,
     SGRLD,
     AnnealedImportance,
+    CompleteRecipe,
     GaussianBase,
     Langevin,
+    MetropolisHastingsGAN,
     ParallelTempering,
     ReplayBuffer,
     annealing_schedule,
@@ -33,6 +35,8 @@ SAMPLERS = [
     SGHMC(ENERGY, 0.1, 1.0),
     SGRLD(ENERGY, 0.1, lambda x: (torch.ones_like(x), None)),
     ParallelTempering(ENERGY, (1.0, 0.5), 0.1),
+    CompleteRecipe(ENERGY, 0.1, torch.eye(2)),
+    MetropolisHastingsGAN(lambda num, *, key, first: torch.zeros(num, 2), ENERGY),
 ]
 
 

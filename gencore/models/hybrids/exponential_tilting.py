@@ -1,17 +1,16 @@
 """What the models share whose energy corrects a base model that stays as it is (Yan 2022, §3.3)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
 
-from gencore.models.ebm.short_run_ebm import ShortRunLoss, contrastive_loss
 from gencore.models.flows.flow import Flow
 from gencore.models.starts import like
 from gencore.nn.held_norms import held_norms
+from gencore.objectives.contrastive import ChainKernel, ShortRunLoss, contrastive_loss
 from gencore.ops import random_key, split_key
 from gencore.ops._support.checks import finite
 from gencore.ops.random import stream_key
@@ -19,22 +18,11 @@ from gencore.samplers import Langevin
 from gencore.samplers.chains import check_count
 from gencore.samplers.energy import Energy
 
-__all__ = ["BALANCED_LANGEVIN", "ChainKernel", "ExponentialTilting"]
+__all__ = ["BALANCED_LANGEVIN", "ExponentialTilting"]
 
 
 T = TypeVar("T", bound="ExponentialTilting")
 
-
-class Chains(Protocol):
-    """What a sampler of `gencore.samplers` offers."""
-
-    def sample(
-        self, x: Tensor, num_steps: int, *, key: Tensor | None = None, first_element: int = 0
-    ) -> Tensor: ...
-
-
-ChainKernel = Callable[[Energy], Chains]
-"""Makes the sampler of exp(-energy), like `partial(HMC, step_size=0.1, num_leapfrog=10)`."""
 
 BALANCED_LANGEVIN: ChainKernel = partial(Langevin.from_time_step, time_step=0.01)
 """(3.8) with the thesis' ε."""

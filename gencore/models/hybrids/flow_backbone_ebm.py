@@ -3,8 +3,9 @@
 from torch import Tensor, nn
 
 from gencore.models.flows.flow import Flow
-from gencore.models.hybrids.exponential_tilting import BALANCED_LANGEVIN, ChainKernel
+from gencore.models.hybrids.exponential_tilting import BALANCED_LANGEVIN
 from gencore.models.hybrids.latent_ebm import LatentEBM
+from gencore.objectives.contrastive import ChainKernel
 
 __all__ = ["FlowBackboneEBM"]
 

@@ -7,10 +7,10 @@ from torch import Generator, Tensor, nn
 
 from gencore.models.hybrids.exponential_tilting import (
     BALANCED_LANGEVIN,
-    ChainKernel,
     ExponentialTilting,
 )
 from gencore.models.starts import normal_starts
+from gencore.objectives.contrastive import ChainKernel
 from gencore.ops._support.checks import shape as checked_shape
 from gencore.samplers.energy import Energy
 from gencore.samplers.flow_base import normal_log_prob

@@ -8,9 +8,9 @@ from torch import Generator, Tensor, nn
 from gencore.models.flows.flow import Flow
 from gencore.models.hybrids.exponential_tilting import (
     BALANCED_LANGEVIN,
-    ChainKernel,
     ExponentialTilting,
 )
+from gencore.objectives.contrastive import ChainKernel
 from gencore.samplers.energy import Energy
 
 __all__ = ["TiltedEBM"]

@@ -5,7 +5,7 @@
 
 #include "../math/affine.h"
 #include "../math/macros.h"
-#include "arguments.h"
+#include "common.h"
 
 namespace gencore {
 

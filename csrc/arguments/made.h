@@ -1,7 +1,11 @@
 // What the inverse of an affine autoregressive layer is called with.
 #pragma once
 
-#include "arguments.h"
+#include <cstdint>
+
+#include "../math/macros.h"
+#include "common.h"
+#include "mlp.h"
 
 namespace gencore {
 
@@ -18,7 +22,7 @@ struct MadeInverse {
   Mlp mlp;
   const std::int64_t* unit_ends;
   AutoregressiveScale scale;
-  double bound;              // of s; infinite: there is none
+  double bound;              // largest |s|, or infinite
   const void* z;             // [rows, D]
   const void* context_term;  // [rows, widths[1]] of the accumulation dtype, or null
   void* x;                   // [rows, D]

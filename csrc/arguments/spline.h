@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "arguments.h"
+#include "common.h"
 
 namespace gencore {
 

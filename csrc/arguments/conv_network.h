@@ -4,7 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "arguments.h"
+#include "../math/activation.h"
+#include "common.h"
 
 namespace gencore {
 

@@ -1,10 +1,9 @@
-// What the pointwise kernels of normalizing flows are called with: plain pointers to contiguous
-// memory, checked by then.
+// What actnorm's kernels are called with.
 #pragma once
 
 #include <cstdint>
 
-#include "arguments.h"
+#include "common.h"
 
 namespace gencore {
 
@@ -53,41 +52,6 @@ struct ActnormParameters : ActnormShape {
   const double* sums;
   void* grad_log_scale;
   void* grad_bias;
-};
-
-// Rows of pixels: row r of the image [N, C, H, W] goes to, or `inverse` comes from, `factor` rows
-// of the squeezed one [N, C factor^2, H / factor, W / factor]. Elements are moved, whatever they
-// are.
-struct Squeeze2d {
-  bool inverse;
-  int element_bytes;
-  std::int64_t rows;  // N C H
-  std::int64_t height;
-  std::int64_t width;
-  std::int64_t factor;
-  const void* x;
-  void* out;
-};
-
-// log_det and out have an entry for each chain, fp64 for fp64 ops, else fp32.
-struct GaussianNll {
-  Dtype dtype;
-  std::int64_t chains;
-  std::int64_t chain_size;
-  const void* z;
-  const void* log_det;
-  void* out;
-};
-
-// A given noise is a tensor of the result's dtype, kFloat64 or kFloat32.
-struct Dequantize {
-  Dtype dtype;
-  std::int64_t numel;
-  std::int64_t bins;
-  const std::uint8_t* x;
-  NoiseSource noise;
-  void* out;
-  bool* is_invalid;  // set where a value is not below bins; null: nobody looks
 };
 
 }  // namespace gencore
