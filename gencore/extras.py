@@ -16,6 +16,7 @@ _PACKAGES = {
             "safetensors",
             "sklearn",
             "tensorboard",
+            "torchmetrics",
             "tyro",
         }
     ),

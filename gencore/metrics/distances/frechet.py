@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from gencore.metrics.features import Features, pixel_features
-from gencore.metrics.moments import GaussianMoments, StreamingMoments, gaussian_moments
+from gencore.metrics.distances.moments import GaussianMoments, StreamingMoments, gaussian_moments
+from gencore.metrics.features.pixels import Features, pixel_features
 
 __all__ = ["frechet_distance"]
 
