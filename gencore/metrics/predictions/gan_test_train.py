@@ -58,6 +58,7 @@ def gan_test_train(
         Shmelkov, Schmid and Alahari, "How good is my GAN?", 2018, section 3.
 
     Example:
+        >>> from functools import partial
         >>> from gencore.data import load_images
         >>> train, test = (load_images("digits", split=part) for part in ("train", "test"))
         >>> half = train.labels < 5
@@ -65,6 +66,7 @@ def gan_test_train(
         ...     (train.images, train.labels),
         ...     (test.images, test.labels),
         ...     (train.images[half], train.labels[half]),
+        ...     fit=partial(ClassifierFeatures.fit, num_steps=100),
         ... )
         >>> result.gan_test > 0.9, 0.4 < result.gan_train < 0.6
         (True, True)

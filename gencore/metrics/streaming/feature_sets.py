@@ -73,7 +73,8 @@ class FeatureSets(StreamingMetric):
 
     def reset(self) -> None:
         """Forget the images; with ``reset_real=False`` the generated ones only."""
-        kept = (self.real, self.dim) if not self.reset_real else None
+        # torchmetrics empties the list itself.
+        kept = None if self.reset_real else (list(self.real), self.dim)
         super().reset()
         if kept is not None:
             self.real, self.dim = kept

@@ -72,7 +72,7 @@ class StreamingFrechetDistance(StreamingMetric):
 
     def reset(self) -> None:
         """Forget the images; with ``reset_real=False`` the generated ones only."""
-        kept = None if self.reset_real else self.real
+        kept = None if self.reset_real else list(self.real)  # torchmetrics empties the list itself
         super().reset()
         if kept is not None:
             self.real = kept
