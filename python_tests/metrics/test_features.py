@@ -1,6 +1,5 @@
 """Named features, and the Inception network of the FID."""
 
-import importlib
 import re
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from gencore.metrics import (
     distance_name,
     extract_features,
     feature_name,
-    frechet_distance,
     pixel_features,
 )
 
@@ -89,25 +87,23 @@ class TestInception:
     def test_weights_come_from_a_file(
         self, inception: InceptionFeatures, weights: Path, tmp_path: Path
     ) -> None:
-        x = images(2, 3, 20, 30)
-        expected = inception(x)
-        assert expected.shape == (2, 2048)
+        x = images(1, 3, 20, 30)
         loaded = InceptionFeatures.from_file(weights)
-        assert torch.equal(loaded(x), expected)
+        features = loaded(x)
+        assert features.shape == (1, 2048)
+        assert torch.equal(features, inception(x))
         assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
         safetensors = pytest.importorskip("safetensors.torch")
         # Files of older PyTorch lack the counters of batch normalisation.
         state = {k: v for k, v in inception.state_dict().items() if "batches" not in k}
         safetensors.save_file(state, tmp_path / "weights.safetensors")
         loaded = InceptionFeatures.from_file(tmp_path / "weights.safetensors")
-        assert torch.equal(loaded(x), expected)
-        assert loaded.logits(x).shape == (2, 1008)
+        for name, tensor in state.items():
+            assert torch.equal(loaded.state_dict()[name], tensor)
 
     def test_it_stays_in_evaluation_mode(self, inception: InceptionFeatures) -> None:
-        x = images(2, 3, 20, 20)
-        expected = inception(x)
-        assert torch.equal(inception.train()(x), expected)
-        assert not inception.training
+        assert not any(module.training for module in inception.train().modules())
 
     def test_the_number_of_parameters(self) -> None:
         """Inception-v3 without its auxiliary head: 21,785,568, and 1008 outputs."""
@@ -164,30 +160,3 @@ class TestInception:
             inception(torch.zeros(1, 1, 8, 8))
         with pytest.raises(ValueError, match="preprocessing is 'keras'"):
             InceptionFeatures("keras")  # type: ignore[arg-type]
-
-    def test_against_torch_fidelity(self, weights: Path) -> None:
-        pytest.importorskip("torch_fidelity", exc_type=ImportError)
-        other = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
-        theirs = other.FeatureExtractorInceptionV3(
-            "oracle",
-            ["2048", "logits_unbiased"],
-            feature_extractor_weights_path=str(weights),
-            feature_extractor_internal_dtype="float64",
-        )
-        mine = InceptionFeatures.from_file(weights).double()
-        x = images(2, 3, 40, 57)
-        # Theirs are rounded to float32.
-        for a, b in zip(theirs(x), (mine(x), mine.logits(x)), strict=True):
-            torch.testing.assert_close(a.double(), b, rtol=1e-6, atol=1e-6 * b.abs().max().item())
-
-
-def test_distances_against_torch_fidelity():
-    pytest.importorskip("torch_fidelity", exc_type=ImportError)
-    fid = importlib.import_module("torch_fidelity.metric_fid")
-    generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn(2, 300, 8, generator=generator, dtype=torch.float64)
-    y = 1.5 * y + 0.2
-    statistics = [fid.fid_features_to_statistics(features) for features in (x, y)]
-    theirs = fid.fid_statistics_to_metric(*statistics, verbose=False)
-    expected = theirs["frechet_inception_distance"]
-    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-8)

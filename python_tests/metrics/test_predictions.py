@@ -97,7 +97,7 @@ def test_l31_gan_test_and_gan_train():
 
     @cache  # tensors are told apart by their identity
     def fit(images, labels):
-        return ClassifierFeatures.fit(images, labels, num_steps=100)
+        return ClassifierFeatures.fit(images, labels, num_steps=80, batch_size=64)
 
     accuracy = fit(*train).accuracy(*test)
     assert accuracy > 0.9

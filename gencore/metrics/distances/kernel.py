@@ -85,7 +85,7 @@ def kernel_distance(
     kernel: Kernel | None = None,
     features: Features = pixel_features,
     *,
-    batch_size: int = 1024,
+    batch_size: int = 256,
 ) -> float:
     r"""Squared maximum mean discrepancy of two sets of features, without bias.
 

@@ -94,7 +94,7 @@ def k_nearest(
 
 
 def points_in_balls(
-    points: Tensor, centres: Tensor, radii: Tensor, *, batch_size: int = 1024, caller: str
+    points: Tensor, centres: Tensor, radii: Tensor, *, batch_size: int = 256, caller: str
 ) -> Iterator[Tensor]:
     """For each batch of points: which closed balls hold them, bool [B, M].
 

@@ -9,9 +9,9 @@ from gencore.metrics.coverage.density_coverage import density_coverage
 from gencore.metrics.coverage.prd import prd
 from gencore.metrics.coverage.precision_recall import precision_recall
 from gencore.metrics.distances.kernel import Kernel, kernel_distance
-from gencore.metrics.features.extraction import extract_features
+from gencore.metrics.features.names import distance_name
 from gencore.metrics.features.pixels import Features, pixel_features
-from gencore.metrics.streaming.base import StreamingMetric
+from gencore.metrics.streaming.two_sets import TwoSets
 
 __all__ = [
     "FeatureSets",
@@ -22,72 +22,50 @@ __all__ = [
 ]
 
 
-class FeatureSets(StreamingMetric):
-    """Collects the features of real and generated images, of every process.
+class FeatureSets(TwoSets):
+    """Keeps the features of all real and all generated images.
 
     Args:
-        features: Maps images [B, ...] to features [B, D]; a module moves with the measure to its
-            device.
-        reset_real: Whether `reset` forgets the real images too; False keeps the reference over the
-            evaluations of a training run.
+        features: Maps images [B, ...] to features [B, D].
         dtype: in which the features are kept.
-        options: of torchmetrics' ``Metric``.
+        options: of `TwoSets`.
     """
 
-    real: list[Tensor]
-    generated: list[Tensor]
     dim: Tensor
 
     def __init__(
         self,
         features: Features = pixel_features,
         *,
-        reset_real: bool = True,
         dtype: torch.dtype = torch.float32,
         **options: Any,
     ) -> None:
-        super().__init__(dtype=dtype, **options)
-        self.features = features
-        self.reset_real = reset_real
-        # Vectors, not matrices: a process without images joins in with an empty one.
-        self.add_state("real", [], dist_reduce_fx="cat")
-        self.add_state("generated", [], dist_reduce_fx="cat")
+        super().__init__(features, dtype=dtype, **options)
         self.add_state("dim", torch.zeros((), dtype=torch.int64), dist_reduce_fx="max")
 
-    def update(self, images: Tensor, real: bool) -> None:
-        """Add images [B, ...], real ones or generated ones.
-
-        Raises:
-            ValueError: the features are not [B, D], or of another dimension than before.
-        """
-        if len(images) == 0:
-            return
-        vectors = extract_features(images, self.features).to(self.dtype)
-        if self.dim not in (0, vectors.shape[1]):
-            raise ValueError(
-                f"{type(self).__name__}.update: features of dimension {vectors.shape[1]}, expected "
-                f"{int(self.dim)} as in earlier batches"
-            )
-        self.dim.fill_(vectors.shape[1])
-        (self.real if real else self.generated).append(vectors.flatten())
-
     def reset(self) -> None:
-        """Forget the images; with ``reset_real=False`` the generated ones only."""
-        # torchmetrics empties the list itself.
-        kept = None if self.reset_real else (list(self.real), self.dim)
+        dim = self.dim
         super().reset()
-        if kept is not None:
-            self.real, self.dim = kept
+        if not self.reset_real:
+            self.dim = dim
 
     def sets(self) -> tuple[Tensor, Tensor]:
         """The features of all real and of all generated images, [N, D] and [M, D]."""
         return self._matrix("real"), self._matrix("generated")
 
+    def _add(self, features: Tensor, name: str) -> None:
+        if self.dim not in (0, features.shape[1]):
+            raise ValueError(
+                f"{type(self).__name__}.update: features of dimension {features.shape[1]}, "
+                f"expected {int(self.dim)} as in earlier batches"
+            )
+        self.dim.fill_(features.shape[1])
+        getattr(self, name).append(features.flatten().to(self.dtype))
+
     def _matrix(self, name: str) -> Tensor:
-        state = getattr(self, name)
-        if len(state) == 0:
+        values = self._joined(name)
+        if len(values) == 0:
             raise ValueError(f"{type(self).__name__}.compute: no {name} images seen")
-        values = torch.cat(state) if isinstance(state, list) else state
         return values.view(-1, int(self.dim))
 
     def _scalars(self, **values: float) -> dict[str, Tensor]:
@@ -119,6 +97,11 @@ class StreamingKernelDistance(FeatureSets):
     ) -> None:
         super().__init__(features, **options)
         self.kernel = kernel
+
+    @property
+    def label(self) -> str:
+        """The name for reports: "KID", or "kernel distance on …"; say which kernel if not KID's."""
+        return distance_name("kernel distance", self.features)
 
     def compute(self) -> Tensor:
         """The squared distance, float64 []."""
