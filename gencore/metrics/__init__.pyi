@@ -1,5 +1,5 @@
 from gencore.metrics.coverage.density_coverage import DensityCoverage, density_coverage
-from gencore.metrics.coverage.modes import ModeCoverage, mode_coverage
+from gencore.metrics.coverage.modes import ModeCoverage, mode_coverage, mode_coverage_of_counts
 from gencore.metrics.coverage.prd import PRDCurve, prd, prd_curve
 from gencore.metrics.coverage.precision_recall import PrecisionRecall, precision_recall
 from gencore.metrics.detection.scores import (
@@ -114,6 +114,7 @@ __all__ = [
     "independent_pixels",
     "kernel_distance",
     "mode_coverage",
+    "mode_coverage_of_counts",
     "nearest_neighbors",
     "pixel_features",
     "prd",

@@ -5,7 +5,12 @@ import math
 import pytest
 import torch
 
-from gencore.metrics import density_coverage, mode_coverage, precision_recall
+from gencore.metrics import (
+    density_coverage,
+    mode_coverage,
+    mode_coverage_of_counts,
+    precision_recall,
+)
 
 
 def randn(*shape, seed=0):
@@ -72,6 +77,8 @@ def test_modes_of_a_ring():
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
     assert result[:2] == (2, 0.5)
     assert result.kl_to_uniform == pytest.approx(math.log(8) - entropy)
+    assert mode_coverage_of_counts(result.counts, 8)[:3] == result[:3]
+    assert mode_coverage_of_counts(result.counts).high_quality == 1
     assert mode_coverage(torch.zeros(3, 2), modes, 0.06)[:3] == (0, 0, math.inf)
 
 
@@ -93,5 +100,9 @@ def test_bad_input():
         mode_coverage(x, x, 0)
     with pytest.raises(ValueError, match=r"^mode_coverage: features have shape"):
         mode_coverage(x, torch.zeros(2, 3), 1)
+    with pytest.raises(ValueError, match=r"^mode_coverage_of_counts: num_samples = 2"):
+        mode_coverage_of_counts(torch.tensor([1, 2]), 2)
+    with pytest.raises(ValueError, match=r"^mode_coverage_of_counts: counts are torch\.float32"):
+        mode_coverage_of_counts(torch.ones(2))
     with pytest.raises(ValueError, match=r"^mode_coverage: samples have shape"):
         mode_coverage(x[:0], x, 1)

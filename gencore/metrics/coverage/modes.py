@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gencore.metrics.distances.nearest import k_nearest
 
-__all__ = ["ModeCoverage", "mode_coverage", "mode_coverage_of_counts", "nearest_mode"]
+__all__ = ["ModeCoverage", "high_quality_counts", "mode_coverage", "mode_coverage_of_counts"]
 
 
 class ModeCoverage(NamedTuple):
@@ -61,11 +61,11 @@ def mode_coverage(samples: Tensor, modes: Tensor, radius: float) -> ModeCoverage
         >>> result.num_modes, result.high_quality, result.counts.tolist()
         (2, 0.75, [1, 2, 0, 0])
     """
-    counts = nearest_mode(samples, modes, radius)
+    counts = high_quality_counts(samples, modes, radius)
     return mode_coverage_of_counts(counts, len(samples))
 
 
-def nearest_mode(samples: Tensor, modes: Tensor, radius: float) -> Tensor:
+def high_quality_counts(samples: Tensor, modes: Tensor, radius: float) -> Tensor:
     """Number of samples of high quality of each mode, int64 [K]."""
     if not radius > 0:
         raise ValueError(f"mode_coverage: radius = {radius}, expected a positive number")
@@ -79,9 +79,36 @@ def nearest_mode(samples: Tensor, modes: Tensor, radius: float) -> Tensor:
     return torch.bincount(good, minlength=len(modes))
 
 
-def mode_coverage_of_counts(counts: Tensor, num_samples: int) -> ModeCoverage:
-    """The measures, from the numbers of high-quality samples of each mode, [K]."""
+def mode_coverage_of_counts(counts: Tensor, num_samples: int | None = None) -> ModeCoverage:
+    """The measures of `mode_coverage`, from the number of high-quality samples of each mode.
+
+    It serves where a classifier tells which mode a sample belongs to, as of MNIST's digits, one in
+    each colour channel, with 1000 modes.
+
+    Args:
+        counts: Numbers of samples, integers [K].
+        num_samples: Number of all samples; the sum of the counts if None.
+
+    Raises:
+        ValueError: counts are not [K] integers, or some negative, or more than the samples.
+
+    Example:
+        >>> result = mode_coverage_of_counts(torch.tensor([5, 0, 5, 0]), 20)
+        >>> result.num_modes, result.high_quality, round(result.kl_to_uniform, 4)
+        (2, 0.5, 0.6931)
+    """
+    if counts.ndim != 1 or counts.numel() == 0 or counts.is_floating_point() or counts.min() < 0:
+        raise ValueError(
+            f"mode_coverage_of_counts: counts are {counts.dtype} of shape {tuple(counts.shape)}, "
+            "expected integers [K], none of them negative"
+        )
     num_good = int(counts.sum())
+    num_samples = num_good if num_samples is None else num_samples
+    if num_samples < num_good:
+        raise ValueError(
+            f"mode_coverage_of_counts: num_samples = {num_samples}, expected at least {num_good}, "
+            "the sum of the counts"
+        )
     if num_good == 0:
         return ModeCoverage(0, 0.0, math.inf, counts)
     fraction = counts.double() / num_good

@@ -12,10 +12,11 @@ from gencore.metrics.features.pixels import Features, pixel_features
 
 __all__ = ["PRDCurve", "prd", "prd_curve"]
 
+_SMALLEST_ANGLE = 1e-10  # that of the authors' program
+
 
 class PRDCurve(NamedTuple):
-    """Pairs of precision and recall that a model attains, from the best recall to the best
-    precision."""
+    """Pairs of precision and recall that a model attains, the precision rising."""
 
     precision: Tensor
     """float64 [A], rising."""
@@ -52,7 +53,8 @@ class PRDCurve(NamedTuple):
 def prd_curve(reference: Tensor, model: Tensor, num_angles: int = 1001) -> PRDCurve:
     r"""The PRD curve of two discrete distributions on the same K outcomes.
 
-    For slopes λ = tan(π/2 · i/(A + 1)), i = 1 … A, with p the reference and q the model,
+    For slopes λ = tan(φ), with A angles φ evenly spaced from 10⁻¹⁰ to π/2 − 10⁻¹⁰, with p the
+    reference and q the model,
 
     .. math:: \text{precision}(\lambda) = \sum_k \min(\lambda p_k, q_k), \qquad
               \text{recall}(\lambda) = \sum_k \min(p_k, q_k / \lambda).
@@ -88,8 +90,14 @@ def prd_curve(reference: Tensor, model: Tensor, num_angles: int = 1001) -> PRDCu
         if not (mass.isfinite().all() and (mass >= 0).all() and mass.sum() > 0):
             raise ValueError(f"prd_curve: {name} is not a distribution: {mass.tolist()[:5]} …")
     p, q = p / p.sum(), q / q.sum()
-    steps = torch.arange(1, num_angles + 1, dtype=torch.float64, device=p.device)
-    slope = torch.tan(math.pi / 2 * steps / (num_angles + 1))[:, None]
+    angles = torch.linspace(
+        _SMALLEST_ANGLE,
+        math.pi / 2 - _SMALLEST_ANGLE,
+        num_angles,
+        dtype=torch.float64,
+        device=p.device,
+    )
+    slope = angles.tan()[:, None]
     # A product with the rounded slope may exceed the other side's sum, 1, by rounding.
     precision = torch.minimum(slope * p, q).sum(1).clamp(max=1)
     recall = torch.minimum(p, q / slope).sum(1).clamp(max=1)

@@ -15,7 +15,8 @@ def extract_features(
 
     Args:
         images: [N, ...] with N ≥ 1, in whatever format `features` takes.
-        features: Maps [B, ...] to [B, D].
+        features: Maps [B, ...] to [B, D]. A module is used in the mode that it is in: put one with
+            dropout or batch normalisation into evaluation mode before.
         batch_size: Number of images given to `features` at a time.
 
     Returns:

@@ -23,6 +23,9 @@ def psnr(
     images, 20 dB for a constant error of R/10, and falls by 6.02 dB when the error doubles. To
     average over images, average the decibels.
 
+    The published program of Mathieu, Couprie and LeCun (2016) scales images in [−1, 1] by 128
+    instead of 127.5, which takes 0.034 dB off, and stops at 88.13 dB.
+
     Args:
         prediction: [B, C, H, W], uint8 or floating point.
         target: The same.

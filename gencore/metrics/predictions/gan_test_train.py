@@ -66,7 +66,7 @@ def gan_test_train(
         ...     (train.images, train.labels),
         ...     (test.images, test.labels),
         ...     (train.images[half], train.labels[half]),
-        ...     fit=partial(ClassifierFeatures.fit, num_steps=100),
+        ...     fit=partial(ClassifierFeatures.fit, num_steps=80, batch_size=64),
         ... )
         >>> result.gan_test > 0.9, 0.4 < result.gan_train < 0.6
         (True, True)

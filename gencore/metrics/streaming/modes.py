@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencore.metrics.coverage.modes import mode_coverage_of_counts, nearest_mode
+from gencore.metrics.coverage.modes import high_quality_counts, mode_coverage_of_counts
 from gencore.metrics.streaming.base import StreamingMetric
 
 __all__ = ["StreamingModeCoverage"]
@@ -42,7 +42,7 @@ class StreamingModeCoverage(StreamingMetric):
 
     def update(self, samples: Tensor) -> None:
         """Add samples [B, D]."""
-        self.counts += nearest_mode(samples, self.modes, self.radius)
+        self.counts += high_quality_counts(samples, self.modes, self.radius)
         self.num_samples += len(samples)
 
     def compute(self) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """What streaming comparisons of real with generated images share."""
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -52,8 +53,9 @@ class TwoSets(StreamingMetric):
         if kept is not None:
             self.real = kept
 
+    @abstractmethod
     def _add(self, features: Tensor, name: str) -> None:
-        raise NotImplementedError
+        """Keep what is needed of a batch's features [B, D], B ≥ 1, in the state of that name."""
 
     def _joined(self, name: str) -> Tensor:
         """The state of a set as one vector: a list before synchronisation, one tensor after."""
