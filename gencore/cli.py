@@ -114,15 +114,36 @@ def _run(words: list[str]) -> int:
 
 
 def _list(words: list[str]) -> int:
-    """Recipes and data sources."""
-    _no_options("list", words)
+    """Recipes, data sources and families of systems; the systems of a family; all, for programs."""
+    _help_if_asked("list", words)
+    from gencore.systems import FAMILIES, SYSTEMS
+
+    if unknown := [word for word in words if word.startswith("-") and word != "--json"]:
+        raise UsageError(f"no option {unknown[0]}; the option of gencore list is --json")
+    families = [word for word in words if word != "--json"]
+    if wrong := [name for name in families if name not in FAMILIES]:
+        raise UsageError(f"unknown family {wrong[0]!r}; the families are {', '.join(FAMILIES)}")
+    chosen = [s for s in SYSTEMS.values() if not families or s.family in families]
+    if "--json" in words:
+        objects = [{**dataclasses.asdict(s), "capabilities": s.capabilities} for s in chosen]
+        print(json.dumps(objects, indent=2))
+    elif families:
+        columns = ("id", "system", "source", "recipe")
+        _print_table([columns, *((s.id, s.name, s.source, s.recipe or "") for s in chosen)])
+    else:
+        _list_recipes_and_data()
+        counts = ", ".join(f"{name} {sum(s.family == name for s in chosen)}" for name in FAMILIES)
+        print(f"\nsystems (gencore list FAMILY): {counts}")
+    return 0
+
+
+def _list_recipes_and_data() -> None:
     from gencore.recipes import RECIPES
 
     print("recipes (gencore train RECIPE)")
     _print_table((name, RECIPES.describe(name)) for name in RECIPES)
     print("\nimages (--data)")
     _print_table(_DATA_SOURCES.items())
-    return 0
 
 
 def _info(words: list[str]) -> int:
@@ -226,9 +247,9 @@ def _fit(recipe: "Recipe", options: RunOptions) -> int:
         return 1
     if _rank() == 0:
         print(f"{recipe.name}: {recipe.steps} steps done; everything is in {folder}")
-        if options.num_evaluate:
-            measures = RunFolder(folder).metrics.read_text(encoding="utf-8")
-            _print_numbers(json.loads(measures))
+        metrics = RunFolder(folder).metrics
+        if options.num_evaluate and metrics.is_file():
+            _print_numbers(json.loads(metrics.read_text(encoding="utf-8")))
     return 0
 
 
@@ -295,11 +316,13 @@ def _sample(words: list[str]) -> int:
     from gencore.train.atomic import replacing
     from gencore.train.loop import seeded
 
+    if not experiment.can("sample"):
+        raise ValueError(f"the recipe {recipe.name} makes no samples")
     num = recipe.figure_samples if options.num is None else options.num
     with seeded(options.seed, device) as generator:
         samples = experiment.sample(num, generator)
         if out.suffix == ".png":
-            experiment.save_figure(samples, out)
+            experiment.save_samples(samples, out)
         else:
             with replacing(out) as temporary, temporary.open("wb") as file:
                 np.save(file, samples.detach().float().cpu().numpy())
@@ -327,7 +350,11 @@ class EvaluateOptions:
 def _evaluate(words: list[str]) -> int:
     options = parse_options(EvaluateOptions, words, "gencore evaluate")
     _check_positive("num", options.num)
-    _, experiment, step, device = _load_run(options.run_dir, options.accelerator, with_data=True)
+    recipe, experiment, step, device = _load_run(
+        options.run_dir, options.accelerator, with_data=True
+    )
+    if not experiment.can("evaluate"):
+        raise ValueError(f"the recipe {recipe.name} has no measures")
     experiment.prepare(0, options.num)
 
     from gencore.train import RunFolder
@@ -361,7 +388,7 @@ def _load_run(
 
 
 _COMMANDS: dict[str, tuple[str, str, Callable[[list[str]], int]]] = {
-    "list": ("", "recipes and data sources", _list),
+    "list": ("[FAMILY ...] [--json]", "recipes, data sources and systems", _list),
     "train": ("RECIPE [options]", "train a recipe; its run goes to a folder", _train),
     "sample": ("RUN_DIR [options]", "draw samples from a trained run", _sample),
     "evaluate": ("RUN_DIR [options]", "measure a trained run", _evaluate),
@@ -386,10 +413,15 @@ def _parse_training(
     return parsed.recipe, parsed.run
 
 
-def _no_options(command: str, words: list[str]) -> None:
-    if words and words[0] in ("-h", "--help"):
-        print(f"usage: gencore {command}\n\n{_COMMANDS[command][1]}")
+def _help_if_asked(command: str, words: list[str]) -> None:
+    if "-h" in words or "--help" in words:
+        arguments, text, _ = _COMMANDS[command]
+        print(f"usage: {f'gencore {command} {arguments}'.strip()}\n\n{text}")
         raise SystemExit(0)
+
+
+def _no_options(command: str, words: list[str]) -> None:
+    _help_if_asked(command, words)
     if words:
         raise UsageError(f"gencore {command} takes no options, got {words[0]!r}")
 
@@ -419,11 +451,14 @@ SIGHUP, Ctrl-C or SIGTERM. Example:
   gencore sample runs/digits --num 16 --out digits.png"""
 
 
-def _print_table(rows: Iterable[tuple[str, str]], indent: str = "  ") -> None:
+def _print_table(rows: Iterable[tuple[str, ...]], indent: str = "  ") -> None:
+    """Columns of one width each, but for the last."""
     rows = list(rows)
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, text in rows:
-        print(f"{indent}{name:<{width}}  {text}")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        *cells, last = row
+        padded = (f"{cell:<{width}}  " for cell, width in zip(cells, widths, strict=False))
+        print(f"{indent}{''.join(padded)}{last}".rstrip())
 
 
 def _print_numbers(measures: Mapping[str, float | None]) -> None:

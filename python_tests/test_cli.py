@@ -54,6 +54,7 @@ def test_lists_and_help_import_nothing_heavy(environment):
     code = (
         "import sys, gencore; before = set(sys.modules); from gencore.cli import main;"
         "assert main(['--help']) == main(['list']) == main(['train', '--help']) == 0;"
+        "assert main(['list', 'flows']) == 0;"
         "main(['train', 'nothing']);"
         "print({'torch', 'tyro', 'rich', 'lightning_fabric'} & (set(sys.modules) - before))"
     )
@@ -96,7 +97,9 @@ def test_help_of_a_recipe_shows_options_defaults_and_docstrings(capsys):
     ("words", "message"),
     [
         ("dance", "unknown command 'dance'; the commands are list, train, "),
-        ("list --all", "gencore list takes no options, got '--all'"),
+        ("list --all", "no option --all; the option of gencore list is --json"),
+        ("list flwos", "unknown family 'flwos'; the families are "),
+        ("info --all", "gencore info takes no options, got '--all'"),
         ("train", "the recipes are ebm, toy"),
         ("train --steps 3", "the recipes are ebm, toy"),
         ("train tyo", "unknown recipe 'tyo'; the recipes are ebm, toy"),

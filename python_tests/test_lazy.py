@@ -13,6 +13,7 @@ PACKAGES = (
     "gencore.models",
     "gencore.models.ebm",
     "gencore.models.flows",
+    "gencore.models.hybrids",
     "gencore.train",
 )
 

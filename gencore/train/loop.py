@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from gencore.train.checkpoint import load_checkpoint, save_checkpoint
 from gencore.train.devices import Vote, launch, on_rank_zero
 from gencore.train.experiment import Diverged, Experiment
 from gencore.train.logs import RunLog, read_log
+from gencore.train.rank_noise import check_noise
 from gencore.train.recipe import Recipe
 from gencore.train.run_folder import RunFolder, defaults_of, describe
 from gencore.train.signals import Interrupted, StopRequest
@@ -87,7 +88,7 @@ def fit(
         raise ValueError("fit: num_samples and num_evaluate must not be negative")
 
     resume = resume or resume_from is not None
-    fabric = launch(devices, accelerator)
+    fabric = launch(devices, accelerator, recipe.precision)
     folder = RunFolder(run_dir)
     on_rank_zero(fabric, lambda: folder.claim(resume=resume, overwrite=overwrite, step=resume_from))
     settings = {
@@ -137,7 +138,9 @@ def _run(
     try:
         with StopRequest() as stop, RunLog(fabric, folder, recipe, start, progress) as log:
             for step in range(start + 1, recipe.steps + 1):
-                values = experiment.step(batches[step - 1])
+                batch = batches[step - 1]
+                with check_noise(fabric, batch) if step == start + 1 else nullcontext():
+                    values = experiment.step(batch)
                 last = step == recipe.steps
                 if last or step % log_every == 0:
                     log.write(step, _read_scalars(fabric, values))
@@ -301,11 +304,13 @@ def _finish(
     """Samples, measures and the plot; on all ranks, because a wrapped module may communicate."""
     if num_samples:
         with seeded(recipe.seed, fabric.device) as generator:
-            samples = experiment.sample(num_samples, generator)
+            if experiment.can("sample"):
+                samples = experiment.sample(num_samples, generator)
+                if fabric.is_global_zero:
+                    experiment.save_samples(samples, folder.samples)
             if fabric.is_global_zero:
-                experiment.save_figure(samples, folder.samples)
-                folder.draw_figures(experiment.save_figures)
-    if num_evaluate:
+                folder.draw_figures(experiment.figures)
+    if num_evaluate and experiment.can("evaluate"):
         with seeded(recipe.seed, fabric.device):
             measures = experiment.evaluate(num_evaluate)
         if fabric.is_global_zero:

@@ -109,7 +109,7 @@ def test_the_command_trains_and_samples(tmp_path, capsys):
 
 def test_divergence_stops_the_run(tmp_path, monkeypatch):
     monkeypatch.setitem(toyflow_experiment.FLOWS, "nice", lambda *_: Flow(Scaling(100.0), [2]))
-    with pytest.raises(Diverged, match="step 1: the negative log-likelihood is inf"):
+    with pytest.raises(Diverged, match="step 1: negative_log_likelihood is inf"):
         train(tmp_path, model="nice")
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gencore.models.ebm.names import FlowObjective
 from gencore.recipes.plane import PlaneRecipe
+from gencore.train import OptimisedRecipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -16,7 +17,7 @@ __all__ = ["DensitiesRecipe"]
 
 
 @dataclass(kw_only=True)
-class DensitiesRecipe(PlaneRecipe):
+class DensitiesRecipe(PlaneRecipe, OptimisedRecipe):
     """Energies on the plane: which learns the data, exp(−E)/Z or the flow of the samples?
 
     The defaults take about two minutes on two CPU cores. The experiments of Yan 2022 have four
@@ -51,9 +52,6 @@ class DensitiesRecipe(PlaneRecipe):
     trace: Literal["exact", "hutchinson"] = "exact"
     """How the ODE's density gets the trace of the Hessian."""
 
-    learning_rate: float = 1e-3
-    """Learning rate of Adam."""
-
     max_gap: float = 1000.0
     """Training has diverged when the mean energies of data and samples differ by more."""
 
@@ -61,7 +59,7 @@ class DensitiesRecipe(PlaneRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("time", "chain_steps", "tolerance", "learning_rate", "max_gap")
+        self.check_positive("time", "chain_steps", "tolerance", "max_gap")
         self.check_widths("hidden_widths")
         if self.sampler == "langevin" and self.objective == "flow_mle":
             raise ValueError(
