@@ -17,6 +17,7 @@ _PACKAGES = {
             "sklearn",
             "tensorboard",
             "tomli",
+            "torchmetrics",
         }
     ),
 }

@@ -9,6 +9,7 @@ import pytest
 
 PACKAGES = (
     "gencore.data",
+    "gencore.metrics",
     "gencore.models",
     "gencore.models.ebm",
     "gencore.models.flows",

@@ -45,7 +45,7 @@ SYSTEMS = (
         test=f"{_MANY}::test_log_z_of_a_gaussian_within_a_twentieth_of_a_nat",
         further_implementations=(
             "gencore.models.EnergyDensity",
-            "gencore.metrics.bits_per_dim.bits_per_dim",
+            "gencore.metrics.bits_per_dim",
         ),
         further_tests=(f"{_MANY}::test_bits_of_scaled_data_have_the_jacobian_of_every_dimension",),
     ),

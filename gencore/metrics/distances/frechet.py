@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from gencore.metrics.features import Features, pixel_features
-from gencore.metrics.moments import GaussianMoments, StreamingMoments, gaussian_moments
+from gencore.metrics.distances.moments import GaussianMoments, StreamingMoments, gaussian_moments
+from gencore.metrics.features.pixels import Features, pixel_features
 
 __all__ = ["frechet_distance"]
 
@@ -18,9 +18,10 @@ def frechet_distance(
 
         ‖μ_a − μ_b‖² + Tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^{1/2}).
 
-    Report it as "Fréchet distance on X features", with the number of samples. It is not FID: that
-    name belongs to one particular Inception network. The estimate is biased upwards by the finite
-    number of samples, so compare only values that were computed with equal numbers.
+    Report it as "Fréchet distance on X features", with the number of samples. It is called FID on
+    one particular Inception network only, :class:`gencore.metrics.InceptionFeatures`. The estimate
+    is biased upwards by the finite number of samples, so compare only values that were computed
+    with equal numbers, or their limits (:func:`gencore.metrics.frechet_at_infinity`).
 
     With Σ = L Lᵀ, L = U Λ^{1/2} from the symmetric eigendecomposition Σ = U Λ Uᵀ, the trace of
     (Σ_a Σ_b)^{1/2} is the sum of the singular values of L_aᵀ L_b. It needs no square root of a

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gencore.metrics.features import Features, pixel_features
+from gencore.metrics.features.pixels import Features, pixel_features
 
 __all__ = ["GaussianMoments", "StreamingMoments", "gaussian_moments"]
 
@@ -106,6 +106,27 @@ class StreamingMoments:
             )
         covariance = self._scatter / (self.num_samples - 1)
         return GaussianMoments(self._mean.clone(), covariance, self.num_samples)
+
+    def to_vector(self) -> Tensor:
+        """All that it has seen as one vector, float64: [N, D, mean, scatter], or [] of nothing.
+
+        Vectors of several streams, one after another, are those of the whole for `from_vector`.
+        """
+        if self._mean is None or self._scatter is None:
+            return torch.empty(0, dtype=torch.float64)
+        head = self._mean.new_tensor([self.num_samples, len(self._mean)])
+        return torch.cat([head, self._mean, self._scatter.flatten()])
+
+    @classmethod
+    def from_vector(cls, vector: Tensor) -> "StreamingMoments":
+        """The moments of one or several streams, from what `to_vector` made of each."""
+        moments = cls()
+        while len(vector):
+            num, dim = int(vector[0]), int(vector[1])
+            mean, scatter = vector[2 : 2 + dim], vector[2 + dim : 2 + dim + dim * dim]
+            moments._merge(num, mean, scatter.view(dim, dim))
+            vector = vector[2 + dim + dim * dim :]
+        return moments
 
     def _merge(self, num: int, mean: Tensor, scatter: Tensor) -> None:
         if self._mean is None or self._scatter is None:
