@@ -43,9 +43,13 @@ def starts(chains: int, dims: int, dtype=torch.float64, device="cpu") -> Tensor:
     return torch.randn(chains, dims, generator=generator, dtype=torch.float64).to(device, dtype)
 
 
+# A network's widths and its activation meet in no branch of the kernel.
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("widths", NETWORKS, ids=str)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("activation", "widths"),
+    [*(("silu", widths) for widths in NETWORKS), *((name, [5, 7, 1]) for name in ACTIVATIONS[1:])],
+    ids=str,
+)
 def test_langevin_chain_matches_the_reference(activation, widths, dtype, device):
     weights, biases = network(widths, dtype, device)
     for chains in (0, 1, 5, 77):
@@ -270,7 +274,6 @@ def test_step_size_zero_accepts_and_stays(device):
 WEIGHTS, BIASES = network([2, 4, 1], torch.float32)
 
 
-@pytest.mark.parametrize("chain", [mlp_langevin_chain, mlp_hmc_chain])
 @pytest.mark.parametrize(
     ("wrong", "error", "words"),
     [
@@ -293,13 +296,14 @@ WEIGHTS, BIASES = network([2, 4, 1], torch.float32)
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_bad_input_is_named(chain, wrong, error, words):
-    arguments = {
-        "x": torch.zeros(3, 2), "weights": WEIGHTS, "biases": BIASES, "num_steps": 3,
-        "step_size": 0.1, **({"num_leapfrog": 2} if chain is mlp_hmc_chain else {}), **wrong,
-    }  # fmt: skip
-    with pytest.raises(error, match=f"^{chain.__name__}: .*{words}"):
-        chain(**arguments)
+def test_bad_input_is_named(wrong, error, words):
+    for chain in (mlp_langevin_chain, mlp_hmc_chain):
+        arguments = {
+            "x": torch.zeros(3, 2), "weights": WEIGHTS, "biases": BIASES, "num_steps": 3,
+            "step_size": 0.1, **({"num_leapfrog": 2} if chain is mlp_hmc_chain else {}), **wrong,
+        }  # fmt: skip
+        with pytest.raises(error, match=f"^{chain.__name__}: .*{words}"):
+            chain(**arguments)
 
 
 @pytest.mark.parametrize(
