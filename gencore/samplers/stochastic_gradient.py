@@ -63,6 +63,7 @@ class StochasticGradientSampler(UnadjustedSampler[StochasticGradientState]):
             first_element: the same as the number of their elements.
 
         Example:
+            >>> import torch
             >>> from gencore.samplers import SGLD
             >>> sampler = SGLD(lambda x: 0.5 * x.square().sum(1), step_size=0.1)
             >>> sampler.init(torch.zeros(1, 2))
