@@ -1,6 +1,5 @@
 """The energy-based model trained on short, non-persistent chains (Yan 2022, §2.4)."""
 
-import math
 from collections.abc import Sequence
 
 import torch
