@@ -4,6 +4,7 @@ torch and the packages of the training extra are imported by the commands that n
 help and ``gencore list`` answer at once.
 """
 
+import argparse
 import dataclasses
 import io
 import json
@@ -11,17 +12,28 @@ import os
 import shlex
 import signal
 import sys
+import textwrap
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gencore import __version__
-from gencore.options import UsageError, parse_options, spoken
+from gencore.options import (
+    UsageError,
+    given_options,
+    make,
+    option_parser,
+    option_values,
+    parse_options,
+    shown_as_options,
+    spoken,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +44,8 @@ __all__ = ["main"]
 
 # What the shell reports for a program that a signal ended.
 _BY_SIGNAL = 128
+
+_NUM_EVALUATE = 1000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,6 +114,8 @@ def _run(words: list[str]) -> int:
     if words[0] == "--version":
         print(f"gencore {__version__}")
         return 0
+    if words[0] == "--print-completion":
+        return _print_completion(words[1:])
     name, *rest = words
     if name not in _COMMANDS:
         raise UsageError(f"unknown command {name!r}; the commands are {', '.join(_COMMANDS)}")
@@ -107,8 +123,30 @@ def _run(words: list[str]) -> int:
 
 
 def _list(words: list[str]) -> int:
-    """Recipes and data sources."""
-    _no_options("list", words)
+    """Recipes, data sources and families of systems; the systems of a family; all, for programs."""
+    _help_if_asked("list", words)
+    from gencore.systems import FAMILIES, SYSTEMS
+
+    if unknown := [word for word in words if word.startswith("-") and word != "--json"]:
+        raise UsageError(f"no option {unknown[0]}; the option of gencore list is --json")
+    families = [word for word in words if word != "--json"]
+    if wrong := [name for name in families if name not in FAMILIES]:
+        raise UsageError(f"unknown family {wrong[0]!r}; the families are {', '.join(FAMILIES)}")
+    chosen = [s for s in SYSTEMS.values() if not families or s.family in families]
+    if "--json" in words:
+        objects = [{**dataclasses.asdict(s), "capabilities": s.capabilities} for s in chosen]
+        print(json.dumps(objects, indent=2))
+    elif families:
+        columns = ("id", "system", "source", "recipe")
+        _print_table([columns, *((s.id, s.name, s.source, s.recipe or "") for s in chosen)])
+    else:
+        _list_recipes_and_data()
+        counts = ", ".join(f"{name} {sum(s.family == name for s in chosen)}" for name in FAMILIES)
+        print(f"\nsystems (gencore list FAMILY): {counts}")
+    return 0
+
+
+def _list_recipes_and_data() -> None:
     from gencore.data.names import IMAGE_SOURCES
     from gencore.recipes import RECIPES
 
@@ -116,7 +154,6 @@ def _list(words: list[str]) -> int:
     _print_table((name, RECIPES.describe(name)) for name in RECIPES)
     print("\nimages (--data)")
     _print_table(IMAGE_SOURCES.items())
-    return 0
 
 
 def _info(words: list[str]) -> int:
@@ -130,6 +167,13 @@ def _info(words: list[str]) -> int:
 @dataclass
 class RunOptions:
     """Where and how a run runs; nothing here changes what is computed but for rounding."""
+
+    preset: str | None = None
+    """Start from the settings of a preset of the recipe, listed below."""
+
+    config: Path | None = None
+    """Read options from a .json or .toml file, such as another run's config.json. They replace
+    those of a preset; options on the command line replace both."""
 
     out: Path = Path("runs")
     """The run's folder."""
@@ -160,10 +204,14 @@ class RunOptions:
     keep_every: int = 0
     """Steps between two checkpoints that stay beside the latest; 0 keeps none."""
 
+    logger: tuple[Literal["tensorboard", "wandb", "mlflow", "none"], ...] = ("tensorboard",)
+    """Where the rows of log.csv go as well: to TensorBoard, Weights & Biases or MLflow, one or
+    more."""
+
     num_samples: int | None = None
     """Samples in samples.png; without it as many as suit the recipe."""
 
-    num_evaluate: int = 1000
+    num_evaluate: int = _NUM_EVALUATE
     """Samples for metrics.json; 0 measures nothing."""
 
 
@@ -182,19 +230,58 @@ def _train(words: list[str]) -> int:
     if name not in RECIPES:
         raise UsageError(f"unknown recipe {name!r}; the recipes are {names}")
 
-    recipe_class = RECIPES[name]
-    recipe, options = _parse_training(recipe_class, rest)
-    if options.resume or options.resume_from is not None:
+    recipe, options = _training_options(RECIPES[name], rest)
+    return _fit(recipe, options)
+
+
+def _training_options(
+    recipe_class: "type[Recipe]", words: list[str]
+) -> "tuple[Recipe, RunOptions]":
+    """The recipe and the run's options. What the command line does not give comes from the file,
+    then from the preset, then from the run that goes on, then from the defaults."""
+    kinds, epilog = _training_kinds(recipe_class), _presets_help(recipe_class)
+    recipe_kind, run_kind = kinds.values()
+    prog = f"gencore train {recipe_class.name}"
+    given = given_options(kinds, words, prog, epilog)
+    if path := given.get("config"):
+        from gencore.option_files import read_option_file
+
+        given = {**read_option_file(path, recipe_class.name, recipe_kind, run_kind), **given}
+    run: RunOptions = make(run_kind, given, prog)
+    stored: dict[str, Any] = {}
+    if run.resume or run.resume_from is not None:
         from gencore.train import RunFolder
 
-        # The run's own options become the defaults, so that they need not be given again.
-        folder = RunFolder(options.out)
-        config = folder.read_config()
-        known = {f.name: config["settings"].get(f.name) for f in dataclasses.fields(RunOptions)}
-        settings = {name: value for name, value in known.items() if value is not None}
-        stored = folder.read_recipe(recipe_class), RunOptions(**settings)
-        recipe, options = _parse_training(recipe_class, rest, stored)
-    return _fit(recipe, options)
+        folder = RunFolder(run.out)
+        settings = folder.read_config()["settings"]
+        lists = {name: tuple(v) for name, v in settings.items() if isinstance(v, list)}
+        stored = {**folder.read_recipe(recipe_class).fields(), **settings, **lists}
+        run = make(run_kind, {**stored, **given}, prog)
+    build: Callable[..., Recipe] = recipe_class
+    if run.preset is not None:
+        build = partial(recipe_class.preset, run.preset)
+        stored |= recipe_class.presets.get(run.preset, {})
+    return make(recipe_class, {**stored, **given}, prog, build, (RunOptions,)), run
+
+
+def _training_kinds(recipe_class: "type[Recipe]") -> "dict[str, type]":
+    """Heading in the help → options below it."""
+    out = ("out", Path, field(default=Path("runs") / recipe_class.name))
+    run = dataclasses.make_dataclass("RunOptions", [out], bases=(RunOptions,))
+    return {"options of the recipe": recipe_class, "options of the run": run}
+
+
+def _presets_help(recipe_class: "type[Recipe]") -> str:
+    names = recipe_class.presets
+    if not names:
+        return ""
+    rows = []
+    for name, fields in names.items():
+        # An option stays beside its value.
+        options = " ".join(words.replace(" ", "\0") for words in shown_as_options(fields))
+        text = f"  {name}:\n{textwrap.indent(_filled(options, 74), ' ' * 6)}"
+        rows.append(text.replace("\0", " "))
+    return "\n".join(["presets (--preset NAME)", *rows])
 
 
 def _fit(recipe: "Recipe", options: RunOptions) -> int:
@@ -202,27 +289,31 @@ def _fit(recipe: "Recipe", options: RunOptions) -> int:
     from gencore.train.devices import under_torchrun
 
     choices = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
-    folder = choices.pop("out")
+    folder, loggers = choices.pop("out"), choices.pop("logger")
+    del choices["preset"], choices["config"]  # the recipe has them
+    kinds = (RunOptions, type(recipe))
     try:
         with _quiet_threads():
-            fit(recipe, folder, **choices)
-    except ValueError as error:
-        message = spoken(spoken(str(error), RunOptions), type(recipe))
-        raise UsageError(message) from error
+            fit(recipe, folder, loggers=loggers, **choices)
+    except (ValueError, OSError) as error:
+        message = str(error)
+        if (said := spoken(message, *kinds)) != message:
+            raise UsageError(said) from error
+        raise
     except Interrupted as interrupt:
         again = f"gencore train {recipe.name} --out {shlex.quote(str(folder))} --resume"
         _complain(f"{interrupt}\ncontinue with: {again}")
         # Rank 0 ends when a process that it started has failed.
         return 0 if _rank() and not under_torchrun() else _BY_SIGNAL + interrupt.number
     except Diverged as error:
-        _complain(f"error: {_one_line(str(error))}", every_rank=True)
+        _complain(f"error: {_one_line(spoken(str(error), *kinds))}", every_rank=True)
         _complain(_ways_on(recipe, RunFolder(folder)))
         return 1
     if _rank() == 0:
         print(f"{recipe.name}: {recipe.steps} steps done; everything is in {folder}")
-        if options.num_evaluate:
-            measures = RunFolder(folder).metrics.read_text(encoding="utf-8")
-            _print_numbers(json.loads(measures))
+        metrics = RunFolder(folder).metrics
+        if options.num_evaluate and metrics.is_file():
+            _print_numbers(json.loads(metrics.read_text(encoding="utf-8")))
     return 0
 
 
@@ -289,11 +380,13 @@ def _sample(words: list[str]) -> int:
     from gencore.train.atomic import replacing
     from gencore.train.loop import seeded
 
+    if not experiment.can("sample"):
+        raise ValueError(f"the recipe {recipe.name} makes no samples")
     num = recipe.figure_samples if options.num is None else options.num
     with seeded(options.seed, device) as generator:
         samples = experiment.sample(num, generator)
         if out.suffix == ".png":
-            experiment.save_figure(samples, out)
+            experiment.save_samples(samples, out)
         else:
             with replacing(out) as temporary, temporary.open("wb") as file:
                 np.save(file, samples.detach().float().cpu().numpy())
@@ -308,8 +401,13 @@ class EvaluateOptions:
     run_dir: Path
     """The run's folder."""
 
-    num: int = 1000
-    """Samples to measure with."""
+    data: str | None = None
+    """Measure with the test part of these images instead of the run's own (see gencore list); the
+    numbers are then shown, and metrics.json stays as it is."""
+
+    num: int | None = None
+    """Samples to measure with; without it as many as the run measured with (--num-evaluate), or
+    1000 if it measured nothing."""
 
     seed: int = 0
     """Of the samples."""
@@ -320,19 +418,30 @@ class EvaluateOptions:
 
 def _evaluate(words: list[str]) -> int:
     options = parse_options(EvaluateOptions, words, "gencore evaluate")
-    _check_positive("num", options.num)
-    _, experiment, step, device = _load_run(options.run_dir, options.accelerator, with_data=True)
-    experiment.prepare(0, options.num)
+    if options.num is not None:
+        _check_positive("num", options.num)
+    recipe, experiment, step, device = _load_run(
+        options.run_dir, options.accelerator, with_data=True
+    )
+    if not experiment.can("evaluate"):
+        raise ValueError(f"the recipe {recipe.name} has no measures")
 
-    from gencore.train import RunFolder
+    from gencore.train import ImageRecipe, RunFolder
     from gencore.train.loop import seeded
 
-    with seeded(options.seed, device):
-        measures = experiment.evaluate(options.num)
-    content = {"step": step, "num_samples": options.num, **measures}
-    _print_numbers(content)  # first, as the folder may be read-only
     folder = RunFolder(options.run_dir)
-    folder.write_json(folder.metrics, content)
+    num = options.num or folder.read_config()["settings"].get("num_evaluate") or _NUM_EVALUATE
+    if options.data is not None:
+        if not isinstance(recipe, ImageRecipe):
+            raise UsageError(f"--data does not suit the recipe {recipe.name}: it needs no images")
+        recipe.data = options.data  # where `load_test_data` looks; the training data are loaded
+    experiment.prepare(0, num)
+    with seeded(options.seed, device):
+        measures = experiment.evaluate(num)
+    content = {"step": step, "num_samples": num, **measures}
+    _print_numbers(content)  # first, as the folder may be read-only
+    if options.data is None:
+        folder.write_json(folder.metrics, content)
     return 0
 
 
@@ -355,7 +464,7 @@ def _load_run(
 
 
 _COMMANDS: dict[str, tuple[str, str, Callable[[list[str]], int]]] = {
-    "list": ("", "recipes and data sources", _list),
+    "list": ("[FAMILY ...] [--json]", "recipes, data sources and systems", _list),
     "train": ("RECIPE [options]", "train a recipe; its run goes to a folder", _train),
     "sample": ("RUN_DIR [options]", "draw samples from a trained run", _sample),
     "evaluate": ("RUN_DIR [options]", "measure a trained run", _evaluate),
@@ -363,27 +472,39 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[list[str]], int]]] = {
 }
 
 
-def _parse_training(
-    recipe_class: "type[Recipe]",
-    words: list[str],
-    stored: "tuple[Recipe, RunOptions] | None" = None,
-) -> "tuple[Recipe, RunOptions]":
-    """The recipe and the run's options from one flat list of words, and else as stored."""
-    name = recipe_class.name
-    fields = [
-        ("recipe", recipe_class, field(default_factory=recipe_class)),
-        ("run", RunOptions, field(default_factory=lambda: RunOptions(out=Path("runs") / name))),
-    ]
-    command = dataclasses.make_dataclass("command", fields, namespace={"__doc__": " "})
-    default = command() if stored is None else command(*stored)
-    parsed = parse_options(command, words, f"gencore train {name}", default)
-    return parsed.recipe, parsed.run
+def _filled(text: str, width: int) -> str:
+    return textwrap.fill(text, width, break_on_hyphens=False, break_long_words=False)
+
+
+def _print_completion(words: list[str]) -> int:
+    from gencore.completion import Command, completion_script
+    from gencore.recipes import RECIPES
+
+    if len(words) != 1:
+        raise UsageError("--print-completion needs a shell: bash, zsh or fish")
+    commands: dict[str, Any] = {name: Command(argparse.ArgumentParser()) for name in _COMMANDS}
+    kinds: dict[str, type]
+    for name, kind in (("sample", SampleOptions), ("evaluate", EvaluateOptions)):
+        kinds = {"options": kind}
+        commands[name] = Command(option_parser(kinds, name), option_values(kinds))
+    commands["train"] = {}
+    for name, recipe in RECIPES.items():
+        kinds = _training_kinds(recipe)
+        values = {**option_values(kinds), "data": None, "preset": list(recipe.presets)}
+        commands["train"][name] = Command(option_parser(kinds, name), values)
+    print(completion_script(words[0], commands))
+    return 0
+
+
+def _help_if_asked(command: str, words: list[str]) -> None:
+    if "-h" in words or "--help" in words:
+        arguments, text, _ = _COMMANDS[command]
+        print(f"usage: {f'gencore {command} {arguments}'.strip()}\n\n{text}")
+        raise SystemExit(0)
 
 
 def _no_options(command: str, words: list[str]) -> None:
-    if words and words[0] in ("-h", "--help"):
-        print(f"usage: gencore {command}\n\n{_COMMANDS[command][1]}")
-        raise SystemExit(0)
+    _help_if_asked(command, words)
     if words:
         raise UsageError(f"gencore {command} takes no options, got {words[0]!r}")
 
@@ -404,20 +525,24 @@ Generative models on fused C++/CUDA kernels.
 commands
 {commands}
 
-gencore COMMAND --help shows a command's options, gencore --version the version;
---debug (or GENCORE_DEBUG=1) adds the traceback to an error. The status is 0 when all
-is done, 1 after a divergence, 2 after any other error, and 129, 130 or 143 after
-SIGHUP, Ctrl-C or SIGTERM. Example:
+gencore COMMAND --help shows a command's options. gencore --version shows the
+version. gencore --print-completion bash|zsh|fish prints a script with which
+that shell completes commands. --debug (or GENCORE_DEBUG=1) adds the traceback
+to an error. The status is 0 when all is done, 1 after a divergence, 2 after any
+other error, and 129, 130 or 143 after SIGHUP, Ctrl-C or SIGTERM. Example:
 
   gencore train ebm --data digits --steps 600 --out runs/digits
   gencore sample runs/digits --num 16 --out digits.png"""
 
 
-def _print_table(rows: Iterable[tuple[str, str]], indent: str = "  ") -> None:
+def _print_table(rows: Iterable[tuple[str, ...]], indent: str = "  ") -> None:
+    """Columns of one width each, but for the last."""
     rows = list(rows)
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, text in rows:
-        print(f"{indent}{name:<{width}}  {text}")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        *cells, last = row
+        padded = (f"{cell:<{width}}  " for cell, width in zip(cells, widths, strict=False))
+        print(f"{indent}{''.join(padded)}{last}".rstrip())
 
 
 def _print_numbers(measures: Mapping[str, float | None]) -> None:

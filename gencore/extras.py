@@ -17,7 +17,8 @@ _PACKAGES = {
             "safetensors",
             "sklearn",
             "tensorboard",
-            "tyro",
+            "tomli",
+            "torchmetrics",
         }
     ),
 }

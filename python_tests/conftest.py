@@ -22,6 +22,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="where the operators' tests run: cpu or cuda")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `long`, unless `-m` names that mark."""
+    if "long" in config.getoption("-m"):
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def away_from_the_source_tree(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Programs that tests start import the installed package, not a folder of the same name."""
@@ -41,12 +51,14 @@ def executor_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run an OpTester's slots over the subclass's own variants."""
+    """Run an OpTester's slots over the subclass's own variants, shapes and dtypes."""
     variants = getattr(metafunc.cls, "variants", None)
     if metafunc.function.__name__ in ("test_opcheck", "test_compiles_without_graph_breaks"):
         variants = getattr(metafunc.cls, "traced", ()) or variants
     if "variant" in metafunc.fixturenames and variants is not None:
         metafunc.parametrize("variant", list(variants))
+        if metafunc.function.__name__ == "test_matches_the_reference":
+            metafunc.parametrize(("shape", "dtype"), metafunc.cls.shapes_and_dtypes(), ids=str)
 
 
 @pytest.fixture(scope="module")

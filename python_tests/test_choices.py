@@ -78,13 +78,14 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", ["mle", "ML", "", None, ["ml"]], ids=repr)
 @pytest.mark.parametrize(("option", "call"), CASES)
-def test_another_value_is_refused(option, call, value):
-    if option == "mask" and value is None and call.func is affine_coupling:
-        return  # which means that all of x is transformed
-    with pytest.raises(ValueError, match=rf"{option} (is|=) .*expected"):
-        call(**{option: value})
+def test_another_value_is_refused(option, call):
+    values = ["mle", "ML", "", None, ["ml"]]
+    if option == "mask" and call.func is affine_coupling:
+        values.remove(None)  # which means that all of x is transformed
+    for value in values:
+        with pytest.raises(ValueError, match=rf"{option} (is|=) .*expected"):
+            call(**{option: value})
 
 
 def test_another_backend_is_refused():

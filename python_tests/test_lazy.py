@@ -9,9 +9,12 @@ import pytest
 
 PACKAGES = (
     "gencore.data",
+    "gencore.metrics",
     "gencore.models",
     "gencore.models.ebm",
     "gencore.models.flows",
+    "gencore.models.hybrids",
+    "gencore.objectives",
     "gencore.train",
 )
 

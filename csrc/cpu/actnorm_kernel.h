@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "../arguments/actnorm.h"
 #include "../math/actnorm.h"
 #include "../math/storage.h"
-#include "../ops/flow_pointwise_arguments.h"
 #include "lane_sum.h"
 #include "philox_block.h"
 

@@ -10,9 +10,9 @@
 #include <cstring>
 #include <type_traits>
 
+#include "../arguments/affine_coupling.h"
 #include "../math/affine.h"
 #include "../math/storage.h"
-#include "../ops/affine_coupling_arguments.h"
 #include "chainwise.h"
 
 namespace gencore {

@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "../arguments/conv_network.h"
 #include "../math/activation.h"
-#include "../ops/conv_network_arguments.h"
 #include "conv_map.h"
 #include "lanes.h"
 #include "scratch.h"

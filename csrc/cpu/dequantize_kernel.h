@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "../arguments/dequantize.h"
 #include "../math/dequantize.h"
 #include "../math/storage.h"
-#include "../ops/flow_pointwise_arguments.h"
 #include "traverse.h"
 
 namespace gencore {
@@ -40,15 +40,15 @@ void dequantize_blocks(const Dequantize& args, std::int64_t begin, std::int64_t 
   }
 }
 
-inline void dequantize_range(const Dequantize& args, std::int64_t begin, std::int64_t end) {
+template <class T>
+void dequantize_range(const Dequantize& args, std::int64_t begin, std::int64_t end) {
   if (args.is_invalid != nullptr) {
     int largest = 0;
     for (std::int64_t k = begin; k < end; ++k) largest = std::max<int>(largest, args.x[k]);
     // Other threads may write the same.
     if (largest >= args.bins) __atomic_store_n(args.is_invalid, true, __ATOMIC_RELAXED);
   }
-  if (args.dtype == Dtype::kFloat64) return dequantize_blocks<double>(args, begin, end);
-  dequantize_blocks<float>(args, begin, end);
+  dequantize_blocks<T>(args, begin, end);
 }
 
 }  // namespace GENCORE_LEVEL

@@ -2,8 +2,8 @@
 // once.
 #pragma once
 
+#include "../arguments/gaussian_nll.h"
 #include "../math/gaussian_nll.h"
-#include "../ops/flow_pointwise_arguments.h"
 #include "chainwise.h"
 
 namespace gencore {

@@ -4,6 +4,7 @@
 // a clamp has to be differentiated; tangent likewise.
 #pragma once
 
+#include "../arguments/langevin.h"
 #include "../math/langevin.h"
 #include "traverse.h"
 

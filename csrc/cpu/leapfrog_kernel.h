@@ -4,6 +4,7 @@
 // writes one (3b). The kinetic energies are made on the way.
 #pragma once
 
+#include "../arguments/leapfrog.h"
 #include "../math/leapfrog.h"
 #include "chainwise.h"
 #include "coefficient.h"

@@ -8,9 +8,9 @@
 // arithmetic does not depend on the block it is in.
 #pragma once
 
+#include "../arguments/made.h"
 #include "../math/made.h"
 #include "../math/storage.h"
-#include "../ops/made_arguments.h"
 #include "lanes.h"
 #include "mlp_block.h"
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "../arguments/metropolis.h"
 #include "../math/metropolis.h"
 #include "traverse.h"
 
@@ -29,7 +30,7 @@ inline void take(const void* source, std::int64_t at, std::int64_t count, void* 
   if (source == target) return;
   const T* from = static_cast<const T*>(source) + at;
   T* to = static_cast<T*>(target) + at;
-// Different tensors, or the loop would not be reached.
+// The compiler may take the two for disjoint: equal pointers have returned above.
 #pragma GCC ivdep
   for (std::int64_t k = 0; k < count; ++k) to[k] = from[k];
 }

@@ -9,8 +9,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "../arguments/mlp.h"
 #include "../math/activation.h"
-#include "../ops/arguments.h"
 #include "lanes.h"
 #include "scratch.h"
 

@@ -3,6 +3,7 @@
 // cache.
 #pragma once
 
+#include "../arguments/mlp_chain.h"
 #include "../math/langevin.h"
 #include "../math/metropolis.h"
 #include "mlp_block.h"
@@ -55,7 +56,7 @@ inline void spread(const void* per_chain, double number, std::int64_t first, std
 }
 
 template <class T>
-void mlp_langevin_range(const MlpLangevinChain& args, std::int64_t begin, std::int64_t end) {
+void mlp_langevin_chain_range(const MlpLangevinChain& args, std::int64_t begin, std::int64_t end) {
   using A = accumulate_t<T>;
   using Block = MlpBlock<A>;
   constexpr int kChains = Block::kChains;
@@ -85,7 +86,7 @@ void mlp_langevin_range(const MlpLangevinChain& args, std::int64_t begin, std::i
         rows.read(static_cast<const T*>(args.noise.tensor) + step * args.numel, noise);
       } else if (args.has_noise()) {
         PhiloxStream stream = stream_of(args.noise.key);
-        stream.draw += static_cast<std::uint64_t>(step);
+        stream.offset += static_cast<std::uint64_t>(step);
         rows.normals(stream, args.noise.first, buffer, noise);
       }
       for (std::int64_t d = 0; d < dims; ++d)
@@ -101,7 +102,7 @@ void mlp_langevin_range(const MlpLangevinChain& args, std::int64_t begin, std::i
 }
 
 template <class T>
-void mlp_hmc_range(const MlpHmcChain& args, std::int64_t begin, std::int64_t end) {
+void mlp_hmc_chain_range(const MlpHmcChain& args, std::int64_t begin, std::int64_t end) {
   using A = accumulate_t<T>;
   using Block = MlpBlock<A>;
   constexpr int kChains = Block::kChains;
@@ -166,7 +167,7 @@ void mlp_hmc_range(const MlpHmcChain& args, std::int64_t begin, std::int64_t end
     for (int c = 0; c < kChains; ++c) rate[c] = accepted[c] = divergent[c] = A(0);
     for (std::int64_t step = 0; step < args.num_steps; ++step) {
       PhiloxStream stream = stream_of(args.key);
-      stream.draw += static_cast<std::uint64_t>(step);
+      stream.offset += static_cast<std::uint64_t>(step);
       rows.normals(stream, args.first_chain * dims, buffer, momentum);
       for (std::int64_t d = 0; d < dims; ++d) {
         const A scale = A(1) / std::sqrt(inverse_mass[d]);

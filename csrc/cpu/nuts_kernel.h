@@ -4,6 +4,7 @@
 // leaf to where it is drawn (2b) or a subtree's last one to its end (3b).
 #pragma once
 
+#include "../arguments/nuts.h"
 #include "../math/leapfrog.h"
 #include "../math/nuts.h"
 #include "coefficient.h"

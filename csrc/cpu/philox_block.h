@@ -1,4 +1,4 @@
-// Blocks of normals on the CPU: the vectorised twin of math/philox.h.
+// Blocks of normals on the CPU: math/philox.h for many blocks at once.
 #pragma once
 
 #include <cstdint>
@@ -113,8 +113,8 @@ inline void philox_words(const PhiloxStream& stream, std::uint64_t first, bool r
     for (int i = 0; i < kUnroll; ++i) {
       c0[i] = WordLanes::iota(first + static_cast<std::uint64_t>(start + i * WordLanes::count));
       c1[i] = c0[i].high();
-      c2[i] = WordLanes::fill(stream.draw);
-      c3[i] = WordLanes::fill((stream.draw >> 32) | flag);
+      c2[i] = WordLanes::fill(stream.offset);
+      c3[i] = WordLanes::fill((stream.offset >> 32) | flag);
     }
     std::uint32_t key0 = static_cast<std::uint32_t>(stream.seed);
     std::uint32_t key1 = static_cast<std::uint32_t>(stream.seed >> 32);

@@ -1,6 +1,7 @@
 // Filling a tensor with normals or with raw words. Writes each element once, reads nothing.
 #pragma once
 
+#include "../arguments/philox.h"
 #include "traverse.h"
 
 namespace gencore {
@@ -29,6 +30,12 @@ inline void philox_word_range(const PhiloxFill& args, std::int64_t begin, std::i
       out[at + k] = words.word[(skipped + k) % 4][(skipped + k) / 4];
     at += count;
   }
+}
+
+template <class T>
+void philox_fill_range(const PhiloxFill& args, std::int64_t begin, std::int64_t end) {
+  if (args.words) return philox_word_range(args, begin, end);
+  philox_normal_range<T>(args, begin, end);
 }
 
 }  // namespace GENCORE_LEVEL

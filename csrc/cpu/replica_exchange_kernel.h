@@ -3,6 +3,7 @@
 // and of grad read and written.
 #pragma once
 
+#include "../arguments/replica_exchange.h"
 #include "../math/metropolis.h"
 #include "../math/replica_exchange.h"
 #include "traverse.h"

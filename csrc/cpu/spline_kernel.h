@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
+#include "../arguments/spline.h"
 #include "../math/spline.h"
-#include "../ops/spline_arguments.h"
 #include "chainwise.h"
 
 namespace gencore {

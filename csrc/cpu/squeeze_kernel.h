@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
+#include "../arguments/squeeze.h"
 #include "../math/macros.h"
-#include "../ops/flow_pointwise_arguments.h"
 
 namespace gencore {
 inline namespace GENCORE_LEVEL {

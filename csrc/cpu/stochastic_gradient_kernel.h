@@ -3,6 +3,7 @@
 // grad and writes x', p' (5b); SGRLD reads x, grad, metric, correction and writes x' (5b).
 #pragma once
 
+#include "../arguments/stochastic_gradient.h"
 #include "../math/stochastic_gradient.h"
 #include "coefficient.h"
 #include "traverse.h"

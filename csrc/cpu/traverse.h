@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "../arguments/common.h"
 #include "../math/storage.h"
-#include "../ops/arguments.h"
 #include "philox_block.h"
 
 namespace gencore {

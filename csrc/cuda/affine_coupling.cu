@@ -4,8 +4,8 @@
 // rebuilding the input adds a write (8b at most); double backward reads up to seven and writes up
 // to four (11b). An element that passes through is read and written once. The kind of scale is a
 // branch that all threads take alike: the kernels wait for memory, not for it.
+#include "../arguments/affine_coupling.h"
 #include "../math/affine.h"
-#include "../ops/affine_coupling_arguments.h"
 #include "chainwise.cuh"
 #include "kernels.h"
 

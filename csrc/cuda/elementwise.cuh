@@ -9,8 +9,8 @@
 #include <initializer_list>
 #include <type_traits>
 
+#include "../arguments/common.h"
 #include "../math/storage.h"
-#include "../ops/arguments.h"
 #include "launch.cuh"
 
 namespace gencore::cuda {

@@ -93,8 +93,8 @@ __device__ __forceinline__ TileRows rows_of(Dtype dtype, std::int64_t all, int d
   return {dtype, first, count, dims, chains};
 }
 
-__device__ __forceinline__ PhiloxStream stream_of(const std::int64_t* key, std::int64_t draw) {
-  return {static_cast<std::uint64_t>(key[0]), static_cast<std::uint64_t>(key[1] + draw)};
+__device__ __forceinline__ PhiloxStream stream_of(const std::int64_t* key, std::int64_t offset) {
+  return {static_cast<std::uint64_t>(key[0]), static_cast<std::uint64_t>(key[1] + offset)};
 }
 
 template <class A>

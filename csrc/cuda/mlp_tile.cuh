@@ -10,8 +10,8 @@
 
 #include <cstdint>
 
+#include "../arguments/mlp.h"
 #include "../math/activation.h"
-#include "../ops/arguments.h"
 #include "elementwise.cuh"
 #include "launch.cuh"
 

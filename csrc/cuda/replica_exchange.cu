@@ -5,9 +5,9 @@
 
 #include <cstdint>
 
+#include "../arguments/replica_exchange.h"
 #include "../math/metropolis.h"
 #include "../math/replica_exchange.h"
-#include "../ops/arguments.h"
 #include "kernels.h"
 #include "launch.cuh"
 
@@ -105,7 +105,7 @@ void launch_swap(const ReplicaSwap& args, void* stream) {
 
 void replica_swap(const ReplicaSwap& args, void* stream) {
   if (args.pairs == 0) return;  // a grid without blocks is an error
-  if (args.energy_dtype == Dtype::kFloat64) return launch_swap<double>(args, stream);
+  if (args.dtype == Dtype::kFloat64) return launch_swap<double>(args, stream);
   launch_swap<float>(args, stream);
 }
 

@@ -1,11 +1,10 @@
 // Actnorm's operators: checks, layouts and memory; the kernels do the rest.
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <tuple>
 
 #include "dispatch.h"
+#include "registration.h"
 #include "tensors.h"
 
 namespace gencore {
@@ -106,16 +105,13 @@ std::tuple<Tensor, Tensor, Tensor> actnorm_backward(Tensor grad_out, Tensor grad
   return {grad_x.finish(), grad_log_scale, grad_bias};
 }
 
-void register_actnorm(torch::stable::detail::StableLibrary& m) {
-  m.impl("actnorm", TORCH_BOX(&actnorm));
-  m.impl("actnorm_backward", TORCH_BOX(&actnorm_backward));
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { register_actnorm(m); }
-#ifdef GENCORE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { register_actnorm(m); }
-#endif
+GENCORE_OPERATORS(
+    {"actnorm(Tensor x, Tensor log_scale, Tensor bias, bool inverse) -> (Tensor, Tensor)",
+     TORCH_BOX(&actnorm)},
+    {"actnorm_backward(Tensor grad_out, Tensor grad_log_det, Tensor x, Tensor log_scale, "
+     "Tensor bias, bool inverse) -> (Tensor, Tensor, Tensor)",
+     TORCH_BOX(&actnorm_backward)});
 
 }  // namespace gencore

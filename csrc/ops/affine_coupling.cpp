@@ -1,13 +1,11 @@
 // The affine coupling's operators: checks, layouts and memory; the kernels do the rest.
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <tuple>
 #include <type_traits>
 
-#include "affine_coupling_arguments.h"
 #include "dispatch.h"
+#include "registration.h"
 #include "tensors.h"
 
 namespace gencore {
@@ -326,18 +324,30 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> affine_coupling_backward_from_output(
   return {x_out.finish(), x_grad.finish(), grads.finish_raw(), grads.finish_shift()};
 }
 
-void register_affine_coupling(torch::stable::detail::StableLibrary& m) {
-  m.impl("affine_coupling", TORCH_BOX(&affine_coupling));
-  m.impl("affine_coupling_backward", TORCH_BOX(&affine_coupling_backward));
-  m.impl("affine_coupling_double_backward", TORCH_BOX(&affine_coupling_double_backward));
-  m.impl("affine_coupling_backward_from_output", TORCH_BOX(&affine_coupling_backward_from_output));
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { register_affine_coupling(m); }
-#ifdef GENCORE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { register_affine_coupling(m); }
-#endif
+// Kinds of scale and masks are numbered as in gencore/ops/affine_coupling_reference.py.
+// Joint: raw_scale holds the raw scales and, in the second half of dimension 1, the shifts.
+#define GENCORE_COUPLING_SETTINGS \
+  "int kind, float bound, bool inverse, int mask, bool swap, bool joint"
+#define GENCORE_COUPLING_BACKWARD                                      \
+  "Tensor? grad_y, Tensor? grad_log_det, Tensor x, Tensor raw_scale, " \
+  "Tensor? shift, " GENCORE_COUPLING_SETTINGS
+
+GENCORE_OPERATORS(
+    {"affine_coupling(Tensor x, Tensor? raw_scale, Tensor? shift, " GENCORE_COUPLING_SETTINGS
+     ") -> (Tensor, Tensor)",
+     TORCH_BOX(&affine_coupling)},
+    {"affine_coupling_backward(" GENCORE_COUPLING_BACKWARD
+     ", bool needs_x, bool needs_raw_scale, bool needs_shift) -> (Tensor, Tensor, Tensor)",
+     TORCH_BOX(&affine_coupling_backward)},
+    {"affine_coupling_double_backward(Tensor? x_tangent, Tensor? raw_scale_tangent, "
+     "Tensor? shift_tangent, " GENCORE_COUPLING_BACKWARD
+     ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+     TORCH_BOX(&affine_coupling_double_backward)},
+    {"affine_coupling_backward_from_output(Tensor y, Tensor raw_scale, Tensor? shift, "
+     "Tensor grad_y, Tensor grad_log_det, " GENCORE_COUPLING_SETTINGS
+     ", bool needs_shift) -> (Tensor, Tensor, Tensor, Tensor)",
+     TORCH_BOX(&affine_coupling_backward_from_output)});
 
 }  // namespace gencore

@@ -5,6 +5,11 @@
 
 #include "tensors.h"
 
+// What a leapfrog step needs beside its tensors: step sizes [N], inverse masses [1 or N, 1 or D],
+// and the numbers in force where they are missing.
+#define GENCORE_LEAPFROG_COEFFICIENTS \
+  "Tensor? step_sizes, Tensor? inverse_masses, float step_size, float inverse_mass"
+
 namespace gencore {
 
 // The rows of x.

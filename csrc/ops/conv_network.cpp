@@ -1,13 +1,11 @@
 // Small convolutional networks: checks, layouts and memory; the kernels do the rest.
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <tuple>
 #include <vector>
 
-#include "conv_network_arguments.h"
 #include "dispatch.h"
+#include "registration.h"
 #include "tensors.h"
 
 namespace gencore {
@@ -152,9 +150,14 @@ std::tuple<Tensor, Tensor, Tensor> conv_network_backward(
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) {
-  m.impl("conv_network", TORCH_BOX(&conv_network));
-  m.impl("conv_network_backward", TORCH_BOX(&conv_network_backward));
-}
+#define GENCORE_CONV_NETWORK                                                         \
+  "Tensor x, Tensor parameters, Tensor? context_term, int[] channels, int[] sides, " \
+  "int activation, float negative_slope"
+
+GENCORE_CPU_OPERATORS({"conv_network(" GENCORE_CONV_NETWORK ") -> Tensor",
+                       TORCH_BOX(&conv_network)},
+                      {"conv_network_backward(Tensor grad_out, " GENCORE_CONV_NETWORK
+                       ", bool needs_x) -> (Tensor, Tensor, Tensor)",
+                       TORCH_BOX(&conv_network_backward)});
 
 }  // namespace gencore

@@ -1,10 +1,9 @@
 // dequantize: checks, layouts and memory; the kernel does the rest.
-#include <torch/csrc/stable/library.h>
-
 #include <cstdint>
 #include <limits>
 
 #include "dispatch.h"
+#include "registration.h"
 #include "tensors.h"
 
 namespace gencore {
@@ -44,15 +43,11 @@ Tensor dequantize(Tensor x, OptionalTensor noise, OptionalTensor key, std::int64
   return out;
 }
 
-void register_dequantize(torch::stable::detail::StableLibrary& m) {
-  m.impl("dequantize", TORCH_BOX(&dequantize));
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { register_dequantize(m); }
-#ifdef GENCORE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { register_dequantize(m); }
-#endif
+GENCORE_OPERATORS(
+    {"dequantize(Tensor x, Tensor? noise, Tensor? key, int bins, ScalarType dtype, "
+     "int first_element) -> Tensor",
+     TORCH_BOX(&dequantize)});
 
 }  // namespace gencore

@@ -8,7 +8,6 @@
 #include <type_traits>
 
 #include "../cpu/kernels.h"
-#include "arguments.h"
 #include "tensors.h"
 #ifdef GENCORE_CUDA
 #include "../cuda/kernels.h"

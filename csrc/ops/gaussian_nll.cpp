@@ -1,9 +1,8 @@
 // gaussian_nll: checks, layouts and memory; the kernel does the rest.
-#include <torch/csrc/stable/library.h>
-
 #include <cstdint>
 
 #include "dispatch.h"
+#include "registration.h"
 #include "tensors.h"
 
 namespace gencore {
@@ -26,15 +25,8 @@ Tensor gaussian_nll(Tensor z, Tensor log_det) {
   return out;
 }
 
-void register_gaussian_nll(torch::stable::detail::StableLibrary& m) {
-  m.impl("gaussian_nll", TORCH_BOX(&gaussian_nll));
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { register_gaussian_nll(m); }
-#ifdef GENCORE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { register_gaussian_nll(m); }
-#endif
+GENCORE_OPERATORS({"gaussian_nll(Tensor z, Tensor log_det) -> Tensor", TORCH_BOX(&gaussian_nll)});
 
 }  // namespace gencore

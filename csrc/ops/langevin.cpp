@@ -1,10 +1,9 @@
 // langevin_step and its derivatives: checks, layouts and memory; the kernels do the rest.
-#include <torch/csrc/stable/library.h>
-
 #include <cstdint>
 
 #include "dispatch.h"
 #include "langevin_settings.h"
+#include "registration.h"
 #include "tensors.h"
 
 namespace gencore {
@@ -21,13 +20,8 @@ void run_step(const char* op, const Tensor& out, const Tensor& x, const Tensor& 
   launch(x, args, GENCORE_KERNELS(langevin_step));
 }
 
-Tensor langevin_step(Tensor x, Tensor grad, OptionalTensor noise, OptionalTensor key,
-                     OptionalTensor step_sizes, OptionalTensor noise_scales, double step_size,
-                     double noise_scale, double prior_precision, double grad_clamp,
-                     double clamp_min, double clamp_max, std::int64_t first_element) {
-  const LangevinSettings settings{key,         step_sizes,      noise_scales, step_size,
-                                  noise_scale, prior_precision, grad_clamp,   clamp_min,
-                                  clamp_max,   first_element};
+Tensor langevin_step(Tensor x, Tensor grad, OptionalTensor noise, GENCORE_LANGEVIN_PARAMETERS) {
+  const LangevinSettings settings GENCORE_LANGEVIN_GIVEN;
   Tensor out = empty_result(x);
   if (x.is_contiguous() && out.is_contiguous()) {
     run_step("langevin_step", out, x, grad, noise, settings);
@@ -40,13 +34,9 @@ Tensor langevin_step(Tensor x, Tensor grad, OptionalTensor noise, OptionalTensor
   return out;
 }
 
-void langevin_step_inplace(Tensor x, Tensor grad, OptionalTensor noise, OptionalTensor key,
-                           OptionalTensor step_sizes, OptionalTensor noise_scales, double step_size,
-                           double noise_scale, double prior_precision, double grad_clamp,
-                           double clamp_min, double clamp_max, std::int64_t first_element) {
-  const LangevinSettings settings{key,         step_sizes,      noise_scales, step_size,
-                                  noise_scale, prior_precision, grad_clamp,   clamp_min,
-                                  clamp_max,   first_element};
+void langevin_step_inplace(Tensor x, Tensor grad, OptionalTensor noise,
+                           GENCORE_LANGEVIN_PARAMETERS) {
+  const LangevinSettings settings GENCORE_LANGEVIN_GIVEN;
   const bool overwrites_operand =
       overwrites(x, grad) || (noise && overwrites(x, *noise)) || (key && overwrites(x, *key)) ||
       (step_sizes && overwrites(x, *step_sizes)) || (noise_scales && overwrites(x, *noise_scales));
@@ -95,15 +85,12 @@ void langevin_step_plain(StableIValue* stack, std::uint64_t, std::uint64_t) {
   cpu::kernels().langevin_step(args, 0, args.numel);
 }
 
-std::tuple<Tensor, Tensor, Tensor> langevin_step_backward(
-    Tensor grad_out, OptionalTensor x, OptionalTensor grad, OptionalTensor noise,
-    OptionalTensor key, OptionalTensor step_sizes, OptionalTensor noise_scales, double step_size,
-    double noise_scale, double prior_precision, double grad_clamp, double clamp_min,
-    double clamp_max, std::int64_t first_element, bool needs_x, bool needs_grad, bool needs_noise) {
+std::tuple<Tensor, Tensor, Tensor> langevin_step_backward(Tensor grad_out, OptionalTensor x,
+                                                          OptionalTensor grad, OptionalTensor noise,
+                                                          GENCORE_LANGEVIN_PARAMETERS, bool needs_x,
+                                                          bool needs_grad, bool needs_noise) {
   const char* op = "langevin_step_backward";
-  const LangevinSettings settings{key,         step_sizes,      noise_scales, step_size,
-                                  noise_scale, prior_precision, grad_clamp,   clamp_min,
-                                  clamp_max,   first_element};
+  const LangevinSettings settings GENCORE_LANGEVIN_GIVEN;
   const auto grad_out_c = as_contiguous(grad_out);
   const auto x_c = as_contiguous(x), grad_c = as_contiguous(grad), noise_c = as_contiguous(noise);
   auto args = langevin_arguments<LangevinBackward>(op, grad_out_c, x_c, grad_c, noise_c, settings);
@@ -126,14 +113,9 @@ std::tuple<Tensor, Tensor, Tensor> langevin_step_backward(
 
 Tensor langevin_step_tangent(Tensor like, OptionalTensor x_tangent, OptionalTensor grad_tangent,
                              OptionalTensor noise_tangent, OptionalTensor x, OptionalTensor grad,
-                             OptionalTensor noise, OptionalTensor key, OptionalTensor step_sizes,
-                             OptionalTensor noise_scales, double step_size, double noise_scale,
-                             double prior_precision, double grad_clamp, double clamp_min,
-                             double clamp_max, std::int64_t first_element) {
+                             OptionalTensor noise, GENCORE_LANGEVIN_PARAMETERS) {
   const char* op = "langevin_step_tangent";
-  const LangevinSettings settings{key,         step_sizes,      noise_scales, step_size,
-                                  noise_scale, prior_precision, grad_clamp,   clamp_min,
-                                  clamp_max,   first_element};
+  const LangevinSettings settings GENCORE_LANGEVIN_GIVEN;
   const Tensor like_c = as_contiguous(like);
   const auto x_c = as_contiguous(x), grad_c = as_contiguous(grad), noise_c = as_contiguous(noise);
   const auto dx = as_contiguous(x_tangent), dgrad = as_contiguous(grad_tangent),
@@ -150,19 +132,24 @@ Tensor langevin_step_tangent(Tensor like, OptionalTensor x_tangent, OptionalTens
   return out;
 }
 
-void register_langevin(torch::stable::detail::StableLibrary& m) {
-  m.impl("langevin_step", TORCH_BOX(&langevin_step));
-  m.impl("langevin_step_", TORCH_BOX(&langevin_step_inplace));
-  m.impl("langevin_step_.plain", langevin_step_plain);
-  m.impl("langevin_step_backward", TORCH_BOX(&langevin_step_backward));
-  m.impl("langevin_step_tangent", TORCH_BOX(&langevin_step_tangent));
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { register_langevin(m); }
-#ifdef GENCORE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { register_langevin(m); }
-#endif
+GENCORE_OPERATORS(
+    {"langevin_step(Tensor x, Tensor grad, Tensor? noise, " GENCORE_LANGEVIN_SETTINGS ") -> Tensor",
+     TORCH_BOX(&langevin_step)},
+    {"langevin_step_(Tensor(a!) x, Tensor grad, Tensor? noise, " GENCORE_LANGEVIN_SETTINGS
+     ") -> ()",
+     TORCH_BOX(&langevin_step_inplace)},
+    {"langevin_step_.plain(Tensor(a!) x, Tensor grad, Tensor key, float step_size, "
+     "float noise_scale) -> ()",
+     langevin_step_plain},
+    {"langevin_step_backward(Tensor grad_out, Tensor? x, Tensor? grad, Tensor? "
+     "noise, " GENCORE_LANGEVIN_SETTINGS
+     ", bool needs_x, bool needs_grad, bool needs_noise) -> (Tensor, Tensor, Tensor)",
+     TORCH_BOX(&langevin_step_backward)},
+    {"langevin_step_tangent(Tensor like, Tensor? x_tangent, Tensor? grad_tangent, "
+     "Tensor? noise_tangent, Tensor? x, Tensor? grad, Tensor? noise, " GENCORE_LANGEVIN_SETTINGS
+     ") -> Tensor",
+     TORCH_BOX(&langevin_step_tangent)});
 
 }  // namespace gencore

@@ -5,8 +5,23 @@
 #include <cstdint>
 #include <limits>
 
-#include "arguments.h"
+#include "../arguments/langevin.h"
 #include "tensors.h"
+
+// What a Langevin step needs beside its tensors, in the order of every schema of the family.
+#define GENCORE_LANGEVIN_SETTINGS                                                 \
+  "Tensor? key, Tensor? step_sizes, Tensor? noise_scales, float step_size, "      \
+  "float noise_scale, float prior_precision, float grad_clamp, float clamp_min, " \
+  "float clamp_max, int first_element"
+
+// The same as the parameters of an implementation, and the struct made of them.
+#define GENCORE_LANGEVIN_PARAMETERS                                                             \
+  OptionalTensor key, OptionalTensor step_sizes, OptionalTensor noise_scales, double step_size, \
+      double noise_scale, double prior_precision, double grad_clamp, double clamp_min,          \
+      double clamp_max, std::int64_t first_element
+#define GENCORE_LANGEVIN_GIVEN                                                       \
+  {key,        step_sizes, noise_scales, step_size,    noise_scale, prior_precision, \
+   grad_clamp, clamp_min,  clamp_max,    first_element}
 
 namespace gencore {
 

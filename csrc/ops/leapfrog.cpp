@@ -1,12 +1,11 @@
 // The leapfrog integrator's operators: checks, layouts and memory; the kernels do the rest.
-#include <torch/csrc/stable/library.h>
-
 #include <cmath>
 #include <cstdint>
 #include <tuple>
 
 #include "coefficients.h"
 #include "dispatch.h"
+#include "registration.h"
 #include "tensors.h"
 
 namespace gencore {
@@ -179,22 +178,27 @@ std::tuple<Tensor, Tensor> leapfrog_end(Tensor momentum, Tensor grad, OptionalTe
   return {new_momentum.finish(), kinetic};
 }
 
-void register_leapfrog(torch::stable::detail::StableLibrary& m) {
-  m.impl("leapfrog_start", TORCH_BOX(&leapfrog_start));
-  m.impl("leapfrog_step", TORCH_BOX(&leapfrog_step));
-  m.impl("leapfrog_step_", TORCH_BOX(&leapfrog_step_inplace));
-  m.impl("leapfrog_step_.plain", leapfrog_step_plain);
-  m.impl("leapfrog_end", TORCH_BOX(&leapfrog_end));
-}
-
 }  // namespace
+
+GENCORE_OPERATORS(
+    {"leapfrog_start(Tensor x, Tensor grad, Tensor? noise, Tensor? "
+     "key, " GENCORE_LEAPFROG_COEFFICIENTS ", int first_element) -> (Tensor, Tensor, Tensor)",
+     TORCH_BOX(&leapfrog_start)},
+    {"leapfrog_step(Tensor x, Tensor momentum, Tensor grad, " GENCORE_LEAPFROG_COEFFICIENTS
+     ") -> (Tensor, Tensor)",
+     TORCH_BOX(&leapfrog_step)},
+    {"leapfrog_step_(Tensor(a!) x, Tensor(b!) momentum, Tensor "
+     "grad, " GENCORE_LEAPFROG_COEFFICIENTS ") -> ()",
+     TORCH_BOX(&leapfrog_step_inplace)},
+    {"leapfrog_step_.plain(Tensor(a!) x, Tensor(b!) momentum, Tensor grad, float step_size, "
+     "float inverse_mass) -> ()",
+     leapfrog_step_plain},
+    {"leapfrog_end(Tensor momentum, Tensor grad, " GENCORE_LEAPFROG_COEFFICIENTS
+     ") -> (Tensor, Tensor)",
+     TORCH_BOX(&leapfrog_end)});
 
 STABLE_TORCH_LIBRARY_IMPL(gencore, Negative, m) {
   m.impl("leapfrog_step_.plain", leapfrog_step_plain_refused);
 }
-STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { register_leapfrog(m); }
-#ifdef GENCORE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { register_leapfrog(m); }
-#endif
 
 }  // namespace gencore

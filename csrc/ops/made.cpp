@@ -1,13 +1,11 @@
 // The inverse of an affine autoregressive layer: checks, layouts and memory; the kernels do the
 // rest.
-#include <torch/csrc/stable/library.h>
-
 #include <cstdint>
 #include <tuple>
 #include <vector>
 
 #include "dispatch.h"
-#include "made_arguments.h"
+#include "registration.h"
 #include "tensors.h"
 
 namespace gencore {
@@ -75,9 +73,10 @@ std::tuple<Tensor, Tensor> made_inverse(Tensor z, std::vector<Tensor> weights,
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { m.impl("made_inverse", TORCH_BOX(&made_inverse)); }
-#ifdef GENCORE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { m.impl("made_inverse", TORCH_BOX(&made_inverse)); }
-#endif
+GENCORE_OPERATORS(
+    {"made_inverse(Tensor z, Tensor[] weights, Tensor[] biases, Tensor unit_ends, "
+     "Tensor? context_term, int activation, float negative_slope, int scale, float bound) -> "
+     "(Tensor, Tensor)",
+     TORCH_BOX(&made_inverse)});
 
 }  // namespace gencore

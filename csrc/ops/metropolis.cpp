@@ -1,11 +1,10 @@
 // metropolis_accept: checks, layouts and memory; the kernel decides and selects.
-#include <torch/csrc/stable/library.h>
-
 #include <cstdint>
 #include <limits>
 #include <tuple>
 
 #include "dispatch.h"
+#include "registration.h"
 #include "tensors.h"
 
 namespace gencore {
@@ -156,16 +155,18 @@ std::tuple<Tensor, Tensor, Tensor> metropolis_accept_inplace(
   return {is_accepted, acceptance_rate, is_divergent};
 }
 
-void register_metropolis(torch::stable::detail::StableLibrary& m) {
-  m.impl("metropolis_accept", TORCH_BOX(&metropolis_accept));
-  m.impl("metropolis_accept_", TORCH_BOX(&metropolis_accept_inplace));
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { register_metropolis(m); }
-#ifdef GENCORE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { register_metropolis(m); }
-#endif
+#define GENCORE_METROPOLIS_PROPOSAL                                                 \
+  "Tensor proposal, Tensor proposal_grad, Tensor proposal_energy, Tensor kinetic, " \
+  "Tensor proposal_kinetic, Tensor? uniform, Tensor? key, int first_chain, float max_energy_error"
+
+GENCORE_OPERATORS(
+    {"metropolis_accept(Tensor x, Tensor grad, Tensor energy, " GENCORE_METROPOLIS_PROPOSAL
+     ") -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+     TORCH_BOX(&metropolis_accept)},
+    {"metropolis_accept_(Tensor(a!) x, Tensor(b!) grad, Tensor(c!) "
+     "energy, " GENCORE_METROPOLIS_PROPOSAL ") -> (Tensor, Tensor, Tensor)",
+     TORCH_BOX(&metropolis_accept_inplace)});
 
 }  // namespace gencore

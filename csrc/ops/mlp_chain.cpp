@@ -1,12 +1,11 @@
 // Whole chains on small networks: checks, layouts and memory; the kernels do the rest.
-#include <torch/csrc/stable/library.h>
-
 #include <cstdint>
 #include <tuple>
 #include <vector>
 
 #include "dispatch.h"
 #include "langevin_settings.h"
+#include "registration.h"
 #include "tensors.h"
 
 namespace gencore {
@@ -58,14 +57,9 @@ Tensor kept_states(const char* op, const Tensor& x, std::int64_t num_steps, std:
 
 Tensor mlp_langevin_chain(Tensor x, Tensor parameters, std::vector<std::int64_t> widths,
                           std::int64_t activation, double negative_slope, std::int64_t num_steps,
-                          std::int64_t thin, OptionalTensor noise, OptionalTensor key,
-                          OptionalTensor step_sizes, OptionalTensor noise_scales, double step_size,
-                          double noise_scale, double prior_precision, double grad_clamp,
-                          double clamp_min, double clamp_max, std::int64_t first_element) {
+                          std::int64_t thin, OptionalTensor noise, GENCORE_LANGEVIN_PARAMETERS) {
   const char* op = "mlp_langevin_chain";
-  const LangevinSettings settings{key,         step_sizes,      noise_scales, step_size,
-                                  noise_scale, prior_precision, grad_clamp,   clamp_min,
-                                  clamp_max,   first_element};
+  const LangevinSettings settings GENCORE_LANGEVIN_GIVEN;
   const Tensor x_c = as_contiguous(x);
   auto args =
       langevin_arguments<MlpLangevinChain>(op, x_c, x_c, std::nullopt, std::nullopt, settings);
@@ -142,16 +136,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> mlp_hmc_chain(
   return {out, energy, acceptance_rate, num_accepted, num_divergent};
 }
 
-void register_mlp_chain(torch::stable::detail::StableLibrary& m) {
-  m.impl("mlp_langevin_chain", TORCH_BOX(&mlp_langevin_chain));
-  m.impl("mlp_hmc_chain", TORCH_BOX(&mlp_hmc_chain));
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { register_mlp_chain(m); }
-#ifdef GENCORE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { register_mlp_chain(m); }
-#endif
+#define GENCORE_MLP \
+  "Tensor x, Tensor parameters, int[] widths, int activation, float negative_slope, "
+
+GENCORE_OPERATORS(
+    {"mlp_langevin_chain(" GENCORE_MLP
+     "int num_steps, int thin, Tensor? noise, " GENCORE_LANGEVIN_SETTINGS ") -> Tensor",
+     TORCH_BOX(&mlp_langevin_chain)},
+    {"mlp_hmc_chain(" GENCORE_MLP
+     "int num_steps, int thin, int num_leapfrog, Tensor key, Tensor? step_sizes, "
+     "Tensor? inverse_masses, float step_size, float inverse_mass, float prior_precision, "
+     "float max_energy_error, int first_chain, int first_uniform) -> (Tensor, Tensor, Tensor, "
+     "Tensor, Tensor)",
+     TORCH_BOX(&mlp_hmc_chain)});
 
 }  // namespace gencore

@@ -1,12 +1,11 @@
 // nuts_leaf_: checks, layouts and memory; the kernel does the rest.
-#include <torch/csrc/stable/library.h>
-
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
 
 #include "coefficients.h"
 #include "dispatch.h"
+#include "registration.h"
 #include "tensors.h"
 
 namespace gencore {
@@ -110,15 +109,14 @@ void nuts_leaf(Tensor position, Tensor momentum, Tensor ends, Tensor checkpoints
   launch_chains(position, args, GENCORE_KERNELS(nuts_leaf));
 }
 
-void register_nuts(torch::stable::detail::StableLibrary& m) {
-  m.impl("nuts_leaf_", TORCH_BOX(&nuts_leaf));
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { register_nuts(m); }
-#ifdef GENCORE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { register_nuts(m); }
-#endif
+GENCORE_OPERATORS(
+    {"nuts_leaf_(Tensor(a!) position, Tensor(b!) momentum, Tensor(c!) ends, "
+     "Tensor(d!) checkpoints, Tensor(e!) drawn, Tensor(f!) energies, Tensor(g!) weights, "
+     "Tensor(h!) counts, Tensor(i!) flags, Tensor energy, Tensor grad, Tensor "
+     "key, " GENCORE_LEAPFROG_COEFFICIENTS
+     ", int leaf, int first_chain, float max_energy_error) -> ()",
+     TORCH_BOX(&nuts_leaf)});
 
 }  // namespace gencore

@@ -1,10 +1,9 @@
 // philox_normal and philox_words: the streams of math/philox.h as tensors.
-#include <torch/csrc/stable/library.h>
-
 #include <limits>
 #include <vector>
 
 #include "dispatch.h"
+#include "registration.h"
 #include "tensors.h"
 
 namespace gencore {
@@ -37,16 +36,12 @@ Tensor philox_words(Tensor key, std::vector<std::int64_t> size, std::int64_t fir
   return fill("philox_words", key, size, ScalarType::Long, first_element);
 }
 
-void register_philox(torch::stable::detail::StableLibrary& m) {
-  m.impl("philox_normal", TORCH_BOX(&philox_normal));
-  m.impl("philox_words", TORCH_BOX(&philox_words));
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { register_philox(m); }
-#ifdef GENCORE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { register_philox(m); }
-#endif
+GENCORE_OPERATORS(
+    {"philox_normal(Tensor key, int[] size, ScalarType dtype, int first_element) -> Tensor",
+     TORCH_BOX(&philox_normal)},
+    {"philox_words(Tensor key, int[] size, int first_element) -> Tensor",
+     TORCH_BOX(&philox_words)});
 
 }  // namespace gencore

@@ -1,11 +1,10 @@
 // replica_swap_: checks, layouts and memory; the kernel does the rest.
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <limits>
 
 #include "dispatch.h"
+#include "registration.h"
 #include "tensors.h"
 
 namespace gencore {
@@ -56,7 +55,7 @@ void replica_swap(Tensor x, Tensor energy, OptionalTensor grad, Tensor is_accept
   auto grad_c = as_contiguous(grad);
   const std::int64_t row = x.numel() / (replicas * chains);
   ReplicaSwap args{};
-  args.energy_dtype = dtype_of(energy, op);
+  args.dtype = dtype_of(energy, op);
   args.pairs = pairs;
   args.replicas = replicas;
   args.chains = chains;
@@ -77,15 +76,12 @@ void replica_swap(Tensor x, Tensor energy, OptionalTensor grad, Tensor is_accept
   if (grad && !grad->is_contiguous()) torch::stable::copy_(*grad, *grad_c);
 }
 
-void register_replica_exchange(torch::stable::detail::StableLibrary& m) {
-  m.impl("replica_swap_", TORCH_BOX(&replica_swap));
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { register_replica_exchange(m); }
-#ifdef GENCORE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { register_replica_exchange(m); }
-#endif
+GENCORE_OPERATORS(
+    {"replica_swap_(Tensor(a!) x, Tensor(b!) energy, Tensor(c!)? grad, Tensor(d!) is_accepted, "
+     "Tensor inverse_temperature, Tensor? uniform, Tensor? key, int parity, int first_pair) -> "
+     "()",
+     TORCH_BOX(&replica_swap)});
 
 }  // namespace gencore

@@ -1,6 +1,4 @@
 // The rational-quadratic spline's operators: checks, layouts and memory; the kernels do the rest.
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -8,7 +6,7 @@
 
 #include "coefficients.h"
 #include "dispatch.h"
-#include "spline_arguments.h"
+#include "registration.h"
 #include "tensors.h"
 
 namespace gencore {
@@ -134,16 +132,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> rational_quadratic_spline_backward(
   return {x_grad, widths_grad, heights_grad, derivatives_grad};
 }
 
-void register_spline(torch::stable::detail::StableLibrary& m) {
-  m.impl("rational_quadratic_spline", TORCH_BOX(&rational_quadratic_spline));
-  m.impl("rational_quadratic_spline_backward", TORCH_BOX(&rational_quadratic_spline_backward));
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { register_spline(m); }
-#ifdef GENCORE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { register_spline(m); }
-#endif
+#define GENCORE_SPLINE                                                              \
+  "Tensor x, Tensor widths, Tensor heights, Tensor derivatives, float tail_bound, " \
+  "float bound, float min_width, float min_height, float min_derivative, bool inverse"
+
+GENCORE_OPERATORS(
+    {"rational_quadratic_spline(" GENCORE_SPLINE ") -> (Tensor, Tensor)",
+     TORCH_BOX(&rational_quadratic_spline)},
+    {"rational_quadratic_spline_backward(Tensor y_grad, Tensor log_det_grad, " GENCORE_SPLINE
+     ") -> (Tensor, Tensor, Tensor, Tensor)",
+     TORCH_BOX(&rational_quadratic_spline_backward)});
 
 }  // namespace gencore

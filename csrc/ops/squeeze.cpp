@@ -1,10 +1,9 @@
 // squeeze2d: checks and memory; the kernel moves the elements.
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <cstdint>
 
 #include "dispatch.h"
+#include "registration.h"
 #include "tensors.h"
 
 namespace gencore {
@@ -46,15 +45,9 @@ Tensor squeeze2d(Tensor x, std::int64_t factor, bool inverse) {
   return out;
 }
 
-void register_squeeze(torch::stable::detail::StableLibrary& m) {
-  m.impl("squeeze2d", TORCH_BOX(&squeeze2d));
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { register_squeeze(m); }
-#ifdef GENCORE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { register_squeeze(m); }
-#endif
+GENCORE_OPERATORS({"squeeze2d(Tensor x, int factor, bool inverse) -> Tensor",
+                   TORCH_BOX(&squeeze2d)});
 
 }  // namespace gencore

@@ -1,12 +1,11 @@
 // sghmc_step and riemannian_langevin_step: checks, layouts and memory; the kernels do the rest.
-#include <torch/csrc/stable/library.h>
-
 #include <cmath>
 #include <cstdint>
 #include <tuple>
 
 #include "coefficients.h"
 #include "dispatch.h"
+#include "registration.h"
 
 namespace gencore {
 namespace {
@@ -150,18 +149,25 @@ void riemannian_langevin_step_inplace(Tensor x, Tensor grad, Tensor metric,
   torch::stable::copy_(x, out.finish());
 }
 
-void register_stochastic_gradient(torch::stable::detail::StableLibrary& m) {
-  m.impl("sghmc_step", TORCH_BOX(&sghmc_step));
-  m.impl("sghmc_step_", TORCH_BOX(&sghmc_step_inplace));
-  m.impl("riemannian_langevin_step", TORCH_BOX(&riemannian_langevin_step));
-  m.impl("riemannian_langevin_step_", TORCH_BOX(&riemannian_langevin_step_inplace));
-}
-
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(gencore, CPU, m) { register_stochastic_gradient(m); }
-#ifdef GENCORE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(gencore, CUDA, m) { register_stochastic_gradient(m); }
-#endif
+// A coefficient is a tensor or, where that is missing, the number of the same name.
+#define GENCORE_SGHMC_SETTINGS                                                       \
+  "Tensor grad, Tensor? noise, Tensor? key, Tensor? step_sizes, Tensor? frictions, " \
+  "Tensor? inverse_masses, Tensor? noise_scales, float step_size, float friction, "  \
+  "float inverse_mass, float noise_scale, int first_element"
+#define GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS                                     \
+  "Tensor grad, Tensor metric, Tensor? correction, Tensor? noise, Tensor? key, " \
+  "Tensor? step_sizes, float step_size, int first_element"
+
+GENCORE_OPERATORS(
+    {"sghmc_step(Tensor x, Tensor momentum, " GENCORE_SGHMC_SETTINGS ") -> (Tensor, Tensor)",
+     TORCH_BOX(&sghmc_step)},
+    {"sghmc_step_(Tensor(a!) x, Tensor(b!) momentum, " GENCORE_SGHMC_SETTINGS ") -> ()",
+     TORCH_BOX(&sghmc_step_inplace)},
+    {"riemannian_langevin_step(Tensor x, " GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS ") -> Tensor",
+     TORCH_BOX(&riemannian_langevin_step)},
+    {"riemannian_langevin_step_(Tensor(a!) x, " GENCORE_RIEMANNIAN_LANGEVIN_SETTINGS ") -> ()",
+     TORCH_BOX(&riemannian_langevin_step_inplace)});
 
 }  // namespace gencore

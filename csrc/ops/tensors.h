@@ -16,7 +16,7 @@
 #include <optional>
 #include <utility>
 
-#include "arguments.h"
+#include "../arguments/common.h"
 
 namespace gencore {
 
@@ -58,7 +58,7 @@ inline void check_matches(const Tensor& tensor, const Tensor& x, const char* op,
 inline void check_key(const Tensor& key, const Tensor& x, const char* op) {
   STD_TORCH_CHECK(key.scalar_type() == ScalarType::Long && key.dim() == 1 && key.numel() == 2 &&
                       key.is_contiguous(),
-                  op, ": key must be a contiguous int64 tensor [seed, draw]");
+                  op, ": key must be a contiguous int64 tensor [seed, offset]");
   STD_TORCH_CHECK(same_device(key, x), op, ": key and x are on different devices");
 }
 

@@ -1,2 +1,3 @@
 from gencore.models.ebm import *  # noqa: F403
 from gencore.models.flows import *  # noqa: F403
+from gencore.models.hybrids import *  # noqa: F403

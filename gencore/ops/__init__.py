@@ -1,4 +1,10 @@
-"""The public operators: one file a family, each with its twin in pure PyTorch."""
+"""The public operators, one module a family.
+
+A family's module holds, in this order, its public functions, the checks of their arguments, the
+reference in PyTorch, the derivatives and the shapes of results. Where that is too long for a
+file, the last three, and the settings that they share, are in ``<family>_reference.py``. What
+families share is in ``_support``.
+"""
 
 from gencore.ops._support.backend import backend
 from gencore.ops.actnorm import actnorm
@@ -32,6 +38,7 @@ from gencore.ops.riemannian_langevin import riemannian_langevin_step, riemannian
 from gencore.ops.sghmc import sghmc_step, sghmc_step_
 from gencore.ops.spline import rational_quadratic_spline
 from gencore.ops.squeeze import squeeze2d, unsqueeze2d
+from gencore.ops.warp import warp
 
 __all__ = [
     "AutoregressiveScale",
@@ -76,4 +83,5 @@ __all__ = [
     "split_key",
     "squeeze2d",
     "unsqueeze2d",
+    "warp",
 ]

@@ -5,7 +5,6 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from gencore.ops import affine_coupling_derivatives as _derivatives
 from gencore.ops._support.backend import state
 from gencore.ops._support.checks import (
     check_chains,
@@ -23,8 +22,10 @@ from gencore.ops.affine_coupling_reference import (
     MASKS,
     CouplingMask,
     CouplingSettings,
+    native_coupling,
     reference_coupling,
     reference_rewind,
+    shift_grad_of,
     transformed_channels,
 )
 
@@ -197,8 +198,8 @@ def affine_coupling_backward_from_output(
         return reference_rewind(y, raw_scale, shift, grad_y, grad_log_det, settings)
     with torch.no_grad():
         if raw_scale is None:
-            x, _ = _derivatives.couple(y, None, shift, *settings._replace(inverse=True))
-            return x, grad_y, None, _derivatives.shift_grad_of(grad_y, settings)
+            x, _ = native_coupling(y, None, shift, *settings._replace(inverse=True))
+            return x, grad_y, None, shift_grad_of(grad_y, settings)
         # The kernel, which knows the board, writes what else is a view.
         written = shift is not None and mask == "checkerboard"
         x, x_grad, raw_grad, shift_grad = _rewind(
@@ -207,7 +208,7 @@ def affine_coupling_backward_from_output(
         if shift is None:
             return x, x_grad, raw_grad, None
         if not written:
-            shift_grad = _derivatives.shift_grad_of(grad_y, settings)
+            shift_grad = shift_grad_of(grad_y, settings)
     return x, x_grad, raw_grad, shift_grad
 
 
@@ -216,7 +217,7 @@ def _apply(
 ) -> tuple[Tensor, Tensor]:
     if state.reference:
         return reference_coupling(x, raw_scale, shift, settings)
-    y, log_det = _derivatives.couple(x, raw_scale, shift, *settings)
+    y, log_det = native_coupling(x, raw_scale, shift, *settings)
     return y, log_det
 
 

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gencore.ops._support.autograd import differentiable
+from gencore.ops._support.autograd import differentiable, gradients, gradients_of_reference
 from gencore.ops._support.backend import state, transforming
 from gencore.ops._support.checks import check_native_device, check_state
 from gencore.ops.mlp import ActivationName, activate, activation_kind, check_context_term
 
 __all__ = ["conv_network"]
 
-_MAX_LAYERS, _MAX_SIDE = 4, 7  # kMaxConvLayers, kMaxConvSide of csrc/ops/conv_network_arguments.h
+_MAX_LAYERS, _MAX_SIDE = 4, 7  # kMaxConvLayers, kMaxConvSide of csrc/arguments/conv_network.h
 _WIDEST = 256  # channels, beyond which a library's convolutions are not slower
 
 _ops = torch.ops.gencore
@@ -59,7 +59,7 @@ def conv_network(
             k of at most 7.
         biases: b₁ [C₁], …, b_L [C_L].
         activation: σ: "relu", "leaky_relu", "silu", "softplus" or "tanh".
-        negative_slope: of the leaky ReLU.
+        negative_slope: slope of the leaky ReLU below zero.
         context_term: [N, C₁], added to b₁, a row an image.
 
     Returns:
@@ -232,30 +232,15 @@ def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...
 
 
 def _differentiate_backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]:
-    """Autograd's derivative of the twin's first derivative, itself differentiable."""
-    create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # Views, so that no path from one operand to another counts as the operator's.
-        inputs: list[Any] = [
-            t if t is None else t.view_as(t) if t.requires_grad else t.detach().requires_grad_()
-            for t in ctx.saved_tensors
-        ]
-        grad, x, parameters, term = inputs
-        weights, biases = _layers(parameters, ctx.settings)
-        y = _reference(x, weights, biases, term, ctx.settings)
-        wanted = [(x, tangents[0])] if ctx.needs_x else []
-        wanted.append((parameters, tangents[1]))
-        if term is not None:
-            wanted.append((term, tangents[2]))
-        operands, tangents = zip(*wanted, strict=True)
-        grads = torch.autograd.grad(y, operands, grad, create_graph=True)
-        given = [t for t in inputs if t is not None]
-        seconds = iter(
-            torch.autograd.grad(
-                grads, given, tangents, create_graph=create_graph, allow_unused=True
-            )
-        )
-    found = [None if t is None else next(seconds) for t in inputs]
+    """The derivative of the reference's first derivative."""
+
+    def reference_backward(
+        grad: Tensor, x: Tensor, parameters: Tensor, term: Tensor | None
+    ) -> list[Tensor | None]:
+        y = _reference(x, *_layers(parameters, ctx.settings), term, ctx.settings)
+        return gradients([y], [x if ctx.needs_x else None, parameters, term], [grad])
+
+    found = gradients_of_reference(reference_backward, ctx.saved_tensors, tangents)
     return *found, *(None,) * (len(ctx.settings) + 1)
 
 

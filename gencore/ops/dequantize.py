@@ -44,7 +44,7 @@ def dequantize(
         noise: u of the shape of ``x`` and of ``dtype``, in [0, 1); drawn if ``None``. Where x + u
             would round up to x + 1 the number below it is taken.
         generator: where the noise's key is drawn from; the default generator if ``None``.
-        key: int64 ``[seed, draw]`` (:func:`random_key`) instead of a generator.
+        key: int64 ``[seed, offset]`` (:func:`random_key`) instead of a generator.
         first_element: index of ``x``'s first element in the whole batch, when ``x`` is a part of
             it: the noise is that of the whole.
         dtype: float32 or float64; half types are too coarse to stay within a bin.

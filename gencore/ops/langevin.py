@@ -2,16 +2,13 @@
 
 import math
 from types import NoneType
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from gencore.ops._support.autograd import differentiable
 from gencore.ops._support.backend import state
 from gencore.ops._support.checks import (
     bounds,
-    check_fake_devices,
     check_like,
     check_state,
     check_written,
@@ -22,7 +19,7 @@ from gencore.ops._support.checks import (
     per_chain,
 )
 from gencore.ops._support.kernel import kernel
-from gencore.ops.langevin_reference import LangevinSettings, langevin_reference
+from gencore.ops.langevin_reference import LangevinSettings, native_step, reference_step
 from gencore.ops.random import key_like, random_key, thread_key
 
 __all__ = ["langevin_step", "langevin_step_"]
@@ -74,7 +71,7 @@ def langevin_step(
         clamp: (low, high) bounds of the new state; either may be ``None``.
         noise: ε, like ``x``; drawn if ``None``.
         generator: where the noise's key is drawn from; the default generator if ``None``.
-        key: int64 ``[seed, draw]`` (:func:`random_key`) instead of a generator.
+        key: int64 ``[seed, offset]`` (:func:`random_key`) instead of a generator.
         first_element: index of ``x``'s first element in the whole batch, when ``x`` is a part of
             it: the noise is that of the whole.
 
@@ -104,8 +101,8 @@ def langevin_step(
         noise, generator, key, first_element,
     )  # fmt: skip
     if state.reference:
-        return langevin_reference(x, grad, noise, settings)
-    result: Tensor = _step(x, grad, noise, *settings)
+        return reference_step(x, grad, noise, settings)
+    result: Tensor = native_step(x, grad, noise, *settings)
     return result
 
 
@@ -179,7 +176,7 @@ def langevin_step_(
         )
     if state.reference:
         with torch.no_grad():
-            return x.copy_(langevin_reference(x, grad, noise, settings))
+            return x.copy_(reference_step(x, grad, noise, settings))
     _step_inplace(x, grad, noise, *settings)
     if not torch.compiler.is_compiling():
         _increment_version((x,))
@@ -234,117 +231,3 @@ def langevin_settings(
         key, step_sizes, noise_scales, step_number, noise_number,
         prior, clip, low, high, first_element,
     )  # fmt: skip
-
-
-# Derivatives. The step is piecewise linear: its adjoint is langevin_step_backward, its tangent map
-# langevin_step_tangent, and each is the other's derivative. x, grad and noise enter them only
-# through the clamps, whose own derivative is zero almost everywhere.
-
-
-_Saved = tuple[Tensor | None, Tensor | None, Tensor | None, LangevinSettings]
-
-
-def _save(
-    ctx: Any,
-    x: Tensor | None,
-    grad: Tensor | None,
-    noise: Tensor | None,
-    settings: LangevinSettings,
-) -> None:
-    """Keep for the backward pass what its clamps need, which without clamps is nothing."""
-    if not settings.clamps_state:
-        x = noise = None
-        settings = settings._replace(key=None)
-        if not settings.clips_grad:
-            grad = None
-    tensors = settings[:3]
-    ctx.save_for_backward(x, grad, noise, *tensors)
-    ctx.numbers = settings[3:]
-    ctx.set_materialize_grads(False)
-
-
-def _saved(ctx: Any) -> _Saved:
-    x, grad, noise, *tensors = ctx.saved_tensors
-    return x, grad, noise, LangevinSettings(*tensors, *ctx.numbers)
-
-
-def _adjoint(
-    grad_out: Tensor, saved: _Saved, needs: tuple[bool, bool, bool]
-) -> tuple[Tensor | None, ...]:
-    x, grad, noise, settings = saved
-    # Without a clamp and a prior, x enters as it is, and its gradient needs no memory of its own.
-    passes = needs[0] and not settings.clamps_state and settings.prior_precision == 0.0
-    made = (needs[0] and not passes, *needs[1:])
-    if not any(made):
-        return grad_out if passes else None, None, None
-    grads = _backward(grad_out, x, grad, noise, *settings, *made)
-    found = [g if needed else None for g, needed in zip(grads, made, strict=True)]
-    return (grad_out, *found[1:]) if passes else tuple(found)
-
-
-def _step_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, grad, noise, *settings = inputs
-    _save(ctx, x, grad, noise, LangevinSettings(*settings))
-
-
-def _step_backward(ctx: Any, grad_out: Tensor | None) -> tuple[Tensor | None, ...]:
-    settings = (None,) * len(LangevinSettings._fields)
-    if grad_out is None:
-        return (None, None, None, *settings)
-    return (*_adjoint(grad_out, _saved(ctx), ctx.needs_input_grad[:3]), *settings)
-
-
-def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    grad_out, x, grad, noise, *rest = inputs
-    _save(ctx, x, grad, noise, LangevinSettings(*rest[:-3]))
-    ctx.like = grad_out.detach()
-    ctx.arity = len(inputs)
-
-
-def _backward_backward(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
-    wanted = [t if t is not None and t.numel() > 0 else None for t in tangents]
-    x, grad, noise, settings = _saved(ctx)
-    out = None
-    if any(t is not None for t in wanted):
-        out = _tangent(ctx.like, *wanted, x, grad, noise, *settings)
-    return (out, *(None,) * (ctx.arity - 1))
-
-
-def _tangent_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, _, _, _, x, grad, noise, *settings = inputs
-    _save(ctx, x, grad, noise, LangevinSettings(*settings))
-    ctx.arity = len(inputs)
-
-
-def _tangent_backward(ctx: Any, grad_out: Tensor | None) -> tuple[Tensor | None, ...]:
-    if grad_out is None:
-        return (None,) * ctx.arity
-    grads = _adjoint(grad_out, _saved(ctx), ctx.needs_input_grad[1:4])
-    return (None, *grads, *(None,) * (ctx.arity - 4))
-
-
-_step = differentiable(_ops.langevin_step.default, _step_backward, _step_setup)
-_backward = differentiable(_ops.langevin_step_backward.default, _backward_backward, _backward_setup)
-_tangent = differentiable(_ops.langevin_step_tangent.default, _tangent_backward, _tangent_setup)
-
-
-@torch.library.register_fake("gencore::langevin_step")
-def _(x: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(x)
-
-
-@torch.library.register_fake("gencore::langevin_step_")
-@torch.library.register_fake("gencore::langevin_step_.plain")
-def _(x: Tensor, *rest: Any) -> None:
-    check_fake_devices("langevin_step_", x, rest)
-
-
-@torch.library.register_fake("gencore::langevin_step_backward")
-def _(grad_out: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    like = torch.empty_like(grad_out, memory_format=torch.contiguous_format)
-    return tuple(like.clone() if needed else grad_out.new_empty(0) for needed in rest[-3:])
-
-
-@torch.library.register_fake("gencore::langevin_step_tangent")
-def _(like: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(like, memory_format=torch.contiguous_format)

@@ -101,7 +101,7 @@ def leapfrog_start(
             refused: write [N, 1, ...] or [1, ..., N].
         noise: standard normals like ``x``; drawn if ``None``.
         generator: where the noise's key is drawn from; the default generator if ``None``.
-        key: int64 ``[seed, draw]`` (:func:`random_key`) instead of a generator.
+        key: int64 ``[seed, offset]`` (:func:`random_key`) instead of a generator.
         first_element: index of ``x``'s first element in the whole batch, when ``x`` is a part of
             it: the noise is that of the whole.
 

@@ -1,7 +1,7 @@
-"""The leapfrog operators in torch: their twins, their derivatives, the shapes of their results.
+"""The leapfrog operators in torch: references, derivatives, shapes of the results.
 
-Written over rows [N, D] in the accumulation dtype, so that autograd differentiates twins and
-derivatives to any order.
+References and derivatives are written over rows [N, D], in the accumulation dtype. Autograd
+differentiates both to any order.
 """
 
 import math

@@ -26,7 +26,7 @@ __all__ = ["AutoregressiveScale", "made_inverse"]
 AutoregressiveScale = Literal["exponential", "gate"]
 
 _MAX_HIDDEN = 4
-# In the order of csrc/ops/made_arguments.h.
+# In the order of csrc/arguments/made.h.
 _SCALES: dict[str, int] = {"exponential": 0, "gate": 1}
 _inverse = kernel(torch.ops.gencore.made_inverse.default)
 
@@ -71,9 +71,9 @@ def made_inverse(
         unit_ends: int64 [L, D]; entry (l, d) counts the units of hidden layer l of degree at most
             d, d = 0, …, D − 1, which are its first ones. Rows are in ascending order.
         scale: "exponential" or "gate".
-        bound: of s; ``None``: s is s̃.
+        bound: largest \|s\|; ``None``: s is s̃.
         activation: "silu", "softplus", "tanh", "leaky_relu" or "relu".
-        negative_slope: of the leaky ReLU.
+        negative_slope: slope of the leaky ReLU below zero.
         context_term: [N, H₁], added to the first hidden layer's pre-activations.
 
     Returns:

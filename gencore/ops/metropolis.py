@@ -104,7 +104,7 @@ def metropolis_accept(
         proposal_kinetic: K' [N], of its last (:func:`leapfrog_end`).
         uniform: u [N], of the dtype of ``energy``; drawn if ``None``.
         generator: where the key of u is drawn from; the default generator if ``None``.
-        key: int64 ``[seed, draw]`` (:func:`random_key`) instead of a generator: u of chain n is
+        key: int64 ``[seed, offset]`` (:func:`random_key`) instead of a generator: u of chain n is
             (w + ½)/2³² of word w = ``first_chain`` + n of the key's stream (:func:`philox_words`).
         first_chain: index of the first chain in the whole batch, when ``x`` is a part of it.
         max_energy_error: an energy error ΔH above it is flagged as divergent; positive, or

@@ -50,7 +50,7 @@ def mlp_energy(
             leaves the prior alone.
         biases: b₁ [H₁], …, b [1]: as many.
         activation: σ: "silu", "softplus", "tanh", "leaky_relu" or "relu".
-        negative_slope: of the leaky ReLU.
+        negative_slope: slope of the leaky ReLU below zero.
         prior_precision: λ.
 
     Returns:

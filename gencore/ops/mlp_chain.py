@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencore.ops._support.autograd import differentiable
+from gencore.ops._support.autograd import differentiable, gradients_of_reference
 from gencore.ops._support.backend import state
 from gencore.ops._support.checks import accumulation_dtype, check_native_device, index, wants_grad
 from gencore.ops.langevin import langevin_settings
-from gencore.ops.langevin_reference import LangevinSettings, langevin_reference
+from gencore.ops.langevin_reference import LangevinSettings, reference_step
 from gencore.ops.mlp import MLP, ActivationName, as_mlp, energy_gradient
 from gencore.ops.random import split_key
 
@@ -60,7 +60,7 @@ def mlp_langevin_chain(
         step_size: a ≥ 0; a number, or one a chain.
         noise_scale: s ≥ 0, likewise; default √(2a).
         activation: "silu", "softplus", "tanh", "leaky_relu" or "relu".
-        negative_slope: of the leaky ReLU.
+        negative_slope: slope of the leaky ReLU below zero.
         prior_precision: λ.
         grad_clamp: clips ∇f, elementwise.
         clamp: (low, high) bounds of the states.
@@ -68,7 +68,7 @@ def mlp_langevin_chain(
         thin: a divisor of K.
         noise: ε, [K, N, D].
         generator: where the key is drawn from.
-        key: int64 ``[seed, draw]`` instead of a generator.
+        key: int64 ``[seed, offset]`` instead of a generator.
         first_element: index of ``x``'s first element in the whole batch.
 
     Returns:
@@ -151,6 +151,16 @@ def longest_part(x: Tensor, mlp: MLP, num_gradients: int) -> int:
     return max(_PART // (chains * (mlp.parameters.numel() + 256) * max(num_gradients, 1)), 1)
 
 
+def most_chains(x: Tensor, mlp: MLP, num_gradients: int) -> int:
+    """How many chains one call of a CPU kernel takes where a step of so many gradients of all of
+    them would be longer than a part."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return sys.maxsize
+    blocks = 32 * torch.get_num_threads()  # one for every thread
+    most = _PART // ((mlp.parameters.numel() + 256) * max(num_gradients, 1))
+    return max(most - most % blocks, blocks)
+
+
 def key_after(key: Tensor, steps: int) -> Tensor:
     """The key from which a chain goes on after so many steps."""
     return torch.stack([key[0], key[1] + steps])
@@ -195,7 +205,7 @@ def _reference(
     keys = [None] * num_steps if settings.key is None else split_key(settings.key, num_steps)
     for k, key in enumerate(keys):
         _, grad = energy_gradient(states, mlp, 0.0)
-        states = langevin_reference(
+        states = reference_step(
             states, grad, None if noise is None else noise[k], settings._replace(key=key)
         )
         if (k + 1) % thin == 0:
@@ -214,24 +224,19 @@ def _backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
     x, parameters, noise, *tensors = ctx.saved_tensors
     widths, kind, slope, num_steps, thin, numbers = ctx.numbers
     operands = (x, parameters, noise)
-    places = [i for i, place in enumerate((0, 1, 7)) if ctx.needs_input_grad[place]]
-    create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        leaves = [
-            t if create_graph or t is None else t.detach().requires_grad_(i in places)
-            for i, t in enumerate(operands)
-        ]
-        result = _reference(
-            leaves[0], MLP(leaves[1], widths, kind, slope), num_steps, thin, leaves[2],
-            LangevinSettings(*tensors, *numbers),
-        )  # fmt: skip
-        wanted = [leaves[i] for i in places]
-        found = torch.autograd.grad(
-            result, wanted, grad_out, create_graph=create_graph, materialize_grads=True
-        )
-    grads: list[Tensor | None] = [None, None, None]
-    for i, grad in zip(places, found, strict=True):
-        grads[i] = grad
+    needs = [ctx.needs_input_grad[place] for place in (0, 1, 7)]
+
+    def reference(x: Tensor, parameters: Tensor, noise: Tensor | None) -> Tensor:
+        settings = LangevinSettings(*tensors, *numbers)
+        mlp = MLP(parameters, widths, kind, slope)
+        return _reference(x, mlp, num_steps, thin, noise, settings)
+
+    found = gradients_of_reference(reference, operands, [grad_out], needs)
+    # A network without layers has no gradient: zeros, as the operator's caller expects.
+    grads = [
+        torch.zeros_like(t) if need and grad is None and t is not None else grad
+        for t, grad, need in zip(operands, found, needs, strict=True)
+    ]
     nothing = (None,) * 5
     return (grads[0], grads[1], *nothing, grads[2], *(None,) * len(LangevinSettings._fields))
 

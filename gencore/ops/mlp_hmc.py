@@ -1,6 +1,7 @@
 """Whole Hamiltonian Monte Carlo chains on the energy of a small network, in one call."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,14 @@ from gencore.ops._support.checks import (
 from gencore.ops._support.kernel import kernel
 from gencore.ops.metropolis import FIRST_DECISION
 from gencore.ops.mlp import MLP, ActivationName, as_mlp, energy_gradient
-from gencore.ops.mlp_chain import each_chain, key_after, longest_part, run_in_parts, steps
+from gencore.ops.mlp_chain import (
+    each_chain,
+    key_after,
+    longest_part,
+    most_chains,
+    run_in_parts,
+    steps,
+)
 from gencore.ops.random import key_like, philox_words, reference_normal, split_key
 
 __all__ = ["MLPHMCChain", "mlp_hmc_chain"]
@@ -82,13 +90,13 @@ def mlp_hmc_chain(
         num_leapfrog: L ≥ 1.
         inverse_mass: the diagonal of M⁻¹ > 0; a number, or [D].
         activation: "silu", "softplus", "tanh", "leaky_relu" or "relu".
-        negative_slope: of the leaky ReLU.
+        negative_slope: slope of the leaky ReLU below zero.
         prior_precision: λ of the energy's Gaussian prior.
         max_energy_error: H' − H above which a transition counts as divergent.
         return_trajectory: keep the states after transitions ``thin``, ``2 * thin``, …, K.
         thin: a divisor of K.
         generator: where the key is drawn from.
-        key: int64 ``[seed, draw]`` instead of a generator.
+        key: int64 ``[seed, offset]`` instead of a generator.
         first_element: index of ``x``'s first element in the whole batch, a multiple of D.
 
     Raises:
@@ -137,10 +145,9 @@ def mlp_hmc_chain(
     else:
         check_native_device(op, x)
         limit = longest_part(x, mlp, num_leapfrog)
-        if num_steps <= limit:
-            chain = MLPHMCChain(*_chain(x, *mlp, num_steps, kept, num_leapfrog, *settings))
-        else:
-            chain = _run_in_parts(x, mlp, num_steps, kept, num_leapfrog, limit, settings)
+        run = _run if num_steps <= limit else partial(_run_in_parts, limit=limit)
+        most = most_chains(x, mlp, num_leapfrog)
+        chain = _run_by_chains(partial(run, mlp, num_steps, kept, num_leapfrog), x, settings, most)
     return chain if return_trajectory else chain._replace(position=chain.position.squeeze(0))
 
 
@@ -156,8 +163,35 @@ class _Settings(NamedTuple):
     first_uniform: int
 
 
+def _run_by_chains(
+    run: Callable[[Tensor, _Settings], MLPHMCChain], x: Tensor, s: _Settings, most: int
+) -> MLPHMCChain:
+    """A batch by parts of at most so many chains: a transition of many leapfrog steps of many
+    chains takes long, and Python hears Ctrl-C between two calls alone."""
+    if x.shape[0] <= most:
+        return run(x, s)
+    parts = []
+    for first in range(0, x.shape[0], most):
+        some = slice(first, first + most)
+        at = s._replace(
+            step_sizes=None if s.step_sizes is None else s.step_sizes[some],
+            first_chain=s.first_chain + first,
+            first_uniform=s.first_uniform + first,
+        )
+        parts.append(run(x[some], at))
+    position, *each = zip(*parts, strict=True)
+    return MLPHMCChain(torch.cat(position, 1), *map(torch.cat, each))
+
+
+def _run(
+    mlp: MLP, num_steps: int, thin: int, num_leapfrog: int, x: Tensor, s: _Settings
+) -> MLPHMCChain:
+    """The chain in one call of the kernel."""
+    return MLPHMCChain(*_chain(x, *mlp, num_steps, thin, num_leapfrog, *s))
+
+
 def _run_in_parts(
-    x: Tensor, mlp: MLP, num_steps: int, thin: int, num_leapfrog: int, limit: int, s: _Settings
+    mlp: MLP, num_steps: int, thin: int, num_leapfrog: int, x: Tensor, s: _Settings, *, limit: int
 ) -> MLPHMCChain:
     """The chain in several calls of the kernel."""
     energy = x.new_empty(x.shape[0], dtype=accumulation_dtype(x))

@@ -41,7 +41,7 @@ def mlp_network(
         weights: W₁ [H₁, D], …, W_L [O, H_{L−1}], one or more.
         biases: b₁ [H₁], …, b_L [O].
         activation: σ: "relu", "leaky_relu", "silu", "softplus" or "tanh".
-        negative_slope: of the leaky ReLU.
+        negative_slope: slope of the leaky ReLU below zero.
 
     Returns:
         y [N, O].

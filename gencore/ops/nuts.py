@@ -6,7 +6,6 @@ from torch import Tensor
 from gencore.ops._support.backend import state
 from gencore.ops._support.checks import (
     accumulation_dtype,
-    check_fake_devices,
     check_like,
     check_not_differentiated,
     check_per_chain,
@@ -56,7 +55,7 @@ def nuts_tree(
         inverse_mass: m⁻¹ > 0, as in :func:`leapfrog_start`.
         max_tree_depth: how often a trajectory is doubled at most, 1 to 20.
         generator: where the momenta's key is drawn from; the default generator if ``None``.
-        key: int64 ``[seed, draw]`` (:func:`random_key`) instead of a generator.
+        key: int64 ``[seed, offset]`` (:func:`random_key`) instead of a generator.
         first_element: index of ``x``'s first element in the whole batch, when ``x`` is a part.
 
     Raises:
@@ -150,7 +149,7 @@ def nuts_leaf_(
         leaf: 0, 1, … from call to call.
         step_size: ε, as given to :func:`nuts_tree`.
         inverse_mass: m⁻¹, as given to :func:`nuts_tree`.
-        key: int64 ``[seed, draw]``, that of :func:`nuts_tree`. Leaf k of chain n takes its two
+        key: int64 ``[seed, offset]``, that of :func:`nuts_tree`. Leaf k of chain n takes its two
             uniforms and its direction from the words of block 2⁵⁹ + 2²⁰n + k of the stream.
         first_chain: index of the first chain in the whole batch, when these are a part of it.
         max_energy_error: positive, or infinite.
@@ -234,8 +233,3 @@ def _check(tree: NutsTree, energy: Tensor, grad: Tensor, leaf: Leaf, first_chain
         )
     if first_chain + chains > _MOST_CHAINS:
         raise ValueError(f"{_OP}: first_chain is {first_chain}; expected it to be below 2**38")
-
-
-@torch.library.register_fake("gencore::nuts_leaf_")
-def _(position: Tensor, *rest: object) -> None:
-    check_fake_devices(_OP, position, rest)

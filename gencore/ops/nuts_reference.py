@@ -1,10 +1,11 @@
-"""The tree of the No-U-Turn sampler, and the growth of its next leaf in torch."""
+"""The tree of the No-U-Turn sampler, and the reference of the operator that grows a leaf of it."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from gencore.ops._support.checks import check_fake_devices
 from gencore.ops.leapfrog_reference import Coefficients, as_rows, rows, rows_like
 from gencore.ops.random import reference_blocks
 
@@ -78,13 +79,14 @@ class Leaf(NamedTuple):
 
     @property
     def slot(self) -> int:
-        """Which checkpoint a leaf of even place becomes, or the last that one of odd place ends."""
+        """A checkpoint's number. A leaf of even place is stored as that checkpoint. For a leaf of
+        odd place it is the latest checkpoint that begins a subtree which ends here."""
         return (self.place >> 1).bit_count()
 
     @property
     def begins_half(self) -> bool:
-        """Whether it is the first of the second half of the subtree that the checkpoint before its
-        own begins."""
+        """Whether it is the first leaf of the second half of a subtree. The first leaf of that
+        subtree is checkpoint ``slot - 1``."""
         return self.place % 2 == 0 and self.place > 0
 
     @property
@@ -202,3 +204,8 @@ def _turned(start: Tensor, end: Tensor, sign: Tensor) -> Tensor:
 def _write(target: Tensor, source: Tensor, where: Tensor) -> None:
     """Overwrite the rows of a tensor."""
     target.copy_(torch.where(where.view(-1, *(1,) * (target.dim() - 1)), source, target))
+
+
+@torch.library.register_fake("gencore::nuts_leaf_")
+def _(position: Tensor, *rest: object) -> None:
+    check_fake_devices("nuts_leaf_", position, rest)

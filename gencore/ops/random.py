@@ -1,8 +1,8 @@
 """Counter-based random numbers: Philox4x32-10 streams as tensors.
 
-A key is an int64 tensor ``[seed, draw]``. The random words of element e of a tensor are a pure
-function of (seed, draw, e), so they do not depend on the device, the number of threads or the way a
-batch is split over processes.
+A key is an int64 tensor ``[seed, offset]``. The random words of element e of a tensor are a pure
+function of (seed, offset, e), so they do not depend on the device, the number of threads or the way
+a batch is split over processes.
 """
 
 import hashlib
@@ -64,7 +64,7 @@ thread_key = _ThreadKey()
 def random_key(
     generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Draw a key ``[seed, draw]`` from a generator, so that ``torch.manual_seed`` governs it.
+    """Draw a key ``[seed, offset]`` from a generator, so that ``torch.manual_seed`` governs it.
 
     Args:
         generator: source of the key; the device's default generator if ``None``.
@@ -118,7 +118,7 @@ def key_like(
 
 
 def split_key(key: Tensor, num: int) -> tuple[Tensor, ...]:
-    """Keys of ``num`` successive draws: ``(seed, draw), (seed, draw + 1), …``, one a chain step.
+    """Keys of ``num`` successive draws, one a step: ``[seed, offset], [seed, offset + 1], …``.
 
     Raises:
         TypeError, ValueError: if ``key`` is not an int64 tensor of shape [2] or ``num`` negative.
@@ -136,7 +136,7 @@ def split_key(key: Tensor, num: int) -> tuple[Tensor, ...]:
 
 
 def stream_key(key: Tensor, stream: Stream) -> Tensor:
-    """The key of a stream beside that of ``key``: the same draw of another seed.
+    """The key of a stream beside that of ``key``: the same offset, another seed.
 
     Operators, and the steps of chains in ``step`` and ``sample``, draw from the key as it is given.
     A call that makes the states which chains go on from, or whatever else meets their noise, draws
@@ -170,7 +170,7 @@ def philox_normal(
 
     Args:
         size: shape of the result.
-        key: int64 ``[seed, draw]`` on the device of the result.
+        key: int64 ``[seed, offset]`` on the device of the result.
         first_element: index of the result's first element in the whole tensor, when this is a part
             of it (a rank's chains, a slice of a batch).
         dtype: float64, float32, bfloat16 or float16.
@@ -206,7 +206,7 @@ def philox_normal(
 def philox_words(size: Sequence[int], key: Tensor, *, first_element: int = 0) -> Tensor:
     """The raw 32-bit words of one draw of a Philox stream, as int64 in [0, 2³²).
 
-    Element e is word ``e mod 4`` of Philox4x32-10 at counter ``(⌊e/4⌋, draw)`` under key ``seed``.
+    Element e is word ``e mod 4`` of Philox4x32-10 at counter ``(⌊e/4⌋, offset)``, keyed ``seed``.
 
     Raises:
         TypeError, ValueError: for a key or index that does not fit.
@@ -228,8 +228,8 @@ def philox_words(size: Sequence[int], key: Tensor, *, first_element: int = 0) ->
     return result
 
 
-# The twins. Words are int64 tensors in [0, 2^32); torch's int64 product wraps modulo 2^64, which is
-# what the 32 x 32 -> 64 bit product needs.
+# The references. Words are int64 tensors in [0, 2^32); torch's int64 product wraps modulo 2^64,
+# which is what the 32 x 32 -> 64 bit product needs.
 
 
 def reference_words(key: Tensor, first: int, count: int, *, refine: bool = False) -> Tensor:
@@ -241,10 +241,10 @@ def reference_words(key: Tensor, first: int, count: int, *, refine: bool = False
 
 def reference_blocks(key: Tensor, blocks: Tensor, *, refine: bool = False) -> Tensor:
     """The four words of each of the stream's ``blocks`` [B], as [B, 4]."""
-    seed, draw = key[0], key[1]
+    seed, offset = key[0], key[1]
     c0, c1 = blocks & _MASK, (blocks >> 32) & _MASK
-    c2 = (draw & _MASK).expand_as(c0)
-    c3 = (((draw >> 32) & _MASK) | (0x80000000 if refine else 0)).expand_as(c0)
+    c2 = (offset & _MASK).expand_as(c0)
+    c3 = (((offset >> 32) & _MASK) | (0x80000000 if refine else 0)).expand_as(c0)
     k0, k1 = seed & _MASK, (seed >> 32) & _MASK
     for _ in range(10):
         product0, product1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57

@@ -54,8 +54,9 @@ def replica_swap_(
         uniform: [R − 1, N] in (0, 1); row r decides the pairs (r, r + 1), which accept where it is
             below the probability. Drawn if ``None``.
         generator: where the uniforms' key is drawn from; the default generator if ``None``.
-        key: int64 ``[seed, draw]`` (:func:`random_key`) instead of a generator. Pair (r, r + 1) of
-            chain n takes (w + ½)/2³² for word w = ``first_pair`` + n(R − 1) + r of its stream.
+        key: int64 ``[seed, offset]`` (:func:`random_key`) instead of a generator. Pair
+            (r, r + 1) of chain n takes (w + ½)/2³² for word w = ``first_pair`` + n(R − 1) + r of
+            its stream.
         first_pair: (R − 1) times the number of chains before these, where they are a part of more.
 
     Returns:

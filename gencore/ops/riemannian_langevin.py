@@ -76,7 +76,7 @@ def riemannian_langevin_step(
             differentiated.
         noise: ξ, like ``x``; drawn if ``None``.
         generator: where the noise's key is drawn from; the default generator if ``None``.
-        key: int64 ``[seed, draw]`` (:func:`random_key`) instead of a generator.
+        key: int64 ``[seed, offset]`` (:func:`random_key`) instead of a generator.
         first_element: index of ``x``'s first element in the whole batch, when ``x`` is a part of
             it: the noise is that of the whole.
 
@@ -182,8 +182,8 @@ def _settings(
     return _Settings(noise, key, steps, step_number, index(op, "first_element", first_element))
 
 
-# Twin and derivatives are written over rows [N, D] in the accumulation dtype, with √(2ε) and √G
-# apart, so that their product is neither lost nor infinite before its time.
+# Reference and derivatives are written over rows [N, D] in the accumulation dtype, with √(2ε) and
+# √G apart, so that their product is neither lost nor infinite before its time.
 
 
 def _reference(

@@ -87,7 +87,7 @@ def sghmc_step(
             √(2Cε − ε²V) takes it into account. Zero draws no noise.
         noise: ξ, like ``x``; drawn if ``None``.
         generator: where the noise's key is drawn from; the default generator if ``None``.
-        key: int64 ``[seed, draw]`` (:func:`random_key`) instead of a generator.
+        key: int64 ``[seed, offset]`` (:func:`random_key`) instead of a generator.
         first_element: index of ``x``'s first element in the whole batch, when ``x`` is a part of
             it: the noise is that of the whole.
 
@@ -214,7 +214,7 @@ def _coefficient(
     return values, 0.0 if values is not None else number(op, name, value)
 
 
-# Twin and derivative are written over rows [N, D], in the accumulation dtype.
+# Reference and derivative are written over rows [N, D], in the accumulation dtype.
 
 
 def _columns(values: Tensor | None, number: float) -> Any:

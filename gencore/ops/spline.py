@@ -17,7 +17,7 @@ from gencore.ops.spline_reference import SplineSettings, native_spline, referenc
 
 __all__ = ["rational_quadratic_spline"]
 
-_MAX_BINS = 512  # kMaxSplineBins of csrc/ops/spline_arguments.h
+_MAX_BINS = 512  # kMaxSplineBins of csrc/arguments/spline.h
 
 _ops = torch.ops.gencore
 

@@ -1,7 +1,7 @@
-"""The rational-quadratic spline in torch: its twin, its derivatives, the shapes of its results.
+"""The rational-quadratic spline in torch: reference, derivatives, shapes of the results.
 
-Computed in float64 whatever the data's dtype, since a flat bin magnifies every rounding by the
-inverse of its slope.
+It is computed in float64 whatever the data's dtype, since a flat bin magnifies every rounding by
+the inverse of its slope.
 """
 
 import math
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gencore.ops._support.autograd import differentiable
+from gencore.ops._support.autograd import differentiable, gradients, gradients_of_reference
 from gencore.ops._support.bounded import bounded
 from gencore.ops._support.checks import accumulation_dtype
 
@@ -124,25 +124,16 @@ def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...
 
 
 def _differentiate_backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]:
-    """Autograd's derivative of the twin's first derivative, itself differentiable."""
-    create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # Views, so that no path from one operand to another counts as the operator's.
-        inputs = [
-            t.view_as(t) if t.requires_grad else t.detach().requires_grad_()
-            for t in ctx.saved_tensors
-        ]
-        x, widths, heights, derivatives = operands = inputs[2:]
-        grads = torch.autograd.grad(
-            reference_spline(x, widths, heights, derivatives, ctx.settings),
-            operands,
-            inputs[:2],
-            create_graph=True,
-        )
-        seconds = torch.autograd.grad(
-            grads, inputs, tangents, create_graph=create_graph, allow_unused=True
-        )
-    return *seconds, *(None,) * len(ctx.settings)
+    """The derivative of the reference's first derivative."""
+
+    def reference_backward(
+        y_grad: Tensor, log_det_grad: Tensor, x: Tensor, w: Tensor, h: Tensor, d: Tensor
+    ) -> list[Tensor | None]:
+        results = reference_spline(x, w, h, d, ctx.settings)
+        return gradients(results, (x, w, h, d), (y_grad, log_det_grad))
+
+    found = gradients_of_reference(reference_backward, ctx.saved_tensors, tangents)
+    return *found, *(None,) * len(ctx.settings)
 
 
 native_spline = differentiable(_ops.rational_quadratic_spline.default, _differentiate, _setup)

@@ -13,12 +13,14 @@ from torch import Tensor
 from gencore.data import Density
 from gencore.metrics import SquareGrid
 from gencore.recipes.plane import PlaneRecipe
-from gencore.train import Experiment
+from gencore.train import Batch, Experiment
+from gencore.train.batches import rank_part
+from gencore.train.chunks import in_chunks
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["DensityBatches", "PlaneExperiment", "in_chunks"]
+__all__ = ["DensityBatches", "PlaneExperiment", "on_points"]
 
 # Points whose log-densities are computed at once.
 _CHUNK = 4096
@@ -42,7 +44,7 @@ class DensityBatches:
     Example:
         >>> from gencore.data import load_density
         >>> batches = DensityBatches(load_density("grid9"), 4, seed=0)
-        >>> bool((batches[7] == batches[7]).all()), bool((batches[7] == batches[8]).any())
+        >>> bool((batches[7].x == batches[7].x).all()), bool((batches[7].x == batches[8].x).any())
         (True, False)
     """
 
@@ -56,21 +58,19 @@ class DensityBatches:
         world_size: int = 1,
         device: torch.device | str = "cpu",
     ) -> None:
-        if batch_size % world_size:
-            raise ValueError(
-                f"DensityBatches: batch_size must be a multiple of the {world_size} processes that "
-                f"share it, got {batch_size}"
-            )
         self._density, self._seed, self._device = density, seed, device
-        self._part = batch_size // world_size
-        self._first = rank * self._part
+        self._batch_size = batch_size
+        self._part, self._first = rank_part(batch_size, rank, world_size)
 
-    def __getitem__(self, step: int) -> Tensor:
+    def __getitem__(self, step: int) -> Batch:
         """This rank's points [B / ranks, 2] of step `step`, counted from 0."""
         # The pair as entropy: with seed + step, neighbouring seeds would share their points.
         entropy = np.random.SeedSequence([self._seed, step]).generate_state(1, np.uint64)
         key = torch.tensor([int(entropy[0] >> np.uint64(1)), 0])
-        return self._density.sample(self._part, key=key, first=self._first).to(self._device)
+        x = self._density.sample(self._part, key=key, first=self._first).to(self._device)
+        start = step * self._batch_size + self._first
+        index = torch.arange(start, start + self._part, device=self._device)
+        return Batch(x, None, index, self._first)
 
 
 class PlaneExperiment(Experiment):
@@ -118,7 +118,7 @@ class PlaneExperiment(Experiment):
                 measures["mass/flow"] = math.exp(self.grid.log_integral(on_grid))
         return measures
 
-    def save_figure(self, samples: Tensor, path: Path) -> None:
+    def save_samples(self, samples: Tensor, path: Path) -> None:
         """The data's density, those of the model and the samples, side by side."""
         from gencore.train.figures import save_plane_panels
 
@@ -132,11 +132,6 @@ class PlaneExperiment(Experiment):
         save_plane_panels({**panels, "samples": samples}, grid.half_width, path)
 
 
-def in_chunks(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The same function of many points, without a graph and in bounded memory."""
-
-    @torch.no_grad()
-    def call(x: Tensor) -> Tensor:
-        return torch.cat([function(part) for part in x.split(_CHUNK)])
-
-    return call
+def on_points(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A function of many points, without a graph and in bounded memory."""
+    return in_chunks(function, _CHUNK)

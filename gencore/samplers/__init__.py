@@ -9,6 +9,7 @@ from gencore.samplers.annealed_importance import (
 )
 from gencore.samplers.chains import NonFiniteWarning
 from gencore.samplers.compiled_energy import CompiledEnergy
+from gencore.samplers.complete_recipe import CompleteRecipe
 from gencore.samplers.dense_mass import DenseMass
 from gencore.samplers.diagnostics import plot_trace, summary, to_inference_data
 from gencore.samplers.energy import GradientEnergy
@@ -25,6 +26,11 @@ from gencore.samplers.hamiltonian import MetropolisInfo
 from gencore.samplers.hmc import HMC
 from gencore.samplers.langevin import Langevin, LangevinInfo, LangevinState
 from gencore.samplers.mala import MALA
+from gencore.samplers.metropolis_hastings_gan import (
+    IndependenceInfo,
+    MetropolisHastingsGAN,
+    MetropolisHastingsGANState,
+)
 from gencore.samplers.nuts import NUTS, NutsInfo
 from gencore.samplers.parallel_tempering import ParallelTempering, TemperingInfo, TemperingState
 from gencore.samplers.replay_buffer import ReplayBuffer
@@ -45,6 +51,7 @@ __all__ = [
     "AnnealedImportance",
     "AnnealedImportanceResult",
     "CompiledEnergy",
+    "CompleteRecipe",
     "DenseMass",
     "DualAveraging",
     "EulerFlow",
@@ -52,11 +59,14 @@ __all__ = [
     "GaussianBase",
     "GradientEnergy",
     "GradientFlow",
+    "IndependenceInfo",
     "InverseResult",
     "Langevin",
     "LangevinInfo",
     "LangevinState",
     "LogDetMethod",
+    "MetropolisHastingsGAN",
+    "MetropolisHastingsGANState",
     "MetropolisInfo",
     "MetropolisState",
     "Moments",

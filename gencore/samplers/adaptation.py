@@ -10,7 +10,7 @@ from torch import distributed as dist
 from gencore.ops import random_key, split_key
 from gencore.ops._support.checks import accumulation_dtype
 from gencore.ops.random import stream_key
-from gencore.samplers.chains import check_count, rows
+from gencore.samplers.chains import check_count, elements_before, rows
 from gencore.samplers.dense_mass import DenseMass
 from gencore.samplers.hmc import HMC
 from gencore.samplers.mala import MALA
@@ -108,7 +108,8 @@ def warm_up(
     per_chain: bool = False,
     generator: Generator | None = None,
     key: Tensor | None = None,
-    first_element: int = 0,
+    first: int = 0,
+    first_element: int | None = None,
     process_group: "dist.ProcessGroup | None" = None,
 ) -> tuple[Sampler, Tensor, WarmUpInfo]:
     """Run the chains while the step size and the mass adapt to the density.
@@ -139,7 +140,8 @@ def warm_up(
         per_chain: whether each chain keeps a step size of its own to the end.
         generator: draws the key where none is given; torch's default where both are missing.
         key: int64 [seed, offset]; it fixes all draws, which are others than those of `sample`.
-        first_element: number of elements in the chains of the processes before this one.
+        first: number of chains of the processes before this one.
+        first_element: the same as the number of their elements.
         process_group: processes that hold the other chains; what is averaged over chains is
             averaged over theirs too. None for this process alone.
 
@@ -176,6 +178,7 @@ def warm_up(
     if dense_mass and not adapt_mass:
         raise ValueError("warm_up: dense_mass is True, but adapt_mass is False; expected both True")
     state = sampler.init(x)
+    first_element = elements_before("warm_up", x, first, first_element)
     if len(x) == 0:
         raise ValueError("warm_up: x has no chains to learn from; expected at least one")
     first_guess: Tensor = _first_guess(sampler.step_size, state.energy, per_chain)

@@ -52,10 +52,10 @@ class GaussianBase:
     """N(mean, std²I) of rows of a shape: a density that can be sampled and is normalised.
 
     Args:
-        shape: of a row.
+        shape: shape of a row.
         std: standard deviation.
         mean: a number, or a tensor of that shape.
-        dtype: of the noise, and so of the samples.
+        dtype: dtype of the noise, and so of the samples.
 
     Example:
         >>> GaussianBase((2,)).log_prob(torch.zeros(1, 2))
@@ -210,7 +210,7 @@ class AnnealedImportance:
         Args:
             num: number of chains N.
             generator: draws the key where none is given.
-            key: int64 [seed, draw], on the device of the chains; it fixes the starts and the
+            key: int64 [seed, offset], on the device of the chains; it fixes the starts and the
                 transitions, which are others than those of `reverse`.
             first: number of chains that the processes before this one run.
         """
@@ -242,7 +242,9 @@ class AnnealedImportance:
 
         Args:
             x: independent samples [N, ...] of exp(−E)/Z; from others the bound does not hold.
-            generator, key, first: as for `run`.
+            generator: draws the key where none is given.
+            key: int64 [seed, offset], as for `run`.
+            first: number of chains that the processes before this one run.
         """
         check_positions("AnnealedImportance.reverse", x)
         if len(x) == 0:

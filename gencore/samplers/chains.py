@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gencore.ops._support.checks import check_state
+from gencore.ops._support.checks import check_state, index
 
 __all__ = [
     "NonFiniteWarning",
@@ -14,6 +14,7 @@ __all__ = [
     "check_count",
     "check_positions",
     "check_sample",
+    "elements_before",
     "first_chain",
     "rows",
     "warn_if_not_finite",
@@ -32,6 +33,26 @@ def chain_size(x: Tensor) -> int:
 def rows(x: Tensor) -> Tensor:
     """`[N, ...] -> [N, D]`, also for one element a row and for no rows."""
     return x.reshape(x.shape[0], chain_size(x))
+
+
+def elements_before(name: str, x: Tensor, first: int, first_element: int | None) -> int:
+    """The number of elements before this part of a batch, from the number of chains or its own.
+
+    Raises:
+        ValueError: if both are given.
+
+    Example:
+        >>> import torch
+        >>> elements_before("HMC.step", torch.zeros(10, 3), 4, None)
+        12
+    """
+    if first_element is None:
+        return index(name, "first", first) * chain_size(x)
+    if first != 0:
+        raise ValueError(
+            f"{name}: first is {first} and first_element is {first_element}; expected one of them"
+        )
+    return index(name, "first_element", first_element)
 
 
 def first_chain(name: str, x: Tensor, first_element: int) -> int:
@@ -96,5 +117,5 @@ def warn_if_not_finite(name: str, is_finite: Tensor, num_steps: int, advice: str
             f"{name}: {bad} of {len(is_finite)} chains met NaN or infinity within {num_steps} "
             f"steps and are returned as they are; {advice} may help",
             NonFiniteWarning,
-            stacklevel=3,
+            stacklevel=4,  # the caller of `sample`
         )

@@ -28,7 +28,7 @@ def graphed(
         name: the function that errors are to name.
         step: captured after a few calls that warm it up.
         restore: called after these, to undo what they did.
-        device: of the tensors that `step` works on, which `check_device` accepts.
+        device: where the tensors are that `step` works on; `check_device` has accepted it.
 
     Raises:
         RuntimeError: if the step cannot be captured: it waits for the device (an `.item()`, a

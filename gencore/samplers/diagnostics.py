@@ -25,7 +25,7 @@ def to_inference_data(
         trajectory: [T, N, ...], T states of N chains, as `sample` returns it.
         energies: [T, N], their energies, as in `MetropolisInfo`; kept as `lp` = −E, the log density
             up to a constant, among the `sample_stats`.
-        name: of the variable among the `posterior`.
+        name: name of the variable in the `posterior` group.
 
     Returns:
         `arviz.InferenceData`, or the `xarray.DataTree` that took its place in ArviZ 1.
@@ -64,7 +64,7 @@ def summary(trajectory: Tensor, *, name: str = "x", **options: Any) -> "pandas.D
     Args:
         trajectory: [T, N, ...], T ≥ 4 states of N chains, without those of the warm-up.
         name: what the rows are called.
-        options: for `arviz.summary`; values are not rounded unless `round_to` asks for it.
+        options: options of `arviz.summary`; values are not rounded unless `round_to` asks for it.
 
     Returns:
         A table with a row for each element, and the columns `mean`, `sd`, `mcse_mean`, `mcse_sd`,

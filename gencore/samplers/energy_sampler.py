@@ -1,6 +1,5 @@
 """What the samplers share whose chains carry the energy and its gradient from step to step."""
 
-from abc import abstractmethod
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -8,7 +7,6 @@ import torch
 from torch import Tensor
 
 from gencore.nn.held_norms import held_norms
-from gencore.ops import random_key, split_key
 from gencore.ops._support.checks import accumulation_dtype
 from gencore.samplers.chain_sampler import ChainSampler, Info
 from gencore.samplers.chains import check_positions, rows
@@ -30,17 +28,9 @@ class MetropolisState(NamedTuple):
 
 
 class EnergySampler(ChainSampler[MetropolisState, Info]):
-    """Unbiased transitions at three levels: `init` and `step` are functions of states, for loops of
-    your own; `sample` is the loop that may work in place.
-
-    The gradient of the state that a transition ended in is carried to the next.
-    """
+    """Unbiased transitions; the gradient of the state that one ended in is carried to the next."""
 
     inverse_mass: float | Tensor | DenseMass
-
-    @abstractmethod
-    def _no_info(self, state: MetropolisState) -> Info:
-        """The info [0, N] of no transitions."""
 
     def init(self, x: Tensor) -> MetropolisState:
         """The state of chains at `x`, at the cost of one gradient.
@@ -83,41 +73,6 @@ class EnergySampler(ChainSampler[MetropolisState, Info]):
         is_outside = is_outside.reshape(-1, *(1,) * (x.dim() - 1))
         # Copies, since `sample` writes to them: an energy may return a view of x or of a constant.
         return MetropolisState(x, energy.clone(), grad.masked_fill(is_outside, 0.0).contiguous())
-
-    def step(
-        self, state: MetropolisState, *, key: Tensor | None = None, first_element: int = 0
-    ) -> tuple[MetropolisState, Info]:
-        """One transition of every chain; `key` is one of `split_key`, or drawn where it is missing.
-
-        Args:
-            state: where the chains are; left unchanged.
-            key: int64 [seed, draw] of the momenta and the decisions.
-            first_element: number of elements in the chains before this part of the batch.
-
-        Raises:
-            ValueError: if `first_element` is no multiple of the elements of a chain.
-
-        Example:
-            >>> from gencore.samplers import HMC
-            >>> sampler = HMC(lambda x: 0.5 * x.square().sum(1), step_size=0.1, num_leapfrog=10)
-            >>> state, info = sampler.step(sampler.init(torch.zeros(100, 2)))
-            >>> bool((info.acceptance_rate > 0.9).all())
-            True
-        """
-        if key is None:
-            key = random_key(device=state.position.device)
-        with torch.no_grad(), held_norms(self.energy):
-            return self._transition(state, key, first_element, in_place=False)
-
-    def _start(
-        self, x: Tensor, key: Tensor, num_steps: int, first_element: int
-    ) -> tuple[MetropolisState, tuple[Tensor, ...]]:
-        return self.init(x), split_key(key, num_steps)
-
-    def _collect(self, infos: list[Info], state: MetropolisState) -> Info:
-        if infos:
-            return type(infos[0])(*map(torch.stack, zip(*infos, strict=True)))
-        return self._no_info(state)
 
     def _whitened_transition(
         self, mass: DenseMass, state: MetropolisState, key: Tensor, first_element: int, *,

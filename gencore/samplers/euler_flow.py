@@ -9,11 +9,11 @@ import torch
 from torch import Generator, Tensor
 
 from gencore.choices import check_choice
-from gencore.ops import philox_normal, random_key
-from gencore.samplers.energy import Energy, energy_and_grad
+from gencore.ops import philox_normal
+from gencore.samplers.energy import energy_and_grad
 from gencore.samplers.euler_inverse import like_rows, previous_point, row_dot, row_norm
-from gencore.samplers.flow_base import FlowError, check_flow_input, normal_log_prob
-from gencore.samplers.hessian import hessian, hessian_vector_product, rademacher
+from gencore.samplers.flow_base import EnergyFlow, FlowError, enter, normal_log_prob
+from gencore.samplers.hessian import hessian, hessian_vector_product
 
 __all__ = ["EulerFlow", "InverseResult", "LogDetMethod", "NonConvergenceWarning"]
 
@@ -43,7 +43,7 @@ class InverseResult(NamedTuple):
 
 
 @dataclass(frozen=True)
-class EulerFlow:
+class EulerFlow(EnergyFlow):
     """K steps of gradient descent from noise, a residual flow with its density.
 
     From x₀ ~ N(0, I), with the step size a (η/2 in the thesis),
@@ -69,12 +69,14 @@ class EulerFlow:
             a step, or "series", −Σₖ aᵏ vᵀ(∇²E)ᵏv / k to `num_terms` terms with signs v that are
             kept for all steps: unbiased but for the terms left out, of relative size
             Lip(a∇E)^num_terms.
-        num_terms: of that series, and of the one that differentiates the inverse.
+        num_terms: number of terms of that series, and of the one that differentiates the inverse.
         tolerance: a row x of the inverse has converged when it is within this times 1 + ‖x‖ of the
             fixed point, or as near as the dtype allows; every row stops by itself.
-        max_iterations: of the fixed point of a step, before Newton's method.
+        max_iterations: number of fixed-point iterations of a step before Newton's method.
         on_failure: "raise" a `FlowError`, or "warn", when rows did not converge or a density found
             the steps to be no contractions.
+        hold_norms: whether a spectral norm in training stands still within a call, so that all
+            steps follow one energy.
 
     Example:
         >>> flow = EulerFlow(lambda x: 0.5 * x.square().sum(1), step_size=0.5, num_steps=2)
@@ -90,7 +92,6 @@ class EulerFlow:
         Jacobsen, "Residual flows for invertible generative modeling", 2019.
     """
 
-    energy: Energy
     step_size: float
     num_steps: int
     _: KW_ONLY
@@ -101,30 +102,13 @@ class EulerFlow:
     on_failure: Literal["raise", "warn"] = "warn"
 
     def __post_init__(self) -> None:
-        for name in ("step_size", "num_steps", "num_terms", "tolerance", "max_iterations"):
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"EulerFlow: {name} is {getattr(self, name)}; expected a positive number"
-                )
+        self._check_positive("step_size", "num_steps", "num_terms", "tolerance", "max_iterations")
         check_choice("EulerFlow", "log_det", self.log_det, get_args(LogDetMethod))
         check_choice("EulerFlow", "on_failure", self.on_failure, ("raise", "warn"))
 
-    def sample(self, x0: Tensor, *, differentiable: bool = False) -> Tensor:
-        """x_K of the starts x₀ (2.21).
-
-        Args:
-            x0: starts [N, ...], x₀ ~ N(0, I); left unchanged.
-            differentiable: build a graph through the steps, to `x0` and the energy's parameters.
-        """
-        check_flow_input("EulerFlow", x0)
-        x = _enter(x0, differentiable)
-        with torch.set_grad_enabled(differentiable):
-            for _ in range(self.num_steps):
-                grad = energy_and_grad(
-                    self.energy, x, create_graph=differentiable, owner="EulerFlow"
-                )[1]
-                x = x - self.step_size * grad
-        return x
+    @property
+    def _has_noise(self) -> bool:
+        return self.log_det == "series"
 
     def inverse(self, x: Tensor) -> InverseResult:
         """The starts x₀ that end in `x`, by fixed-point iterations; not differentiable.
@@ -135,56 +119,43 @@ class EulerFlow:
         Warns:
             NonConvergenceWarning: rows did not converge, otherwise.
         """
-        check_flow_input("EulerFlow", x)
+        self._check_input(x)
         x = x.detach()
         has_converged = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
-        for _ in range(self.num_steps):
-            x, found = self._previous(x)
-            has_converged &= found
+        with self._held():
+            for _ in range(self.num_steps):
+                x, found = self._previous(x)
+                has_converged &= found
         self._report(self._not_converged(has_converged))
         return InverseResult(x, has_converged)
 
-    def sample_with_log_prob(
-        self,
-        x0: Tensor,
-        *,
-        differentiable: bool = False,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first_element: int = 0,
+    def log_prob_and_convergence(
+        self, x: Tensor, *, differentiable: bool = False, generator: Generator | None = None,
+        key: Tensor | None = None, first: int = 0, first_element: int | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """log p(x), [N], and whether each row's start was found, bool [N]; otherwise as
+        `log_prob`."""
+        noise = self._noise(x, generator, key, first, first_element)
+        with self._held():
+            log_prob, has_converged, failures = self._density(x, noise, differentiable)
+        self._report(failures)
+        return log_prob, has_converged
+
+    def _sample(self, x0: Tensor, differentiable: bool) -> Tensor:
+        """x_K of (2.21)."""
+        x = enter(x0, differentiable)
+        with torch.set_grad_enabled(differentiable):
+            for _ in range(self.num_steps):
+                grad = energy_and_grad(
+                    self.energy, x, create_graph=differentiable, owner="EulerFlow"
+                )[1]
+                x = x - self.step_size * grad
+        return x
+
+    def _sample_with_log_det(
+        self, x0: Tensor, noise: Tensor | None, differentiable: bool
     ) -> tuple[Tensor, Tensor]:
-        """x_K of the starts and log p(x_K).
-
-        Args:
-            x0, differentiable: as for `sample`.
-            generator: draws the key where none is given.
-            key: int64 [seed, draw] of the signs of the "series" log-determinant.
-            first_element: number of elements in the rows of the processes before this one.
-
-        Returns:
-            [N, ...] and [N].
-        """
-        x, log_det = self.sample_with_log_det(
-            x0,
-            differentiable=differentiable,
-            generator=generator,
-            key=key,
-            first_element=first_element,
-        )
-        return x, normal_log_prob(_enter(x0, differentiable)) - log_det
-
-    def sample_with_log_det(
-        self,
-        x0: Tensor,
-        *,
-        differentiable: bool = False,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first_element: int = 0,
-    ) -> tuple[Tensor, Tensor]:
-        """x_K of the starts and log|det ∂x_K/∂x₀|, [N]; arguments as `sample_with_log_prob`'s."""
-        noise = self._noise(x0, generator, key, first_element)
-        x = _enter(x0, differentiable)
+        x = enter(x0, differentiable)
         log_det = x0.new_zeros(x0.shape[0])
         with torch.set_grad_enabled(differentiable):
             for _ in range(self.num_steps):
@@ -192,83 +163,31 @@ class EulerFlow:
                 x, log_det = x - self.step_size * grad, log_det + change
         return x, log_det
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        differentiable: bool = False,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first_element: int = 0,
-    ) -> Tensor:
-        """log p(x) of x = x_K, by the inverse of every step.
-
-        Args:
-            x: data [N, ...].
-            differentiable: build a graph to `x` and to the energy's parameters; the inverse is then
-                differentiated as an implicit function, up to its third derivatives.
-            generator, key, first_element: as for `sample_with_log_prob`.
-
-        Returns:
-            [N]; rows whose inverse did not converge are reported as by `inverse`, and
-            `log_prob_and_convergence` says which.
-
-        Raises:
-            FlowError: rows did not converge, or a step is no contraction, with
-                `on_failure="raise"`.
-
-        Warns:
-            NonConvergenceWarning: likewise, otherwise.
-        """
-        noise = self._noise(x, generator, key, first_element)
-        log_prob, _, failures = self._log_prob(x, noise, differentiable)
-        self._report(failures)
-        return log_prob
-
-    def log_prob_and_convergence(
-        self,
-        x: Tensor,
-        *,
-        differentiable: bool = False,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first_element: int = 0,
+    def _inverse_with_log_det(
+        self, x: Tensor, noise: Tensor | None, differentiable: bool
     ) -> tuple[Tensor, Tensor]:
-        """log p(x), [N], and whether each row's start was found, bool [N]; otherwise as
-        `log_prob`."""
-        noise = self._noise(x, generator, key, first_element)
-        log_prob, has_converged, failures = self._log_prob(x, noise, differentiable)
-        self._report(failures)
-        return log_prob, has_converged
-
-    def inverse_with_log_det(
-        self,
-        x: Tensor,
-        *,
-        differentiable: bool = False,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first_element: int = 0,
-    ) -> tuple[Tensor, Tensor]:
-        """The starts x₀ of x = x_K and log|det ∂x₀/∂x_K|, [N]; arguments as `log_prob`'s."""
-        noise = self._noise(x, generator, key, first_element)
-        x0, log_det, has_converged = self._inverse_with_log_det(x, noise, differentiable)
-        self._report(self._not_converged(has_converged))
+        x0, log_det, has_converged = self._back(x, noise, differentiable)
+        self._report(self._not_converged(has_converged), stacklevel=4)
         return x0, log_det
 
-    def _log_prob(
+    def _log_prob(self, x: Tensor, noise: Tensor | None, differentiable: bool) -> Tensor:
+        log_prob, _, failures = self._density(x, noise, differentiable)
+        self._report(failures, stacklevel=4)
+        return log_prob
+
+    def _density(
         self, x: Tensor, noise: Tensor | None, differentiable: bool
     ) -> tuple[Tensor, Tensor, list[str]]:
         """log p(x), which rows converged, and what is wrong."""
-        x0, log_det, has_converged = self._inverse_with_log_det(x, noise, differentiable)
+        x0, log_det, has_converged = self._back(x, noise, differentiable)
         failures = [*self._not_converged(has_converged), *self._not_contractive(x)]
         return normal_log_prob(x0) + log_det, has_converged, failures
 
-    def _inverse_with_log_det(
+    def _back(
         self, x: Tensor, noise: Tensor | None, differentiable: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The starts, log|det ∂x₀/∂x_K|, and which rows converged."""
-        x, log_det = _enter(x, differentiable), x.new_zeros(x.shape[0])
+        x, log_det = enter(x, differentiable), x.new_zeros(x.shape[0])
         has_converged = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
         with torch.set_grad_enabled(differentiable):
             for _ in range(self.num_steps):
@@ -341,14 +260,6 @@ class EulerFlow:
         eye = torch.eye(matrix.shape[1], dtype=x.dtype, device=x.device)
         return eye - self.step_size * matrix
 
-    def _noise(
-        self, x: Tensor, generator: Generator | None, key: Tensor | None, first_element: int
-    ) -> Tensor | None:
-        check_flow_input("EulerFlow", x)
-        if self.log_det == "exact":
-            return None
-        return rademacher(x, random_key(generator, x.device) if key is None else key, first_element)
-
     def _not_converged(self, has_converged: Tensor) -> list[str]:
         failed = int((~has_converged).sum())
         if not failed:
@@ -391,13 +302,13 @@ class EulerFlow:
             "log-densities may be too low; lower step_size until it is below 1"
         ]
 
-    def _report(self, failures: list[str]) -> None:
+    def _report(self, failures: list[str], stacklevel: int = 3) -> None:
         if not failures:
             return
         message = "EulerFlow: " + "; and ".join(failures)
         if self.on_failure == "raise":
             raise FlowError(message)
-        warnings.warn(message, NonConvergenceWarning, stacklevel=3)
+        warnings.warn(message, NonConvergenceWarning, stacklevel=stacklevel)
 
 
 class _Symmetric(torch.autograd.Function):
@@ -411,7 +322,3 @@ class _Symmetric(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return _Symmetric.apply(grad, ctx.linear_map), None
-
-
-def _enter(x: Tensor, differentiable: bool) -> Tensor:
-    return x if differentiable else x.detach()

@@ -5,14 +5,13 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Literal, TypeVar, cast, get_args
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from gencore.choices import check_choice
 from gencore.extras import samplers_extra
-from gencore.ops import random_key
-from gencore.samplers.energy import Energy, energy_and_grad
-from gencore.samplers.flow_base import FlowError, check_flow_input, normal_log_prob
-from gencore.samplers.hessian import hessian_trace, rademacher
+from gencore.samplers.energy import energy_and_grad
+from gencore.samplers.flow_base import EnergyFlow, FlowError, enter, normal_log_prob
+from gencore.samplers.hessian import hessian_trace
 
 __all__ = ["GradientFlow", "TraceMethod"]
 
@@ -22,7 +21,7 @@ State = TypeVar("State", Tensor, tuple[Tensor, ...])
 
 
 @dataclass(frozen=True)
-class GradientFlow:
+class GradientFlow(EnergyFlow):
     """The gradient flow of an energy, from noise at time 0 to samples at time T, with its density.
 
     From x(0) ~ N(0, I) the flow and the density of its samples are
@@ -44,12 +43,15 @@ class GradientFlow:
         energy: maps [N, ...] to [N], each row by itself.
         time: T > 0, the same in training and in use.
         solver: a method of torchdiffeq.odeint, "dopri5" or another.
-        rtol, atol: tolerances of an adaptive solver.
+        rtol: relative tolerance of an adaptive solver.
+        atol: absolute tolerance of it.
         trace: "exact", by one Hessian-vector product for each element of a row, or "hutchinson",
             by one.
         adjoint: where gradients are asked for, solve the adjoint equation backward instead of
             keeping all steps: constant memory, gradients right to the tolerances. The energy then
             has to be an `nn.Module`.
+        hold_norms: whether a spectral norm in training stands still within a call, so that the
+            whole flow follows one energy.
 
     Raises:
         ValueError: for a time or tolerance that is not positive, or an unknown trace.
@@ -69,7 +71,6 @@ class GradientFlow:
         Grathwohl et al., "FFJORD", 2019, for the trace's estimate.
     """
 
-    energy: Energy
     time: float
     _: KW_ONLY
     solver: str = "dopri5"
@@ -79,11 +80,7 @@ class GradientFlow:
     adjoint: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("time", "rtol", "atol"):
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"GradientFlow: {name} is {getattr(self, name)}; expected a positive number"
-                )
+        self._check_positive("time", "rtol", "atol")
         check_choice("GradientFlow", "trace", self.trace, get_args(TraceMethod))
         if self.adjoint and not isinstance(self.energy, nn.Module):
             raise ValueError(
@@ -91,75 +88,30 @@ class GradientFlow:
                 f"it can list; got a {type(self.energy).__name__}"
             )
 
-    def sample(self, x0: Tensor, *, differentiable: bool = False) -> Tensor:
-        """x(T) of the starts x(0) = `x0` (2.17).
-
-        Args:
-            x0: starts [N, ...], x0 ~ N(0, I); left unchanged.
-            differentiable: build a graph through the solve, to `x0` and to the energy's parameters.
-
-        Returns:
-            [N, ...].
-
-        Raises:
-            FlowError: the flow leaves the finite numbers or is too stiff.
-        """
-        return self._positions(x0, 0.0, self.time, differentiable)
+    @property
+    def _has_noise(self) -> bool:
+        return self.trace == "hutchinson"
 
     def inverse(self, x: Tensor, *, differentiable: bool = False) -> Tensor:
         """The starts x(0) whose flow ends in x(T) = `x`; arguments and errors as for `sample`."""
-        return self._positions(x, self.time, 0.0, differentiable)
+        self._check_input(x)
+        with self._held():
+            return self._positions(x, self.time, 0.0, differentiable)
 
-    def sample_with_log_prob(
-        self,
-        x0: Tensor,
-        *,
-        differentiable: bool = False,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first_element: int = 0,
+    def _sample(self, x0: Tensor, differentiable: bool) -> Tensor:
+        """x(T) of (2.17)."""
+        return self._positions(x0, 0.0, self.time, differentiable)
+
+    def _sample_with_log_det(
+        self, x0: Tensor, noise: Tensor | None, differentiable: bool
     ) -> tuple[Tensor, Tensor]:
-        """x(T) of the starts and log p(x(T)) (2.19), in one solve.
-
-        Args:
-            x0, differentiable: as for `sample`.
-            generator: draws the key where none is given.
-            key: int64 [seed, draw] of the signs of the "hutchinson" trace.
-            first_element: number of elements in the rows of the processes before this one.
-
-        Returns:
-            [N, ...] and [N].
-        """
-        noise = self._noise(x0, generator, key, first_element)
         x, integral = self._densities(x0, 0.0, self.time, differentiable, noise)
-        return x, normal_log_prob(_enter(x0, differentiable)) + integral
+        return x, -integral
 
-    def log_prob(
-        self,
-        x: Tensor,
-        *,
-        differentiable: bool = False,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first_element: int = 0,
-    ) -> Tensor:
-        """log p(x) of x = x(T), by the flow backward to x(0) (2.19).
-
-        Args:
-            x: data [N, ...].
-            differentiable: build a graph to `x` and to the energy's parameters; maximum likelihood
-                of the flow minimises the mean of −log p.
-            generator, key, first_element: as for `sample_with_log_prob`.
-
-        Returns:
-            [N]; −∞ for a row that comes from infinity, and NaN for one that is not finite.
-
-        Raises:
-            FlowError: the gradient of the energy is not finite at a row that the solver cannot
-                follow.
-        """
-        noise = self._noise(x, generator, key, first_element)
-        return self._log_prob(x, noise, differentiable)
+    def _inverse_with_log_det(
+        self, x: Tensor, noise: Tensor | None, differentiable: bool
+    ) -> tuple[Tensor, Tensor]:
+        return self._densities(x, self.time, 0.0, differentiable, noise)
 
     def _log_prob(self, x: Tensor, noise: Tensor | None, differentiable: bool) -> Tensor:
         """log p(x), by halves of the batch where the solver gives up, until it does in a row."""
@@ -184,15 +136,13 @@ class GradientFlow:
         return normal_log_prob(x0) + integral
 
     def _positions(self, x: Tensor, start: float, end: float, differentiable: bool) -> Tensor:
-        check_flow_input("GradientFlow", x)
-
         def velocity(_: Tensor, position: Tensor) -> Tensor:
             create_graph = differentiable and torch.is_grad_enabled()
             return -energy_and_grad(
                 self.energy, position, create_graph=create_graph, owner="GradientFlow"
             )[1]
 
-        return self._solve(velocity, _enter(x, differentiable), start, end, differentiable)
+        return self._solve(velocity, enter(x, differentiable), start, end, differentiable)
 
     def _densities(
         self,
@@ -216,17 +166,9 @@ class GradientFlow:
                 trace = hessian_trace(grad, position, noise=noise, create_graph=create_graph)
             return (-grad, trace) if create_graph else (-grad.detach(), trace.detach())
 
-        state = (_enter(x, differentiable), x.new_zeros(x.shape[0]))
+        state = (enter(x, differentiable), x.new_zeros(x.shape[0]))
         position, integral = self._solve(velocity, state, start, end, differentiable)
         return position, integral if end > start else -integral
-
-    def _noise(
-        self, x: Tensor, generator: Generator | None, key: Tensor | None, first_element: int
-    ) -> Tensor | None:
-        check_flow_input("GradientFlow", x)
-        if self.trace == "exact":
-            return None
-        return rademacher(x, random_key(generator, x.device) if key is None else key, first_element)
 
     def _solve(
         self,
@@ -261,7 +203,3 @@ class GradientFlow:
             ) from error
         ends = tuple(part[-1] for part in path) if isinstance(path, tuple) else path[-1]
         return cast(State, ends)
-
-
-def _enter(x: Tensor, differentiable: bool) -> Tensor:
-    return x if differentiable else x.detach()

@@ -13,7 +13,6 @@ from gencore.ops import (
     metropolis_accept_,
     mlp_hmc_chain,
 )
-from gencore.ops._support.checks import index
 from gencore.ops.metropolis import FIRST_DECISION
 from gencore.samplers.chains import first_chain
 from gencore.samplers.dense_mass import DenseMass
@@ -82,7 +81,7 @@ class HamiltonianSampler(EnergySampler[MetropolisInfo]):
     ) -> tuple[MetropolisState, MetropolisInfo]:
         """Propose by leapfrog from fresh momenta, and decide; `in_place` overwrites `state`."""
         name = f"{type(self).__name__}.step"
-        chain = first_chain(name, state.position, index(name, "first_element", first_element))
+        chain = first_chain(name, state.position, first_element)
         step_size, num_steps, inverse_mass = self._leapfrog_of(key) or self.leapfrog
         if isinstance(inverse_mass, DenseMass):
             return self._whitened_transition(

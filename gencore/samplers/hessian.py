@@ -42,7 +42,9 @@ def hessian(grad: Tensor, x: Tensor, *, create_graph: bool = False) -> Tensor:
     """The Hessians ∇²E(xₙ), [N, D, D] for rows of D elements, by D products with unit vectors.
 
     Args:
-        grad, x, create_graph: as for `hessian_vector_product`.
+        grad: ∇E(x) [N, ...] with its graph.
+        x: positions [N, ...] that the graph leads to.
+        create_graph: whether the result is differentiable.
 
     Example:
         >>> x = torch.tensor([[2.0, 3.0]], requires_grad=True)
@@ -62,7 +64,9 @@ def hessian_trace(
     """tr ∇²E(xₙ), [N]: exactly, or Hutchinson's unbiased estimate vᵀ∇²E(xₙ)v from one `noise` v.
 
     Args:
-        grad, x, create_graph: as for `hessian_vector_product`.
+        grad: ∇E(x) [N, ...] with its graph.
+        x: positions [N, ...] that the graph leads to.
+        create_graph: whether the result is differentiable.
         noise: v [N, ...] with E[vvᵀ] = I, from `rademacher`; without it the trace is exact, at the
             price of one product for each element of a row.
 

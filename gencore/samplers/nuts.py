@@ -97,7 +97,7 @@ class NUTS(EnergySampler[NutsInfo]):
                 self.inverse_mass, state, key, first_element, in_place=in_place
             )
         name = f"{type(self).__name__}.step"
-        chain = first_chain(name, state.position, index(name, "first_element", first_element))
+        chain = first_chain(name, state.position, first_element)
         tree = nuts_tree(
             state.position, state.energy, state.grad, self.step_size, self.inverse_mass,
             max_tree_depth=self.max_tree_depth, key=key, first_element=first_element,

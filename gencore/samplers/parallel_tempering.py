@@ -16,11 +16,9 @@ from gencore.ops import (
     leapfrog_end,
     leapfrog_start,
     metropolis_accept,
-    random_key,
     replica_swap_,
-    split_key,
 )
-from gencore.ops._support.checks import accumulation_dtype, index
+from gencore.ops._support.checks import accumulation_dtype
 from gencore.samplers.chain_sampler import ChainSampler
 from gencore.samplers.chains import check_positions, first_chain, rows
 from gencore.samplers.energy import Energy, energy_and_grad
@@ -142,73 +140,40 @@ class ParallelTempering(ChainSampler[TemperingState, TemperingInfo]):
         )
         return TemperingState(position, energy, grad, 0)
 
-    def step(
-        self, state: TemperingState, *, key: Tensor | None = None, first_element: int = 0
-    ) -> tuple[TemperingState, TemperingInfo]:
-        """Move every replica once, then exchange neighbours.
-
-        Args:
-            state: where the replicas are; left unchanged.
-            key: int64 [seed, draw], one of `split_key`; drawn where it is missing.
-            first_element: number of elements in the chains before this part of the batch, of one
-                replica.
-
-        Raises:
-            ValueError: if `first_element` is no multiple of the elements of a chain.
-
-        Example:
-            >>> sampler = ParallelTempering(lambda x: 0.5 * x.square().sum(1), (1.0, 0.5), 0.1)
-            >>> state, info = sampler.step(sampler.init(torch.zeros(100, 1)))
-            >>> state.parity, info.swap_rate.shape
-            (1, torch.Size([1]))
-        """
-        if key is None:
-            key = random_key(device=state.position.device)
-        name = "ParallelTempering.step"
-        first_element = index(name, "first_element", first_element)
-        chain = first_chain(name, state.position[0], first_element)
-        with torch.no_grad(), held_norms(self.energy):
-            move = self._mala if self.kernel == "mala" else self._langevin
-            position, energy, grad, move_rate = move(state, key, chain, first_element)
-            replicas = len(position)
-            beta = torch.tensor(self.inverse_temperatures, dtype=torch.float64)
-            is_swapped = replica_swap_(
-                position, energy, beta.to(position.device), state.parity, grad=grad, key=key,
-                first_pair=2 * _MOST_REPLICAS * _REGION + (replicas - 1) * chain,
-            )  # fmt: skip
-            swap_rate = energy.new_full((replicas - 1,), math.nan)
-            tried = slice(state.parity, None, 2)
-            swap_rate[tried] = is_swapped[:-1][tried].to(energy.dtype).mean(1)
-        moved = TemperingState(position, energy, grad, 1 - state.parity)
-        return moved, TemperingInfo(swap_rate, move_rate)
-
-    def _start(
-        self, x: Tensor, key: Tensor, num_steps: int, first_element: int
-    ) -> tuple[TemperingState, tuple[Tensor, ...]]:
-        return self.init(x), split_key(key, num_steps)
-
     def _transition(
         self, state: TemperingState, key: Tensor, first_element: int, *, in_place: bool
     ) -> tuple[TemperingState, TemperingInfo]:
-        return self.step(state, key=key, first_element=first_element)
+        """Move every replica once, then exchange neighbours."""
+        chain = first_chain("ParallelTempering.step", state.position[0], first_element)
+        move = self._mala if self.kernel == "mala" else self._langevin
+        position, energy, grad, move_rate = move(state, key, chain, first_element)
+        replicas = len(position)
+        beta = torch.tensor(self.inverse_temperatures, dtype=torch.float64)
+        is_swapped = replica_swap_(
+            position, energy, beta.to(position.device), state.parity, grad=grad, key=key,
+            first_pair=2 * _MOST_REPLICAS * _REGION + (replicas - 1) * chain,
+        )  # fmt: skip
+        swap_rate = energy.new_full((replicas - 1,), math.nan)
+        tried = slice(state.parity, None, 2)
+        swap_rate[tried] = is_swapped[:-1][tried].to(energy.dtype).mean(1)
+        moved = TemperingState(position, energy, grad, 1 - state.parity)
+        return moved, TemperingInfo(swap_rate, move_rate)
 
     def _position(self, state: TemperingState) -> Tensor:
         """The cold replicas."""
         return state.position[0].clone()
 
-    def _is_finite(
-        self, state: TemperingState, info: TemperingInfo, is_last: bool
-    ) -> Tensor | None:
-        if not is_last:  # a replica that is not finite stays so
-            return None
+    def _is_finite(self, state: TemperingState) -> Tensor:
+        """A replica that is not finite stays so."""
         return (state.position.flatten(2).isfinite().all(2) & state.energy.isfinite()).all(0)
 
-    def _collect(self, infos: list[TemperingInfo], state: TemperingState) -> TemperingInfo:
-        if not infos:
-            none = state.energy.new_full((len(state.position),), math.nan)
-            return TemperingInfo(none[1:], none)
+    def _collect(self, infos: list[TemperingInfo]) -> TemperingInfo:
         swaps, moves = (torch.stack(rates) for rates in zip(*infos, strict=True))
         return TemperingInfo(swaps.nanmean(0), moves.mean(0))
+
+    def _no_info(self, state: TemperingState) -> TemperingInfo:
+        none = state.energy.new_full((len(state.position),), math.nan)
+        return TemperingInfo(none[1:], none)
 
     def _langevin(
         self, state: TemperingState, key: Tensor, chain: int, first_element: int

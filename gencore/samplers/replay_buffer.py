@@ -41,7 +41,7 @@ class ReplayBuffer(nn.Module):
         shape: shape of one chain's state.
         reinit_fraction: probability that a drawn chain restarts.
         start: draws fresh starts, standard normal by default.
-        key: of the first starts; drawn where it is missing.
+        key: int64 [seed, offset] of the first starts; drawn where it is missing.
 
     Example:
         >>> buffer = ReplayBuffer(100, (1, 8, 8))

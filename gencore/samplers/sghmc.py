@@ -1,13 +1,13 @@
 """Stochastic gradient Hamiltonian Monte Carlo."""
 
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gencore.ops import leapfrog_start, random_key, sghmc_step, sghmc_step_
 from gencore.ops.random import stream_key
-from gencore.samplers.chains import check_positions
 from gencore.samplers.energy import Energy
 from gencore.samplers.stochastic_gradient import (
     StepSize,
@@ -56,42 +56,24 @@ class SGHMC(StochasticGradientSampler):
     inverse_mass: float | Tensor = 1.0
     noise_scale: float | Tensor | None = None
 
-    def init(
-        self, x: Tensor, *, key: Tensor | None = None, first_element: int = 0
-    ) -> StochasticGradientState:
-        """The state of chains that start at `x` [N, ...], with momenta of N(0, m).
-
-        Example:
-            >>> import torch
-            >>> sampler = SGHMC(lambda x: 0.5 * x.square().sum(1), 0.1, friction=1.0)
-            >>> sampler.init(torch.zeros(1, 2), key=torch.tensor([0, 0])).momentum.shape
-            torch.Size([1, 2])
-        """
-        check_positions("SGHMC.init", x)
+    def _momentum(self, x: Tensor, key: Tensor | None, first_element: int) -> Tensor:
+        """Draws of N(0, m)."""
         if key is None:
             key = random_key(device=x.device)
-        x = x.detach().clone()
         rest = torch.zeros_like(x)  # without a force, what a leapfrog step starts with is kept
-        start = leapfrog_start(
+        return leapfrog_start(
             x, rest, 0.0, self.inverse_mass, key=stream_key(key, "momenta"),
             first_element=first_element,
-        )  # fmt: skip
-        return StochasticGradientState(x, start.momentum, 0)
+        ).momentum  # fmt: skip
 
     def _move(
-        self,
-        state: StochasticGradientState,
-        grad: Tensor,
-        step_size: float | Tensor,
-        key: Tensor,
-        first_element: int,
-        *,
-        in_place: bool,
-    ) -> tuple[Tensor, Tensor]:
+        self, state: StochasticGradientState, grad: Tensor, step_size: float | Tensor,
+        in_place: bool, **draws: Any,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         if state.momentum is None:
             raise ValueError("SGHMC.step: the state has no momentum; expected one of SGHMC.init")
         move = sghmc_step_ if in_place else sghmc_step
         return move(
             state.position, state.momentum, grad, step_size, self.friction, self.inverse_mass,
-            self.noise_scale, key=key, first_element=first_element,
+            self.noise_scale, **draws,
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -76,14 +77,8 @@ class SGLD(StochasticGradientSampler):
     step_size: StepSize
 
     def _move(
-        self,
-        state: StochasticGradientState,
-        grad: Tensor,
-        step_size: float | Tensor,
-        key: Tensor,
-        first_element: int,
-        *,
-        in_place: bool,
-    ) -> tuple[Tensor, None]:
+        self, state: StochasticGradientState, grad: Tensor, step_size: float | Tensor,
+        in_place: bool, **draws: Any,
+    ) -> tuple[Tensor, None]:  # fmt: skip
         move = langevin_step_ if in_place else langevin_step
-        return move(state.position, grad, step_size, key=key, first_element=first_element), None
+        return move(state.position, grad, step_size, **draws), None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -54,15 +55,9 @@ class SGRLD(StochasticGradientSampler):
     metric: Metric
 
     def _move(
-        self,
-        state: StochasticGradientState,
-        grad: Tensor,
-        step_size: float | Tensor,
-        key: Tensor,
-        first_element: int,
-        *,
-        in_place: bool,
-    ) -> tuple[Tensor, None]:
+        self, state: StochasticGradientState, grad: Tensor, step_size: float | Tensor,
+        in_place: bool, **draws: Any,
+    ) -> tuple[Tensor, None]:  # fmt: skip
         move = riemannian_langevin_step_ if in_place else riemannian_langevin_step
         pair = self.metric(state.position)
         if not (isinstance(pair, tuple) and len(pair) == 2):
@@ -71,8 +66,4 @@ class SGRLD(StochasticGradientSampler):
                 "(G, None) where G is constant"
             )
         diagonal, correction = pair
-        position = move(
-            state.position, grad, diagonal, correction, step_size,
-            key=key, first_element=first_element,
-        )  # fmt: skip
-        return position, None
+        return move(state.position, grad, diagonal, correction, step_size, **draws), None

@@ -1,3 +1,4 @@
+from gencore.train.batches import Batch
 from gencore.train.checkpoint import load_checkpoint, save_checkpoint
 from gencore.train.experiment import (
     BatchSource,
@@ -6,19 +7,27 @@ from gencore.train.experiment import (
     Stateful,
     StateObject,
 )
+from gencore.train.image_experiment import ImageExperiment
 from gencore.train.loop import fit, load_experiment
-from gencore.train.recipe import ImageRecipe, Recipe
+from gencore.train.optimisation import Optimisation
+from gencore.train.rank_noise import SameNoiseError
+from gencore.train.recipe import ImageRecipe, OptimisedRecipe, Recipe
 from gencore.train.run_folder import RunFolder, recipe_from_config
 from gencore.train.signals import Interrupted
 
 __all__ = [
+    "Batch",
     "BatchSource",
     "Diverged",
     "Experiment",
+    "ImageExperiment",
     "ImageRecipe",
     "Interrupted",
+    "Optimisation",
+    "OptimisedRecipe",
     "Recipe",
     "RunFolder",
+    "SameNoiseError",
     "StateObject",
     "Stateful",
     "fit",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
+    from gencore.train.recipe import Precision
+
 __all__ = ["Vote", "launch", "on_rank_zero", "under_srun", "under_torchrun"]
 
 # In the environment of a run's processes: the one that started the others.
@@ -36,7 +38,9 @@ def under_srun() -> bool:
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
-def launch(devices: int = 1, accelerator: str = "auto") -> "Fabric":
+def launch(
+    devices: int = 1, accelerator: str = "auto", precision: "Precision" = "32-true"
+) -> "Fabric":
     """A launched Fabric over `devices` processes.
 
     Under torchrun and srun the processes exist already and `devices` may stay 1; otherwise the
@@ -47,9 +51,11 @@ def launch(devices: int = 1, accelerator: str = "auto") -> "Fabric":
         devices: processes on this machine, one per device (or per share of the CPU, and then four
             for each of its cores at most).
         accelerator: "auto", "cpu", "cuda" or "mps".
+        precision: of the forward pass of modules that Fabric wraps.
 
     Raises:
-        ValueError: a wrong number, or an accelerator that this machine does not have.
+        ValueError: a wrong number, or an accelerator that this machine does not have or that lacks
+            the precision.
 
     Example:
         >>> launch(accelerator="cpu").world_size
@@ -70,11 +76,20 @@ def launch(devices: int = 1, accelerator: str = "auto") -> "Fabric":
         if devices not in (1, local):
             raise ValueError(f"devices is {devices}, but {started} started {local} processes here")
         devices = local
+    on_cuda = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
+    if precision == "16-mixed" and not on_cuda:
+        raise ValueError(
+            f"precision is 16-mixed, which needs CUDA, but the accelerator is {accelerator!r}; "
+            "expected bf16-mixed or 32-true"
+        )
     # Fabric's own choice would take every process of a SLURM job for one of srun's.
     environment = LightningEnvironment()
     plugins = None if under_torchrun() else environment
     try:
-        fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, plugins=plugins)
+        fabric = Fabric(
+            accelerator=accelerator, devices=devices, num_nodes=nodes, plugins=plugins,
+            precision=precision,
+        )  # fmt: skip
     except Exception as error:  # Fabric raises its own kinds, RuntimeErrors and ValueErrors
         raise ValueError(
             f"cannot use {devices} device(s) of the kind {accelerator!r} here: {error}"

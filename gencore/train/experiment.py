@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gencore.train.batches import Batch
+
 __all__ = ["BatchSource", "Diverged", "Experiment", "StateObject", "Stateful"]
 
 
@@ -29,8 +31,8 @@ StateObject: TypeAlias = nn.Module | Optimizer | torch.Generator | Stateful
 class BatchSource(Protocol):
     """What the steps see: a pure function of the step, so that its number alone resumes a run."""
 
-    def __getitem__(self, step: int) -> Any:
-        """This rank's part [B / ranks, ...] of the batch of step `step`, counted from 0."""
+    def __getitem__(self, step: int) -> Batch:
+        """This rank's rows of the batch of step `step`, counted from 0."""
 
 
 class Diverged(RuntimeError):  # noqa: N818 - an outcome of training, not a mistake
@@ -66,10 +68,11 @@ class Experiment(ABC):
     A subclass sets `state` in its `__init__`; `fit` then repeats `step` and saves `state`.
 
     One rule makes an experiment resumable bit for bit and right on many devices: **everything in
-    `state` and every draw from torch's default generator is the same on all ranks**. A rank that
-    needs its own noise derives it from a shared key and the index of its first element
-    (`gencore.ops.philox_normal(..., first_element=...)`), so that it computes its part of what one
-    process would have computed.
+    `state` and every draw from torch's generators is the same on all ranks**. Noise for the rows of
+    a batch comes from `Batch.normal`, `Batch.uniform` or operators that are given a shared key and
+    `Batch.first`, so that each rank computes its part of what one process would have computed.
+    Where there are several ranks, `fit` refuses a first step that draws as many rows as the batch
+    has by `torch.randn` and the like.
 
     Attributes:
         state: name → `nn.Module`, `Optimizer`, `torch.Generator` or `Stateful`: everything that the
@@ -79,12 +82,12 @@ class Experiment(ABC):
     state: Mapping[str, StateObject]
 
     @abstractmethod
-    def step(self, batch: Any) -> dict[str, Tensor]:
+    def step(self, batch: Batch) -> dict[str, Tensor]:
         """One complete optimisation step.
 
         Args:
-            batch: what `Recipe.batches` gives: [B, ...] on the run's device, B = global batch size
-                / ranks; of an `ImageRecipe` uint8 images [B, C, H, W].
+            batch: this rank's rows, B = global batch size / ranks of them, on the run's device; of
+                an `ImageRecipe` uint8 images [B, C, H, W].
 
         Returns:
             Scalars to log (0-dimensional tensors, finite), averaged over ranks by `fit`. They are
@@ -94,16 +97,25 @@ class Experiment(ABC):
             Diverged: when the step cannot be used.
         """
 
-    @abstractmethod
     def sample(self, num: int, generator: torch.Generator | None = None) -> Tensor:
         """`num` samples, float [num, ...]: images [num, C, H, W] in [0, 1], or what else the model
-        makes; called on every rank with equal seeds."""
+        makes; called on every rank with equal seeds. A model that makes none leaves this out.
+        """
+        raise NotImplementedError(f"{type(self).__name__} draws no samples")
 
-    @abstractmethod
     def evaluate(self, num: int) -> dict[str, float]:
-        """The recipe's measures, from `num` samples; called on every rank."""
+        """The recipe's measures, from `num` samples or data points; called on every rank. A model
+        that is not measured leaves this out.
 
-    def save_figure(self, samples: Tensor, path: Path) -> None:
+        Where fewer were to be had, "num_samples" among the measures says how many.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no measures")
+
+    def can(self, name: str) -> bool:
+        """Whether the experiment has what it may leave out: "sample" or "evaluate"."""
+        return getattr(type(self), name) is not getattr(Experiment, name)
+
+    def save_samples(self, samples: Tensor, path: Path) -> None:
         """Draws `samples` into a PNG: a grid of images, unless the experiment shows them otherwise.
 
         Called on one rank only, so nothing in it may communicate.
@@ -112,7 +124,7 @@ class Experiment(ABC):
 
         save_image_grid(samples, path)
 
-    def save_figures(self, folder: Path) -> None:  # noqa: B027 - few have more to show
+    def figures(self, folder: Path) -> None:  # noqa: B027 - few have more to show
         """Draws what else shows the model into PNGs in `folder`, which it makes; nothing, unless
         the experiment has more to show.
 

@@ -51,7 +51,12 @@ def image_grid(images: Tensor, *, columns: int | None = None, gap: int = 1) -> T
 
 
 def save_image_grid(
-    images: Tensor, path: str | Path, *, columns: int | None = None, min_side: int = 640
+    images: Tensor,
+    path: str | Path,
+    *,
+    columns: int | None = None,
+    above: Tensor | None = None,
+    min_side: int = 640,
 ) -> None:
     """Writes images as one PNG, enlarged by whole pixels so that small images can be seen.
 
@@ -59,6 +64,8 @@ def save_image_grid(
         images: float [N, C, H, W] in [0, 1] (values outside are clipped), C = 1 or 3.
         path: the file.
         columns: images in a row.
+        above: further images, uint8 of the same shape, of which the first fill a row on top, with a
+            wider gap below.
         min_side: the enlargement is the smallest whole number that makes the longer side this big.
     """
     with training_extra():
@@ -69,6 +76,11 @@ def save_image_grid(
             f"save_image_grid: expected 1 or 3 channels, got images {tuple(images.shape)}"
         )
     grid = image_grid(images.detach().float().cpu().nan_to_num(0.5), columns=columns)
+    if above is not None:
+        across = min(columns or math.ceil(math.sqrt(len(images))), len(above))
+        row = image_grid(above[:across].cpu().float() / 255, columns=across)
+        row = torch.nn.functional.pad(row, (0, grid.shape[2] - row.shape[2], 0, 1), value=0.5)
+        grid = torch.cat([row, grid], 1)
     scale = max(1, math.ceil(min_side / max(grid.shape[1:])))
     pixels = grid.clamp(0, 1).mul(255).round().to(torch.uint8)
     pixels = pixels.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
@@ -109,7 +121,8 @@ def save_plane_panels(panels: Mapping[str, Tensor], half_width: float, path: str
 
 
 def plot_log(columns: Mapping[str, Sequence[float]], path: str | Path) -> None:
-    """Draws every column against "step", each in axes of its own since their scales differ.
+    """Draws every column against "step", each in axes of its own since their scales differ: the
+    rows of a long log pale, and their moving average over a fortieth of them.
 
     Args:
         columns: as `gencore.train.logs.read_log` returns them.
@@ -127,11 +140,24 @@ def plot_log(columns: Mapping[str, Sequence[float]], path: str | Path) -> None:
     figure = Figure(figsize=(4.2 * across, 2.8 * down), layout="constrained")
     FigureCanvasAgg(figure)
     few = len(columns["step"]) < 30
+    window = 1 if few else max(len(columns["step"]) // 40, 3)
     for index, name in enumerate(names):
         axes = figure.add_subplot(down, across, index + 1)
-        axes.plot(columns["step"], columns[name], linewidth=1.2, marker="." if few else None)
+        axes.plot(
+            columns["step"], columns[name], "C0", alpha=0.3 if window > 1 else 1, linewidth=1.2,
+            marker="." if few else None,
+        )  # fmt: skip
+        if window > 1:
+            axes.plot(columns["step"], _smooth(columns[name], window), "C0", linewidth=1.4)
         axes.set_title(name.replace("_", " "))
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
     with replacing(Path(path)) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
+
+
+def _smooth(values: Sequence[float], window: int) -> list[float]:
+    """The averages of the numbers within half a window of each; fewer at the ends."""
+    half = window // 2
+    parts = (values[max(i - half, 0) : i + half + 1] for i in range(len(values)))
+    return [sum(part) / len(part) for part in parts]

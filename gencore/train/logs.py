@@ -1,21 +1,25 @@
-"""The scalars of a run, in log.csv and for TensorBoard."""
+"""The scalars of a run: in log.csv, for TensorBoard and at other loggers."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gencore.extras import training_extra
 from gencore.train.atomic import cannot_write, replacing
+from gencore.train.devices import on_rank_zero
 from gencore.train.progress import ProgressDisplay
 from gencore.train.recipe import Recipe
 from gencore.train.run_folder import EVENTS_SUFFIX, RunFolder
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.loggers.logger import Logger
 
-__all__ = ["CsvLog", "RunLog", "TensorBoardLog", "read_log"]
+    from gencore.train.loggers import LoggerChoice
+
+__all__ = ["CsvLog", "OtherLog", "RunLog", "TensorBoardLog", "read_log"]
 
 
 class CsvLog:
@@ -25,6 +29,9 @@ class CsvLog:
         path: the file.
         after: the run continues after this step: rows beyond it, written between the checkpoint and
             a crash, are dropped, and so is a last row that was cut. 0 starts an empty file.
+
+    Attributes:
+        last: the step of the last row that the file had before the cut, 0 if it had none.
 
     Raises:
         ValueError: the file to continue is damaged.
@@ -45,11 +52,13 @@ class CsvLog:
 
     def __init__(self, path: Path, *, after: int = 0) -> None:
         self._path = path
-        lines = _lines(path) if after else []
-        kept = [line for line in lines[1:] if int(line.partition(",")[0]) <= after]
+        lines = _lines(path)
+        steps = [int(line.partition(",")[0]) for line in lines[1:]]
+        self.last = max(steps, default=0)
+        kept = [line for line, step in zip(lines[1:], steps, strict=True) if step <= after]
         with replacing(path) as temporary:
-            temporary.write_text("".join(lines[:1] + kept), encoding="utf-8")
-        self._columns = next(csv.reader(lines[:1]), None)
+            temporary.write_text("".join(lines[:1] + kept) if after else "", encoding="utf-8")
+        self._columns = next(csv.reader(lines[:1]), None) if after else None
         # Line-buffered: what a reader sees are whole rows.
         self._file = path.open("a", encoding="utf-8", buffering=1, newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
@@ -82,14 +91,15 @@ class CsvLog:
 
 
 class TensorBoardLog:
-    """Writes scalars as TensorBoard events; earlier ones from beyond step `after` are hidden."""
+    """Writes scalars as TensorBoard events; where `after` is given, earlier ones from beyond that
+    step are hidden."""
 
-    def __init__(self, folder: Path, *, after: int = 0) -> None:
+    def __init__(self, folder: Path, *, after: int | None = None) -> None:
         with training_extra():
             from torch.utils.tensorboard import SummaryWriter
 
         self._folder = folder
-        purge = after + 1 if after else None
+        purge = None if after is None else after + 1
         self._writer = SummaryWriter(str(folder), purge_step=purge, filename_suffix=EVENTS_SUFFIX)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -104,26 +114,94 @@ class TensorBoardLog:
             self._writer.close()
 
 
+class OtherLog:
+    """Sends rows to a logger of Lightning's interface, each only once.
+
+    Args:
+        logger: where they go.
+        after: rows up to this step are there already.
+    """
+
+    def __init__(self, logger: "Logger", *, after: int = 0) -> None:
+        self._logger, self._after = logger, after
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Sends a row."""
+        if step > self._after:
+            self._logger.log_metrics(dict(values), step)
+
+    def close(self, status: str = "success") -> None:
+        """Ends the logger's run with this status, "success" or "failed"."""
+        self._logger.finalize(status)
+
+
 class RunLog:
-    """Everything that shows a run's scalars: both files and the terminal. Only rank 0 has any.
+    """Everything that shows a run's scalars: files, other loggers, the terminal. Only rank 0 has
+    any.
+
+    A run that is resumed goes on in the same runs of its loggers. The steps between the checkpoint
+    and a crash, which they have seen, they do not see again, as their rows are the same. Where
+    settings have changed the rows may differ, and the loggers begin a new run.
 
     Args:
         fabric: the run's processes.
-        folder: where the files go.
+        folder: where the files go; its config is written.
         recipe: what runs.
         start: steps done before; a log that goes beyond is cut there.
         progress: show progress on the terminal.
+        loggers: where the rows go beside log.csv, as `check_loggers` allows.
+
+    Raises:
+        ValueError: the log to continue is damaged, or a logger cannot start.
     """
 
     def __init__(
-        self, fabric: "Fabric", folder: RunFolder, recipe: Recipe, start: int, progress: bool
+        self,
+        fabric: "Fabric",
+        folder: RunFolder,
+        recipe: Recipe,
+        start: int,
+        progress: bool,
+        loggers: Sequence["LoggerChoice"] = ("tensorboard",),
     ) -> None:
         self._files: list[CsvLog | TensorBoardLog] = []
+        self._others: list[OtherLog] = []
         shown = progress and fabric.is_global_zero
         self._display = ProgressDisplay(recipe.name, start, recipe.steps, enabled=shown)
-        if fabric.is_global_zero:
-            self._files.append(CsvLog(folder.log, after=start))
-            self._files.append(TensorBoardLog(folder.tensorboard, after=start))
+        try:
+            on_rank_zero(fabric, lambda: self._open(folder, recipe, start, loggers))
+        except BaseException:
+            self._close("failed")
+            raise
+
+    def _open(
+        self, folder: RunFolder, recipe: Recipe, start: int, loggers: Sequence["LoggerChoice"]
+    ) -> None:
+        from gencore.train.loggers import REMOTE
+
+        rows = CsvLog(folder.log, after=start)
+        self._files.append(rows)
+        if "tensorboard" in loggers:
+            after = start if start or rows.last else None
+            self._files.append(TensorBoardLog(folder.tensorboard, after=after))
+        others = [logger for logger in loggers if logger not in ("tensorboard", "none")]
+        if not others:
+            return
+        config = folder.read_config()
+        runs: dict[str, dict[str, Any]] = config["logger_runs"]
+        for choice in others:
+            name = choice if isinstance(choice, str) else type(choice).__name__
+            known = runs.get(name, {})
+            run = known.get("id")
+            logger = REMOTE[choice](folder.path, run) if isinstance(choice, str) else choice
+            # After two crashes it may have seen more than the log still has.
+            seen = max(known["seen"], rows.last) if known else 0
+            self._others.append(OtherLog(logger, after=seen))
+            if not known:
+                with suppress(NotImplementedError):  # of Fabric's CSVLogger
+                    logger.log_hyperparams({"recipe": recipe.name, **config["fields"]})
+            runs[name] = {"id": str(logger.version), "seen": seen}
+        folder.write_json(folder.config, config)
 
     def advance(self, step: int) -> None:
         """`step` steps are done; cheap enough to call after each."""
@@ -131,18 +209,24 @@ class RunLog:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds one row."""
-        for file in self._files:
-            file.write(step, values)
+        for log in (*self._files, *self._others):
+            log.write(step, values)
         self._display.report(step, values)
 
     def __enter__(self) -> "RunLog":
         self._display.start()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._display.stop()
-        for file in self._files:
-            file.close()
+        self._close("failed" if kind else "success")
+
+    def _close(self, status: str) -> None:
+        with ExitStack() as stack:  # each is closed, whatever becomes of the others
+            for other in self._others:
+                stack.callback(other.close, status)
+            for file in self._files:
+                stack.callback(file.close)
 
 
 def read_log(path: Path) -> dict[str, list[float]]:

@@ -2,8 +2,8 @@
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,15 @@ from gencore.train.checkpoint import load_checkpoint, save_checkpoint
 from gencore.train.devices import Vote, launch, on_rank_zero
 from gencore.train.experiment import Diverged, Experiment
 from gencore.train.logs import RunLog, read_log
+from gencore.train.rank_noise import check_noise
 from gencore.train.recipe import Recipe
 from gencore.train.run_folder import RunFolder, defaults_of, describe
 from gencore.train.signals import Interrupted, StopRequest
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+    from gencore.train.loggers import LoggerChoice
 
 __all__ = ["fit", "load_experiment", "seeded"]
 
@@ -40,6 +43,7 @@ def fit(
     keep_every: int = 0,
     num_samples: int | None = None,
     num_evaluate: int = 1000,
+    loggers: "Sequence[LoggerChoice]" = ("tensorboard",),
     progress: bool = True,
 ) -> Experiment:
     """Trains what `recipe` builds and leaves config, logs, checkpoint, samples and measures.
@@ -62,6 +66,9 @@ def fit(
         keep_every: steps between two checkpoints that stay beside the latest; 0 keeps none.
         num_samples: samples in the final figure, `recipe.figure_samples` if None; 0 draws none.
         num_evaluate: samples for the final measures; 0 measures nothing.
+        loggers: where the rows of log.csv go as well: "tensorboard", "wandb", "mlflow", or objects
+            like those of `lightning_fabric.loggers`; "none" or nothing is log.csv alone. A resumed
+            run sends a step only once; give it a logger that goes on where it was.
         progress: show a progress bar.
 
     Returns:
@@ -86,16 +93,20 @@ def fit(
     if min(num_samples, num_evaluate) < 0:
         raise ValueError("fit: num_samples and num_evaluate must not be negative")
 
+    from gencore.train.loggers import check_loggers
+
+    check_loggers(loggers)
     resume = resume or resume_from is not None
-    fabric = launch(devices, accelerator)
+    fabric = launch(devices, accelerator, recipe.precision)
     folder = RunFolder(run_dir)
     on_rank_zero(fabric, lambda: folder.claim(resume=resume, overwrite=overwrite, step=resume_from))
     settings = {
         "log_every": log_every, "checkpoint_every": checkpoint_every, "keep_every": keep_every,
         "num_samples": num_samples, "num_evaluate": num_evaluate,
+        "logger": [logger for logger in loggers if isinstance(logger, str)],
     }  # fmt: skip
     try:
-        return _run(fabric, folder, recipe, settings, resume, resume_from, progress)
+        return _run(fabric, folder, recipe, settings, resume, resume_from, loggers, progress)
     finally:
         folder.release()
 
@@ -104,9 +115,10 @@ def _run(
     fabric: "Fabric",
     folder: RunFolder,
     recipe: Recipe,
-    settings: dict[str, int],
+    settings: dict[str, Any],
     resume: bool,
     resume_from: int | None,
+    loggers: "Sequence[LoggerChoice]",
     progress: bool,
 ) -> Experiment:
     """The run in its folder, which is claimed."""
@@ -135,9 +147,14 @@ def _run(
     step = saved = start
     vote = Vote(fabric)
     try:
-        with StopRequest() as stop, RunLog(fabric, folder, recipe, start, progress) as log:
+        with (
+            StopRequest() as stop,
+            RunLog(fabric, folder, recipe, start, progress, loggers) as log,
+        ):
             for step in range(start + 1, recipe.steps + 1):
-                values = experiment.step(batches[step - 1])
+                batch = batches[step - 1]
+                with check_noise(fabric, batch) if step == start + 1 else nullcontext():
+                    values = experiment.step(batch)
                 last = step == recipe.steps
                 if last or step % log_every == 0:
                     log.write(step, _read_scalars(fabric, values))
@@ -301,11 +318,13 @@ def _finish(
     """Samples, measures and the plot; on all ranks, because a wrapped module may communicate."""
     if num_samples:
         with seeded(recipe.seed, fabric.device) as generator:
-            samples = experiment.sample(num_samples, generator)
+            if experiment.can("sample"):
+                samples = experiment.sample(num_samples, generator)
+                if fabric.is_global_zero:
+                    experiment.save_samples(samples, folder.samples)
             if fabric.is_global_zero:
-                experiment.save_figure(samples, folder.samples)
-                folder.draw_figures(experiment.save_figures)
-    if num_evaluate:
+                folder.draw_figures(experiment.figures)
+    if num_evaluate and experiment.can("evaluate"):
         with seeded(recipe.seed, fabric.device):
             measures = experiment.evaluate(num_evaluate)
         if fabric.is_global_zero:

@@ -5,6 +5,7 @@ line answers at once.
 """
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,12 +15,19 @@ from gencore.choices import check_choice
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from torch import nn
+    from torch.optim import Optimizer
+    from typing_extensions import Self
 
     from gencore.data import ImageDataset
     from gencore.data.splits import Split
     from gencore.train.experiment import BatchSource, Experiment
+    from gencore.train.optimisation import Optimisation
 
-__all__ = ["ImageRecipe", "Recipe"]
+__all__ = ["ImageRecipe", "OptimisedRecipe", "Precision", "Recipe", "Schedule"]
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Schedule = Literal["constant", "linear", "cosine"]
 
 
 @dataclass(kw_only=True)
@@ -60,6 +68,12 @@ class Recipe(ABC):
     figure_samples: ClassVar[int] = 64
     """Samples in a figure where the user names no number."""
 
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Settings of papers and alike: name → field → value."""
+
+    preset_name: ClassVar[str | None] = None
+    """The preset that a recipe was made from, if it was."""
+
     steps: int = 1000
     """Optimisation steps of the whole run."""
 
@@ -68,6 +82,10 @@ class Recipe(ABC):
 
     seed: int = 0
     """Seed of every random number in the run."""
+
+    precision: Precision = "32-true"
+    """Numbers in the forward pass of the losses: float32, or where torch deems it safe bfloat16 or
+    (on CUDA) float16; weights stay float32."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -88,6 +106,37 @@ class Recipe(ABC):
                 check_choice(type(self).__name__, field, getattr(self, field), get_args(hint))
         if self.seed >= 2**64:
             raise ValueError(f"{type(self).__name__}: seed must be below 2**64, got {self.seed}")
+        for field, value in self.fields().items():
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, float) and not math.isfinite(number):
+                    raise ValueError(
+                        f"{type(self).__name__}: {field} is {value}; expected finite numbers"
+                    )
+
+    @classmethod
+    def preset(cls, name: str, **fields: Any) -> "Self":
+        """A recipe with the settings of a preset.
+
+        Args:
+            name: one of `presets`.
+            fields: what differs from it.
+
+        Raises:
+            ValueError: there is no such preset.
+
+        Example:
+            >>> from gencore.recipes.ebm.ebm import EBMRecipe
+            >>> recipe = EBMRecipe.preset("yan2022-mnist", steps=100)
+            >>> recipe.image_size, recipe.steps
+            (32, 100)
+        """
+        if not cls.presets:
+            raise ValueError(f"{cls.__name__}: preset is {name!r}, but the recipe has no presets")
+        check_choice(cls.__name__, "preset", name, cls.presets)
+        recipe = cls(**{**cls.presets[name], **fields})
+        # The name shapes nothing, so it is no field; the class has it for recipes without a preset.
+        vars(recipe)["preset_name"] = name
+        return recipe
 
     @abstractmethod
     def load_data(self) -> Any:
@@ -145,6 +194,84 @@ class Recipe(ABC):
 
 
 @dataclass(kw_only=True)
+class OptimisedRecipe(Recipe):
+    """A recipe that trains with one optimiser: the settings of its `Optimisation`.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from gencore.train import OptimisedRecipe
+        >>> @dataclass(kw_only=True)
+        ... class GaussianRecipe(OptimisedRecipe):
+        ...     '''Fits a Gaussian.'''
+        ...     def load_data(self): ...
+        ...     def batches(self, fabric, dataset): ...
+        ...     def build(self, fabric, dataset): ...
+        >>> GaussianRecipe(learning_rate=0).learning_rate
+        Traceback (most recent call last):
+            ...
+        ValueError: GaussianRecipe: learning_rate is 0; expected positive
+    """
+
+    learning_rate: float = 1e-3
+    """Learning rate of the optimiser, after the warm-up."""
+
+    schedule: Schedule = "constant"
+    """The learning rate after the warm-up: constant, or falling to 0 at the last step, in a line or
+    in half a cosine."""
+
+    warmup_steps: int = 0
+    """Steps in which the learning rate grows linearly to its value."""
+
+    max_grad_norm: float | None = None
+    """Longer gradients of the loss are cut to this norm; without it none is."""
+
+    ema_decay: float | None = None
+    """Decay of the average of the weights that draws samples and is measured; without it the
+    weights themselves do."""
+
+    accumulate: int = 1
+    """Parts in which a batch's gradients are computed, one after another, to save memory."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_positive("learning_rate", "accumulate")
+        self.check_not_negative("warmup_steps")
+        if self.max_grad_norm is not None:
+            self.check_positive("max_grad_norm")
+        if self.ema_decay is not None:
+            self.check_fraction("ema_decay")
+
+    def optimisation(
+        self,
+        fabric: "Fabric",
+        module: "nn.Module",
+        optimizer: "Optimizer",
+        *,
+        ema_warmup: bool = False,
+        method: str = "forward",
+        advice: str = "a lower learning_rate or max_grad_norm, or more warmup_steps",
+    ) -> "Optimisation":
+        """The `Optimisation` of a module with these settings."""
+        from gencore.train.optimisation import Optimisation, make_scheduler
+
+        scheduler = make_scheduler(
+            optimizer, self.schedule, warmup_steps=self.warmup_steps, steps=self.steps
+        )
+        return Optimisation(
+            fabric,
+            module,
+            optimizer,
+            scheduler=scheduler,
+            max_grad_norm=self.max_grad_norm,
+            ema_decay=self.ema_decay,
+            ema_warmup=ema_warmup,
+            accumulate=self.accumulate,
+            method=method,
+            advice=advice,
+        )
+
+
+@dataclass(kw_only=True)
 class ImageRecipe(Recipe):
     """A recipe whose data are images in memory, shuffled anew for every epoch.
 
@@ -172,6 +299,11 @@ class ImageRecipe(Recipe):
     background: int = 255
     """Grey level, 0 to 255, behind the transparent pixels of image files."""
 
+    show_data: bool = False
+    """Put a row of training images above the samples in samples.png."""
+
+    changeable = frozenset({"steps", "show_data"})
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.image_size is not None:
@@ -190,7 +322,10 @@ class ImageRecipe(Recipe):
         return self.load_part("train")
 
     def load_test_data(self, train: "ImageDataset") -> "ImageDataset":
-        """The test images, in the format of the training images `train`.
+        """The test images of what `data` names now, in the format of the training images `train`.
+
+        Experiments call it when they measure and not before, so that a trained run can be measured
+        with other data.
 
         Raises:
             ValueError: they have another size, or colours where the training images have none.
@@ -242,6 +377,6 @@ class ImageRecipe(Recipe):
 
     def batches(self, fabric: "Fabric", dataset: "ImageDataset") -> "BatchSource":
         """The images of each step's batch, uint8 [B / ranks, C, H, W]."""
-        from gencore.train.batches import Batches
+        from gencore.train.batches import ImageBatches
 
-        return Batches(dataset.images, self.batch_size, self.seed, fabric)
+        return ImageBatches(dataset, self.batch_size, self.seed, fabric)

@@ -9,17 +9,17 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import torch
 
 from gencore import __version__
+from gencore.option_types import from_plain, to_plain
 from gencore.train.atomic import cannot_write, leftovers, remove_leftovers, replacing
 from gencore.train.claim import CLAIM_NAME, Claim
 from gencore.train.recipe import Recipe
 
-__all__ = ["RunFolder", "defaults_of", "describe", "recipe_from_config"]
+__all__ = ["RunFolder", "defaults_of", "describe", "recipe_from_config", "where_data_lie"]
 
 R = TypeVar("R", bound=Recipe)
 
@@ -39,9 +39,10 @@ class RunFolder:
     `config` lists; whatever else is in the folder stays as it is.
 
     Attributes:
-        config: recipe name, its fields, settings of `fit` that a resumed run takes up, what
-            `Recipe.describe_data` says, versions, drawn figures, and which of `Recipe.tunable`
-            changed at which step (JSON).
+        config: recipe name, its fields, the preset that they started from, settings of `fit` that a
+            resumed run takes up, what `Recipe.describe_data` says, versions, drawn figures, which
+            of `Recipe.tunable` changed at which step, and the run's identity at other loggers with
+            the last step that they have seen (JSON).
         log: one row of scalars each `log_every` steps (CSV).
         tensorboard: the same for TensorBoard (folder).
         checkpoint: the latest state of the run.
@@ -123,7 +124,7 @@ class RunFolder:
     def open(
         self,
         recipe: Recipe,
-        settings: Mapping[str, int],
+        settings: Mapping[str, int | list[str]],
         data: Mapping[str, Any],
         *,
         fresh: bool,
@@ -144,20 +145,25 @@ class RunFolder:
         """
         config = {
             **describe(recipe),
+            "preset": recipe.preset_name,
             "settings": dict(settings),
             "data": dict(data),
             "versions": {"gencore": __version__, "torch": torch.__version__},
             "figures": [],
             "changes": [],
+            "logger_runs": {},
         }
         if not fresh:
             before = self.read_config()
             config["figures"] = before["figures"]
+            config["preset"] = recipe.preset_name or before["preset"]
             old, new = {**defaults_of(type(recipe)), **before["fields"]}, config["fields"]
             names = [name for name in sorted(recipe.tunable) if old.get(name) != new[name]]
             changes = {name: [old.get(name), new[name]] for name in names}
             change = [{"step": start, **changes}] if changes else []
             config["changes"] = before["changes"] + change
+            # With other settings rows differ from those that the loggers have.
+            config["logger_runs"] = {} if changes else before["logger_runs"]
         try:
             remove_leftovers(self.path, _FILES)
             if fresh:
@@ -262,11 +268,17 @@ class RunFolder:
         if not isinstance(config.get("fields"), dict):
             raise ValueError(f"{self.config} is damaged: it has no fields of the recipe")
         settings = config.setdefault("settings", {})
-        numbers = settings.values() if isinstance(settings, dict) else [None]
-        if not all(type(number) is int and number >= 0 for number in numbers):
-            raise ValueError(f"{self.config} is damaged: its settings are no table of numbers")
+        if not (isinstance(settings, dict) and all(map(_is_setting, settings.values()))):
+            raise ValueError(
+                f"{self.config} is damaged: its settings are no table of numbers and lists of names"
+            )
         if not isinstance(config.setdefault("data", {}), dict):
             raise ValueError(f"{self.config} is damaged: its description of the data is no table")
+        if not isinstance(config.setdefault("preset", None), str | None):
+            raise ValueError(f"{self.config} is damaged: its preset is no name")
+        runs = config.setdefault("logger_runs", {})
+        if not (isinstance(runs, dict) and all(map(_is_logger_run, runs.values()))):
+            raise ValueError(f"{self.config} is damaged: its logger_runs are {runs!r}")
         for name, kind in (("figures", str), ("changes", dict)):
             items = config.setdefault(name, [])
             if not (isinstance(items, list) and all(isinstance(item, kind) for item in items)):
@@ -320,7 +332,7 @@ def describe(recipe: Recipe) -> dict[str, Any]:
         {'steps': 3, 'batch_size': 8, 'seed': 0, 'data': 'digits', 'image_size': None,
          'background': 255}
     """
-    fields = {name: _plain(name, value) for name, value in recipe.fields().items()}
+    fields = {name: to_plain(name, value) for name, value in recipe.fields().items()}
     return {"recipe": recipe.name, "fields": fields}
 
 
@@ -328,7 +340,7 @@ def defaults_of(recipe_class: type[Recipe]) -> dict[str, Any]:
     """What the fields of a recipe are as plain data where nothing was said, as in a run from before
     they existed."""
     return {
-        field.name: _plain(field.name, field.default)
+        field.name: to_plain(field.name, field.default)
         for field in dataclasses.fields(recipe_class)
         if field.default is not dataclasses.MISSING
     }
@@ -347,47 +359,28 @@ def recipe_from_config(recipe_class: type[R], config: Mapping[str, Any]) -> R:
     names = recipe_class.__dataclass_fields__.keys()
     if unknown := sorted(config["fields"].keys() - names):
         raise ValueError(f"the recipe {recipe_class.name} has no field {', '.join(unknown)}")
-    fields = {name: _restored(name, v, hints[name]) for name, v in config["fields"].items()}
-    from gencore.data.images.images import source_path
-
+    fields = {name: from_plain(name, v, hints[name]) for name, v in config["fields"].items()}
     source = config.get("data", {}).get("source")
     given = fields.get("data")
-    if isinstance(source, str) and isinstance(given, str) and not source_path(given).exists():
-        fields["data"] = source
+    if isinstance(source, str) and isinstance(given, str):
+        fields["data"] = where_data_lie(given, source)
     return recipe_class(**fields)
 
 
-def _plain(name: str, value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, tuple):
-        return [_plain(name, item) for item in value]
-    raise TypeError(
-        f"recipe field {name} is a {type(value).__name__}; fields are numbers, strings, booleans, "
-        "None, paths or tuples of these"
-    )
+def where_data_lie(given: str, source: str) -> str:
+    """A run's data, named as given to it, or by their absolute path if that leads nowhere here."""
+    from gencore.data.images.images import source_path
+
+    return given if source_path(given).exists() else source
 
 
-def _restored(name: str, value: Any, hint: Any) -> Any:
-    """The value of a field of this type that `_plain` made plain."""
-    kind, parts = get_origin(hint), get_args(hint)
-    if kind is Union or kind is UnionType:
-        for part in parts:
-            with suppress(ValueError):
-                return _restored(name, value, part)
-    elif kind is Literal:
-        if any(type(value) is type(part) and value == part for part in parts):
-            return value
-    elif kind is tuple and isinstance(value, list):
-        kinds = parts[:1] * len(value) if parts[1:] == (...,) else parts
-        if len(kinds) == len(value):
-            items = zip(value, kinds, strict=True)
-            return tuple(_restored(name, item, part) for item, part in items)
-    elif hint is Path and isinstance(value, str):
-        return Path(value)
-    elif type(value) is hint or (hint is float and type(value) is int):
-        return value
-    expected = hint.__name__ if isinstance(hint, type) and not parts else str(hint)
-    raise ValueError(f"{name} is {value!r}; expected {expected.replace('typing.', '')}")
+def _is_logger_run(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    return isinstance(value.get("id"), str) and type(value.get("seen")) is int
+
+
+def _is_setting(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(item, str) for item in value)
+    return type(value) is int and value >= 0

@@ -145,7 +145,6 @@ def test_half_types_take_float32_parameters(device):
     assert parameter.grad.item() == 6 + 6 + 6  # of the product, the volume, the bias
 
 
-@pytest.mark.parametrize("name", ["native", "reference"])
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
@@ -160,10 +159,11 @@ def test_half_types_take_float32_parameters(device):
     ],
     ids=str,
 )
-def test_bad_input_is_named(wrong, error, message, name):
-    arguments = {"x": torch.zeros(4, 2), "log_scale": torch.zeros(2), "bias": torch.zeros(2)}
-    with backend(name), pytest.raises(error, match=f"^actnorm: {message}"):
-        actnorm(**{**arguments, **wrong})
+def test_bad_input_is_named(wrong, error, message):
+    for name in ("native", "reference"):
+        arguments = {"x": torch.zeros(4, 2), "log_scale": torch.zeros(2), "bias": torch.zeros(2)}
+        with backend(name), pytest.raises(error, match=f"^actnorm: {message}"):
+            actnorm(**{**arguments, **wrong})
 
 
 @pytest.mark.parametrize("name", ["native", "reference"])

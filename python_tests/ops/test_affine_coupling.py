@@ -211,7 +211,6 @@ def test_backward_operators_pass_opcheck():
     )
 
 
-@pytest.mark.parametrize("name", ["native", "reference"])
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
@@ -236,13 +235,13 @@ def test_backward_operators_pass_opcheck():
     ],
     ids=str,
 )
-def test_bad_input_is_named(wrong, error, message, name):
-    good = {key: torch.ones(2, 4) for key in ("x", "raw_scale", "shift")}
-    with backend(name), pytest.raises(error, match=f"affine_coupling: .*{message}"):
-        affine_coupling(**{**good, **wrong})
+def test_bad_input_is_named(wrong, error, message):
+    for name in ("native", "reference"):
+        good = {key: torch.ones(2, 4) for key in ("x", "raw_scale", "shift")}
+        with backend(name), pytest.raises(error, match=f"affine_coupling: .*{message}"):
+            affine_coupling(**{**good, **wrong})
 
 
-@pytest.mark.parametrize("name", ["native", "reference"])
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
@@ -252,10 +251,11 @@ def test_bad_input_is_named(wrong, error, message, name):
     ],
     ids=str,
 )
-def test_bad_input_of_a_gated_step_is_named(wrong, error, message, name):
-    good = {key: torch.ones(2, 4) for key in "zms"}
-    with backend(name), pytest.raises(error, match=f"iaf_step: {message}"):
-        iaf_step(**{**good, **wrong})
+def test_bad_input_of_a_gated_step_is_named(wrong, error, message):
+    for name in ("native", "reference"):
+        good = {key: torch.ones(2, 4) for key in "zms"}
+        with backend(name), pytest.raises(error, match=f"iaf_step: {message}"):
+            iaf_step(**{**good, **wrong})
 
 
 def test_bad_gradients_are_named():

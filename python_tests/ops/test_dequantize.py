@@ -1,4 +1,4 @@
-"""dequantize: its twin, the bins it must not leave, its distribution, its streams, bad input."""
+"""dequantize: its reference, the bins that it must not leave, its distribution, bad input."""
 
 import math
 
@@ -17,8 +17,7 @@ def grey_levels(shape, bins=256, seed=1, device="cpu"):
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
-@pytest.mark.parametrize("bins", [256, 200, 2, 1])
-@pytest.mark.parametrize("first", [0, 3, 2**40 + 1])
+@pytest.mark.parametrize(("bins", "first"), [(256, 0), (200, 3), (2, 2**40 + 1), (1, 0)])
 @pytest.mark.parametrize("shape", [(0,), (5,), (3, 0), (7, 33), (2, 3, 5, 7), (2, 40001)], ids=str)
 def test_matches_the_reference(shape, first, bins, dtype, device):
     x, key = grey_levels(shape, bins, device=device), torch.tensor([11, 22], device=device)
@@ -88,15 +87,15 @@ def test_the_noise_is_uniform():
 
 
 @pytest.mark.parametrize("size", [1, 3, 64, 129])
-@pytest.mark.parametrize("cut", [1, 2, 5])
-def test_a_split_batch_is_the_whole(size, cut, device):
-    x, key = grey_levels((7, size), device=device), torch.tensor([5, 6], device=device)
-    whole, _ = dequantize(x, key=key)
-    parts = [
-        dequantize(x[:cut], key=key)[0],
-        dequantize(x[cut:], key=key, first_element=cut * size)[0],
-    ]
-    assert torch.equal(torch.cat(parts), whole)
+def test_a_split_batch_is_the_whole(size, device):
+    for cut in (1, 2, 5):
+        x, key = grey_levels((7, size), device=device), torch.tensor([5, 6], device=device)
+        whole, _ = dequantize(x, key=key)
+        parts = [
+            dequantize(x[:cut], key=key)[0],
+            dequantize(x[cut:], key=key, first_element=cut * size)[0],
+        ]
+        assert torch.equal(torch.cat(parts), whole)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda f: f.__name__)
@@ -166,7 +165,6 @@ def test_quantize_clamps():
         quantize(y, 257)
 
 
-@pytest.mark.parametrize("name", ["native", "reference"])
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
@@ -190,7 +188,8 @@ def test_quantize_clamps():
     ],
     ids=str,
 )
-def test_bad_input_is_named(wrong, error, message, name):
-    x = torch.full((4, 2), 7, dtype=torch.uint8)
-    with backend(name), pytest.raises(error, match=f"^dequantize: .*{message}"):
-        dequantize(**{"x": x, **wrong})
+def test_bad_input_is_named(wrong, error, message):
+    for name in ("native", "reference"):
+        x = torch.full((4, 2), 7, dtype=torch.uint8)
+        with backend(name), pytest.raises(error, match=f"^dequantize: .*{message}"):
+            dequantize(**{"x": x, **wrong})

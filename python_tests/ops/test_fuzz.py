@@ -159,7 +159,7 @@ def test_gradients_equal_the_reference(device, case, data):
     ):  # torch 2.14 puts the edge itself outside, 2.13 inside
         at_edge |= arguments["grad"].detach().abs() == arguments["grad_clamp"]
     prior = abs(arguments.get("prior_precision", 0.0))
-    if prior == 0.0:  # the gradient passes as it is, where the twin adds 0 · ∞
+    if prior == 0.0:  # the gradient passes as it is, where the reference adds 0 · ∞
         at_edge |= weights.isinf()
     for our, reference, slope in zip(ours, references, slopes, strict=False):
         assert our.dtype == x.dtype
@@ -273,10 +273,10 @@ def test_words_equal_the_reference(device, size, key, first):
 
 @fuzz(50)
 @given(int64s, int64s, st.integers(0, 20))
-def test_split_keys_count_up_and_wrap(device, seed, draw, num):
-    split = split_key(torch.tensor([seed, draw], device=device), num)
-    wrapped = [(draw + 2**63 + i) % 2**64 - 2**63 for i in range(num)]
-    assert [key.tolist() for key in split] == [[seed, draw] for draw in wrapped]
+def test_split_keys_count_up_and_wrap(device, seed, offset, num):
+    split = split_key(torch.tensor([seed, offset], device=device), num)
+    wrapped = [(offset + 2**63 + i) % 2**64 - 2**63 for i in range(num)]
+    assert [key.tolist() for key in split] == [[seed, at] for at in wrapped]
 
 
 @fuzz(50)

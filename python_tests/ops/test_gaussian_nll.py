@@ -68,7 +68,6 @@ def test_a_split_batch_is_the_whole(size, device):
     assert torch.equal(torch.cat(parts), gaussian_nll(z, zero))
 
 
-@pytest.mark.parametrize("name", ["native", "reference"])
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
@@ -81,7 +80,8 @@ def test_a_split_batch_is_the_whole(size, device):
     ],
     ids=str,
 )
-def test_bad_input_is_named(wrong, error, message, name):
-    arguments = {"z": torch.zeros(4, 2), "log_det": torch.zeros(4)}
-    with backend(name), pytest.raises(error, match=f"^gaussian_nll: {message}"):
-        gaussian_nll(**{**arguments, **wrong})
+def test_bad_input_is_named(wrong, error, message):
+    for name in ("native", "reference"):
+        arguments = {"z": torch.zeros(4, 2), "log_det": torch.zeros(4)}
+        with backend(name), pytest.raises(error, match=f"^gaussian_nll: {message}"):
+            gaussian_nll(**{**arguments, **wrong})

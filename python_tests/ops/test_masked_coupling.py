@@ -142,8 +142,7 @@ def test_masked_derivatives(mask, swap, bound, inverse, joint):
 @pytest.mark.parametrize(("mask", "swap"), MASKED)
 @pytest.mark.parametrize("bound", [2.0, None])
 @pytest.mark.parametrize("form", ["apart", "joint", "additive"])
-@pytest.mark.parametrize("name", ["native", "reference"])
-def test_backward_from_output_is_the_backward_pass(mask, swap, bound, form, name, device):
+def test_backward_from_output_is_the_backward_pass(mask, swap, bound, form, device):
     kind = {"bound": bound, "mask": mask, "swap": swap}
     x = randn(3, 5, 4, 6, device=device).requires_grad_()
     raw_scale, shift = parts(x, mask, swap)
@@ -158,14 +157,15 @@ def test_backward_from_output_is_the_backward_pass(mask, swap, bound, form, name
     grads = randn(*x.shape, seed=8, device=device), randn(3, seed=9, device=device)
     used = slice(1 if form == "additive" else 2)
     expected = torch.autograd.grad(outputs[used], [x, *leaves], grads[used])
-    with backend(name):
-        ours = affine_coupling_backward_from_output(y, *operands, *grads, **kind)
-    torch.testing.assert_close(ours[0], x.detach())
-    present = [t for t in ours[1:] if t is not None]
-    for a, b in zip(present, expected, strict=True):
-        assert not a.requires_grad
-        torch.testing.assert_close(a, b)
-    assert [t is None for t in ours[2:]] == [t is None for t in operands]
+    for name in ("native", "reference"):
+        with backend(name):
+            ours = affine_coupling_backward_from_output(y, *operands, *grads, **kind)
+        torch.testing.assert_close(ours[0], x.detach())
+        present = [t for t in ours[1:] if t is not None]
+        for a, b in zip(present, expected, strict=True):
+            assert not a.requires_grad
+            torch.testing.assert_close(a, b)
+        assert [t is None for t in ours[2:]] == [t is None for t in operands]
 
 
 def test_views_of_channels_are_read_where_they_are(device):

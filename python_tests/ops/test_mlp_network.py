@@ -30,8 +30,14 @@ def data(rows: int, width: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "silu", "softplus", "tanh"])
-@pytest.mark.parametrize("widths", NETWORKS, ids=str)
+@pytest.mark.parametrize(
+    ("widths", "activation"),
+    [
+        *((widths, "silu") for widths in NETWORKS),
+        *((NETWORKS[2], name) for name in ("relu", "leaky_relu", "softplus", "tanh")),
+    ],
+    ids=str,
+)
 def test_matches_the_reference_with_its_gradients(widths, activation, dtype, device):
     for rows in (0, 3, ROWS, ROWS + 77):
         results = []

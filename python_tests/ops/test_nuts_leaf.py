@@ -1,4 +1,4 @@
-"""A leaf of the No-U-Turn sampler's trees: a tree that keeps every state, the twin, bad input."""
+"""A leaf of the No-U-Turn sampler's trees: a tree that keeps every state, the reference, errors."""
 
 import itertools
 import math
@@ -140,9 +140,14 @@ def inverse_masses(kind, x):
     }[kind]
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("kind", ["number", "chains", "diagonal"])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "kind", "dtype"),
+    [
+        *itertools.product(SHAPES, ["number", "chains", "diagonal"], [torch.float32]),
+        *itertools.product(SHAPES, ["diagonal"], [t for t in DTYPES if t != torch.float32]),
+    ],
+    ids=str,
+)
 def test_it_matches_the_reference(shape, kind, dtype, device):
     """Each leaf by itself, from the same tree: roundings would lead two of them apart."""
     x = normal(*shape, device=device).to(dtype)

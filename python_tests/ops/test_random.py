@@ -29,8 +29,8 @@ KNOWN_ANSWERS = [
 NORMAL_COUNT = 1 << 22
 
 
-def key_of(seed: int, draw: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    return torch.tensor([seed, draw], dtype=torch.int64, device=device)
+def key_of(seed: int, offset: int, device: torch.device | str = "cpu") -> torch.Tensor:
+    return torch.tensor([seed, offset], dtype=torch.int64, device=device)
 
 
 @pytest.fixture(scope="module")
@@ -45,16 +45,16 @@ def test_known_answers(counter, key, answer):
 
 @pytest.mark.parametrize("name", ["native", "reference"])
 @pytest.mark.parametrize(
-    ("seed", "draw", "first"),
+    ("seed", "offset", "first"),
     [(0, 0, 0), (1, 2, 3), (-1, 2**63 - 1, 2**40 + 6), (0x123456789ABCDEF, 2**35 + 1, 2**34 - 5)],
 )
-def test_words_are_the_generators(name, seed, draw, first, device):
+def test_words_are_the_generators(name, seed, offset, first, device):
     with backend(name):
-        words = philox_words((131,), key_of(seed, draw, device), first_element=first)
+        words = philox_words((131,), key_of(seed, offset, device), first_element=first)
     halves = (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF)
-    for offset, word in enumerate(words.tolist()):
-        block, lane = divmod(first + offset, 4)
-        counter = (block & 0xFFFFFFFF, block >> 32, draw & 0xFFFFFFFF, draw >> 32)
+    for place, word in enumerate(words.tolist()):
+        block, lane = divmod(first + place, 4)
+        counter = (block & 0xFFFFFFFF, block >> 32, offset & 0xFFFFFFFF, offset >> 32)
         assert word == gencore._C.philox4x32_10(counter, halves)[lane]
 
 

@@ -1,4 +1,4 @@
-"""Exchanges between replicas: detailed balance by enumeration, the twin, bad input."""
+"""Exchanges between replicas: detailed balance by enumeration, the reference, bad input."""
 
 import itertools
 import math
@@ -73,8 +73,7 @@ def test_each_pair_by_hand(device):
 SHAPES = ((2, 0, 3), (1, 4, 2), (2, 1, 1), (2, 5), (3, 7, 4), (4, 3, 2, 3, 5), (5, 2, 333))
 
 
-@pytest.mark.parametrize("parity", [0, 1])
-@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize(("parity", "given"), [(0, False), (1, False), (1, True)])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(
     ("dtype", "energy_dtype"),

@@ -342,7 +342,6 @@ def test_in_place_steps_refuse_what_they_cannot_do():
         riemannian_langevin_step_(x, x.clone(), leaf, None, 0.1)
 
 
-@pytest.mark.parametrize("step", [sghmc_step, sghmc_step_])
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
@@ -367,14 +366,14 @@ def test_in_place_steps_refuse_what_they_cannot_do():
     ],
     ids=str,
 )
-def test_bad_input_of_sghmc_is_named(step, wrong, error, message):
-    states = {name: torch.zeros(4, 2) for name in ("x", "momentum", "grad")}
-    with pytest.raises(error, match=message) as caught:
-        step(**{**states, "step_size": 0.1, "friction": 1.0, **wrong})
-    assert str(caught.value).startswith(f"{step.__name__}: ")
+def test_bad_input_of_sghmc_is_named(wrong, error, message):
+    for step in (sghmc_step, sghmc_step_):
+        states = {name: torch.zeros(4, 2) for name in ("x", "momentum", "grad")}
+        with pytest.raises(error, match=message) as caught:
+            step(**{**states, "step_size": 0.1, "friction": 1.0, **wrong})
+        assert str(caught.value).startswith(f"{step.__name__}: ")
 
 
-@pytest.mark.parametrize("step", [riemannian_langevin_step, riemannian_langevin_step_])
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
@@ -387,9 +386,10 @@ def test_bad_input_of_sghmc_is_named(step, wrong, error, message):
     ],
     ids=str,
 )
-def test_bad_input_of_riemannian_langevin_is_named(step, wrong, error, message):
-    names = ("x", "grad", "metric", "correction")
-    arguments = {name: torch.zeros(4, 2) for name in names}
-    with pytest.raises(error, match=message) as caught:
-        step(**{**arguments, "step_size": 0.1, **wrong})
-    assert str(caught.value).startswith(f"{step.__name__}: ")
+def test_bad_input_of_riemannian_langevin_is_named(wrong, error, message):
+    for step in (riemannian_langevin_step, riemannian_langevin_step_):
+        names = ("x", "grad", "metric", "correction")
+        arguments = {name: torch.zeros(4, 2) for name in names}
+        with pytest.raises(error, match=message) as caught:
+            step(**{**arguments, "step_size": 0.1, **wrong})
+        assert str(caught.value).startswith(f"{step.__name__}: ")

@@ -114,8 +114,8 @@ def test_the_measures_of_a_known_energy(tmp_path):
         def forward(self, x):
             return 0.5 * self.precision * x.square().sum(1)
 
-    experiment.ebm = FlowEBM(Quadratic(), (2,), time=time)
-    experiment.ebm.energy.requires_grad_(False)
+    experiment.optimisation.module = FlowEBM(Quadratic(), (2,), time=time)
+    experiment.optimisation.module.energy.requires_grad_(False)
     measures = experiment.evaluate(4000)
     test = load_density("eight_gaussians").sample(4000, key=torch.tensor([0x7E57, 0]))
     # Every spot is centred at radius 2 with variance 0.04 on each axis: E‖x‖² = 4.08.
@@ -169,11 +169,13 @@ def test_batches_are_fresh_and_shared_by_ranks():
     whole = DensityBatches(density, 8, seed=3)
     parts = [DensityBatches(density, 8, seed=3, rank=r, world_size=2) for r in range(2)]
     for step in (0, 5):
-        assert torch.equal(torch.cat([part[step] for part in parts]), whole[step])
-    assert torch.equal(whole[5], whole[5])
+        assert torch.equal(torch.cat([part[step].x for part in parts]), whole[step].x)
+    assert torch.equal(whole[5].x, whole[5].x)
     later, other = whole[6], DensityBatches(density, 8, seed=4)[5]
-    assert not (whole[5] == later).any()
-    assert not (whole[5] == other).any()
+    assert not (whole[5].x == later.x).any()
+    assert not (whole[5].x == other.x).any()
+    assert parts[1][5].index.tolist() == [44, 45, 46, 47]
+    assert parts[1][5].first == 4
     with pytest.raises(ValueError, match="multiple of the 3 processes"):
         DensityBatches(density, 8, seed=0, world_size=3)
 

@@ -22,8 +22,7 @@ from gencore.nn import Transform, UniformDequantization
 from gencore.ops import random_key
 from gencore.recipes.flows.glow import GlowRecipe
 from gencore.recipes.flows.glow_experiment import DequantizedBits, make_flow
-from gencore.train import Diverged, RunFolder, fit
-from gencore.train.batches import LabelledImages
+from gencore.train import Batch, Diverged, RunFolder, fit
 from gencore.train.logs import read_log
 
 pytest.importorskip("sklearn")
@@ -72,9 +71,11 @@ def make(**options):
 
 def make_batch(experiment, num):
     dataset = experiment.dataset.subset(range(num))
-    if not experiment.num_classes:
-        return dataset.images
-    return LabelledImages(dataset.images, dataset.labels)
+    return Batch(dataset.images, dataset.labels, torch.arange(num))
+
+
+def rows(images, start, end):
+    return Batch(images[start:end], None, torch.arange(start, end))
 
 
 def weights(module):
@@ -131,11 +132,11 @@ class TestExperiment:
     )
     def test_a_step_trains_and_samples_are_images(self, options):
         experiment, images = make(**options)
-        before = weights(experiment.bits)
+        before = weights(experiment.optimisation.module)
         logs = experiment.step(make_batch(experiment, 8))
         assert logs.keys() == {"bits_per_dim", "grad_norm"}
         assert all(value.dim() == 0 and value.isfinite() for value in logs.values())
-        assert not torch.equal(weights(experiment.bits), before)
+        assert not torch.equal(weights(experiment.optimisation.module), before)
         samples = experiment.sample(5)
         assert samples.shape == (5, *images.shape[1:])
         assert 0 <= samples.min() < samples.max() <= 1
@@ -150,42 +151,44 @@ class TestExperiment:
 
     def test_samples_come_from_averaged_weights(self):
         experiment, images = make(ema_decay=0.75)
-        experiment.step(images[:8])
-        first = weights(experiment.bits)
-        experiment.step(images[8:16])
+        experiment.step(rows(images, 0, 8))
+        first = weights(experiment.optimisation.module)
+        experiment.step(rows(images, 8, 16))
         # the decay is (1 + n) / (10 + n) after n = 1 updates, and 0.75 in the end
-        average = 2 / 11 * first + 9 / 11 * weights(experiment.bits)
-        torch.testing.assert_close(weights(experiment.ema.module), average)
-        experiment.ema.n_averaged.fill_(1000)
-        experiment.step(images[:8])
-        average = 0.75 * average + 0.25 * weights(experiment.bits)
-        torch.testing.assert_close(weights(experiment.ema.module), average)
+        average = 2 / 11 * first + 9 / 11 * weights(experiment.optimisation.module)
+        torch.testing.assert_close(weights(experiment.optimisation.averaged), average)
+        experiment.state["ema"].n_averaged.fill_(1000)
+        experiment.step(rows(images, 0, 8))
+        average = 0.75 * average + 0.25 * weights(experiment.optimisation.module)
+        torch.testing.assert_close(weights(experiment.optimisation.averaged), average)
 
     def test_its_state_is_all_that_the_next_steps_depend_on(self):
         source, images = make(warmup_steps=4)
-        source.step(images[:8])
+        source.step(rows(images, 0, 8))
         state = {name: deepcopy(part.state_dict()) for name, part in source.state.items()}
         target, _ = make(warmup_steps=4, seed=1)
         for name, part in target.state.items():
             part.load_state_dict(state[name])
         for experiment in (source, target):
             torch.manual_seed(2)
-            experiment.step(images[8:16])
-            experiment.step(images[16:24])
+            experiment.step(rows(images, 8, 16))
+            experiment.step(rows(images, 16, 24))
         one, other = (e.sample(4, torch.Generator().manual_seed(0)) for e in (source, target))
         assert torch.equal(one, other)
 
     def test_divergence_stops_before_the_weights_move(self):
         experiment, images = make()
-        nn.init.constant_(next(experiment.bits.parameters()), math.inf)
-        before = weights(experiment.bits)
-        with pytest.raises(Diverged, match="the bits per dimension are"):
-            experiment.step(images[:8])
-        assert torch.equal(weights(experiment.bits), before)
+        nn.init.constant_(next(experiment.optimisation.module.parameters()), math.inf)
+        before = weights(experiment.optimisation.module)
+        with pytest.raises(Diverged, match="bits_per_dim is"):
+            experiment.step(rows(images, 0, 8))
+        assert torch.equal(weights(experiment.optimisation.module), before)
 
     def test_measures_stand_beside_the_baselines(self):
         experiment, _ = make()
         measures = experiment.evaluate(100)
+        assert measures.pop("num_samples") == 100
+        assert experiment.evaluate(10**6)["num_samples"] == len(load_images("digits", split="test"))
         prefix = "bits_per_dim/"
         names = ("test", "train", "independent_gaussian", "full_gaussian")
         assert list(measures) == [prefix + name for name in names]
@@ -197,10 +200,10 @@ class TestExperiment:
         drawn = {}
         monkeypatch.setattr(
             "gencore.train.figures.save_image_grid",
-            lambda images, path, columns: drawn.update({path.name: (images, columns)}),
+            lambda images, path, columns, above=None: drawn.update({path.name: (images, columns)}),
         )
         experiment, _ = make()
-        experiment.save_figures(tmp_path / "figures")
+        experiment.figures(tmp_path / "figures")
         images, columns = drawn["interpolation.png"]
         rows = images.view(-1, columns, *images.shape[1:])
         test = load_images("digits", split="test").images
@@ -216,33 +219,32 @@ class TestClasses:
     def test_each_image_is_conditioned_on_its_own_class(self):
         experiment, _ = make(class_conditional=True)
         assert experiment.num_classes == 10
-        randomize(experiment.bits, 0.1)
+        randomize(experiment.optimisation.module, 0.1)
         images, labels = experiment.dataset.images[:8], experiment.dataset.labels[:8]
         key, sizes = torch.tensor([1, 0]), []
         for label in (*range(10), labels):
             context = torch.zeros(8, 10)
             context[range(8), label] = 1
-            sizes.append(experiment.bits(images, key, context=context))
+            sizes.append(experiment.optimisation.module(images, key, context=context))
         each = torch.stack(sizes[:10])
         assert (each.std(0) > 1e-4).all()
         torch.testing.assert_close(each[labels, range(8)], sizes[10])
-        logs = experiment.step(LabelledImages(images, labels))
+        logs = experiment.step(Batch(images, labels, torch.arange(8)))
         assert logs["bits_per_dim"].isfinite()
 
     def test_the_batches_carry_the_labels_of_their_images(self):
         recipe = GlowRecipe(**SMALL, class_conditional=True)
         dataset = recipe.load_data()
         fabric = fabric_module.Fabric(accelerator="cpu", devices=1)
-        images, labels = recipe.batches(fabric, dataset)[3]
-        for image, label in zip(images, labels, strict=True):
-            same = (dataset.images == image).flatten(1).all(1)
-            assert label in dataset.labels[same]
+        batch = recipe.batches(fabric, dataset)[3]
+        assert torch.equal(batch.x, dataset.images[batch.index])
+        assert torch.equal(batch.label, dataset.labels[batch.index])
 
     def test_a_row_of_the_figure_is_a_class(self, tmp_path, monkeypatch):
         drawn = {}
         monkeypatch.setattr(
             "gencore.train.figures.save_image_grid",
-            lambda images, path, columns: drawn.update({path.name: (images, columns)}),
+            lambda images, path, columns, above=None: drawn.update({path.name: (images, columns)}),
         )
         experiment, _ = make(class_conditional=True)
         seen = []
@@ -255,14 +257,14 @@ class TestClasses:
         monkeypatch.setattr(experiment.flow.transform, "inverse", recorded)
         samples = experiment.sample(24)
         assert torch.cat(seen).bincount().tolist() == [3, 2, 3, 2, 2, 3, 2, 3, 2, 2]
-        experiment.save_figure(samples, tmp_path / "samples.png")
+        experiment.save_samples(samples, tmp_path / "samples.png")
         images, columns = drawn["samples.png"]
         assert columns == 3
         rows = images.view(10, 3, -1)
         assert torch.equal(rows[0], samples[:3].flatten(1))
         assert torch.equal(rows[1, :2], samples[3:5].flatten(1))
         assert (rows[1, 2] == 0.5).all()
-        experiment.save_figures(tmp_path)
+        experiment.figures(tmp_path)
         assert drawn["temperatures.png"][1] == 10
 
     def test_what_needs_labels_says_so(self, tmp_path):
@@ -346,7 +348,7 @@ def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
         ({"dequantization": "none"}, "dequantization is 'none'; expected one of uniform, vari"),
         ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected one of adam, adamax"),
         ({"image_size": 0}, "image_size is 0; expected positive"),
-        ({"learning_rate": math.nan}, "learning_rate is nan; expected positive"),
+        ({"learning_rate": math.nan}, "learning_rate is nan; expected finite"),
         ({"temperature": -0.1}, r"temperature is -0\.1; expected 0 or positive"),
         ({"ema_decay": 1.5}, r"ema_decay is 1\.5; expected from 0 to 1"),
         ({"model": "realnvp", "coupling": "additive"}, "coupling is 'additive', but"),

@@ -109,7 +109,7 @@ def test_the_command_trains_and_samples(tmp_path, capsys):
 
 def test_divergence_stops_the_run(tmp_path, monkeypatch):
     monkeypatch.setitem(toyflow_experiment.FLOWS, "nice", lambda *_: Flow(Scaling(100.0), [2]))
-    with pytest.raises(Diverged, match="step 1: the negative log-likelihood is inf"):
+    with pytest.raises(Diverged, match="step 1: negative_log_likelihood is inf"):
         train(tmp_path, model="nice")
 
 
@@ -118,7 +118,7 @@ def test_divergence_stops_the_run(tmp_path, monkeypatch):
     [
         ({"num_layers": 0}, "num_layers is 0; expected positive"),
         ({"hidden_widths": ()}, r"hidden_widths is \(\); expected a positive width"),
-        ({"learning_rate": math.nan}, "learning_rate is nan; expected positive"),
+        ({"learning_rate": math.nan}, "learning_rate is nan; expected finite"),
         ({"grid_size": 0}, "ToyFlowRecipe: grid_size is 0"),
         ({"model": "glow"}, "model is 'glow'; expected one of nice, realnvp, maf"),
     ],

@@ -100,7 +100,7 @@ class TestStepSize:
         assert sampler.inverse_mass == 1.0
         assert gaussian_acceptance(sampler.step_size) == pytest.approx(target, abs=0.01)
 
-    @pytest.mark.parametrize("num_steps", [300, 1000])
+    @pytest.mark.parametrize("num_steps", [300, pytest.param(1000, marks=pytest.mark.slow)])
     @pytest.mark.parametrize("dim", [1, 2, 10, 100])
     def test_rates_that_are_periodic_in_the_step_size(self, dim, num_steps):
         """Of six leapfrog steps on N(0, I): 1 at ε = 1, next to 0 at ε = 2, and between 1/2 and 1,

@@ -143,6 +143,7 @@ class TestWarmUp:
         target = 0.574 if number == 2 else 0.8
         assert info.acceptance_rate.mean().item() == pytest.approx(target, abs=0.03)
 
+    @pytest.mark.slow
     def test_it_needs_a_fraction_of_the_gradients(self):
         """Of ten elements whose principal axes differ by a factor of 60 in scale."""
         covariance, costs = covariance_of(10, 0.999, 1.0), []

@@ -94,7 +94,7 @@ class TestEulerFlow:
         log_prob = EulerFlow(energy, 0.5, 3).log_prob(x)
         assert abs(log_prob.exp().sum().item() * cell - 1) < 1e-4
 
-    @pytest.mark.parametrize("log_det", ["exact", "series"])
+    @pytest.mark.parametrize("log_det", ["exact", pytest.param("series", marks=pytest.mark.slow)])
     def test_gradients_of_the_density(self, network, log_det):
         """Through the inverse, in x and in a parameter."""
 
@@ -109,6 +109,7 @@ class TestEulerFlow:
         weight = next(network.parameters()).detach().clone().requires_grad_()
         assert torch.autograd.gradcheck(log_prob, (points(2).requires_grad_(), weight))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("log_det", ["exact", "series"])
     def test_second_and_third_derivatives_of_the_density(self, network, log_det):
         flow = EulerFlow(network, 0.5, 2, log_det=log_det, tolerance=1e-14, num_terms=40)
@@ -208,6 +209,7 @@ class TestEulerFlow:
             EulerFlow(quadratic(1.0), **{"step_size": 0.1, "num_steps": 2, **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("std", [0.5, 1.5])
 def test_the_flow_and_not_the_energy_learns_the_data(std):
     """Maximum likelihood (2.13) with E = ½θx² and Euler's sampler ends at θ = (2/η)(1 − σ^(1/K)).

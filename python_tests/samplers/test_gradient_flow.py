@@ -183,6 +183,7 @@ class TestGradientFlow:
         with pytest.raises(FlowError, match="dopri5 cannot follow"):
             GradientFlow(lambda x: -x.pow(4).sum(1), 50.0).sample(torch.ones(2, 2))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
     def test_rows_from_infinity_have_the_density_0(self, trace):
         """E = Σx⁴/4: backward, x' = x³ reaches infinity at the time 1/(2x²)."""

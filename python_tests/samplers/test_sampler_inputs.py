@@ -16,8 +16,10 @@ from gencore.samplers import (
     SGLD,
     SGRLD,
     AnnealedImportance,
+    CompleteRecipe,
     GaussianBase,
     Langevin,
+    MetropolisHastingsGAN,
     ParallelTempering,
     ReplayBuffer,
     annealing_schedule,
@@ -33,10 +35,11 @@ SAMPLERS = [
     SGHMC(ENERGY, 0.1, 1.0),
     SGRLD(ENERGY, 0.1, lambda x: (torch.ones_like(x), None)),
     ParallelTempering(ENERGY, (1.0, 0.5), 0.1),
+    CompleteRecipe(ENERGY, 0.1, torch.eye(2)),
+    MetropolisHastingsGAN(lambda num, *, key, first: torch.zeros(num, 2), ENERGY),
 ]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: type(sampler).__name__)
 @pytest.mark.parametrize(
     ("x", "num_steps", "error", "message"),
     [
@@ -48,9 +51,10 @@ SAMPLERS = [
         (torch.zeros(3, 2), "3", TypeError, "num_steps must be an integer, got str"),
     ],
 )
-def test_positions_and_steps_are_checked(sampler, x, num_steps, error, message):
-    with pytest.raises(error, match=f"^{type(sampler).__name__}.sample: {message}"):
-        sampler.sample(x, num_steps)
+def test_positions_and_steps_are_checked(x, num_steps, error, message):
+    for sampler in SAMPLERS:
+        with pytest.raises(error, match=f"^{type(sampler).__name__}.sample: {message}"):
+            sampler.sample(x, num_steps)
 
 
 @pytest.mark.parametrize(

@@ -17,24 +17,11 @@ import torch
 from torch import Tensor
 
 CSRC = Path(__file__).parents[2] / "csrc"
-KERNELS = (
-    "cuda/affine_coupling.cu",
-    "cuda/actnorm.cu",
-    "cuda/dequantize.cu",
-    "cuda/gaussian_nll.cu",
-    "cuda/langevin.cu",
-    "cuda/mlp_chain.cu",
-    "cuda/leapfrog.cu",
-    "cuda/made.cu",
-    "cuda/metropolis.cu",
-    "cuda/nuts.cu",
-    "cuda/philox.cu",
-    "cuda/replica_exchange.cu",
-    "cuda/squeeze.cu",
-    "cuda/spline.cu",
-    "cuda/stochastic_gradient.cu",
-    "testing/test_kernels.cu",
-)
+KERNELS = [
+    str(path.relative_to(CSRC))
+    for folder in ("cuda", "testing")
+    for path in sorted((CSRC / folder).glob("*.cu"))
+]
 COMMON = [
     "-std=c++20",
     "-g",

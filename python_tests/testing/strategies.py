@@ -210,7 +210,7 @@ def memories(draw, shape, dtype, *, writable=False, is_coefficient=False):
 
 @st.composite
 def keys(draw, *, contiguous=False):
-    """An int64 ``[seed, draw]``, in memory of any stride."""
+    """An int64 ``[seed, offset]``, in memory of any stride."""
     key = torch.tensor([draw(int64s), draw(int64s)])
     gap = 1 if contiguous else draw(st.integers(1, 2))
     return key.repeat_interleave(gap)[::gap]

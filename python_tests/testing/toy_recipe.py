@@ -11,7 +11,6 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gencore.data import ImageDataset
-from gencore.ops import philox_normal, random_key
 from gencore.train import Diverged, Experiment, ImageRecipe
 
 
@@ -112,10 +111,9 @@ class ToyExperiment(Experiment):
         failing = self.steps_done == recipe.diverge_at
         if failing and recipe.fault == "raise":
             raise Diverged("the toy is broken", advice="another toy")
-        first = self.fabric.global_rank * batch.numel()
-        noise = philox_normal(batch.shape, random_key(), first_element=first)
+        noise = batch.normal()
         amplitude = torch.rand((), generator=self.generator)
-        loss = self.model(batch / 255 + 0.1 * amplitude * noise)
+        loss = self.model(batch.x / 255 + 0.1 * amplitude * noise)
         self.optimizer.zero_grad()
         self.fabric.backward(loss)
         self.optimizer.step()

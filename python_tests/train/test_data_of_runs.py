@@ -64,7 +64,7 @@ class TestBeforeTheFirstStep:
         assert train(name, tmp_path / "a.npz", tmp_path / "run") == 2
         found = capsys.readouterr().err
         assert re.search(message, found), found
-        assert "num_evaluate 0 train without test images" in found
+        assert "--num-evaluate 0 train without test images" in found
         assert not (tmp_path / "run").exists()
         none = ["--num-samples", "0", "--num-evaluate", "0"]
         assert train(name, tmp_path / "a.npz", tmp_path / "run", *none) == 0

@@ -26,7 +26,6 @@ from gencore.train.signals import StopRequest
 from gencore.train.state_file import read_state, write_state
 
 pytest.importorskip("lightning_fabric")
-pytest.importorskip("tyro")
 
 
 @dataclass(kw_only=True)

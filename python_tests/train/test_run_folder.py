@@ -62,12 +62,12 @@ class DrawingRecipe(ToyRecipe):
     def build(self, fabric, dataset):
         experiment = super().build(fabric, dataset)
 
-        def save_figures(folder):
+        def figures(folder):
             folder.mkdir(exist_ok=True)
             for name in self.drawn:
                 (folder / name).write_text("drawn")
 
-        experiment.save_figures = save_figures
+        experiment.figures = figures
         return experiment
 
 

@@ -1,9 +1,11 @@
+from gencore.models.ebm.energy_classifier import EnergyClassifier
+from gencore.models.ebm.energy_density import EnergyDensity
 from gencore.models.ebm.energy_networks import ConvEnergy, ConvEnergyName
 from gencore.models.ebm.flow_ebm import FlowEBM
 from gencore.models.ebm.names import FlowObjective
-from gencore.models.ebm.short_run_ebm import (
+from gencore.models.ebm.short_run_ebm import ShortRunEBM
+from gencore.objectives.contrastive import (
     DivergenceError,
-    ShortRunEBM,
     ShortRunLoss,
     check_divergence,
     contrastive_loss,
@@ -13,6 +15,8 @@ __all__ = [
     "ConvEnergy",
     "ConvEnergyName",
     "DivergenceError",
+    "EnergyClassifier",
+    "EnergyDensity",
     "FlowEBM",
     "FlowObjective",
     "ShortRunEBM",

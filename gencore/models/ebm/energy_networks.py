@@ -107,8 +107,9 @@ class ConvEnergy(nn.Sequential):
         Args:
             name: "mnist" (32x32, one channel), "cifar10" (32x32, three), "celeba" (64x64, three) or
                 "digits" (8x8, one).
-            image_size, channels: of the images, where they differ from the data set's.
-            spectral_norm: as for the class.
+            image_size: size of the images, where it differs from the data set's.
+            channels: number of their channels, likewise.
+            spectral_norm: whether layers have a spectral norm, as for the class.
 
         Example:
             >>> sum(p.numel() for p in ConvEnergy.preset("mnist").parameters())

@@ -1,6 +1,5 @@
 """The energy-based model whose sampler without noise is a normalising flow (Yan 2022, §2.4.3)."""
 
-import math
 from collections.abc import Sequence
 from typing import get_args
 
@@ -9,9 +8,9 @@ from torch import Generator, Tensor, nn
 
 from gencore.choices import check_choice
 from gencore.models.ebm.names import FlowObjective
-from gencore.models.ebm.short_run_ebm import ShortRunLoss, contrastive_loss
 from gencore.models.starts import normal_starts
 from gencore.nn.held_norms import held_norms
+from gencore.objectives.contrastive import ShortRunLoss, contrastive_loss
 from gencore.ops._support.checks import shape as checked_shape
 from gencore.samplers import EulerFlow, GradientFlow
 from gencore.samplers.chains import check_count
@@ -35,7 +34,7 @@ class FlowEBM(nn.Module):
         shape: shape of one data point.
         time: T, the same in training and in use.
         num_steps: number of Euler steps of length T/num_steps; None solves the ODE.
-        objective: as above.
+        objective: one of those above.
         tolerance: relative and absolute, of the ODE's solver.
         trace: "exact", or "hutchinson" for an estimate of the ODE's density.
 
@@ -97,7 +96,7 @@ class FlowEBM(nn.Module):
         Args:
             x: data x⁺, [N, *shape].
             start: x₀, [M, *shape], from `start`.
-            key: of the signs of the "hutchinson" trace.
+            key: int64 [seed, offset] of the signs of the "hutchinson" trace.
             first: number of data points of the processes before this one.
         """
         has_generator_loss = self.objective == "ml+gen"
@@ -109,9 +108,7 @@ class FlowEBM(nn.Module):
             )
             if self.objective != "flow_mle":
                 return terms
-            log_prob = self.flow.log_prob(
-                x, differentiable=has_grad, key=key, first_element=first * math.prod(self.shape)
-            )
+            log_prob = self.flow.log_prob(x, differentiable=has_grad, key=key, first=first)
         # The flow does not see an additive constant of the energy, the last layer's bias. The term
         # of value 0 gives it a gradient of 0: DistributedDataParallel would wait for one.
         return terms._replace(loss=0 * terms.loss - log_prob.mean())
@@ -136,9 +133,7 @@ class FlowEBM(nn.Module):
         first: int = 0,
     ) -> Tensor:
         """`num` samples G_θ(x₀); arguments as for `start`."""
-        start = self.start(num, generator=generator, key=key, first=first)
-        with held_norms(self.energy):
-            return self.flow.sample(start)
+        return self.flow.sample(self.start(num, generator=generator, key=key, first=first))
 
     def extra_repr(self) -> str:
         method = "ode" if self.num_steps is None else f"euler, num_steps={self.num_steps}"

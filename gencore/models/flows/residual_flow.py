@@ -219,6 +219,7 @@ class ResidualFlow(Flow):
             flow = EulerFlow(
                 energy, step_size, num_steps,
                 log_det=log_det, num_terms=num_terms, tolerance=tolerance, max_iterations=500,
+                hold_norms=False,  # one power iteration a call, whose weights are cached
             )  # fmt: skip
             blocks.append(EulerSteps(flow, energy))
         super().__init__(Compose(*blocks), [features], base=base)

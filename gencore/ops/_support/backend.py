@@ -1,4 +1,4 @@
-"""Which implementation the public functions call: the compiled kernels or their twins in torch."""
+"""Which implementation the public functions call: compiled kernels, or references in torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,12 +34,12 @@ class _State:
     """The choice in force."""
 
     chosen = False
-    """Whether the twins were asked for. An attribute, which costs less to read than a property."""
+    """Whether the references were asked for. An attribute is cheaper to read than a property."""
 
     @property
     def reference(self) -> bool:
-        """Whether to call the twin: where it was asked for, and inside a transform, which has no
-        rules for compiled kernels but can see through code in torch."""
+        """Whether to call the reference: where it was asked for, and inside a transform, which has
+        no rules for compiled kernels but can see through code in torch."""
         return self.chosen or transforming()
 
 

@@ -209,9 +209,11 @@ def wants_grad(*tensors: Tensor | None) -> bool:
 
 
 def check_key(op: str, key: Tensor) -> None:
-    """Raise unless ``key`` is an int64 tensor ``[seed, draw]``."""
+    """Raise unless ``key`` is an int64 tensor ``[seed, offset]``."""
     if not isinstance(key, Tensor):
-        raise TypeError(f"{op}: key must be an int64 tensor [seed, draw], got {type(key).__name__}")
+        raise TypeError(
+            f"{op}: key must be an int64 tensor [seed, offset], got {type(key).__name__}"
+        )
     _check_strided(op, key, "key")
     if key.dtype != torch.int64 or key.shape != (2,):
         raise ValueError(

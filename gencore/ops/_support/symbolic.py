@@ -1,8 +1,8 @@
 """Operators whose numbers torch.compile does not know yet.
 
 torch.compile makes a number that changes between calls symbolic, but an operator's schema takes
-known ones only, so that each value would be compiled anew. A twin of the operator takes its numbers
-as one tensor instead, and reads them when it runs.
+known ones only, so that each value would be compiled anew. A variant of the operator takes its
+numbers as one tensor instead, and reads them when it runs.
 """
 
 import re
@@ -24,7 +24,7 @@ _is_compiling = torch.compiler.is_compiling
 def takes_symbolic_numbers(
     op: OpOverload, backward: Backward | None = None, setup: Setup | None = None
 ) -> Callable[..., Any]:
-    """What calls the operator, or inside torch.compile its twin where a number is symbolic.
+    """What calls the operator, or inside torch.compile its variant where a number is symbolic.
 
     Args:
         op: the operator.
@@ -34,7 +34,7 @@ def takes_symbolic_numbers(
     places = [i for i, a in enumerate(op._schema.arguments) if str(a.type) == "float"]
     if not places:
         return op
-    twin = _define_twin(op, places, backward, setup)
+    variant = _define_variant(op, places, backward, setup)
 
     def call(*arguments: Any) -> Any:
         if not _is_compiling():
@@ -46,47 +46,47 @@ def takes_symbolic_numbers(
         # Products with a tensor, which torch.compile can make of symbolic numbers.
         one = torch.ones((), dtype=torch.float64, device="cpu")
         numbers = torch.stack([one * arguments[i] for i in places])
-        return twin(*(a for i, a in enumerate(arguments) if i not in places), numbers)
+        return variant(*(a for i, a in enumerate(arguments) if i not in places), numbers)
 
     return call
 
 
-def _define_twin(
+def _define_variant(
     op: OpOverload, places: list[int], backward: Backward | None, setup: Setup | None
 ) -> OpOverload:
     """`gencore::<name>.numbers`, which takes the floats in a tensor after all others."""
     name, schema = op._schema.name, str(op._schema).partition("(")[2]
     parameters, _, results = re.sub(r", float \w+", "", schema).rpartition(") -> ")
-    twin_name = f"{name}.numbers"
-    torch.library.define(twin_name, f"({parameters}, Tensor numbers) -> {results}")
+    variant_name = f"{name}.numbers"
+    torch.library.define(variant_name, f"({parameters}, Tensor numbers) -> {results}")
 
     def joined(arguments: tuple[Any, ...], values: list[float]) -> list[Any]:
         known, rest = iter(values), iter(arguments)
         count = len(arguments) + len(places)
         return [next(known) if i in places else next(rest) for i in range(count)]
 
-    @torch.library.impl(twin_name, "default")
+    @torch.library.impl(variant_name, "default")
     def kernel(*arguments: Any) -> Any:
         return op(*joined(arguments[:-1], arguments[-1].tolist()))
 
-    @torch.library.register_fake(twin_name)
+    @torch.library.register_fake(variant_name)
     def shapes(*arguments: Any) -> Any:
         return op(*joined(arguments[:-1], [1.0] * len(places)))
 
     if backward is not None and setup is not None:
-        _define_derivative(twin_name, parameters, joined, backward, setup)
-    return torch._library.utils.lookup_op(twin_name)
+        _define_derivative(variant_name, parameters, joined, backward, setup)
+    return torch._library.utils.lookup_op(variant_name)
 
 
 def _define_derivative(
-    twin_name: str,
+    variant_name: str,
     parameters: str,
     joined: Callable[[tuple[Any, ...], list[float]], list[Any]],
     backward: Backward,
     setup: Setup,
 ) -> None:
-    """The twin's backward pass: an operator that reads the numbers and runs the two parts."""
-    backward_name = f"{twin_name}_backward"
+    """The variant's backward pass: an operator that reads the numbers and runs the two parts."""
+    backward_name = f"{variant_name}_backward"
     torch.library.define(
         backward_name,
         f"(Tensor[] grads, Tensor[] outputs, bool[] needs, {parameters}, Tensor numbers)"
@@ -123,7 +123,7 @@ def _define_derivative(
             for t in wanted(needs, arguments)
         ]
 
-    twin_backward = torch._library.utils.lookup_op(backward_name)
+    variant_backward = torch._library.utils.lookup_op(backward_name)
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         outputs = (output,) if isinstance(output, Tensor) else tuple(output)
@@ -139,10 +139,10 @@ def _define_derivative(
             for is_tensor, value in zip(ctx.is_tensor, ctx.others, strict=True)
         ]
         needs = list(ctx.needs_input_grad)
-        found = iter(twin_backward(list(grads), outputs, needs, *arguments))
+        found = iter(variant_backward(list(grads), outputs, needs, *arguments))
         return tuple(next(found) if need else None for need in needs)
 
-    torch.library.register_autograd(twin_name, differentiate, setup_context=keep)
+    torch.library.register_autograd(variant_name, differentiate, setup_context=keep)
 
 
 class _Context:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gencore.models.ebm.names import FlowObjective
 from gencore.recipes.plane import PlaneRecipe
+from gencore.train import OptimisedRecipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -14,14 +15,26 @@ if TYPE_CHECKING:
 
 __all__ = ["DensitiesRecipe"]
 
+# Yan 2022, §2.4.6: the flow trained with the energies' objective, and by its own likelihood.
+_SHARED = {
+    "sampler": "ode", "hidden_widths": (256, 256, 256, 256), "time": 0.2, "tolerance": 1e-5,
+    "steps": 3000, "batch_size": 800, "learning_rate": 1e-3,
+}  # fmt: skip
+_YAN_2022 = {
+    f"yan2022-{name}{variant}": {"density": density, "objective": objective, **_SHARED}
+    for name, density in (("swiss-roll", "swiss_roll"), ("grid9", "grid9"))
+    for variant, objective in (("", "ml"), ("-flow-mle", "flow_mle"))
+}
+
 
 @dataclass(kw_only=True)
-class DensitiesRecipe(PlaneRecipe):
+class DensitiesRecipe(PlaneRecipe, OptimisedRecipe):
     """Energies on the plane: which learns the data, exp(−E)/Z or the flow of the samples?
 
-    The defaults take about two minutes on two CPU cores. The experiments of Yan 2022 have four
-    hidden layers of 256, batch_size 800, steps 3000 and the sampler "ode".
+    The defaults take about two minutes on two CPU cores.
     """
+
+    presets = _YAN_2022
 
     sampler: Literal["langevin", "ode", "euler"] = "euler"
     """From noise to samples: Langevin steps; the gradient flow without noise, exactly; or in Euler
@@ -51,9 +64,6 @@ class DensitiesRecipe(PlaneRecipe):
     trace: Literal["exact", "hutchinson"] = "exact"
     """How the ODE's density gets the trace of the Hessian."""
 
-    learning_rate: float = 1e-3
-    """Learning rate of Adam."""
-
     max_gap: float = 1000.0
     """Training has diverged when the mean energies of data and samples differ by more."""
 
@@ -61,7 +71,7 @@ class DensitiesRecipe(PlaneRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("time", "chain_steps", "tolerance", "learning_rate", "max_gap")
+        self.check_positive("time", "chain_steps", "tolerance", "max_gap")
         self.check_widths("hidden_widths")
         if self.sampler == "langevin" and self.objective == "flow_mle":
             raise ValueError(

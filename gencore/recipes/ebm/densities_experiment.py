@@ -12,9 +12,9 @@ from gencore.models import DivergenceError, FlowEBM, ShortRunEBM, check_divergen
 from gencore.nn import MLPEnergy
 from gencore.ops import random_key
 from gencore.recipes.ebm.densities import DensitiesRecipe
-from gencore.recipes.plane_experiment import PlaneExperiment, in_chunks
+from gencore.recipes.plane_experiment import PlaneExperiment, on_points
 from gencore.samplers import FlowError
-from gencore.train import Diverged, StateObject
+from gencore.train import Batch, Diverged, StateObject
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -32,42 +32,46 @@ class DensitiesExperiment(PlaneExperiment):
         self.recipe = recipe
         self.ebm = _model(recipe)
         optimizer = torch.optim.Adam(self.ebm.parameters(), recipe.learning_rate, fused=True)
-        # Only the loss goes through the wrapped model, which averages gradients over ranks.
-        self.model, self.optimizer = fabric.setup(self.ebm, optimizer)
-        self.state: Mapping[str, StateObject] = {"model": self.ebm, "optimizer": self.optimizer}
+        self.optimisation = recipe.optimisation(fabric, self.ebm, optimizer)
+        self.state: Mapping[str, StateObject] = self.optimisation.state
 
-    def step(self, batch: Tensor) -> dict[str, Tensor]:
+    @property
+    def averaged(self) -> FlowEBM | ShortRunEBM:
+        """The model with averaged weights, if they are averaged."""
+        model = self.optimisation.averaged
+        assert isinstance(model, FlowEBM | ShortRunEBM)
+        return model
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
         """Draw samples, or follow the data back to the noise, and move the weights."""
-        fabric, num = self.fabric, len(batch)
-        first = fabric.global_rank * num
-        start_key, chain_key = (random_key(device=fabric.device) for _ in range(2))
-        start = self.ebm.start(num, key=start_key, first=first)
+        start_key, chain_key = (random_key(device=self.fabric.device) for _ in range(2))
+
+        def loss(part: Batch) -> dict[str, Tensor]:
+            start = self.ebm.start(len(part), key=start_key, first=part.first)
+            terms = self.optimisation.model(part.x, start, key=chain_key, first=part.first)
+            return dict(zip(("loss", "energy_data", "energy_samples"), terms[:3], strict=True))
+
+        def check(scalars: Mapping[str, Tensor]) -> None:
+            check_divergence(*scalars.values(), max_gap=self.recipe.max_gap)
+
         try:
-            terms = self.model(batch, start, key=chain_key, first=first)
-            scalars = fabric.all_reduce(
-                tuple(term.detach() for term in terms[:3]), reduce_op="mean"
-            )
-            check_divergence(*scalars, max_gap=self.recipe.max_gap)
+            return self.optimisation.step(batch, loss, check=check)
         except (DivergenceError, FlowError) as error:
             raise Diverged(str(error), advice="a lower learning_rate or a shorter time") from error
-        self.optimizer.zero_grad()
-        fabric.backward(terms.loss)
-        self.optimizer.step()
-        loss, energy_data, energy_samples = scalars
-        return {"loss": loss, "energy_data": energy_data, "energy_samples": energy_samples}
 
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
         """Points [num, 2] of the sampler."""
-        return self.ebm.sample(num, generator=generator)
+        return self.averaged.sample(num, generator=generator)
 
     def log_densities(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """`flow` is that of the samples (2.19), which a Langevin sampler lacks; `ebm` exp(−E)/Z
         (2.12) with Z integrated over the grid."""
-        energy = in_chunks(self.ebm.energy)
+        ebm = self.averaged
+        energy = on_points(ebm.energy)
         log_z = self.grid.log_integral(-energy(self.grid.points(self.fabric.device)))
         densities: dict[str, Callable[[Tensor], Tensor]] = {}
-        if isinstance(self.ebm, FlowEBM):
-            densities["flow"] = in_chunks(self.ebm.flow.log_prob)
+        if isinstance(ebm, FlowEBM):
+            densities["flow"] = on_points(ebm.flow.log_prob)
         densities["ebm"] = lambda x: -energy(x) - log_z
         return densities
 

@@ -1,12 +1,10 @@
 """The short-run energy-based model on images (Yan 2022, §2.4.6)."""
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gencore.data import ImageDataset, to_float
 from gencore.metrics import (
@@ -23,10 +21,11 @@ from gencore.models import (
     ShortRunEBM,
     check_divergence,
 )
-from gencore.ops import philox_normal, random_key
+from gencore.ops import random_key
 from gencore.recipes.ebm.ebm import EBMRecipe
 from gencore.samplers import ReplayBuffer
-from gencore.train import Diverged, Experiment, StateObject
+from gencore.train import Batch, Diverged, ImageExperiment, StateObject
+from gencore.train.chunks import chunks
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -39,14 +38,14 @@ _CHUNK = 512
 _MAX_PIXELS = 2**14
 
 
-class EBMExperiment(Experiment):
+class EBMExperiment(ImageExperiment):
     """A `ShortRunEBM` in training; every rank runs its part of the chains of a single process."""
 
+    recipe: EBMRecipe
+
     def __init__(self, recipe: EBMRecipe, fabric: "Fabric", dataset: ImageDataset) -> None:
-        self.recipe = recipe
-        self.fabric = fabric
-        self.dataset = dataset
-        shape = dataset.images.shape[1:]
+        super().__init__(recipe, fabric, dataset)
+        shape = self.image_shape
         self.ebm = ShortRunEBM(
             energy_network(recipe, shape),
             shape,
@@ -60,73 +59,59 @@ class EBMExperiment(Experiment):
         optimizer = torch.optim.Adam(
             self.ebm.parameters(), lr=recipe.learning_rate, betas=(recipe.beta1, 0.999), fused=True
         )
-        self.ema = AveragedModel(
-            self.ebm,
-            device=fabric.device,
-            multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay),
-        ).requires_grad_(False)
-        # Only the loss goes through the wrapped model, which averages gradients over ranks.
-        self.model, self.optimizer = fabric.setup(self.ebm, optimizer)
-        state: dict[str, StateObject] = {
-            "model": self.ebm, "optimizer": self.optimizer, "ema": self.ema,
-        }  # fmt: skip
+        self.optimisation = recipe.optimisation(fabric, self.ebm, optimizer)
         self.buffer = None
         if recipe.buffer_size:
             self.buffer = ReplayBuffer(
                 recipe.buffer_size, shape, reinit_fraction=recipe.reinit_fraction
             ).to(fabric.device)
-            state["buffer"] = self.buffer
-        self.state: Mapping[str, StateObject] = state
+        buffer: dict[str, StateObject] = {} if self.buffer is None else {"buffer": self.buffer}
+        self.state: Mapping[str, StateObject] = {**self.optimisation.state, **buffer}
 
-    def step(self, batch: Tensor) -> dict[str, Tensor]:
+    def step(self, batch: Batch) -> dict[str, Tensor]:
         """Draw samples, compare their energy with the data's, and move the weights."""
-        fabric, num = self.fabric, len(batch)
-        first = fabric.global_rank * num
-        data_key, start_key, chain_key = (random_key(device=fabric.device) for _ in range(3))
-        x = to_float(batch, -1, 1)
-        noise = philox_normal(x.shape, data_key, first_element=first * batch[0].numel())
-        x += self.recipe.data_noise * noise
-        if self.buffer is None:
-            start = self.ebm.start(num, key=start_key, first=first)
-        else:
-            total = fabric.world_size * num
-            start, slots = self.buffer.draw(num, key=start_key, first=first, total=total)
+        device = self.fabric.device
+        data_key, start_key, chain_key = (random_key(device=device) for _ in range(3))
+        chains: list[tuple[Tensor, Tensor]] = []  # and their slots in the buffer
 
-        terms = self.model(x, start, key=chain_key, first=first)
-        scalars = fabric.all_reduce(tuple(term.detach() for term in terms[:3]), reduce_op="mean")
+        def loss(part: Batch) -> dict[str, Tensor]:
+            num, first = len(part), part.first
+            x = to_float(part.x, -1, 1)
+            x += self.recipe.data_noise * part.normal(key=data_key)
+            if self.buffer is None:
+                start = self.ebm.start(num, key=start_key, first=first)
+            else:
+                start, slots = self.buffer.draw(
+                    num, key=start_key, first=first, total=self.recipe.batch_size
+                )
+            terms = self.optimisation.model(x, start, key=chain_key, first=first)
+            if self.buffer is not None:
+                chains.append((terms.samples, slots))
+            return dict(zip(("loss", "energy_data", "energy_samples"), terms[:3], strict=True))
+
+        scalars = self.optimisation.step(batch, loss, check=self._check)
+        if self.buffer is not None:
+            samples, slots = zip(*chains, strict=True)
+            self.buffer.put(*(_gather(self.fabric, torch.cat(parts)) for parts in (samples, slots)))
+        return scalars
+
+    def _check(self, scalars: Mapping[str, Tensor]) -> None:
         try:
-            check_divergence(*scalars, max_gap=self.recipe.max_gap)
+            check_divergence(*scalars.values(), max_gap=self.recipe.max_gap)
         except DivergenceError as error:
             raise Diverged(
                 str(error), advice="a lower learning_rate or step_size, or an energy_penalty of 0.1"
             ) from error
 
-        self.optimizer.zero_grad()
-        fabric.backward(terms.loss)
-        grad_norm = fabric.clip_gradients(
-            self.model, self.optimizer, max_norm=self.recipe.max_grad_norm, error_if_nonfinite=False
-        )
-        self.optimizer.step()
-        self.ema.update_parameters(self.ebm)
-        if self.buffer is not None:
-            self.buffer.put(_gather(fabric, terms.samples), _gather(fabric, slots))
-        loss, energy_data, energy_samples = scalars
-        return {
-            "loss": loss,
-            "energy_data": energy_data,
-            "energy_samples": energy_samples,
-            "grad_norm": grad_norm,
-        }
-
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
         """Images from the averaged weights; with a replay buffer, from its chains."""
         chunk = _CHUNK if self.buffer is None else min(_CHUNK, len(self.buffer.chains))
-        sizes = [min(chunk, num - first) for first in range(0, num, chunk)] or [0]
-        x = torch.cat([self._sample_chunk(size, generator) for size in sizes])
+        parts = chunks(num, chunk)
+        x = torch.cat([self._sample_chunk(part.stop - part.start, generator) for part in parts])
         return ((x + 1) / 2).clamp(0, 1)
 
     def _sample_chunk(self, num: int, generator: Generator | None) -> Tensor:
-        ebm = self.ema.module
+        ebm = self.optimisation.averaged
         assert isinstance(ebm, ShortRunEBM)
         start_key, chain_key = (random_key(generator, self.fabric.device) for _ in range(2))
         if self.buffer is None:
@@ -143,7 +128,7 @@ class EBMExperiment(Experiment):
         numbers = {
             "num_evaluate": num_evaluate,
             "the training part": len(self.dataset),
-            "the test part": len(self._test),
+            "the test part": len(self.test),
         }
         for name, number in numbers.items():
             if number < 2:
@@ -151,10 +136,6 @@ class EBMExperiment(Experiment):
                     f"{name} is {number} image, but the measures need at least 2: give more, or "
                     "measure nothing (num_evaluate 0)"
                 )
-
-    @cached_property
-    def _test(self) -> ImageDataset:
-        return self.recipe.load_test_data(self.dataset)
 
     def evaluate(self, num: int) -> dict[str, float]:
         """Fréchet distances from the held-out test images: on pixels in [0, 1], up to 16,384 of
@@ -165,7 +146,7 @@ class EBMExperiment(Experiment):
         it has to beat; `train` that of real images, which it cannot be expected to beat.
         """
         images, labels = self.dataset.images, self.dataset.labels
-        test = self._test.images
+        test = self.test.images
         candidates = {
             "samples": self.sample(num).cpu(),
             "independent_pixels": independent_pixels(images, num),

@@ -4,20 +4,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from gencore.models.flows.names import CouplingKind
-from gencore.train import ImageRecipe
+from gencore.train import ImageRecipe, OptimisedRecipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from gencore.data import ImageDataset
     from gencore.recipes.flows.glow_experiment import GlowExperiment
-    from gencore.train.batches import Batches
 
 __all__ = ["GlowRecipe"]
 
 
 @dataclass(kw_only=True)
-class GlowRecipe(ImageRecipe):
+class GlowRecipe(ImageRecipe, OptimisedRecipe):
     """Normalizing flow on images: Glow, or RealNVP, with bits/dim beside those of Gaussians.
 
     The defaults take a few minutes on digits, with two CPU cores.
@@ -60,22 +59,20 @@ class GlowRecipe(ImageRecipe):
     optimizer: Literal["adam", "adamax"] = "adam"
     """Adam, or Adamax, its variant with the largest gradient in place of their mean square."""
 
-    learning_rate: float = 1e-3
-    """Its learning rate after the warm-up."""
-
     warmup_steps: int = 100
     """Steps in which the learning rate grows linearly to its value."""
 
-    max_grad_norm: float = 50.0
-    """Longer gradients of the loss are cut to this norm."""
+    max_grad_norm: float | None = 50.0
+    """Longer gradients of the loss are cut to this norm; without it none is."""
 
-    ema_decay: float = 0.99
-    """Decay of the average of the weights that draws samples and is measured; less at first."""
+    ema_decay: float | None = 0.99
+    """Decay of the average of the weights that draws samples and is measured, less at first;
+    without it the weights themselves do."""
 
     temperature: float = 0.7
     """Standard deviation of the latents of samples."""
 
-    changeable = frozenset({"steps", "temperature"})
+    changeable = frozenset({"steps", "show_data", "temperature"})
     tunable = frozenset({"bound", "learning_rate", "warmup_steps", "max_grad_norm", "ema_decay"})
 
     def __post_init__(self) -> None:
@@ -86,18 +83,8 @@ class GlowRecipe(ImageRecipe):
             )
         if self.num_levels is not None:
             self.check_positive("num_levels")
-        self.check_positive(
-            "num_steps", "hidden_channels", "bound", "learning_rate", "warmup_steps",
-            "max_grad_norm",
-        )  # fmt: skip
+        self.check_positive("num_steps", "hidden_channels", "bound", "warmup_steps")
         self.check_not_negative("temperature")
-        self.check_fraction("ema_decay")
-
-    def batches(self, fabric: "Fabric", dataset: "ImageDataset") -> "Batches":
-        from gencore.train.batches import Batches
-
-        labels = dataset.labels if self.class_conditional else None
-        return Batches(dataset.images, self.batch_size, self.seed, fabric, labels)
 
     def build(self, fabric: "Fabric", dataset: "ImageDataset") -> "GlowExperiment":
         from gencore.recipes.flows.glow_experiment import GlowExperiment

@@ -1,7 +1,6 @@
 """Multi-scale normalizing flows on images, by maximum likelihood."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +8,6 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import one_hot
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LinearLR
-from torch.optim.swa_utils import AveragedModel
 
 from gencore.data import ImageDataset
 from gencore.metrics import bits_per_dim, full_gaussian_bits, independent_gaussian_bits
@@ -18,15 +15,13 @@ from gencore.models import Flow, Glow, RealNVP
 from gencore.nn import ConvConditioner, UniformDequantization, VariationalDequantization
 from gencore.ops import random_key
 from gencore.recipes.flows.glow import GlowRecipe
-from gencore.train import Diverged, Experiment, StateObject
-from gencore.train.batches import LabelledImages
+from gencore.train import Batch, ImageExperiment, StateObject
+from gencore.train.chunks import chunks
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 __all__ = ["GlowExperiment"]
-
-_Tensors = tuple[Tensor, ...] | list[Tensor]
 
 # Images that pass through the flow at once without a graph, which bounds the memory.
 _CHUNK = 256
@@ -69,28 +64,17 @@ class DequantizedBits(nn.Module):
         return bits_per_dim(log_prob, images[0].numel(), bins=1)
 
 
-def warming_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
-    """The update of an exponential average whose decay grows to `decay`: after n updates it is at
-    most (1 + n) / (10 + n), so that the first weights are soon forgotten."""
-
-    def update(averages: _Tensors, weights: _Tensors, num_averaged: Tensor | int) -> None:
-        n = float(num_averaged)
-        torch._foreach_lerp_(averages, weights, max(1 - decay, 9 / (10 + n)))
-
-    return update
-
-
-class GlowExperiment(Experiment):
+class GlowExperiment(ImageExperiment):
     """A flow in training on the likelihood of dequantised images."""
 
+    recipe: GlowRecipe
+
     def __init__(self, recipe: GlowRecipe, fabric: "Fabric", dataset: ImageDataset) -> None:
-        self.recipe = recipe
-        self.fabric = fabric
-        self.dataset = dataset
+        super().__init__(recipe, fabric, dataset)
         self.classes, self.places = _classes(recipe, dataset, fabric.device)
         self.num_classes = len(self.classes)
         self.context_size = int(self.places[-1]) + 1 if self.num_classes else 0
-        shape = dataset.images.shape[1:]
+        shape = self.image_shape
         flow = make_flow(recipe, shape, self.context_size)
         bits = DequantizedBits(flow, _dequantization(recipe, shape[0]))
         bits.to(fabric.device)
@@ -107,49 +91,35 @@ class GlowExperiment(Experiment):
             optimizer = torch.optim.Adam(bits.parameters(), recipe.learning_rate, fused=True)
         else:
             optimizer = torch.optim.Adamax(bits.parameters(), recipe.learning_rate)
-        scheduler = LinearLR(optimizer, 1 / recipe.warmup_steps, total_iters=recipe.warmup_steps)
-        self.ema = AveragedModel(
-            bits, device=fabric.device, multi_avg_fn=warming_average(recipe.ema_decay)
-        )
-        self.ema.requires_grad_(False).eval()
-        self.bits, self.scheduler = bits, scheduler
-        # Only the loss goes through the wrapped model, which averages gradients over ranks.
-        self.model, self.optimizer = fabric.setup(bits, optimizer)
-        self.state: Mapping[str, StateObject] = {
-            "model": bits, "optimizer": self.optimizer, "scheduler": scheduler, "ema": self.ema,
-        }  # fmt: skip
+        self.optimisation = recipe.optimisation(
+            fabric, bits, optimizer, ema_warmup=True,
+            advice="a lower learning_rate, bound or max_grad_norm, or more warmup_steps",
+        )  # fmt: skip
+        if recipe.ema_decay is not None:
+            self.optimisation.averaged.eval()
+        self.state: Mapping[str, StateObject] = self.optimisation.state
 
     @property
     def flow(self) -> Flow:
         """The flow with averaged weights."""
-        bits = self.ema.module
-        assert isinstance(bits, DequantizedBits)
-        return bits.flow
+        return self._averaged.flow
 
-    def step(self, batch: Tensor | LabelledImages) -> dict[str, Tensor]:
+    @property
+    def _averaged(self) -> DequantizedBits:
+        bits = self.optimisation.averaged
+        assert isinstance(bits, DequantizedBits)
+        return bits
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
         """Dequantise the images anew and move the weights towards a higher likelihood."""
-        fabric = self.fabric
-        images, labels = batch if isinstance(batch, LabelledImages) else (batch, None)
-        key = random_key(device=fabric.device)
-        first = fabric.global_rank * len(images)
-        loss = self.model(images, key, first, self._context(labels)).mean()
-        bits = fabric.all_reduce(loss.detach(), reduce_op="mean")
-        assert isinstance(bits, Tensor)
-        if not bits.isfinite():
-            raise Diverged(
-                f"the bits per dimension are {bits.item()}",
-                advice="a lower learning_rate, bound or max_grad_norm, or more warmup_steps",
-            )
-        self.optimizer.zero_grad()
-        fabric.backward(loss)
-        grad_norm = fabric.clip_gradients(
-            self.model, self.optimizer, max_norm=self.recipe.max_grad_norm, error_if_nonfinite=False
-        )
-        assert grad_norm is not None
-        self.optimizer.step()
-        self.scheduler.step()
-        self.ema.update_parameters(self.bits)
-        return {"bits_per_dim": bits, "grad_norm": grad_norm}
+        key = random_key(device=self.fabric.device)
+
+        def loss(part: Batch) -> dict[str, Tensor]:
+            context = self._context(part.label)
+            bits = self.optimisation.model(part.x, key, part.first, context)
+            return {"bits_per_dim": bits.mean()}
+
+        return self.optimisation.step(batch, loss)
 
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
         """Images of the averaged weights at the recipe's temperature; of a conditional flow in the
@@ -157,20 +127,20 @@ class GlowExperiment(Experiment):
         latents = self.recipe.temperature * self.flow.sample_latents(num, generator=generator)
         return self._images(latents, self._context(self._sample_labels(num)))
 
-    def save_figure(self, samples: Tensor, path: Path) -> None:
+    def save_samples(self, samples: Tensor, path: Path) -> None:
         """A grid of samples; of a conditional flow a row for each class."""
         from gencore.train.figures import save_image_grid
 
         labels = self._sample_labels(len(samples))
         if labels is None:
-            save_image_grid(samples, path)
+            super().save_samples(samples, path)
             return
         labels = labels.to(samples.device)
         classes = [samples[labels == label] for label in labels.unique()]
         columns = max(map(len, classes))
         grey = samples.new_full((columns, *samples.shape[1:]), 0.5)
         rows = [torch.cat([row, grey[len(row) :]]) for row in classes]
-        save_image_grid(torch.cat(rows), path, columns=columns)
+        save_image_grid(torch.cat(rows), path, columns=columns, above=self.shown_data)
 
     def evaluate(self, num: int) -> dict[str, float]:
         """Bits per dimension of up to `num` held-out test images, and of training images.
@@ -179,8 +149,8 @@ class GlowExperiment(Experiment):
         test images under two Gaussians fitted to all training images, of independent pixels and of
         all covariances; the latter up to 4,096 dimensions, and of at least two training images.
         """
-        train, test = self.dataset, self._test
-        measures = {}
+        train, test = self.dataset, self.test
+        measures: dict[str, float] = {"num_samples": min(num, len(test))}
         for name, part in (("test", test), ("train", train)):
             chosen = part.subset(torch.randperm(len(part))[:num])
             measures[f"bits_per_dim/{name}"] = self._mean_bits(chosen)
@@ -193,9 +163,9 @@ class GlowExperiment(Experiment):
     def prepare(self, num_samples: int, num_evaluate: int) -> None:
         """Figures and measures need test images, those of a conditional flow of known classes."""
         if num_samples or num_evaluate:
-            self._context(self._test.labels)
+            self._context(self.test.labels)
 
-    def save_figures(self, folder: Path) -> None:
+    def figures(self, folder: Path) -> None:
         """The same latents at several temperatures, a row each, of a conditional flow a class each
         column; and lines in latent space, and from class to class, between held-out images, the
         rows' ends (a single one is both ends)."""
@@ -210,7 +180,7 @@ class GlowExperiment(Experiment):
         images = self._images(rows, context)
         save_image_grid(images, folder / "temperatures.png", columns=_FIGURE_COLUMNS)
 
-        test = self._test
+        test = self.test
         pairs = min(_FIGURE_PAIRS, max(len(test) // 2, 1))
         ends = test.subset(torch.randperm(len(test)).repeat(2)[: 2 * pairs])
         context = self._context(ends.labels)
@@ -220,10 +190,6 @@ class GlowExperiment(Experiment):
         context = None if context is None else _lines(context, _FIGURE_COLUMNS)
         images = self._images(_lines(z, _FIGURE_COLUMNS), context)
         save_image_grid(images, folder / "interpolation.png", columns=_FIGURE_COLUMNS)
-
-    @cached_property
-    def _test(self) -> ImageDataset:
-        return self.recipe.load_test_data(self.dataset)
 
     def _sample_labels(self, num: int) -> Tensor | None:
         """The labels of samples, in ascending order; none of a flow without classes."""
@@ -252,7 +218,7 @@ class GlowExperiment(Experiment):
         """Images in [0, 1] of latents."""
         parts = [
             self.flow.transform.inverse(z[part], None if context is None else context[part])[0]
-            for part in _chunks(len(z))
+            for part in chunks(len(z), _CHUNK)
         ]
         return (torch.cat(parts) + 0.5).clamp(0, 1)
 
@@ -261,11 +227,11 @@ class GlowExperiment(Experiment):
         device = self.fabric.device
         key, context = random_key(device=device), self._context(data.labels)
         bits = [
-            self.ema(
+            self._averaged(
                 data.images[part].to(device), key, part.start,
                 None if context is None else context[part],
             ).double()
-            for part in _chunks(len(data))
+            for part in chunks(len(data), _CHUNK)
         ]  # fmt: skip
         return torch.cat(bits).mean().item()
 
@@ -289,10 +255,6 @@ def _classes(
 
 def _needs_labels(recipe: GlowRecipe, part: str) -> str:
     return f"class_conditional needs labels, which the {part} images of {recipe.data!r} lack"
-
-
-def _chunks(num: int) -> list[slice]:
-    return [slice(first, first + _CHUNK) for first in range(0, num, _CHUNK)] or [slice(0, 0)]
 
 
 def _lines(ends: Tensor, num: int) -> Tensor:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gencore.data.names import DensityName
 from gencore.recipes.plane import PlaneRecipe
+from gencore.train import OptimisedRecipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -18,7 +19,7 @@ FlowName = Literal["nice", "realnvp", "maf", "iaf", "planar", "radial", "spline"
 
 
 @dataclass(kw_only=True)
-class ToyFlowRecipe(PlaneRecipe):
+class ToyFlowRecipe(PlaneRecipe, OptimisedRecipe):
     """Normalizing flows on the plane, each against a density that is known exactly.
 
     The objective of every model is the exact log-likelihood of the data. The defaults take about a
@@ -44,19 +45,19 @@ class ToyFlowRecipe(PlaneRecipe):
     """Widths of the hidden layers of the networks inside, of all flows but planar and radial."""
 
     learning_rate: float = 2e-3
-    """Learning rate of Adam after the warm-up."""
+    """Learning rate of Adam, after the warm-up."""
 
     warmup_steps: int = 50
     """Steps in which the learning rate grows linearly to its value."""
 
-    max_grad_norm: float = 10.0
-    """Longer gradients of the loss are cut to this norm."""
+    max_grad_norm: float | None = 10.0
+    """Longer gradients of the loss are cut to this norm; without it none is."""
 
     tunable = frozenset({"learning_rate", "warmup_steps", "max_grad_norm"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("num_layers", "learning_rate", "warmup_steps", "max_grad_norm")
+        self.check_positive("num_layers", "warmup_steps")
         self.check_widths("hidden_widths")
 
     def build(self, fabric: "Fabric", dataset: "Density") -> "ToyFlowExperiment":

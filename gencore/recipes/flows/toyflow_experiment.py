@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Generator, Tensor, nn
-from torch.optim.lr_scheduler import LinearLR
+from torch import Generator, Tensor
 
 from gencore.data import Density
 from gencore.models import (
@@ -20,8 +19,8 @@ from gencore.models import (
     SplineFlow,
 )
 from gencore.recipes.flows.toyflow import ToyFlowRecipe
-from gencore.recipes.plane_experiment import PlaneExperiment, in_chunks
-from gencore.train import Diverged, StateObject
+from gencore.recipes.plane_experiment import PlaneExperiment, on_points
+from gencore.train import Batch, StateObject
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -42,17 +41,6 @@ FLOWS: dict[str, Callable[[int, tuple[int, ...]], Flow]] = {
 }
 
 
-class _LogLikelihood(nn.Module):
-    """The mean log-likelihood as a forward pass, which data-parallel training wraps."""
-
-    def __init__(self, flow: Flow) -> None:
-        super().__init__()
-        self.flow = flow
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.flow.log_prob(x).mean()
-
-
 class ToyFlowExperiment(PlaneExperiment):
     """A flow in training on the likelihood of fresh points."""
 
@@ -61,39 +49,27 @@ class ToyFlowExperiment(PlaneExperiment):
         self.recipe = recipe
         self.flow = FLOWS[recipe.model](recipe.num_layers, recipe.hidden_widths)
         optimizer = torch.optim.Adam(self.flow.parameters(), recipe.learning_rate, fused=True)
-        self.scheduler = LinearLR(
-            optimizer, 1 / recipe.warmup_steps, total_iters=recipe.warmup_steps
-        )
-        # Only the loss goes through the wrapped model, which averages gradients over ranks.
-        self.model, self.optimizer = fabric.setup(_LogLikelihood(self.flow), optimizer)
-        self.state: Mapping[str, StateObject] = {
-            "model": self.flow, "optimizer": self.optimizer, "scheduler": self.scheduler,
-        }  # fmt: skip
+        self.optimisation = recipe.optimisation(fabric, self.flow, optimizer, method="log_prob")
+        self.state: Mapping[str, StateObject] = self.optimisation.state
 
-    def step(self, batch: Tensor) -> dict[str, Tensor]:
+    def step(self, batch: Batch) -> dict[str, Tensor]:
         """Move the weights towards a higher likelihood of the points."""
-        fabric = self.fabric
-        loss = -self.model(batch)
-        mean = fabric.all_reduce(loss.detach(), reduce_op="mean")
-        assert isinstance(mean, Tensor)
-        if not mean.isfinite():
-            raise Diverged(
-                f"the negative log-likelihood is {mean.item()}",
-                advice="a lower learning_rate or max_grad_norm, or more warmup_steps",
-            )
-        self.optimizer.zero_grad()
-        fabric.backward(loss)
-        fabric.clip_gradients(
-            self.model, self.optimizer, max_norm=self.recipe.max_grad_norm, error_if_nonfinite=False
+        return self.optimisation.step(
+            batch,
+            lambda part: {"negative_log_likelihood": -self.optimisation.model(part.x).mean()},
         )
-        self.optimizer.step()
-        self.scheduler.step()
-        return {"negative_log_likelihood": mean}
+
+    @property
+    def averaged(self) -> Flow:
+        """The flow with averaged weights, if they are averaged."""
+        flow = self.optimisation.averaged
+        assert isinstance(flow, Flow)
+        return flow
 
     @torch.no_grad()
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
         """Points [num, 2] of the flow."""
-        return self.flow.sample(num, generator=generator)
+        return self.averaged.sample(num, generator=generator)
 
     def log_densities(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        return {"flow": in_chunks(self.flow.log_prob)}
+        return {"flow": on_points(self.averaged.log_prob)}

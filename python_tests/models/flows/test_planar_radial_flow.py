@@ -25,6 +25,23 @@ def test_inverse_and_log_det_are_those_of_the_jacobian(layer, features, scale):
 
 
 @pytest.mark.parametrize("layer", LAYERS)
+def test_random_parameters_give_maps_that_never_fold(layer):
+    """All eigenvalues of the Jacobian are positive everywhere (Rezende and Mohamed 2015, appendix
+    A: wᵀu ≥ −1 and β ≥ −α), though the raw parameters obey no constraint."""
+    x = 2 * torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    negative = 0
+    for seed in range(100):
+        transform = layer(3).double()
+        redraw(transform, 2.0, seed)
+        values = transform.parameters_of.values
+        if layer is Planar:
+            negative += bool(values[:3] @ values[3:6] < -1)
+        sums = torch.autograd.functional.jacobian(lambda t, f=transform: f(t)[0].sum(0), x)
+        assert (torch.linalg.eigvals(sums.transpose(0, 1)).real > 0).all()
+    assert layer is Radial or negative > 20
+
+
+@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 def test_both_directions_are_differentiable_twice(layer, direction):
     torch.manual_seed(0)

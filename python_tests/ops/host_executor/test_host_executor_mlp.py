@@ -1,4 +1,4 @@
-"""The whole-chain CUDA kernels executed on the host, against the CPU kernels and the twins."""
+"""The whole-chain CUDA kernels executed on the host, against the CPU kernels and the references."""
 
 import ctypes
 import itertools

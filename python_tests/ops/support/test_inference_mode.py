@@ -1,4 +1,4 @@
-"""What has to work under torch.inference_mode, with the kernels and with their twins."""
+"""What has to work under torch.inference_mode, with the kernels and with their references."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ X, PER_ROW = randn(6, 4), randn(6, seed=1)
 LAYERS = [randn(5, 4, seed=2), randn(1, 5, seed=3)], [randn(5, seed=4), randn(1, seed=5)]
 rewind = ops.affine_coupling_backward_from_output
 
-# Those whose twins take gradients themselves.
+# Those whose references take gradients themselves.
 OPERATORS = {
     "mlp_langevin_chain": lambda x: [ops.mlp_langevin_chain(x, *LAYERS, 3, 0.1, key=KEY)],
     "mlp_hmc_chain": lambda x: ops.mlp_hmc_chain(x, *LAYERS, 3, 0.1, 2, key=KEY),

@@ -1,0 +1,50 @@
+// What the kernels of rational-quadratic splines are called with.
+#pragma once
+
+#include <cstdint>
+
+#include "common.h"
+
+namespace gencore {
+
+// A block of a CPU kernel holds the logits of at least one element.
+inline constexpr std::int64_t kMaxSplineBins = 512;
+
+// Chain i is the elements [i chain_size, (i + 1) chain_size), of which there may be none. Element e
+// has `bins` entries of widths and heights from e bins on, and bins - 1 derivatives.
+struct SplineArguments {
+  Dtype dtype;
+  bool inverse;
+  std::int64_t numel;
+  std::int64_t chains;
+  std::int64_t chain_size;
+  std::int64_t bins;
+  double tail_bound;
+  double bound;  // of the raw parameters, infinite for none
+  double min_width;
+  double min_height;
+  double min_derivative;
+  double slope_offset;  // of the softplus, so that the slope of a raw derivative of zero is one
+  const void* x;
+  const void* widths;
+  const void* heights;
+  const void* derivatives;
+};
+
+// `log_det` has one entry a chain, fp64 for fp64 ops, else fp32.
+struct SplineTransform : SplineArguments {
+  void* y;
+  void* log_det;
+};
+
+// `log_det_grad` has one entry a chain, fp64 for fp64 ops, else fp32.
+struct SplineBackward : SplineArguments {
+  const void* y_grad;
+  const void* log_det_grad;
+  void* x_grad;
+  void* widths_grad;
+  void* heights_grad;
+  void* derivatives_grad;
+};
+
+}  // namespace gencore

@@ -1,0 +1,127 @@
+from gencore.metrics.coverage.density_coverage import DensityCoverage, density_coverage
+from gencore.metrics.coverage.modes import ModeCoverage, mode_coverage, mode_coverage_of_counts
+from gencore.metrics.coverage.prd import PRDCurve, prd, prd_curve
+from gencore.metrics.coverage.precision_recall import PrecisionRecall, precision_recall
+from gencore.metrics.detection.scores import (
+    DetectionScores,
+    detection_scores,
+    false_positive_rate,
+)
+from gencore.metrics.distances.baselines import independent_pixels
+from gencore.metrics.distances.frechet import frechet_distance
+from gencore.metrics.distances.intervals import Interval, block_interval, bootstrap_interval
+from gencore.metrics.distances.kernel import (
+    GaussianKernel,
+    Kernel,
+    PolynomialKernel,
+    kernel_distance,
+)
+from gencore.metrics.distances.moments import GaussianMoments, StreamingMoments, gaussian_moments
+from gencore.metrics.distances.nearest import NearestNeighbors, nearest_neighbors
+from gencore.metrics.distances.sample_size import (
+    SampleSizeFit,
+    fit_sample_size,
+    frechet_at_infinity,
+)
+from gencore.metrics.features.classifier import ClassifierFeatures
+from gencore.metrics.features.extraction import extract_features
+from gencore.metrics.features.inception import InceptionFeatures
+from gencore.metrics.features.names import distance_name, feature_name
+from gencore.metrics.features.pixels import Features, pixel_features
+from gencore.metrics.images.psnr import psnr
+from gencore.metrics.images.sharpness import sharpness_difference
+from gencore.metrics.images.ssim import ssim
+from gencore.metrics.likelihood.bits_per_dim import bits_per_dim
+from gencore.metrics.likelihood.grid_density import SquareGrid
+from gencore.metrics.likelihood.likelihood_baselines import (
+    full_gaussian_bits,
+    independent_gaussian_bits,
+)
+from gencore.metrics.predictions.gan_test_train import GanTestTrain, gan_test_train
+from gencore.metrics.predictions.inception_score import (
+    inception_score,
+    inception_score_splits,
+    tweaked_inception_score,
+)
+from gencore.metrics.streaming.detection import StreamingDetection
+from gencore.metrics.streaming.feature_sets import (
+    StreamingDensityCoverage,
+    StreamingKernelDistance,
+    StreamingPRD,
+    StreamingPrecisionRecall,
+)
+from gencore.metrics.streaming.frechet import StreamingFrechetDistance
+from gencore.metrics.streaming.images import (
+    StreamingPSNR,
+    StreamingSharpnessDifference,
+    StreamingSSIM,
+)
+from gencore.metrics.streaming.modes import StreamingModeCoverage
+from gencore.metrics.streaming.predictions import (
+    StreamingInceptionScore,
+    StreamingTweakedInceptionScore,
+)
+
+__all__ = [
+    "ClassifierFeatures",
+    "DensityCoverage",
+    "DetectionScores",
+    "Features",
+    "GanTestTrain",
+    "GaussianKernel",
+    "GaussianMoments",
+    "InceptionFeatures",
+    "Interval",
+    "Kernel",
+    "ModeCoverage",
+    "NearestNeighbors",
+    "PRDCurve",
+    "PolynomialKernel",
+    "PrecisionRecall",
+    "SampleSizeFit",
+    "SquareGrid",
+    "StreamingDensityCoverage",
+    "StreamingDetection",
+    "StreamingFrechetDistance",
+    "StreamingInceptionScore",
+    "StreamingKernelDistance",
+    "StreamingModeCoverage",
+    "StreamingMoments",
+    "StreamingPRD",
+    "StreamingPSNR",
+    "StreamingPrecisionRecall",
+    "StreamingSSIM",
+    "StreamingSharpnessDifference",
+    "StreamingTweakedInceptionScore",
+    "bits_per_dim",
+    "block_interval",
+    "bootstrap_interval",
+    "density_coverage",
+    "detection_scores",
+    "distance_name",
+    "extract_features",
+    "false_positive_rate",
+    "feature_name",
+    "fit_sample_size",
+    "frechet_at_infinity",
+    "frechet_distance",
+    "full_gaussian_bits",
+    "gan_test_train",
+    "gaussian_moments",
+    "inception_score",
+    "inception_score_splits",
+    "independent_gaussian_bits",
+    "independent_pixels",
+    "kernel_distance",
+    "mode_coverage",
+    "mode_coverage_of_counts",
+    "nearest_neighbors",
+    "pixel_features",
+    "prd",
+    "prd_curve",
+    "precision_recall",
+    "psnr",
+    "sharpness_difference",
+    "ssim",
+    "tweaked_inception_score",
+]

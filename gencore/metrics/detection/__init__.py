@@ -1,0 +1,1 @@
+"""Detection of data from elsewhere by a score."""

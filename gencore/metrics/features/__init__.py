@@ -1,0 +1,1 @@
+"""Named features: what a distance between sets of images is measured on."""

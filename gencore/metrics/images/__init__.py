@@ -1,0 +1,1 @@
+"""Predicted images against the true ones, pixel by pixel."""

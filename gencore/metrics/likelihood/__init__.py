@@ -1,0 +1,1 @@
+"""Likelihoods of images and of the plane, and what they have to beat."""

@@ -1,0 +1,1 @@
+"""Scores from the predictions of a classifier on samples."""

@@ -1,0 +1,1 @@
+"""The measures as torchmetrics: updated batch by batch, synchronised over processes."""

@@ -1,0 +1,203 @@
+"""Adaptive density estimation: a variational autoencoder of a flow's features (Lucas 2020)."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from gencore.models.starts import like, normal_starts
+from gencore.nn import Transform
+from gencore.ops import philox_normal, random_key, split_key
+from gencore.ops.random import stream_key
+from gencore.samplers.chains import check_count
+
+__all__ = ["VADE", "NormalParameters"]
+
+
+class NormalParameters(NamedTuple):
+    """A diagonal Gaussian a row."""
+
+    mean: Tensor
+    """[N, L]."""
+    log_std: Tensor
+    """[N, L]."""
+
+
+class VADE(nn.Module):
+    r"""V-ADE: a variational autoencoder that models features y = f(x) in the place of the data.
+
+    .. math:: p(x) = \left\lvert\det\frac{\partial f}{\partial x}\right\rvert
+              \int N(z; 0, I)\, N(f(x); \mu(z), \sigma^2 I)\, dz
+
+    f is a flow and is trained with the rest, so the decoder's Gaussian need not suit the data. The
+    log-determinant keeps f from collapsing the features. A call is the objective (5.5), the mean
+    of −`elbo`. With f the identity it is the plain variational autoencoder.
+
+    Args:
+        encoder: features → the means and the logarithms of the standard deviations of q(z | x),
+            [N, 2L].
+        decoder: μ, latents [N, L] → features, in the shape that f gives them.
+        features: f, data → features.
+        latent_size: L.
+
+    Raises:
+        ValueError: if the encoder or the decoder gives another shape.
+
+    References:
+        Lucas, "Deep generative models: over-generalisation and mode-dropping", 2020, (5.4), (5.5),
+        and Algorithm 1 without its adversarial part.
+
+    Example:
+        >>> import torch
+        >>> from gencore.models import VADE
+        >>> from gencore.nn import MLP, AffineCoupling
+        >>> encoder, decoder = MLP(2, (8,), 2), MLP(1, (8,), 2)
+        >>> model = VADE(encoder, decoder, AffineCoupling(MLP(1, (8,), 2)), 1)
+        >>> model(torch.randn(16, 2)).backward()
+        >>> model.sample(4).shape, model.elbo(torch.randn(5, 2)).shape
+        (torch.Size([4, 2]), torch.Size([5]))
+    """
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, features: Transform, latent_size: int
+    ) -> None:
+        super().__init__()
+        check_count("VADE", "latent_size", latent_size, least=1)
+        self.encoder, self.decoder, self.features = encoder, decoder, features
+        self.latent_size = latent_size
+        self.log_std = nn.Parameter(torch.zeros(()))  # one log σ: the Gaussian is isotropic
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        """The coverage loss L_C (5.5) of data [N, ...], a scalar; arguments as for `elbo`."""
+        return -self.elbo(x, generator=generator, key=key, first=first).mean()
+
+    def elbo(
+        self,
+        x: Tensor,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        """Estimates, from one latent a data point, of the bound (5.4) and log|det ∂f/∂x|, [N].
+
+        Args:
+            x: data [N, ...].
+            generator: draws the key where none is given.
+            key: int64 [seed, offset] of the latents.
+            first: number of data points of the processes before this one.
+        """
+        return self.log_weights(x, 1, generator=generator, key=key, first=first).squeeze(1)
+
+    def importance_log_prob(
+        self,
+        x: Tensor,
+        num: int,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        """The logarithm of the mean of `num` importance weights, [N]: on average a lower bound of
+        log p(x), whose exponential is unbiased. Arguments as for `elbo`."""
+        weights = self.log_weights(x, num, generator=generator, key=key, first=first)
+        return torch.logsumexp(weights, 1) - math.log(num)
+
+    def log_weights(
+        self,
+        x: Tensor,
+        num: int,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        """log p(x, z) − log q(z | x) of `num` latents z of each data point, [N, num]."""
+        check_count("VADE", "num", num, least=1)
+        y, log_det = self.features(x)
+        posterior = self._posterior(y)
+        if key is None:
+            key = random_key(generator, device=x.device)
+        epsilon = philox_normal(
+            (len(x), num, self.latent_size),
+            key,
+            first_element=first * num * self.latent_size,
+            dtype=posterior.mean.dtype,
+        )
+        mean, log_std = (part.unsqueeze(1) for part in posterior)
+        z = mean + log_std.exp() * epsilon
+        decoded = self._decoded(z.flatten(0, 1), y[0].shape).unflatten(0, (len(x), num))
+        residual = ((y.unsqueeze(1) - decoded) * torch.exp(-self.log_std)).flatten(2)
+        log_likelihood = _normal(residual) - y[0].numel() * self.log_std
+        log_prior, log_q = _normal(z), _normal(epsilon) - log_std.sum(2)
+        return log_likelihood + log_prior - log_q + log_det.unsqueeze(1)
+
+    def encode(self, x: Tensor) -> NormalParameters:
+        """q(z | x) of data [N, ...]."""
+        return self._posterior(self.features(x)[0])
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The data f⁻¹(μ(z)) of latents [N, L]."""
+        return self.features.inverse(self.decoder(z))[0]
+
+    def sample(
+        self,
+        num: int,
+        *,
+        noise: bool = True,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        """Data f⁻¹(μ(z) + σε), differentiable in the weights.
+
+        Args:
+            num: number of samples.
+            noise: whether there is an ε; the density is that of samples with it.
+            generator: draws the key where none is given.
+            key: int64 [seed, offset].
+            first: number of samples before these.
+        """
+        if key is None:
+            key = random_key(generator, device=like(self).device)
+        z_key, noise_key = split_key(stream_key(key, "samples"), 2)
+        z = normal_starts(self, num, (self.latent_size,), key=z_key, first=first, stream="latents")
+        y: Tensor = self.decoder(z)
+        if noise:
+            epsilon = philox_normal(
+                y.shape, noise_key, first_element=first * y[:1].numel(), dtype=y.dtype
+            )
+            y = y + self.log_std.exp() * epsilon
+        return self.features.inverse(y)[0]
+
+    def _posterior(self, y: Tensor) -> NormalParameters:
+        parameters: Tensor = self.encoder(y)
+        if parameters.shape != (len(y), 2 * self.latent_size):
+            raise ValueError(
+                f"VADE: the encoder gives {list(parameters.shape)} for features {list(y.shape)}; "
+                f"expected {[len(y), 2 * self.latent_size]}"
+            )
+        return NormalParameters(*parameters.chunk(2, 1))
+
+    def _decoded(self, z: Tensor, shape: Sequence[int]) -> Tensor:
+        decoded: Tensor = self.decoder(z)
+        if decoded.shape[1:] != torch.Size(shape):
+            raise ValueError(
+                f"VADE: the decoder gives {list(decoded.shape)}; expected "
+                f"[N, {', '.join(map(str, shape))}], the shape of the features"
+            )
+        return decoded
+
+
+def _normal(values: Tensor) -> Tensor:
+    """log N(·; 0, I) over the last dimension."""
+    return -0.5 * (values.square().sum(-1) + values.shape[-1] * math.log(2 * math.pi))

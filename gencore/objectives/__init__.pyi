@@ -1,0 +1,29 @@
+from gencore.objectives.contrastive import (
+    ChainKernel,
+    DivergenceError,
+    ShortRunLoss,
+    check_divergence,
+    contrastive_divergence,
+    contrastive_loss,
+)
+from gencore.objectives.recovery import (
+    RecoveryEnergy,
+    normal_approximation,
+    recovery_loss,
+    recovery_mean,
+)
+from gencore.objectives.score_matching import denoising_score_matching
+
+__all__ = [
+    "ChainKernel",
+    "DivergenceError",
+    "RecoveryEnergy",
+    "ShortRunLoss",
+    "check_divergence",
+    "contrastive_divergence",
+    "contrastive_loss",
+    "denoising_score_matching",
+    "normal_approximation",
+    "recovery_loss",
+    "recovery_mean",
+]

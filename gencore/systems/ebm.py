@@ -1,0 +1,168 @@
+"""Energy-based models: densities of energies, their objectives, and what is trained with them."""
+
+from gencore.systems.system import System
+
+__all__ = ["SYSTEMS"]
+
+_CONTRASTIVE = "objectives/test_contrastive.py"
+_DENSITY = "models/ebm/test_energy_density.py"
+_RECOVERY = "objectives/test_recovery.py"
+_SHORT_RUN = "models/ebm/test_short_run_ebm.py::TestObjective"
+_BUFFER = "samplers/test_replay_buffer.py::TestReplayBuffer"
+
+SYSTEMS = (
+    System(
+        id="G01",
+        name="Energy-based density",
+        source="Gao 2021, §2.1",
+        implementation="gencore.models.EnergyDensity",
+        test=f"{_DENSITY}::test_the_density_integrates_to_one_and_its_score_is_its_gradient",
+        further_implementations=("gencore.metrics.SquareGrid",),
+        further_tests=(
+            f"{_DENSITY}::test_log_z_of_a_gaussian_in_closed_form",
+            f"{_DENSITY}::test_a_constant_of_the_energy_changes_neither_score_nor_samples",
+        ),
+        notes="f = -E in the source",
+    ),
+    System(
+        id="G02",
+        name="Maximum likelihood, analysis by synthesis",
+        source="Gao 2021, §2.1.1",
+        implementation="gencore.objectives.contrastive_loss",
+        test=f"{_CONTRASTIVE}::"
+        "test_the_gradient_is_a_difference_of_second_moments_with_its_root_at_the_precision",
+    ),
+    System(
+        id="G04",
+        name="Contrastive divergence: of data, persistent, from a cold start",
+        source="Gao 2021, §2.1.2",
+        implementation="gencore.objectives.contrastive_divergence",
+        test=f"{_CONTRASTIVE}::TestContrastiveDivergence::test_no_mean_gradient_at_the_truth",
+        further_implementations=("gencore.samplers.ReplayBuffer",),
+        further_tests=(
+            f"{_CONTRASTIVE}::TestContrastiveDivergence::"
+            "test_persistent_chains_go_on_and_survive_a_checkpoint",
+            f"{_CONTRASTIVE}::TestContrastiveDivergence::test_one_langevin_step_at_the_truth",
+            f"{_CONTRASTIVE}::TestContrastiveDivergence::"
+            "test_a_cold_start_leaves_the_starts_and_goes_k_steps",
+        ),
+    ),
+    System(
+        id="G05",
+        name="Classifier of class energies",
+        source="Gao 2021, §2.1.3",
+        implementation="gencore.models.EnergyClassifier",
+        test="models/ebm/test_energy_classifier.py::"
+        "test_the_posterior_is_that_of_bayes_for_gaussians",
+        further_tests=(
+            "models/ebm/test_energy_classifier.py::test_densities_relative_to_a_background",
+        ),
+        notes="with a background class, densities are relative to it: (2.9) needs that",
+    ),
+    System(
+        id="G10",
+        name="Recovery likelihood",
+        source="Gao 2021, §2.3.1",
+        implementation="gencore.objectives.recovery_loss",
+        test=f"{_RECOVERY}::TestPosterior::test_it_is_the_gaussian_of_bayes",
+        further_implementations=("gencore.objectives.RecoveryEnergy",),
+        further_tests=(
+            f"{_RECOVERY}::TestPosterior::test_langevin_steps_have_their_factor",
+            f"{_RECOVERY}::TestPosterior::"
+            "test_every_row_has_its_own_noise_and_much_noise_leaves_the_prior",
+            f"{_RECOVERY}::TestRecoveryLoss::"
+            "test_its_gradient_is_that_of_the_conditional_likelihood",
+        ),
+    ),
+    System(
+        id="G11",
+        name="Normal approximation of the recovery posterior, denoising score matching",
+        source="Gao 2021, §2.3.2.1",
+        implementation="gencore.objectives.normal_approximation",
+        test=f"{_RECOVERY}::TestNormalApproximation::test_errors_on_a_gaussian",
+        further_implementations=(
+            "gencore.objectives.recovery_mean",
+            "gencore.objectives.denoising_score_matching",
+        ),
+        further_tests=(
+            f"{_RECOVERY}::TestNormalApproximation::"
+            "test_errors_of_another_density_are_of_fourth_order",
+            f"{_RECOVERY}::TestOptima::test_recovery_with_chains_learns_the_density_of_the_data",
+            f"{_RECOVERY}::TestOptima::test_score_matching_learns_the_noisy_density",
+            f"{_RECOVERY}::TestOptima::test_recovery_without_chains_lies_between",
+        ),
+    ),
+    System(
+        id="M05",
+        name="Contrastive gradient",
+        source="Mathieu 2017, §2.1.2",
+        implementation="gencore.objectives.contrastive_loss",
+        test=f"{_CONTRASTIVE}::test_the_gradient_is_that_of_the_exact_likelihood_on_a_grid",
+        further_tests=(f"{_CONTRASTIVE}::test_the_negatives_are_detached",),
+        notes="(2.10) is a gradient: as an objective its samples are held fixed",
+    ),
+    System(
+        id="Y08",
+        name="Maximum likelihood of an energy",
+        source="Yan 2022, §2.4.2",
+        implementation="gencore.objectives.contrastive_loss",
+        test=f"{_CONTRASTIVE}::test_the_gradient_of_a_gaussian_from_chains",
+        recipe="ebm",
+    ),
+    System(
+        id="Y11",
+        name="Generator loss",
+        source="Yan 2022, §2.4.5",
+        implementation="gencore.models.ShortRunEBM",
+        test=f"{_SHORT_RUN}::test_generator_loss_gradient",
+        recipe="ebm",
+        further_implementations=("gencore.objectives.contrastive_loss",),
+        further_tests=(
+            f"{_SHORT_RUN}::test_the_joint_gradient_is_the_sum_of_its_terms",
+            f"{_SHORT_RUN}::test_the_joint_losss_sample_terms_cancel_in_value_but_not_in_gradient",
+            f"{_SHORT_RUN}::test_joint_fixed_point",
+        ),
+    ),
+    System(
+        id="Y12",
+        name="Short-run energy-based model, self-adversarial",
+        source="Yan 2022, §2.4.6",
+        implementation="gencore.models.ShortRunEBM",
+        test=f"{_SHORT_RUN}::test_training_matches_the_chains_and_not_the_density",
+        recipe="ebm",
+        further_tests=(
+            "samplers/test_euler_flow.py::test_the_flow_and_not_the_energy_learns_the_data",
+        ),
+    ),
+    System(
+        id="Y13",
+        name="Energies and their flows on the plane",
+        source="Yan 2022, §2.4.6",
+        implementation="gencore.models.FlowEBM",
+        test="recipes/test_density_orderings.py::"
+        "test_the_flow_is_nearer_than_the_energy_and_likelihood_the_better_objective",
+        recipe="densities",
+        further_implementations=("gencore.data.load_density", "gencore.metrics.SquareGrid"),
+        further_tests=(
+            "recipes/test_density_recipe.py::test_the_measures_of_a_known_energy",
+            "recipes/test_density_recipe.py::test_training_brings_the_flow_to_the_data",
+        ),
+        notes="the ordering of the two densities holds in 16 of 18 runs: docs/densities.md",
+    ),
+    System(
+        id="Y24",
+        name="Energy-based model with a replay buffer",
+        source="Yan 2022, §3.3.6",
+        implementation="gencore.samplers.ReplayBuffer",
+        test=f"{_BUFFER}::test_the_fraction_restarts",
+        recipe="ebm",
+        further_implementations=("gencore.models.ShortRunEBM",),
+        further_tests=(
+            f"{_BUFFER}::test_every_slot_is_drawn_as_often",
+            f"{_BUFFER}::test_a_draw_has_different_slots_and_the_size_stays",
+            f"{_BUFFER}::test_chains_are_copied_in_and_out",
+            f"{_SHORT_RUN}::test_persistent_chains_match_the_density_of_the_steps",
+        ),
+        notes="the recipe's buffer_size",
+    ),
+)

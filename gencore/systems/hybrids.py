@@ -1,0 +1,66 @@
+"""Energies that correct a flow or a decoder, and flows behind a decoder."""
+
+from gencore.systems.system import System
+
+__all__ = ["SYSTEMS"]
+
+_TILTING = "models/hybrids/test_exponential_tilting.py"
+_V_ADE = "models/hybrids/test_v_ade.py"
+
+SYSTEMS = (
+    System(
+        id="G28",
+        name="Energy-based model with a flow backbone",
+        source="Gao 2021, §4.3",
+        implementation="gencore.models.FlowBackboneEBM",
+        test=f"{_TILTING}::TestFlowBackboneEBM::test_without_a_correction_latents_are_normal",
+        further_tests=(
+            f"{_TILTING}::TestFlowBackboneEBM::test_a_gaussian_corrected_by_a_quadratic",
+            f"{_TILTING}::TestFlowBackboneEBM"
+            "::test_chains_of_latents_hop_between_modes_where_those_of_data_do_not",
+        ),
+    ),
+    System(
+        id="Y21",
+        name="Exponentially tilted EBM in data space",
+        source="Yan 2022, §3.3.2",
+        implementation="gencore.models.TiltedEBM",
+        test=f"{_TILTING}::TestTiltedEBM::test_the_product_of_two_gaussians",
+        further_tests=(f"{_TILTING}::TestTiltedEBM::test_the_gradient_is_that_of_the_likelihood",),
+    ),
+    System(
+        id="Y22",
+        name="Latent EBM",
+        source="Yan 2022, §3.3.3",
+        implementation="gencore.models.LatentEBM",
+        further_implementations=("gencore.models.FlowBackboneEBM",),
+        test=f"{_TILTING}::TestLatentEBM::test_latents_of_a_linear_generator_are_gaussian",
+        further_tests=(
+            f"{_TILTING}::TestLatentEBM::test_its_normaliser_is_the_determinant",
+            f"{_TILTING}::TestLatentEBM::test_without_an_energy_latents_keep_their_prior",
+            f"{_TILTING}::TestLatentEBM::test_the_base_is_frozen",
+            f"{_TILTING}::TestLatentEBM::test_the_gradient_is_that_of_the_likelihood",
+        ),
+        notes="the penalty of the energy is its mean square; the thesis leaves the form open",
+    ),
+    System(
+        id="L27",
+        name="V-ADE",
+        source="Lucas 2020, §5.4",
+        implementation="gencore.models.VADE",
+        test=f"{_V_ADE}::test_the_flow_lets_the_vae_fit_two_moons",
+        further_tests=(
+            f"{_V_ADE}::test_without_a_flow_it_is_the_elbo_of_a_vae",
+            f"{_V_ADE}::test_with_the_exact_posterior_every_draw_is_the_likelihood",
+        ),
+    ),
+    System(
+        id="L33",
+        name="Flexibility of the feature space",
+        source="Lucas 2020, §5.7",
+        implementation="gencore.models.VADE",
+        further_implementations=("gencore.models.RealNVP",),
+        test=f"{_V_ADE}::test_features_at_several_scales",
+        notes="by maximum likelihood; the adversarial models of the sweep are not among its cases",
+    ),
+)
