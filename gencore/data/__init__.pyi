@@ -4,7 +4,7 @@ from gencore.data.images.shards import ShardedImages, ShardSample
 from gencore.data.names import DensityName
 from gencore.data.plane.densities import Density, load_density
 from gencore.data.video.affine_triplets import Motion, draw_motions, make_triplets, move_images
-from gencore.data.video.deformations import deform_images, draw_deformations
+from gencore.data.video.deformations import draw_deformations
 from gencore.data.video.videos import ClipPlace, VideoDataset, load_video
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "ShardSample",
     "ShardedImages",
     "VideoDataset",
-    "deform_images",
     "draw_deformations",
     "draw_motions",
     "load_density",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gencore.data.video.warping import sample_at
+from gencore.ops import warp
 
 __all__ = ["Motion", "draw_motions", "make_triplets", "move_images"]
 
@@ -121,8 +121,10 @@ def move_images(images: Tensor, motion: Motion, tau: float) -> Tensor:
     row = torch.arange(height).to(matrix) - (height - 1) / 2
     column = torch.arange(width).to(matrix) - (width - 1) / 2
     places = torch.stack(torch.meshgrid(row, column, indexing="ij"), -1)
-    sources = torch.einsum("nij,hwj->nhwi", matrix, places) + translation[:, None, None]
-    return sample_at(images, sources[..., 0] + (height - 1) / 2, sources[..., 1] + (width - 1) / 2)
+    # What is added to a place, and not the place itself, so that whole shifts stay whole.
+    change = matrix - torch.eye(2).to(matrix)
+    flow = torch.einsum("nij,hwj->nihw", change, places) + translation[..., None, None]
+    return warp(images, flow.flip(1).to(images), padding="border")
 
 
 def make_triplets(images: Tensor, motion: Motion) -> Tensor:

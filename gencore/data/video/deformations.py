@@ -1,11 +1,9 @@
-"""Pairs of images of which the second is the first, displaced by a smooth field that is known."""
+"""Smooth fields of displacement, which make of an image the next one of a pair."""
 
 import torch
 from torch import Tensor
 
-from gencore.data.video.warping import warp_images
-
-__all__ = ["deform_images", "draw_deformations"]
+__all__ = ["draw_deformations"]
 
 
 def draw_deformations(
@@ -21,7 +19,9 @@ def draw_deformations(
     which each component is uniform in ±max_displacement.
 
     A B-spline stays within its control points, so that |δ| ≤ max_displacement at every pixel along
-    each axis; splines that pass through them do not.
+    each axis; splines that pass through them do not. The pair is I_t and, by `gencore.ops.warp`,
+
+        I_{t+1}(p) = I_t(p + δ(p)).
 
     Args:
         num: Number of fields N.
@@ -32,7 +32,7 @@ def draw_deformations(
         generator: Of the draws.
 
     Returns:
-        δ in pixels, float32 [N, 2, H, W], rows (down) before columns (right).
+        δ in pixels, float32 [N, 2, H, W], to the right in channel 0 and down in channel 1.
 
     Raises:
         ValueError: an argument is out of range.
@@ -45,6 +45,9 @@ def draw_deformations(
         >>> field = draw_deformations(3, 32, 32, generator=torch.Generator().manual_seed(0))
         >>> field.shape, bool(field.abs().max() <= 6)
         (torch.Size([3, 2, 32, 32]), True)
+        >>> from gencore.ops import warp
+        >>> warp(torch.rand(3, 1, 32, 32), field, padding="border").shape
+        torch.Size([3, 1, 32, 32])
     """
     if grid < 4 or max_displacement < 0 or min(num, height, width) < 1:
         raise ValueError(
@@ -55,22 +58,6 @@ def draw_deformations(
     control = 2 * torch.rand(num, 2, grid, grid, generator=generator, device=device) - 1
     rows, columns = (_basis(side, grid).to(control) for side in (height, width))
     return max_displacement * torch.einsum("hi,ncij,wj->nchw", rows, control, columns)
-
-
-def deform_images(images: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
-    """The pairs (I_t, I_{t+1}) with I_{t+1}(p) = I_t(p − δ(p)), as `warp_images` computes it.
-
-    Args:
-        images: I_t, floating point [N, C, H, W].
-        displacement: δ in pixels, [N, 2, H, W].
-
-    Example:
-        >>> field = draw_deformations(2, 16, 16, max_displacement=2.0)
-        >>> first, second = deform_images(torch.rand(2, 1, 16, 16), field)
-        >>> second.shape
-        torch.Size([2, 1, 16, 16])
-    """
-    return images, warp_images(images, displacement)
 
 
 def _basis(num: int, grid: int) -> Tensor:
