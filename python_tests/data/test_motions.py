@@ -40,7 +40,7 @@ class TestMotions:
         assert torch.equal(moved, images)
 
     def test_translations_by_whole_pixels_are_exact(self, images):
-        shift = Motion(torch.zeros(3), torch.zeros(3), torch.tensor([[3.0, -6.0]] * 3))
+        shift = Motion(torch.zeros(3), torch.zeros(3), torch.tensor([[-6.0, 3.0]] * 3))
         third, two_thirds, whole = make_triplets(images, shift).unbind(1)
         assert torch.equal(whole[:, :, 3:, :-6], images[:, :, :-3, 6:])
         for part, down, left in ((third, 1, 2), (two_thirds, 2, 4)):
@@ -82,10 +82,10 @@ class TestMotions:
 
         step = 1e-5
         speed = (place(0.6 + step) - place(0.6 - step)) / (2 * step)
-        row, column = place(0.6)
+        column, row = place(0.6)
         # dz/dτ = λ z + v with z = column + i·row.
-        expected = complex(0.2, -0.7) * complex(column, row) + complex(-2.0, 1.5)
-        torch.testing.assert_close(speed, torch.tensor([expected.imag, expected.real]).double())
+        expected = complex(0.2, -0.7) * complex(column, row) + complex(1.5, -2.0)
+        torch.testing.assert_close(speed, torch.tensor([expected.real, expected.imag]).double())
 
     def test_images_compose(self):
         # Two bilinear samplings of a smooth image differ from one by their errors, h²·|x″|/8 each.

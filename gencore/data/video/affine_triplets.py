@@ -29,16 +29,16 @@ class Motion(NamedTuple):
     """In radians, positive from the columns' axis to the rows' (clockwise on the screen), [N]."""
 
     velocity: Tensor
-    """v in pixels, [N, 2], rows before columns; the translation where scale and angle are 0."""
+    """v in pixels, [N, 2], right and down; the translation where scale and angle are 0."""
 
     def at(self, tau: float) -> tuple[Tensor, Tensor]:
-        """Matrix [N, 2, 2] and translation [N, 2] of A_τ, rows before columns.
+        """Matrix [N, 2, 2] and translation [N, 2] of A_τ, for places (column, row).
 
         Example:
             >>> quarter = Motion(torch.zeros(1), torch.tensor([math.pi / 2]), torch.zeros(1, 2))
             >>> matrix, translation = quarter.at(1.0)
-            >>> (matrix @ torch.tensor([0.0, 2.0])).round().abs()  # from right to down
-            tensor([[2., 0.]])
+            >>> (matrix @ torch.tensor([2.0, 0.0])).round().abs()  # from right to down
+            tensor([[0., 2.]])
         """
         rate = torch.complex(self.log_scale, self.angle)
         turn = torch.exp(rate * tau)
@@ -47,12 +47,12 @@ class Motion(NamedTuple):
         half = rate * (tau / 2)
         difference = 2 * torch.exp(half) * torch.sinh(half)
         reach = torch.where(still, tau + 0 * rate, difference / torch.where(still, 1 + rate, rate))
-        row, column = self.velocity.unbind(-1)
+        column, row = self.velocity.unbind(-1)
         moved = reach * torch.complex(column, row)
-        matrix = torch.stack([turn.real, turn.imag, -turn.imag, turn.real], -1).unflatten(
+        matrix = torch.stack([turn.real, -turn.imag, turn.imag, turn.real], -1).unflatten(
             -1, (2, 2)
         )
-        return matrix, torch.stack([moved.imag, moved.real], -1)
+        return matrix, torch.stack([moved.real, moved.imag], -1)
 
 
 def draw_motions(
@@ -107,7 +107,7 @@ def move_images(images: Tensor, motion: Motion, tau: float) -> Tensor:
         [N, C, H, W].
 
     Example:
-        >>> shift = Motion(torch.zeros(1), torch.zeros(1), torch.tensor([[0.0, 1.0]]))
+        >>> shift = Motion(torch.zeros(1), torch.zeros(1), torch.tensor([[1.0, 0.0]]))
         >>> move_images(torch.arange(4.0).view(1, 1, 1, 4), shift, 2.0)
         tensor([[[[0., 0., 0., 1.]]]])
     """
@@ -120,11 +120,11 @@ def move_images(images: Tensor, motion: Motion, tau: float) -> Tensor:
     matrix, translation = motion.at(-tau)
     row = torch.arange(height).to(matrix) - (height - 1) / 2
     column = torch.arange(width).to(matrix) - (width - 1) / 2
-    places = torch.stack(torch.meshgrid(row, column, indexing="ij"), -1)
+    places = torch.stack(torch.meshgrid(column, row, indexing="xy"), -1)
     # What is added to a place, and not the place itself, so that whole shifts stay whole.
     change = matrix - torch.eye(2).to(matrix)
     flow = torch.einsum("nij,hwj->nihw", change, places) + translation[..., None, None]
-    return warp(images, flow.flip(1).to(images), padding="border")
+    return warp(images, flow.to(images), padding="border")
 
 
 def make_triplets(images: Tensor, motion: Motion) -> Tensor:
