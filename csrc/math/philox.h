@@ -1,6 +1,6 @@
 // Philox4x32-10, the counter-based generator of Salmon et al., "Parallel random numbers: as easy
-// as 1, 2, 3" (SC 2011). A random number is a pure function of (seed, offset, element): no state, no
-// order of evaluation, the same integers on every device.
+// as 1, 2, 3" (SC 2011). A random number is a pure function of (seed, offset, element): no state,
+// no order of evaluation, the same integers on every device.
 #pragma once
 
 #include <cstdint>
@@ -33,9 +33,10 @@ GENCORE_HD Philox4 philox4x32_10(Philox4 counter, std::uint32_t key0, std::uint3
   return {{c0, c1, c2, c3}};
 }
 
-// One stream of random words: the key is the seed, the counter is (element / 4, offset), and element
-// e takes word e % 4. `refine` selects a second, disjoint stream (the top counter bit, which a
-// non-negative offset leaves free) whose words extend the first stream's to 64 bits for fp64.
+// One stream of random words: the key is the seed, the counter is (element / 4, offset), and
+// element e takes word e % 4. `refine` selects a second, disjoint stream (the top counter bit,
+// which a non-negative offset leaves free) whose words extend the first stream's to 64 bits for
+// fp64.
 struct PhiloxStream {
   std::uint64_t seed;
   std::uint64_t offset;
