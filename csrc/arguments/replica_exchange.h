@@ -11,12 +11,12 @@ namespace gencore {
 // parity + 2, ..., of all chains: pair k of chain n is number k * chains + n. A uniform is entry
 // [r, n] of an array, or else element first + n (replicas - 1) + r of the key's Philox stream.
 struct ReplicaSwap {
-  Dtype dtype;  // of the energies: kFloat64 or kFloat32
+  Dtype dtype;  // the energies': kFloat64 or kFloat32
   std::int64_t pairs;
   std::int64_t replicas;
   std::int64_t chains;
   std::int64_t parity;
-  std::int64_t row_bytes;  // of one chain in x and grad
+  std::int64_t row_bytes;  // that one chain takes in x and in grad
   void* x;
   void* grad;  // may be null
   void* energy;

@@ -20,11 +20,11 @@ struct SplineArguments {
   std::int64_t chain_size;
   std::int64_t bins;
   double tail_bound;
-  double bound;  // of the raw parameters, infinite for none
+  double bound;  // largest |raw parameter|, or infinite
   double min_width;
   double min_height;
   double min_derivative;
-  double slope_offset;  // of the softplus, so that the slope of a raw derivative of zero is one
+  double slope_offset;  // added inside the softplus: a raw derivative of zero has slope one
   const void* x;
   const void* widths;
   const void* heights;

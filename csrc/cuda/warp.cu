@@ -115,8 +115,13 @@ __global__ void __launch_bounds__(kThreads) warp_largest_kernel(WarpXBackward ar
   if (threadIdx.x == 0) args.largest[blockIdx.x] = values[0];
 }
 
-__device__ __forceinline__ double power_of_two(int exponent) {
-  return bit_cast<double>(static_cast<std::uint64_t>(exponent + 1023) << 52);
+// value 2^exponent, by two factors: the power alone may be out of range.
+__device__ __forceinline__ double scaled(double value, int exponent) {
+  const int half = exponent / 2;
+  const auto power = [](int of) {
+    return bit_cast<double>(static_cast<std::uint64_t>(of + 1023) << 52);
+  };
+  return value * power(half) * power(exponent - half);
 }
 
 // The exponent of the integers' unit is minus this. Below 2^exponent is every gradient of the
@@ -125,8 +130,7 @@ __device__ __forceinline__ int fixed_point(double largest, std::int64_t plane) {
   const int exponent = static_cast<int>(bit_cast<std::uint64_t>(largest) >> 52) - 1022;
   int samples = 0;
   while ((std::int64_t{1} << samples) < plane) ++samples;
-  const int bits = 61 - samples - exponent;
-  return bits > 1000 ? 1000 : bits;
+  return 61 - samples - exponent;
 }
 
 template <class T>
@@ -140,13 +144,12 @@ __global__ void __launch_bounds__(kThreads) warp_scatter_kernel(WarpXBackward ar
     const std::int64_t plane = sample.image * args.channels + channel;
     const double largest = args.largest[plane];
     if (!is_finite(largest) || largest == 0.0) continue;
-    const double scale = power_of_two(fixed_point(largest, args.plane()));
+    const int bits = fixed_point(largest, args.plane());
     const A g = load(static_cast<const T*>(args.grad_out)[plane * args.plane() + sample.at]);
     auto* sums = reinterpret_cast<unsigned long long*>(args.sums) + plane * args.plane();
     const auto add = [&](bool inside, std::int32_t row, std::int32_t column, A weight) {
       if (!inside || weight == 0) return;
-      const double term = static_cast<double>(weight * g) * scale;
-      const long long units = llrint(term);
+      const long long units = llrint(scaled(static_cast<double>(weight * g), bits));
       atomicAdd(sums + row * args.width + column, static_cast<unsigned long long>(units));
     };
     const WarpAxis<A>&x = sample.x, &y = sample.y;
@@ -165,8 +168,8 @@ __global__ void __launch_bounds__(kThreads) warp_round_kernel(WarpXBackward args
   const double largest = args.largest[at / args.plane()];
   double value = largest - largest;  // NaN where a gradient is not finite, else zero
   if (value == 0.0 && largest != 0.0)
-    value = static_cast<double>(static_cast<std::int64_t>(args.sums[at])) *
-            power_of_two(-fixed_point(largest, args.plane()));
+    value = scaled(static_cast<double>(static_cast<std::int64_t>(args.sums[at])),
+                   -fixed_point(largest, args.plane()));
   static_cast<A*>(args.x_grad)[at] = static_cast<A>(value);
 }
 

@@ -35,8 +35,8 @@ struct CouplingScale {
   A log_multiplier;  // +-s
   A multiplier;      // u
   A shift_factor;    // k
-  A slope;           // of +-s in raw
-  A curvature;       // of +-s in raw, the second derivative
+  A slope;           // d(+-s)/d raw
+  A curvature;       // d^2(+-s)/d raw^2
 };
 
 // Whether the shift is subtracted before the multiplication: p.

@@ -44,7 +44,7 @@ struct RawBound {
 struct SplineAxis {
   double tail_bound;
   double step;   // the length that each bin has at least
-  double scale;  // of the sums of exponentials
+  double scale;  // multiplies the sums of exponentials
   int bins;
 
   GENCORE_HD SplineAxis(double bound, double min_share, int count, double sum)
@@ -81,7 +81,7 @@ struct SplineBin {
 
 struct SplineValue {
   double value;
-  double slope;  // of the forward map, whichever way the value was found
+  double slope;  // dy/dx of the forward map, whichever way the value was found
 };
 
 // s^2 M / Q^2 of eq. (5), at xi of the bin's width.

@@ -82,6 +82,7 @@ Launch::Launch(const LaunchShape& shape, void (*entry)(const void*), const void*
       random_(seed) {
   fences_.of_thread.resize(std::size_t{volume(shape.grid)} * threads_per_block_);
   fences_.epoch_of_block.resize(volume(shape.grid));
+  for (Region& tensor : tensors_) forget_accesses(tensor);
 }
 
 // Blocks run one after the other in a random order, or all at once where they can wait for each

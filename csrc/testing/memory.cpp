@@ -95,6 +95,13 @@ Region tracked_region(std::string name, const void* begin, std::size_t size, boo
   return region;
 }
 
+void forget_accesses(Region& region) {
+  for (ByteState& byte : region.bytes) {
+    byte.write = Stamp();
+    for (Stamp& read : byte.reads) read = Stamp();
+  }
+}
+
 std::optional<std::string> check_access(const std::vector<Region*>& regions, std::uintptr_t at,
                                         std::size_t size, Access access, const Observer& observer) {
   Region* region = nullptr;

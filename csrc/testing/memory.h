@@ -35,6 +35,9 @@ Region constant_region(std::string name, const void* begin, std::size_t size);
 Region tracked_region(std::string name, const void* begin, std::size_t size, bool writable,
                       bool initialised);
 
+// Forgets who touched the region, not what was written: a launch follows all earlier ones.
+void forget_accesses(Region& region);
+
 // What is wrong with an access of [at, at + size) that `regions` are to allow, or nothing.
 std::optional<std::string> check_access(const std::vector<Region*>& regions, std::uintptr_t at,
                                         std::size_t size, Access access, const Observer& observer);

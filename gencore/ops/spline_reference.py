@@ -25,7 +25,7 @@ class SplineSettings(NamedTuple):
 
     tail_bound: float
     bound: float
-    """Of the raw parameters; infinite for none."""
+    """Largest size of a raw parameter, or infinite."""
     min_width: float
     min_height: float
     min_derivative: float

@@ -88,7 +88,8 @@ def gradients_of_reference(
     Example:
         >>> import torch
         >>> from gencore.ops._support.autograd import gradients_of_reference
-        >>> gradients_of_reference(torch.square, [torch.tensor(3.0)], [torch.tensor(1.0)])
+        >>> with torch.no_grad():
+        ...     gradients_of_reference(torch.square, [torch.tensor(3.0)], [torch.tensor(1.0)])
         [tensor(6.)]
     """
     create_graph = torch.is_grad_enabled()
