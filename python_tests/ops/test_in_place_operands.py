@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from testing.torch_version import TORCH
 from torch import Tensor
 
 from gencore.ops import (
@@ -99,6 +100,8 @@ def refuse(call, names, storages, message):
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("op", OPERATORS)
 def test_what_cannot_be_written_to_is_refused_before_anything_is_written(op, grid):
+    if TORCH < (2, 13) and (op, grid) == ("langevin_step_", "negated"):
+        pytest.skip("torch's fallback writes the negation back, rightly, and does not refuse")
     step, number = OPERATORS[op]
     make, message = GRIDS[grid]
     for wrong in range(number):
