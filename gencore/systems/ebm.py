@@ -165,4 +165,18 @@ SYSTEMS = (
         ),
         notes="the recipe's buffer_size",
     ),
+    System(
+        id="Y14",
+        name="Energy networks for images",
+        source="Yan 2022, §2.4.7",
+        implementation="gencore.models.ConvEnergy",
+        recipe="ebm",
+        test="models/ebm/test_energy_networks.py::test_presets_have_the_published_sizes",
+        further_tests=(
+            "models/ebm/test_noise_free_training.py"
+            "::test_noise_free_training_is_stable_where_noisy_training_diverges",
+        ),
+        notes="that noisy chains diverge is shown where it has a closed form, on data narrower than "
+        "a step's noise, and not on images",
+    ),
 )

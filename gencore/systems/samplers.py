@@ -8,6 +8,7 @@ _AIS = "samplers/test_annealed_importance.py"
 _EULER = "samplers/test_euler_flow.py::TestEulerFlow"
 _FLOW = "samplers/test_gradient_flow.py::TestGradientFlow"
 _LEAPFROG = "samplers/test_leapfrog_dynamics.py"
+_RECIPE = "samplers/test_complete_recipe.py"
 _MANY = "samplers/test_log_z_in_many_dimensions.py"
 
 SYSTEMS = (
@@ -84,5 +85,22 @@ SYSTEMS = (
             f"{_AIS}::test_forward_weights_are_unbiased",
             f"{_AIS}::test_reverse_weights_are_unbiased",
         ),
+    ),
+    System(
+        id="B28",
+        name="Metropolis–Hastings GAN, and the complete recipe of SG-MCMC",
+        source="Bruna, Lecture 11",
+        implementation="gencore.samplers.MetropolisHastingsGAN",
+        test="samplers/test_metropolis_hastings_gan.py::test_the_transition_keeps_p_exactly",
+        further_implementations=("gencore.samplers.CompleteRecipe",),
+        further_tests=(
+            "samplers/test_metropolis_hastings_gan.py::test_samples_of_q_become_samples_of_p",
+            f"{_RECIPE}::test_the_process_keeps_the_density",
+            f"{_RECIPE}::test_sgld_is_a_case",
+            f"{_RECIPE}::test_sgrld_is_a_case",
+            f"{_RECIPE}::test_sghmc_is_a_case_up_to_second_order",
+            f"{_RECIPE}::test_stationary_covariance_of_a_gaussian",
+        ),
+        notes="SGHMC moves by the new momentum, the recipe's Euler step by the old one",
     ),
 )

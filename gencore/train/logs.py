@@ -1,6 +1,7 @@
 """The scalars of a run: in log.csv, for TensorBoard and at other loggers."""
 
 import csv
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -59,31 +60,37 @@ class CsvLog:
         with replacing(path) as temporary:
             temporary.write_text("".join(lines[:1] + kept) if after else "", encoding="utf-8")
         self._columns = next(csv.reader(lines[:1]), None) if after else None
+        self._open()
+
+    def _open(self) -> None:
         # Line-buffered: what a reader sees are whole rows.
-        self._file = path.open("a", encoding="utf-8", buffering=1, newline="")
+        self._file = self._path.open("a", encoding="utf-8", buffering=1, newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds a row; every row has the columns of the first.
-
-        Raises:
-            ValueError: the names differ from the columns.
-        """
-        columns = ["step", *values]
+        """Adds a row. Where a resumed run has other columns than before, nan fills the gaps."""
         if self._columns is None:
-            self._columns = columns
-            self._write_row(columns)
-        if columns != self._columns:
-            raise ValueError(
-                f"{self._path} has the columns {', '.join(self._columns)}; "
-                f"the step returned {', '.join(values)}"
-            )
-        self._write_row([step, *values.values()])
+            self._columns = ["step", *values]
+            self._write_row(self._columns)
+        if new := [name for name in values if name not in self._columns]:
+            self._add_columns(new)
+        self._write_row([step, *(values.get(name, math.nan) for name in self._columns[1:])])
 
     def close(self) -> None:
         """Flushes what is not on the disk yet."""
         with _naming(self._path):
             self._file.close()
+
+    def _add_columns(self, names: Sequence[str]) -> None:
+        assert self._columns is not None
+        self._file.close()
+        header, *rows = _lines(self._path)
+        gaps = "".join(",nan" for _ in names)
+        with replacing(self._path) as temporary:
+            lines = [f"{header[:-1]},{','.join(names)}\n", *(f"{row[:-1]}{gaps}\n" for row in rows)]
+            temporary.write_text("".join(lines), encoding="utf-8")
+        self._columns = [*self._columns, *names]
+        self._open()
 
     def _write_row(self, row: Sequence[object]) -> None:
         with _naming(self._path):

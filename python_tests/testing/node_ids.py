@@ -28,7 +28,8 @@ def find_fault(node_id: str, root: Path) -> str | None:
     scope: ast.Module | ast.ClassDef | ast.FunctionDef = module
     for name, kind in zip(path, kinds[-len(path) :], strict=True):
         prefix = "Test" if kind is ast.ClassDef else "test_"
-        found = [n for n in scope.body if isinstance(n, kind) and n.name == name]
+        body = [*_inherited(scope, module, root), *scope.body]
+        found = [n for n in body if isinstance(n, kind) and n.name == name]
         if not found or not name.startswith(prefix):
             return f"{file} has no {name}"
         is_marked = "pytestmark" in _named_marks(scope) or _skips(scope)
@@ -38,6 +39,21 @@ def find_fault(node_id: str, root: Path) -> str | None:
     if _has_mark(scope.body, named):
         return f"{path[-1]} skips itself or expects to fail"
     return None
+
+
+def _inherited(scope: ast.AST, module: ast.Module, root: Path) -> list[ast.stmt]:
+    """The bodies of a test class's bases that the module imports from the folder testing."""
+    bases = {base.id for base in getattr(scope, "bases", ()) if isinstance(base, ast.Name)}
+    body: list[ast.stmt] = []
+    for node in module.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("testing."):
+            names = bases & {alias.name for alias in node.names}
+            source = root.joinpath(*node.module.split(".")).with_suffix(".py")
+            if names:
+                shared = ast.parse(source.read_text(encoding="utf-8")).body
+                classes = [n for n in shared if isinstance(n, ast.ClassDef) and n.name in names]
+                body += [statement for found in classes for statement in found.body]
+    return body
 
 
 def _named_marks(scope: ast.AST) -> set[str]:
