@@ -176,7 +176,7 @@ SYSTEMS = (
             "models/ebm/test_noise_free_training.py"
             "::test_noise_free_training_is_stable_where_noisy_training_diverges",
         ),
-        notes="that noisy chains diverge is shown where it has a closed form, on data narrower than "
-        "a step's noise, and not on images",
+        notes="that noisy chains diverge is shown in closed form, on data narrower than a step's "
+        "noise, and not on images",
     ),
 )

@@ -88,7 +88,7 @@ SYSTEMS = (
     ),
     System(
         id="B28",
-        name="Metropolis–Hastings GAN, and the complete recipe of SG-MCMC",
+        name="Metropolis-Hastings GAN, and the complete recipe of SG-MCMC",
         source="Bruna, Lecture 11",
         implementation="gencore.samplers.MetropolisHastingsGAN",
         test="samplers/test_metropolis_hastings_gan.py::test_the_transition_keeps_p_exactly",

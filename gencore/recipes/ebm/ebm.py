@@ -17,15 +17,11 @@ __all__ = ["EBMRecipe"]
 # whether its step size 0.1 multiplies the gradient or twice that; it is taken to multiply it.
 _IMAGES: dict[str, dict[str, Any]] = {
     "mnist": {
-        "data": "mnist",
-        "image_size": 32,
-        "network": "mnist",
-        "chain_steps": 40,
-        "steps": 8000,
+        "data": "mnist", "image_size": 32, "network": "mnist", "chain_steps": 40, "steps": 8000,
     },
     "cifar10": {"image_size": 32, "network": "cifar10", "chain_steps": 60, "steps": 40_000},
     "celeba": {"image_size": 64, "network": "celeba", "chain_steps": 60, "steps": 30_000},
-}
+}  # fmt: skip
 _SHARED = {"batch_size": 64, "step_size": 0.1, "learning_rate": 5e-4}
 # The rows of Table 2.3: noise-free chains, noisy ones, and the generator loss (the best samples).
 _VARIANTS: dict[str, dict[str, Any]] = {
