@@ -49,7 +49,7 @@ def _inverse(samples: int, features: int, device: torch.device) -> Case:
         return z * torch.exp(2 * torch.tanh(s / 2)) + m
 
     def passes() -> Tensor:
-        """As the twin: D passes of the whole network, each of which settles a coordinate more."""
+        """As the reference: D passes of the network, each of which settles a coordinate more."""
         x = torch.zeros_like(z)
         for _ in range(features):
             x = settle(x)

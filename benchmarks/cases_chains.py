@@ -55,7 +55,7 @@ def chain_contenders(
     def step(x: Tensor, key: Tensor) -> Tensor:
         return x - STEP * gradient(x) + NOISE * torch.randn_like(x)
 
-    def twin(x: Tensor, key: Tensor) -> Tensor:
+    def reference_step(x: Tensor, key: Tensor) -> Tensor:
         return langevin_step(x, gradient(x), STEP, NOISE, key=key)
 
     def chain(step: Callable[[Tensor, Tensor], Tensor]) -> Call:
@@ -72,7 +72,7 @@ def chain_contenders(
         "ours": lambda: sampler.sample(x, num_steps),
         **compiled_energy(sampler, x, num_steps),
         "reference": in_reference(lambda: sampler.sample(x, num_steps)),
-        "reference, compiled": in_reference(chain(torch.compile(twin))),
+        "reference, compiled": in_reference(chain(torch.compile(reference_step))),
         "eager": lambda: _eager_chain(energy, x, num_steps),
         "compiled": chain(torch.compile(step)),
     }
@@ -183,7 +183,7 @@ def _gaussian_hmc(
         "eager": lambda: chain(by_autograd, leap),
         "eager, gradient by hand": lambda: chain(by_hand, leap),
         "compiled, gradient by hand": lambda: chain(by_hand, compiled),
-        "reference, compiled": _compiled_twin(energy, x, num_leapfrog, num_steps, step_size),
+        "reference, compiled": _compiled_reference(energy, x, num_leapfrog, num_steps, step_size),
         **_blackjax_hmc(chains, dims, num_leapfrog, num_steps, step_size),
         **_torchebm_hmc(x, num_leapfrog, num_steps, step_size),
     }
@@ -227,10 +227,10 @@ def _gaussian_hmc(
     )  # fmt: skip
 
 
-def _compiled_twin(
+def _compiled_reference(
     energy: Callable[[Tensor], Tensor], x: Tensor, num_leapfrog: int, num_steps: int, step: float
 ) -> Call:
-    """The operators' twins under torch.compile, leapfrog step by leapfrog step."""
+    """The operators' references under torch.compile, leapfrog step by leapfrog step."""
     gradient = torch.func.grad(lambda x: energy(x).sum())
     start = torch.compile(lambda x, grad, key: leapfrog_start(x, grad, step, key=key))
     accept = torch.compile(lambda *states, key: metropolis_accept(*states, key=key))

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
-from harness import Case, float64_error, in_reference, twins
+from harness import Case, float64_error, in_reference, references
 from torch import Tensor, nn
 
 from gencore.models import Flow
@@ -92,7 +92,7 @@ def _training(rows: int, size: str, flows: dict[str, Peer], device: torch.device
 
 def _sampling(rows: int, size: str, flows: dict[str, Peer]) -> Case:
     contenders = {name: lambda flow=flow: flow.sample(rows) for name, flow in flows.items()}
-    contenders |= twins(contenders["ours"])
+    contenders |= references(contenders["ours"])
     ours = flows["ours"].module
     key = random_key(device=next(ours.parameters()).device)
     return Case(

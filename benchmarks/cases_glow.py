@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-from harness import Call, Case, float64_error, in_reference, twins
+from harness import Call, Case, float64_error, in_reference, references
 
 from gencore.models import Glow
 from gencore.ops import random_key
@@ -68,6 +68,6 @@ def _sampling(num: int, hidden: int, device: torch.device) -> Case:
     sample = torch.no_grad()(lambda: glow.sample(num))
     return Case(
         "glow", "Glow samples, 32x32", f"{num} images, 3 levels of 8 steps, width {hidden}",
-        {"ours": sample, "ours, compiled": torch.compile(sample), **twins(sample)},
+        {"ours": sample, "ours, compiled": torch.compile(sample), **references(sample)},
         error=float64_error(partial(Glow.sample, num=num, key=random_key(device=device)), glow),
     )  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-from harness import Case, float64_error, forms, twins
+from harness import Case, float64_error, forms, references
 from torch import Tensor
 
 from gencore.ops import (
@@ -143,7 +143,7 @@ def _leaf(chains: int, size: int, device: torch.device) -> Case:
 
     return Case(
         "hmc", "nuts_leaf_", _size(chains, size),
-        {"ours": ours, **twins(ours)},
+        {"ours": ours, **references(ours)},
         bytes=4 * (5 + 6 + 3) * x.numel(),
         error=float64_error(grow, tree, energy, x),
         elements=x.numel(),  # moves on; a checkpoint and both ends are read, an end written

@@ -33,8 +33,8 @@ __all__ = [
     "one_thread",
     "passes",
     "peak_memory",
+    "references",
     "synchronize",
-    "twins",
 ]
 
 # A backward pass is timed on a graph that is kept, whose memory a compiled one must not reuse.
@@ -51,7 +51,7 @@ class Case:
         group: the file of cases it belongs to.
         name: what is done.
         size: the numbers that set the amount of work, in words.
-        contenders: "ours" and those it is compared with: "reference" (the pure PyTorch twin, same
+        contenders: "ours" and those it is compared with: "reference" (ours in pure PyTorch, same
             noise) and "reference, compiled", "eager" (the best eager form a user would write),
             "compiled" (that form under torch.compile), "cuda graph", or a peer's name.
         bytes: memory traffic that no implementation can avoid, or 0 where it is not the limit.
@@ -89,7 +89,7 @@ class Timing:
 
 
 def in_reference(call: Call) -> Call:
-    """The call with every operator's pure PyTorch twin in place of its kernel."""
+    """The call with every operator's pure PyTorch reference in place of its kernel."""
 
     def run() -> object:
         with backend("reference"):
@@ -99,12 +99,12 @@ def in_reference(call: Call) -> Call:
 
 
 def forms(ours: Call, eager: Call) -> dict[str, Call]:
-    """What an operator is compared with: the best eager form and its twin, each also compiled."""
-    return {"ours": ours, "eager": eager, "compiled": torch.compile(eager), **twins(ours)}
+    """What an operator is compared with: the best eager form and its reference, also compiled."""
+    return {"ours": ours, "eager": eager, "compiled": torch.compile(eager), **references(ours)}
 
 
-def twins(ours: Call) -> dict[str, Call]:
-    """The call's pure PyTorch twin, in eager mode and compiled."""
+def references(ours: Call) -> dict[str, Call]:
+    """The call's pure PyTorch reference, in eager mode and compiled."""
     return {
         "reference": in_reference(ours),
         "reference, compiled": in_reference(torch.compile(ours)),

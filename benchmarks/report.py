@@ -90,7 +90,7 @@ def page(path: Path) -> str:
         f"# Benchmarks: {groups[0][0]['device']}\n",
         "Medians of interleaved runs. The columns after *ours* say how many times our time each "
         "contender takes (below 1, it wins): *eager* is the best eager form a user would write, "
-        "*reference* our pure PyTorch twin with the same noise, *compiled* either of them under "
+        "*reference* ours in pure PyTorch with the same noise, *compiled* either of them under "
         "torch.compile. *Over the floor* is our time over that of what no implementation can "
         "avoid, measured in the same run: the bytes at the bandwidth of a large copy, or the "
         "operations at the rate of a large float32 matrix product; below 1, the data stay in a "

@@ -42,7 +42,8 @@ def warp(
         padding: what is outside of an image: ``"zeros"``, or ``"border"``, its nearest pixel.
 
     Returns:
-        y, like ``x``. A displacement of NaN gives NaN.
+        y, like ``x``. A displacement of NaN gives NaN. On CUDA a displacement of NaN, or a gradient
+        that is not finite, makes the gradient of its whole plane NaN.
 
     Raises:
         TypeError: for arguments or dtypes of the wrong kind.

@@ -35,7 +35,7 @@ def holds_idx(source: Path) -> bool:
 
 
 def read_idx(source: Path, split: Split) -> ImagePart:
-    """Read `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` or their `t10k-` twins.
+    """Read `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` or their `t10k-` counterparts.
 
     They lie in the directory, in its folder `raw`, or, as torchvision puts them, in the `raw` of a
     folder inside it. Each may end in `.gz`; `train-images.idx3-ubyte` is accepted too, `test` for

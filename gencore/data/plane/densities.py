@@ -52,7 +52,7 @@ class Density(ABC):
         Args:
             num: number of points.
             generator: draws the key where none is given.
-            key: int64 [seed, draw]; it fixes the points.
+            key: int64 [seed, offset]; it fixes the points.
             first: number of points before these. With one key, `sample(a)` and `sample(b, first=a)`
                 are the two parts of `sample(a + b)`.
 
