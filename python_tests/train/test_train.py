@@ -400,12 +400,18 @@ def test_a_damaged_log_names_the_file_before_a_step_is_made(tmp_path, row, messa
         read_log(log)
 
 
-def test_log_refuses_other_columns(tmp_path):
-    log = CsvLog(tmp_path / "log.csv")
-    log.write(1, {"loss": 0.5})
-    with pytest.raises(ValueError, match="columns step, loss; the step returned energy"):
-        log.write(2, {"energy": 0.5})
+def test_a_log_that_goes_on_with_other_columns_fills_the_gaps(tmp_path):
+    path = tmp_path / "log.csv"
+    log = CsvLog(path)
+    log.write(1, {"loss": 0.5, "norm": 1.0})
     log.close()
+    log = CsvLog(path, after=1)
+    log.write(2, {"energy": 0.25, "loss": 0.5})
+    log.write(3, {"loss": 0.125, "norm": 2.0, "energy": 0.5})
+    log.close()
+    assert path.read_text().splitlines() == [
+        "step,loss,norm,energy", "1,0.5,1.0,nan", "2,0.5,nan,0.25", "3,0.125,2.0,0.5",
+    ]  # fmt: skip
 
 
 def test_progress_on_a_file_is_a_line_at_the_end(tmp_path, capfd):

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gencore.models import ShortRunEBM
-from gencore.models.ebm.short_run_ebm import DivergenceError, check_divergence
+from gencore.models import DivergenceError, ShortRunEBM, check_divergence
 
 NUM_STEPS, STEP, NOISE, SPREAD = 40, 0.1, 0.1, 0.05
 

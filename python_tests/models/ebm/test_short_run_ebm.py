@@ -13,6 +13,7 @@ from torch import nn
 from gencore.models import ConvEnergy, DivergenceError, ShortRunEBM, check_divergence
 from gencore.nn import stop_gradient
 from gencore.samplers import NonFiniteWarning, ReplayBuffer
+from gencore.train import Batch
 
 # E = ½θx² with steps h = η/2 has G(x₀) = a^K x₀, where a = 1 − hθ.
 H, K = 0.05, 40
@@ -209,6 +210,10 @@ def weights(module):
     return nn.utils.parameters_to_vector(module.parameters()).detach().clone()
 
 
+def rows(images, start, end):
+    return Batch(images[start:end], None, torch.arange(start, end))
+
+
 class TestRecipe:
     """A few tiny steps; that the defaults give digits is measured, not tested."""
 
@@ -239,7 +244,7 @@ class TestRecipe:
     def test_a_step_trains_and_samples_are_images(self, make, options):
         experiment, images = make(**options)
         before = weights(experiment.ebm)
-        logs = experiment.step(images[:4])
+        logs = experiment.step(rows(images, 0, 4))
         assert {"loss", "energy_data", "energy_samples"} <= logs.keys()
         assert all(value.dim() == 0 and value.isfinite() for value in logs.values())
         assert not torch.equal(weights(experiment.ebm), before)
@@ -249,11 +254,11 @@ class TestRecipe:
 
     def test_samples_come_from_averaged_weights(self, make):
         experiment, images = make(ema_decay=0.75)
-        experiment.step(images[:4])
+        experiment.step(rows(images, 0, 4))
         first = weights(experiment.ebm)
-        experiment.step(images[4:8])
+        experiment.step(rows(images, 4, 8))
         average = 0.75 * first + 0.25 * weights(experiment.ebm)
-        torch.testing.assert_close(weights(experiment.ema.module), average)
+        torch.testing.assert_close(weights(experiment.optimisation.averaged), average)
 
         averaged = experiment.sample(4, torch.Generator().manual_seed(0))
         for parameter in experiment.ebm.parameters():
@@ -263,15 +268,15 @@ class TestRecipe:
     def test_its_state_is_all_that_the_next_steps_depend_on(self, make):
         options = {"buffer_size": 10, "noise_scale": 0.02}
         source, images = make(**options)
-        source.step(images[:4])
+        source.step(rows(images, 0, 4))
         state = {name: deepcopy(part.state_dict()) for name, part in source.state.items()}
         target, _ = make(**options, seed=1)
         for name, part in target.state.items():
             part.load_state_dict(state[name])
         for experiment in (source, target):
             torch.manual_seed(2)
-            experiment.step(images[4:8])
-            experiment.step(images[8:12])
+            experiment.step(rows(images, 4, 8))
+            experiment.step(rows(images, 8, 12))
         one, other = (e.sample(8, torch.Generator().manual_seed(0)) for e in (source, target))
         assert torch.equal(one, other)
 
@@ -281,7 +286,7 @@ class TestRecipe:
         experiment, images = make(max_gap=1e-9)
         before = weights(experiment.ebm)
         with pytest.raises(Diverged, match="differ by more than 1e-09"):
-            experiment.step(images[:4])
+            experiment.step(rows(images, 0, 4))
         assert torch.equal(weights(experiment.ebm), before)
 
     @pytest.mark.parametrize(
@@ -329,6 +334,7 @@ import json, os, sys
 import torch
 from lightning_fabric import Fabric
 from gencore.recipes.ebm.ebm import EBMRecipe
+from gencore.train import Batch
 
 torch.set_num_threads(1)
 fabric = Fabric(accelerator="cpu", devices=int(os.environ["WORLD_SIZE"]))
@@ -341,8 +347,9 @@ dataset = recipe.load_data()
 experiment = recipe.build(fabric, dataset)
 num = 8 // fabric.world_size
 for step in range(4):
-    first = 8 * step + num * fabric.global_rank
-    logs = experiment.step(dataset.images[first : first + num])
+    first = num * fabric.global_rank
+    part = torch.arange(8 * step + first, 8 * step + first + num)
+    logs = experiment.step(Batch(dataset.images[part], None, part, first))
 weights = torch.nn.utils.parameters_to_vector(experiment.ebm.parameters())
 chains = experiment.buffer.chains.flatten()
 if fabric.is_global_zero:
