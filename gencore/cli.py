@@ -336,7 +336,7 @@ def _quiet_threads() -> Iterator[None]:
 def _ways_on(recipe: "Recipe", folder: "RunFolder") -> str:
     """How to go on after a divergence."""
     command = f"gencore train {recipe.name} --out {shlex.quote(str(folder.path))}"
-    names = sorted("--" + name.replace("_", "-") for name in recipe.tunable)
+    names = sorted("--" + name.replace("_", "-") for name in recipe.tuned())
     changes = f" and other values of any of {', '.join(names)}" if names else ""
     ways = f"continue with: {command} --resume{changes}"
     if kept := folder.kept_steps():

@@ -37,7 +37,8 @@ def lazy_exports(
 
     def get(name: str) -> Any:
         if name in modules:
-            return getattr(import_module(modules[name]), name)
+            module, own_name = modules[name]
+            return getattr(import_module(module), own_name)
         if not name.startswith("_") and find_spec(f"{package}.{name}") is not None:
             return import_module(f"{package}.{name}")
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
@@ -46,9 +47,9 @@ def lazy_exports(
     return get, lambda: names, names
 
 
-def _modules(stub: Path) -> dict[str, str]:
-    """Name → the module that has it, of all that a stub imports."""
-    modules: dict[str, str] = {}
+def _modules(stub: Path) -> dict[str, tuple[str, str]]:
+    """Name → the module that has it and its name there, of all that a stub imports."""
+    modules: dict[str, tuple[str, str]] = {}
     for node in ast.parse(stub.read_text(encoding="utf-8")).body:
         if not isinstance(node, ast.ImportFrom) or not node.module:
             continue
@@ -57,5 +58,5 @@ def _modules(stub: Path) -> dict[str, str]:
                 part = node.module.rpartition(".")[2]
                 modules |= _modules(stub.parent / part / "__init__.pyi")
             else:
-                modules[alias.asname or alias.name] = node.module
+                modules[alias.asname or alias.name] = node.module, alias.name
     return modules

@@ -87,13 +87,16 @@ def _from_toml(text: str) -> dict[str, Any]:
 
 
 def _options_of_run(config: Mapping[str, Any]) -> dict[str, Any]:
+    for part in ("fields", "settings", "data"):
+        if not isinstance(config.get(part) or {}, Mapping):
+            raise ValueError(f"its {part} are {config[part]!r}; expected a table")
     fields = dict(config["fields"])
     data, source = fields.get("data"), (config.get("data") or {}).get("source")
     if isinstance(data, str) and isinstance(source, str):
         from gencore.train.run_folder import where_data_lie
 
         fields["data"] = where_data_lie(data, source)
-    options = {**fields, **config.get("settings", {})}
+    options = {**fields, **(config.get("settings") or {})}
     if config.get("preset") is not None:
         options["preset"] = config["preset"]
     return options

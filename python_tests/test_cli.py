@@ -304,7 +304,8 @@ def test_help_lists_the_presets(capsys):
     with pytest.raises(SystemExit):
         cli.main(["train", "ebm", "--help"])
     out = " ".join(capsys.readouterr().out.split())
-    assert "yan2022-mnist: --data mnist --image-size 32 --network mnist --chain-steps 40 --steps 8000" in out
+    settings = "--data mnist --image-size 32 --network mnist --chain-steps 40 --steps 8000"
+    assert f"yan2022-mnist: {settings}" in out
 
 
 def test_evaluate_measures_as_the_run_did(tmp_path, capsys):

@@ -80,6 +80,8 @@ def _find(package: Path) -> dict[str, str]:
     for experiment in sorted(package.glob("*/*_experiment.py"), key=lambda path: path.name):
         name = experiment.stem.removesuffix("_experiment")
         source = experiment.with_name(f"{name}.py")
+        if name in places:
+            raise ValueError(f"gencore.recipes: two families have a recipe {name}")
         (recipe,) = (node.name for node in _classes(source) if node.name.endswith("Recipe"))
         places[name] = f"{__name__}.{experiment.parent.name}.{name}:{recipe}"
     return places

@@ -57,7 +57,13 @@ class Batch:
         return len(self.x)
 
     def split(self, parts: int) -> list["Batch"]:
-        """The rows in as many parts, whose sizes differ by one at most; none is empty."""
+        """The rows in as many parts, whose sizes differ by one at most; none is empty.
+
+        Raises:
+            ValueError: `parts` is not positive.
+        """
+        if parts < 1:
+            raise ValueError(f"Batch.split: parts is {parts}; expected a positive number")
         bounds = [len(self) * i // parts for i in range(parts + 1)]
         return [
             Batch(

@@ -123,6 +123,19 @@ def _set_state(obj: StateObject, state: Any) -> None:
         obj.set_state(state)
     else:
         obj.load_state_dict(state)
+        if isinstance(obj, Optimizer):
+            _lay_out(obj)
+
+
+def _lay_out(optimizer: Optimizer) -> None:
+    """Gives moments the memory layout of their parameters, which a file does not keep: fused
+    optimisers walk through the memory of both side by side."""
+    for parameter, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            if isinstance(moment, torch.Tensor) and moment.shape == parameter.shape:
+                layout = torch.empty_like(parameter, dtype=moment.dtype, device=moment.device)
+                if layout.stride() != moment.stride():
+                    moments[name] = layout.copy_(moment)
 
 
 def _set_all(path: str | Path, state: Mapping[str, StateObject], states: dict[str, Any]) -> None:

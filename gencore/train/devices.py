@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed
@@ -18,6 +18,7 @@ from gencore.extras import training_extra
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.plugins.precision import MixedPrecision
 
     from gencore.train.recipe import Precision
 
@@ -54,8 +55,7 @@ def launch(
         precision: of the forward pass of modules that Fabric wraps.
 
     Raises:
-        ValueError: a wrong number, or an accelerator that this machine does not have or that lacks
-            the precision.
+        ValueError: a wrong number, or an accelerator that this machine does not have.
 
     Example:
         >>> launch(accelerator="cpu").world_size
@@ -76,20 +76,13 @@ def launch(
         if devices not in (1, local):
             raise ValueError(f"devices is {devices}, but {started} started {local} processes here")
         devices = local
-    on_cuda = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
-    if precision == "16-mixed" and not on_cuda:
-        raise ValueError(
-            f"precision is 16-mixed, which needs CUDA, but the accelerator is {accelerator!r}; "
-            "expected bf16-mixed or 32-true"
-        )
     # Fabric's own choice would take every process of a SLURM job for one of srun's.
     environment = LightningEnvironment()
-    plugins = None if under_torchrun() else environment
+    plugins: list[Any] = [] if under_torchrun() else [environment]
+    if precision == "bf16-mixed":
+        plugins.append(_autocast(accelerator))
     try:
-        fabric = Fabric(
-            accelerator=accelerator, devices=devices, num_nodes=nodes, plugins=plugins,
-            precision=precision,
-        )  # fmt: skip
+        fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, plugins=plugins)
     except Exception as error:  # Fabric raises its own kinds, RuntimeErrors and ValueErrors
         raise ValueError(
             f"cannot use {devices} device(s) of the kind {accelerator!r} here: {error}"
@@ -105,6 +98,21 @@ def launch(
     if fabric.world_size > 1:
         atexit.register(_leave)
     return fabric
+
+
+def _autocast(accelerator: str) -> "MixedPrecision":
+    """Fabric's plugin for autocast, without its rounding of all inputs: chains, flows and data are
+    computed in their own precision, and autocast chooses the operations."""
+    from lightning_fabric.plugins.precision import MixedPrecision
+
+    class Autocast(MixedPrecision):
+        def convert_input(self, data: Any) -> Any:
+            return data
+
+    if accelerator == "auto":
+        is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        accelerator = next((kind for kind, there in is_there.items() if there), "cpu")
+    return Autocast("bf16-mixed", accelerator)
 
 
 def _leave() -> None:

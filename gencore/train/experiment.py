@@ -116,13 +116,23 @@ class Experiment(ABC):
         return getattr(type(self), name) is not getattr(Experiment, name)
 
     def save_samples(self, samples: Tensor, path: Path) -> None:
-        """Draws `samples` into a PNG: a grid of images, unless the experiment shows them otherwise.
+        """Draws `samples` into a PNG: a grid of images [N, C, H, W], or points [N, 2] of the plane,
+        unless the experiment shows them otherwise, which samples of other kinds need.
 
         Called on one rank only, so nothing in it may communicate.
         """
-        from gencore.train.figures import save_image_grid
+        from gencore.train.figures import save_image_grid, save_plane_panels
 
-        save_image_grid(samples, path)
+        if samples.ndim == 2 and samples.shape[1] == 2:
+            save_plane_panels({"samples": samples}, 1.05 * samples.abs().max().item(), path)
+        elif samples.ndim == 4 and samples.shape[1] in (1, 3):
+            save_image_grid(samples, path)
+        else:
+            raise ValueError(
+                f"num_samples asks for a figure of samples {tuple(samples.shape)}, which are "
+                f"neither images nor points of the plane: give {type(self).__name__} a method "
+                "save_samples, or draw none (num_samples 0)"
+            )
 
     def figures(self, folder: Path) -> None:  # noqa: B027 - few have more to show
         """Draws what else shows the model into PNGs in `folder`, which it makes; nothing, unless

@@ -196,8 +196,12 @@ class RunLog:
             return
         config = folder.read_config()
         runs: dict[str, dict[str, Any]] = config["logger_runs"]
+        names: list[str] = []
         for choice in others:
             name = choice if isinstance(choice, str) else type(choice).__name__
+            if name in names:  # a second one of its kind
+                name += f" {1 + sum(n.partition(' ')[0] == name for n in names)}"
+            names.append(name)
             known = runs.get(name, {})
             run = known.get("id")
             logger = REMOTE[choice](folder.path, run) if isinstance(choice, str) else choice

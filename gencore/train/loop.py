@@ -16,7 +16,7 @@ from gencore.train.checkpoint import load_checkpoint, save_checkpoint
 from gencore.train.devices import Vote, launch, on_rank_zero
 from gencore.train.experiment import Diverged, Experiment
 from gencore.train.logs import RunLog, read_log
-from gencore.train.rank_noise import check_noise
+from gencore.train.rank_noise import refuse_same_noise
 from gencore.train.recipe import Recipe
 from gencore.train.run_folder import RunFolder, defaults_of, describe
 from gencore.train.signals import Interrupted, StopRequest
@@ -153,7 +153,8 @@ def _run(
         ):
             for step in range(start + 1, recipe.steps + 1):
                 batch = batches[step - 1]
-                with check_noise(fabric, batch) if step == start + 1 else nullcontext():
+                is_watched = fabric.world_size > 1 and step == start + 1
+                with refuse_same_noise(len(batch)) if is_watched else nullcontext():
                     values = experiment.step(batch)
                 last = step == recipe.steps
                 if last or step % log_every == 0:
@@ -286,7 +287,7 @@ def _load(
         experiment.state,
         recipe=_identity(recipe),
         changeable=recipe.changeable | changeable,
-        tunable=recipe.tunable,
+        tunable=recipe.tuned(),
         defaults=defaults_of(type(recipe)),
     )
 

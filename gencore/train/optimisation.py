@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from gencore.train.batches import Batch
 from gencore.train.experiment import Diverged, StateObject
+from gencore.train.rank_noise import refuse_same_noise
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -78,6 +80,7 @@ class Optimisation:
     ) -> None:
         self.fabric, self.module, self.scheduler = fabric, module, scheduler
         self._max_grad_norm, self._accumulate, self._advice = max_grad_norm, accumulate, advice
+        self._parts_are_watched = True
         self._average: AveragedModel | None = None
         if ema_decay is not None:
             self._average = AveragedModel(
@@ -124,6 +127,7 @@ class Optimisation:
 
         Raises:
             Diverged: by the check; no weight has moved then.
+            SameNoiseError: by the first step, where several parts would draw the same noise.
         """
         fabric = self.fabric
         self.optimizer.zero_grad()
@@ -134,12 +138,17 @@ class Optimisation:
             if number and rewind is not None:
                 rewind()
             weight = len(part) / len(batch)
-            with fabric.no_backward_sync(self.model, enabled=number < len(parts) - 1):
+            is_watched = len(parts) > 1 and self._parts_are_watched
+            with (
+                fabric.no_backward_sync(self.model, enabled=number < len(parts) - 1),
+                refuse_same_noise(len(part)) if is_watched else nullcontext(),
+            ):
                 scalars = loss(part)
                 fabric.backward(next(iter(scalars.values())) * weight)
             for name, scalar in scalars.items():
                 share = scalar.detach() * weight
                 sums[name] = sums[name] + share if name in sums else share
+        self._parts_are_watched = False  # looking on takes time: the first step says it all
         means = fabric.all_reduce(sums, reduce_op="mean")
         assert isinstance(means, dict)
         (check or self._check_finite)(means)

@@ -1,19 +1,14 @@
-"""Noise that would be the same on every rank, found in the first step of a run."""
+"""Noise that would be the same on every rank or in every part, found in the first step of a run."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from gencore.train.batches import Batch
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
-__all__ = ["SameNoiseError", "check_noise"]
+__all__ = ["SameNoiseError", "refuse_same_noise"]
 
 _DRAWS = frozenset({
     torch.bernoulli, torch.multinomial, torch.normal, torch.poisson, torch.rand, torch.rand_like,
@@ -24,22 +19,19 @@ _DRAWS = frozenset({
 
 
 class SameNoiseError(RuntimeError):
-    """A step draws the noise of a batch's rows in a way that gives all ranks the same."""
+    """A step draws the noise of a batch's rows in a way that gives all ranks or parts the same."""
 
 
 @contextmanager
-def check_noise(fabric: "Fabric", batch: Batch) -> Iterator[None]:
-    """In this block, if there are several ranks, a tensor of random numbers with as many rows as
-    the batch is refused, since all of torch's generators are alike on all ranks. Dropout is let
-    pass: that its masks are the same on all ranks leaves its gradients unbiased.
+def refuse_same_noise(rows: int) -> Iterator[None]:
+    """In this block a tensor of random numbers with as many rows as a batch, or a part of it, is
+    refused, since all of torch's generators are alike on all ranks and in all parts. Dropout is let
+    pass: that its masks are the same leaves its gradients unbiased.
 
     Raises:
         SameNoiseError: for such a tensor.
     """
-    if fabric.world_size == 1:
-        yield
-        return
-    with _Watch(len(batch)):
+    with _Watch(rows):
         yield
 
 
@@ -60,7 +52,8 @@ class _Watch(TorchFunctionMode):
         if func in _DRAWS and result.dim() and len(result) == self._rows and result.numel() > 2:
             raise SameNoiseError(
                 f"step draws random numbers {tuple(result.shape)} by torch.{func.__name__}, which "
-                "gives all ranks the same; expected noise by Batch.normal or Batch.uniform, or by "
-                "an operator that is given a key and the batch's first row (Batch.first)"
+                "gives all ranks and parts the same; expected noise by Batch.normal or "
+                "Batch.uniform, or by an operator that is given a key and the batch's first row "
+                "(Batch.first)"
             )
         return result

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageRecipe", "OptimisedRecipe", "Precision", "Recipe", "Schedule"]
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Precision = Literal["32-true", "bf16-mixed"]
 Schedule = Literal["constant", "linear", "cosine"]
 
 
@@ -84,8 +84,8 @@ class Recipe(ABC):
     """Seed of every random number in the run."""
 
     precision: Precision = "32-true"
-    """Numbers in the forward pass of the losses: float32, or where torch deems it safe bfloat16 or
-    (on CUDA) float16; weights stay float32."""
+    """Numbers in the forward pass of the losses: float32, or bfloat16 in the operations that
+    torch's autocast deems safe; weights and inputs stay float32."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -169,6 +169,10 @@ class Recipe(ABC):
         """
         return self.load_data()
 
+    def tuned(self) -> frozenset[str]:
+        """The fields that may differ on resume and shape the optimisation from there on."""
+        return self.tunable
+
     def check_positive(self, *names: str) -> None:
         """Raise a ValueError for the first of these fields that is not positive."""
         self._check(names, "positive", lambda value: value > 0)
@@ -216,8 +220,8 @@ class OptimisedRecipe(Recipe):
     """Learning rate of the optimiser, after the warm-up."""
 
     schedule: Schedule = "constant"
-    """The learning rate after the warm-up: constant, or falling to 0 at the last step, in a line or
-    in half a cosine."""
+    """The learning rate after the warm-up: constant, or falling to 0 after the last step, in a line
+    or in half a cosine."""
 
     warmup_steps: int = 0
     """Steps in which the learning rate grows linearly to its value."""
@@ -234,12 +238,26 @@ class OptimisedRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for field in ("warmup_steps", "accumulate"):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{type(self).__name__}: {field} must be an integer, got {value!r}")
         self.check_positive("learning_rate", "accumulate")
         self.check_not_negative("warmup_steps")
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"{type(self).__name__}: accumulate is {self.accumulate}; expected at most the "
+                f"{self.batch_size} rows of a batch (batch_size)"
+            )
         if self.max_grad_norm is not None:
             self.check_positive("max_grad_norm")
         if self.ema_decay is not None:
             self.check_fraction("ema_decay")
+
+    def tuned(self) -> frozenset[str]:
+        """Those, the parts of a batch, and the steps where the schedule ends at the last one."""
+        ends = frozenset() if self.schedule == "constant" else frozenset({"steps"})
+        return super().tuned() | {"accumulate"} | ends
 
     def optimisation(
         self,
@@ -290,8 +308,8 @@ class ImageRecipe(Recipe):
     """
 
     data: str = "digits"
-    """Images: "digits", "photos", or the path of a folder or an .npy or .npz file (see gencore
-    list)."""
+    """Images: a name such as "digits" or "mnist", or the path of a folder, an array or shards (see
+    gencore list)."""
 
     image_size: int | None = None
     """Scale images to this height and width; without it they keep their size."""

@@ -158,7 +158,7 @@ class RunFolder:
             config["figures"] = before["figures"]
             config["preset"] = recipe.preset_name or before["preset"]
             old, new = {**defaults_of(type(recipe)), **before["fields"]}, config["fields"]
-            names = [name for name in sorted(recipe.tunable) if old.get(name) != new[name]]
+            names = [name for name in sorted(recipe.tuned()) if old.get(name) != new[name]]
             changes = {name: [old.get(name), new[name]] for name in names}
             change = [{"step": start, **changes}] if changes else []
             config["changes"] = before["changes"] + change
@@ -329,8 +329,8 @@ def describe(recipe: Recipe) -> dict[str, Any]:
         >>> class ToyRecipe(ImageRecipe):
         ...     def build(self, fabric, dataset): ...
         >>> describe(ToyRecipe(steps=3, batch_size=8))["fields"]  # doctest: +NORMALIZE_WHITESPACE
-        {'steps': 3, 'batch_size': 8, 'seed': 0, 'data': 'digits', 'image_size': None,
-         'background': 255}
+        {'steps': 3, 'batch_size': 8, 'seed': 0, 'precision': '32-true', 'data': 'digits',
+         'image_size': None, 'background': 255, 'show_data': False}
     """
     fields = {name: to_plain(name, value) for name, value in recipe.fields().items()}
     return {"recipe": recipe.name, "fields": fields}

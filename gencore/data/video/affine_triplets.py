@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gencore.ops import warp
+from gencore.ops._support.checks import accumulation_dtype
 
 __all__ = ["Motion", "draw_motions", "make_triplets", "move_images"]
 
@@ -124,7 +125,7 @@ def move_images(images: Tensor, motion: Motion, tau: float) -> Tensor:
     # What is added to a place, and not the place itself, so that whole shifts stay whole.
     change = matrix - torch.eye(2).to(matrix)
     flow = torch.einsum("nij,hwj->nihw", change, places) + translation[..., None, None]
-    return warp(images, flow.to(images), padding="border")
+    return warp(images, flow.to(images.device, accumulation_dtype(images)), padding="border")
 
 
 def make_triplets(images: Tensor, motion: Motion) -> Tensor:

@@ -38,8 +38,9 @@ def draw_deformations(
         ValueError: an argument is out of range.
 
     Source:
-        Gao, "Generative Modeling and Representation Learning", §6.4, the data set V1Deform (m = 4,
-        ±6 pixels), with B-splines for its splines.
+        Gao, "Effective Learning of Descriptive and Generator Models and Learning Representations
+        for Grid Cells and V1 Cells", 2021, §6.4, the data set V1Deform (m = 4, ±6 pixels), with
+        B-splines for its splines.
 
     Example:
         >>> field = draw_deformations(3, 32, 32, generator=torch.Generator().manual_seed(0))

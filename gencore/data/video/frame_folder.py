@@ -60,7 +60,7 @@ def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
         ['a09', 'a9', 'a10', 'b1']
     """
     words = re.split(r"([0-9]+)", name)
-    return [(int(word), "") if word.isdigit() else (-1, word) for word in words], name
+    return [(int(word), "") if word.isdecimal() else (-1, word) for word in words], name
 
 
 def _decode_file(path: Path) -> Tensor:

@@ -19,8 +19,13 @@ _IMAGES: dict[str, dict[str, Any]] = {
     "mnist": {
         "data": "mnist", "image_size": 32, "network": "mnist", "chain_steps": 40, "steps": 8000,
     },
-    "cifar10": {"image_size": 32, "network": "cifar10", "chain_steps": 60, "steps": 40_000},
-    "celeba": {"image_size": 64, "network": "celeba", "chain_steps": 60, "steps": 30_000},
+    "cifar10": {
+        "data": "cifar-10-batches-bin", "image_size": 32, "network": "cifar10", "chain_steps": 60,
+        "steps": 40_000,
+    },
+    "celeba": {
+        "data": "celeba", "image_size": 64, "network": "celeba", "chain_steps": 60, "steps": 30_000,
+    },
 }  # fmt: skip
 _SHARED = {"batch_size": 64, "step_size": 0.1, "learning_rate": 5e-4}
 # The rows of Table 2.3: noise-free chains, noisy ones, and the generator loss (the best samples).
@@ -41,8 +46,8 @@ class EBMRecipe(ImageRecipe, OptimisedRecipe):
     """Energy-based model: a convolutional energy trained on short, non-persistent chains.
 
     The defaults give readable digits in 600 steps, a few minutes on two CPU cores. The presets have
-    the settings that Yan 2022 states, for 5,000 of the 60,000 images of MNIST; give the images of
-    CIFAR-10 and CelebA with --data.
+    the settings that Yan 2022 states, for 5,000 of the 60,000 images of MNIST; where the folders of
+    CIFAR-10 and CelebA have other names than theirs, give them with --data.
     """
 
     presets = _YAN_2022
@@ -113,6 +118,11 @@ class EBMRecipe(ImageRecipe, OptimisedRecipe):
         self.check_positive("chain_steps", "step_size", "max_gap")
         self.check_not_negative("noise_scale", "data_noise", "generator_weight", "energy_penalty")
         self.check_fraction("beta1", "reinit_fraction")
+        if self.spectral_norm and self.accumulate > 1:
+            raise ValueError(
+                f"EBMRecipe: accumulate is {self.accumulate}, but with spectral_norm each part "
+                "of a batch would see an energy of its own"
+            )
         if self.buffer_size != 0 and self.buffer_size < self.batch_size:
             raise ValueError(
                 f"EBMRecipe: buffer_size is {self.buffer_size}; expected 0, or at least the "

@@ -66,8 +66,7 @@ class GlowRecipe(ImageRecipe, OptimisedRecipe):
     """Longer gradients of the loss are cut to this norm; without it none is."""
 
     ema_decay: float | None = 0.99
-    """Decay of the average of the weights that draws samples and is measured, less at first;
-    without it the weights themselves do."""
+    """Decay of the average of the weights that draws samples and is measured; less at first."""
 
     temperature: float = 0.7
     """Standard deviation of the latents of samples."""
@@ -84,6 +83,13 @@ class GlowRecipe(ImageRecipe, OptimisedRecipe):
         if self.num_levels is not None:
             self.check_positive("num_levels")
         self.check_positive("num_steps", "hidden_channels", "bound", "warmup_steps")
+        if self.ema_decay is None:
+            raise ValueError("GlowRecipe: ema_decay is None; expected from 0 to 1")
+        if self.model == "realnvp" and self.accumulate > 1:
+            raise ValueError(
+                f"GlowRecipe: accumulate is {self.accumulate}, but the model realnvp normalises "
+                "over a batch, which its parts are not"
+            )
         self.check_not_negative("temperature")
 
     def build(self, fabric: "Fabric", dataset: "ImageDataset") -> "GlowExperiment":

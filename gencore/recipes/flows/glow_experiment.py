@@ -95,8 +95,7 @@ class GlowExperiment(ImageExperiment):
             fabric, bits, optimizer, ema_warmup=True,
             advice="a lower learning_rate, bound or max_grad_norm, or more warmup_steps",
         )  # fmt: skip
-        if recipe.ema_decay is not None:
-            self.optimisation.averaged.eval()
+        self.optimisation.averaged.eval()
         self.state: Mapping[str, StateObject] = self.optimisation.state
 
     @property
