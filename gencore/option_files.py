@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from gencore.option_types import from_plain
 from gencore.options import nearest
@@ -57,6 +57,8 @@ def read_option_file(path: Path, recipe: str, *kinds: type) -> dict[str, Any]:
             close = nearest(name, names)
             hint = f" (did you mean {close}?)" if close else ""
             raise ValueError(f"{path}: there is no option {key}{hint}")
+        if value == "none" and type(None) in get_args(hints[name]):
+            value = None  # as on the command line: TOML has no null
         try:
             values[name] = from_plain(key, value, hints[name])
         except ValueError as error:

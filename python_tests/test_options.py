@@ -168,6 +168,7 @@ def test_plain_numbers_are_finite(value):
     [
         ("a.json", '{"num-steps": 3, "widths": [1, 2], "size": null, "recipe": "toy"}'),
         ("a.toml", 'num_steps = 3\nwidths = [1, 2]\nrecipe = "toy"\n'),
+        ("a.toml", 'num_steps = 3\nwidths = [1, 2]\nsize = "none"\n'),
     ],
 )
 def test_a_file_gives_options(tmp_path, name, text):
@@ -188,6 +189,7 @@ def test_a_file_gives_options(tmp_path, name, text):
         ("a.toml", "rate = inf", "{path}: rate is inf; expected float"),
         ("a.toml", "[fields]\nsteps = 3", "{path}: there is no option fields"),
         ("a.json", '{"recipe": "ebm"}', "{path} is for the recipe ebm, not toy"),
+        ("a.json", '{"recipe": "toy", "fields": {}, "settings": 3}', "its settings are 3;"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(tmp_path, name, text, message):

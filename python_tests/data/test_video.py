@@ -279,6 +279,13 @@ class TestFolders:
         assert len(dataset) == 6 + 1
         assert dataset.name == "2 sources"
 
+    def test_a_grey_frame_in_a_film_of_colours(self, tmp_path, frames):
+        folder = write_frames(tmp_path / "film", frames[:4])
+        Image.new("L", frames.shape[2:0:-1], 7).save(folder / "frame2.png")
+        clip = load_video(folder, clip_length=4, split=None)[0]
+        assert clip.shape[1] == 3
+        assert (clip[2] == 7).all()
+
     def test_frames_that_differ(self, tmp_path, frames):
         folder = write_frames(tmp_path / "film", frames[:10])
         Image.new("RGB", (5, 5)).save(folder / "frame4.png")

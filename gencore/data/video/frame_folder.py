@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from gencore.data.images.decoding import IMAGE_SUFFIXES, decode_image
+from gencore.data.images.pixels import convert_channels
 from gencore.data.video.film import Film
 
 __all__ = ["FrameFolder", "list_frames", "natural_key"]
@@ -37,6 +38,8 @@ class FrameFolder(Film):
         for index in indices:
             file = self._files[index]
             frame = _decode_file(file)
+            if self.shape[0] == 3:  # a frame in a film of colours may by chance be all grey
+                frame = convert_channels(frame[None], 3)[0]
             if tuple(frame.shape) != self.shape:
                 raise ValueError(
                     f"{file}: the frame has shape {tuple(frame.shape)}, but the first of the film "
