@@ -69,6 +69,8 @@ def read_option_file(path: Path, recipe: str, *kinds: type) -> dict[str, Any]:
 def _read_table(path: Path) -> dict[str, Any]:
     if path.suffix not in (".json", ".toml"):
         raise ValueError(f"a file of options must end in .json or .toml, got {path}")
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
     text = path.read_text(encoding="utf-8")
     try:
         table = json.loads(text) if path.suffix == ".json" else _from_toml(text)

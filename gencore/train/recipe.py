@@ -9,7 +9,17 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from gencore.choices import check_choice
 
@@ -93,15 +103,16 @@ class Recipe(ABC):
             cls.name = cls.__name__.removesuffix("Recipe").lower()
 
     def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in self.fields():
+            self._check_number(field, hints[field])
         for field, minimum in (("steps", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{type(self).__name__}: {field} must be an integer, got {value!r}")
             if value < minimum:
                 raise ValueError(
                     f"{type(self).__name__}: {field} must be at least {minimum}, got {value}"
                 )
-        for field, hint in get_type_hints(type(self)).items():
+        for field, hint in hints.items():
             if get_origin(hint) is Literal:
                 check_choice(type(self).__name__, field, getattr(self, field), get_args(hint))
         if self.seed >= 2**64:
@@ -185,6 +196,22 @@ class Recipe(ABC):
         """Raise a ValueError for the first of these fields that is not from 0 to 1."""
         self._check(names, "from 0 to 1", lambda value: 0 <= value <= 1)
 
+    def _check_number(self, field: str, hint: Any) -> None:
+        """Raise a TypeError where a field of numbers holds something else."""
+        kinds = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
+        value = getattr(self, field)
+        if not kinds & {int, float} or kinds - {int, float, NoneType}:
+            return
+        if value is None and NoneType in kinds:
+            return
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            fits = False
+        else:
+            fits = float in kinds or isinstance(value, int)
+        if not fits:
+            kind = "a number" if float in kinds else "an integer"
+            raise TypeError(f"{type(self).__name__}: {field} must be {kind}, got {value!r}")
+
     def _check(self, names: tuple[str, ...], expected: str, fits: Callable[[Any], bool]) -> None:
         for name in names:
             if not fits(getattr(self, name)):
@@ -238,10 +265,6 @@ class OptimisedRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("warmup_steps", "accumulate"):
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{type(self).__name__}: {field} must be an integer, got {value!r}")
         self.check_positive("learning_rate", "accumulate")
         self.check_not_negative("warmup_steps")
         if self.accumulate > self.batch_size:

@@ -257,10 +257,25 @@ def test_losses_are_computed_in_the_precision_that_the_recipe_names(tmp_path):
         ({"ema_decay": 1.5}, "ema_decay is 1.5; expected from 0 to 1"),
         ({"schedule": "step"}, "schedule"),
         ({"precision": "8"}, "precision"),
+        ({"accumulate": 257}, "at most the 256 rows of a batch"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
+        ToyFlowRecipe(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"accumulate": 1.5}, "accumulate must be an integer, got 1.5"),
+        ({"warmup_steps": True}, "warmup_steps must be an integer, got True"),
+        ({"max_grad_norm": "1"}, "max_grad_norm must be a number, got '1'"),
+        ({"learning_rate": None}, "learning_rate must be a number, got None"),
+    ],
+)
+def test_numbers_are_numbers(options, message):
+    with pytest.raises(TypeError, match=message):
         ToyFlowRecipe(**options)
 
 

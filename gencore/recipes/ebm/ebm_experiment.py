@@ -175,9 +175,14 @@ def energy_network(recipe: EBMRecipe, shape: torch.Size) -> ConvEnergy:
     if name == "auto":
         medium: ConvEnergyName = "mnist" if channels == 1 else "cifar10"
         name = "digits" if height < 32 else "celeba" if height >= 64 else medium
-    return ConvEnergy.preset(
-        name, image_size=height, channels=channels, spectral_norm=recipe.spectral_norm
-    )
+    try:
+        return ConvEnergy.preset(
+            name, image_size=height, channels=channels, spectral_norm=recipe.spectral_norm
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"image_size: the network {name!r} does not take images of {height}x{width}: {error}"
+        ) from error
 
 
 def _gather(fabric: "Fabric", part: Tensor) -> Tensor:
