@@ -75,6 +75,7 @@ __global__ void __launch_bounds__(kThreads) warp_flow_backward_kernel(WarpFlowBa
   if (pixel >= args.images * args.plane()) return;
   const auto sample = sample_of<A>(args, pixel);
   A right = 0, down = 0;
+#pragma unroll 2  // four spill for bfloat16 on sm_120
   for (std::int64_t channel = 0; channel < args.channels; ++channel) {
     A neighbours[4];
     read_neighbours<T>(args, sample, channel, neighbours);
