@@ -1,7 +1,6 @@
 """Noise that would be the same on every rank or in every part, found in the first step of a run."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,20 +21,18 @@ class SameNoiseError(RuntimeError):
     """A step draws the noise of a batch's rows in a way that gives all ranks or parts the same."""
 
 
-@contextmanager
-def refuse_same_noise(rows: int) -> Iterator[None]:
+class refuse_same_noise(TorchFunctionMode):  # noqa: N801 - a context, as torch.no_grad is
     """In this block a tensor of random numbers with as many rows as a batch, or a part of it, is
     refused, since all of torch's generators are alike on all ranks and in all parts. Dropout is let
     pass: that its masks are the same leaves its gradients unbiased.
 
+    Args:
+        rows: of the batch or part.
+
     Raises:
         SameNoiseError: for such a tensor.
     """
-    with _Watch(rows):
-        yield
 
-
-class _Watch(TorchFunctionMode):
     def __init__(self, rows: int) -> None:
         super().__init__()
         self._rows = rows

@@ -202,13 +202,9 @@ class Recipe(ABC):
         value = getattr(self, field)
         if not kinds & {int, float} or kinds - {int, float, NoneType}:
             return
-        if value is None and NoneType in kinds:
-            return
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            fits = False
-        else:
-            fits = float in kinds or isinstance(value, int)
-        if not fits:
+        number = int | float if float in kinds else int
+        fits = isinstance(value, number) and not isinstance(value, bool)
+        if not fits and not (value is None and NoneType in kinds):
             kind = "a number" if float in kinds else "an integer"
             raise TypeError(f"{type(self).__name__}: {field} must be {kind}, got {value!r}")
 
