@@ -64,8 +64,8 @@ def save_image_grid(
         images: float [N, C, H, W] in [0, 1] (values outside are clipped), C = 1 or 3.
         path: the file.
         columns: images in a row.
-        above: further images, uint8 of the same shape, of which the first fill a row on top, with a
-            wider gap below.
+        above: further images, uint8 of the same shape, of which some, evenly spaced, fill a row on
+            top, with a wider gap below.
         min_side: the enlargement is the smallest whole number that makes the longer side this big.
     """
     with training_extra():
@@ -78,7 +78,9 @@ def save_image_grid(
     grid = image_grid(images.detach().float().cpu().nan_to_num(0.5), columns=columns)
     if above is not None:
         across = min(columns or math.ceil(math.sqrt(len(images))), len(above))
-        row = image_grid(above[:across].cpu().float() / 255, columns=across)
+        # Evenly spaced: data sets are often sorted by class.
+        chosen = above[torch.arange(across) * len(above) // across]
+        row = image_grid(chosen.cpu().float() / 255, columns=across)
         row = torch.nn.functional.pad(row, (0, grid.shape[2] - row.shape[2], 0, 1), value=0.5)
         grid = torch.cat([row, grid], 1)
     scale = max(1, math.ceil(min_side / max(grid.shape[1:])))
