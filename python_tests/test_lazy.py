@@ -11,6 +11,7 @@ PACKAGES = (
     "gencore.data",
     "gencore.metrics",
     "gencore.models",
+    "gencore.models.autoregressive",
     "gencore.models.ebm",
     "gencore.models.flows",
     "gencore.models.hybrids",

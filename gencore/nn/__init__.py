@@ -1,5 +1,6 @@
 """Layers and tools for networks that the models share."""
 
+from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, PixelInput
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
@@ -31,6 +32,8 @@ __all__ = [
     "MLP",
     "ActNorm",
     "AffineCoupling",
+    "CausalConv2d",
+    "CausalConvTranspose2d",
     "Compose",
     "ConvConditioner",
     "Inverse",
@@ -40,6 +43,7 @@ __all__ = [
     "MaskedAutoregressive",
     "MultiScale",
     "Permutation",
+    "PixelInput",
     "Planar",
     "Radial",
     "ResidualConditioner",

@@ -6,7 +6,7 @@ import torch
 
 from gencore.models.flows.flow import Base, Flow
 from gencore.models.flows.stacks import half_coupling, interleaved, shuffle, stack
-from gencore.models.sizes import check_positive
+from gencore.sizes import check_positive
 
 __all__ = ["CouplingFlow"]
 

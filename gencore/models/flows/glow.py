@@ -10,7 +10,6 @@ from gencore.models.flows.flow import Base, Flow
 from gencore.models.flows.image_shapes import squeezed_shapes
 from gencore.models.flows.names import CouplingKind
 from gencore.models.flows.stacks import stack
-from gencore.models.sizes import check_positive
 from gencore.nn import (
     ActNorm,
     AffineCoupling,
@@ -21,6 +20,7 @@ from gencore.nn import (
     Squeeze,
     Transform,
 )
+from gencore.sizes import check_positive
 
 __all__ = ["CouplingKind", "Glow"]
 

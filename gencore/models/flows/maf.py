@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from gencore.models.flows.flow import Base, Flow
 from gencore.models.flows.stacks import interleaved, stack
-from gencore.models.sizes import check_positive
 from gencore.nn.transforms import MaskedAutoregressive, Permutation
 from gencore.ops.mlp import ActivationName
+from gencore.sizes import check_positive
 
 __all__ = ["MAF"]
 

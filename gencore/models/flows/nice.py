@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from gencore.models.flows.flow import Base, Flow
 from gencore.models.flows.stacks import half_coupling, stack
-from gencore.models.sizes import check_positive
 from gencore.nn import ActNorm, Transform
+from gencore.sizes import check_positive
 
 __all__ = ["NICE"]
 

@@ -6,8 +6,8 @@ from typing import Literal, get_args
 from gencore.choices import check_choice
 from gencore.models.flows.flow import Base, Flow
 from gencore.models.flows.stacks import stack
-from gencore.models.sizes import check_positive
 from gencore.nn.transforms import Inverse, Planar, Transform
+from gencore.sizes import check_positive
 
 __all__ = ["ExplicitDirection", "PlanarFlow", "explicit_direction"]
 

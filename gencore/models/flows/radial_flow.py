@@ -3,8 +3,8 @@
 from gencore.models.flows.flow import Base, Flow
 from gencore.models.flows.planar_flow import ExplicitDirection, explicit_direction
 from gencore.models.flows.stacks import stack
-from gencore.models.sizes import check_positive
 from gencore.nn.transforms import Radial
+from gencore.sizes import check_positive
 
 __all__ = ["RadialFlow"]
 

@@ -7,7 +7,6 @@ from torch import Size
 from gencore.models.flows.flow import Base, Flow
 from gencore.models.flows.image_shapes import squeezed_shapes
 from gencore.models.flows.stacks import stack
-from gencore.models.sizes import check_positive
 from gencore.nn import (
     ActNorm,
     AffineCoupling,
@@ -17,6 +16,7 @@ from gencore.nn import (
     Transform,
 )
 from gencore.ops import CouplingMask
+from gencore.sizes import check_positive
 
 __all__ = ["RealNVP"]
 

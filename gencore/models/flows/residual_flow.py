@@ -10,12 +10,12 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from gencore.models.flows.flow import Base, Flow
-from gencore.models.sizes import check_positive
 from gencore.nn.parametrized import spectral_norm
 from gencore.nn.transforms import Compose, Transform
 from gencore.ops._support.backend import refuse_transforms
 from gencore.ops._support.checks import accumulation_dtype
 from gencore.samplers import EulerFlow, LogDetMethod
+from gencore.sizes import check_positive
 
 __all__ = ["EulerSteps", "LipschitzEnergy", "ResidualFlow"]
 

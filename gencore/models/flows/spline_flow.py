@@ -6,8 +6,8 @@ import torch
 
 from gencore.models.flows.flow import Base, Flow
 from gencore.models.flows.stacks import interleaved, shuffle, stack
-from gencore.models.sizes import check_positive
 from gencore.nn.transforms import SplineCoupling
+from gencore.sizes import check_positive
 
 __all__ = ["SplineFlow"]
 

@@ -1,0 +1,3 @@
+from gencore.models.autoregressive.image_model import AutoregressiveImageModel
+
+__all__ = ["AutoregressiveImageModel"]

@@ -1,0 +1,152 @@
+"""What models of images by a conditional distribution a pixel share."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from gencore.choices import check_choice
+from gencore.models.autoregressive.sampling import Known, draw_naively, draw_with_plan
+
+if TYPE_CHECKING:
+    from gencore.nn.likelihoods import PixelLikelihood
+
+__all__ = ["AutoregressiveImageModel", "SamplingMethod"]
+
+SamplingMethod = Literal["incremental", "naive"]
+
+
+class AutoregressiveImageModel(nn.Module):
+    r"""Images of levels, as a product of conditional distributions in raster order.
+
+    .. math:: p(x) = \prod_{i = 1}^{H W} \prod_{c = 1}^{C}
+              p(x_{i,c} \mid x_{<i}, x_{i,<c}, \text{context})
+
+    A subclass has a network that gives the parameters of all of them in one pass, :meth:`forward`.
+    It is compiled for sampling (`gencore.nn.causal`) where it is made of causal convolutions,
+    additions, products, activations, concatenations and parts of channels.
+
+    Args:
+        image_shape: [C, H, W].
+        likelihood: the conditional distribution of a pixel.
+        channel_groups: C where the parameters of a channel depend on the pixel's channels before
+            it, which the network then sees one by one; 1 where it sees earlier pixels alone.
+
+    Attributes:
+        image_shape, likelihood, channel_groups: as given.
+
+    References:
+        Van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel recurrent neural networks", 2016,
+        eqs. (1) and (2).
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        likelihood: "PixelLikelihood",
+        *,
+        channel_groups: int = 1,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if len(image_shape) != 3 or min(image_shape) < 1:
+            raise ValueError(f"{name}: image_shape is {image_shape}; expected [C, H, W]")
+        if channel_groups not in (1, image_shape[0]):
+            raise ValueError(
+                f"{name}: channel_groups is {channel_groups}; expected 1 or {image_shape[0]}"
+            )
+        self.image_shape = tuple(image_shape)
+        self.likelihood = likelihood
+        self.channel_groups = channel_groups
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Parameters [N, P, H, W] of the conditional distributions at x.
+
+        Args:
+            x: levels [N, C, H, W], uint8 or int64.
+            context: what the images are conditioned on, as the model has it.
+        """
+        raise NotImplementedError
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None, *, first: int = 0) -> Tensor:
+        """log p(x) [N] in nats; of the pixels from number `first` on, given those before.
+
+        Args:
+            x: levels [N, C, H, W], uint8 or int64.
+            context: what the images are conditioned on.
+            first: pixels in raster order that are given.
+
+        Raises:
+            TypeError: for x of another dtype.
+            ValueError: for x of another shape, or with levels that there are none of.
+        """
+        self.check_levels("log_prob", x)
+        pixels = self.likelihood.log_prob(self(x, context), x).flatten(1)
+        return pixels[:, first:].sum(1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        num: int,
+        context: Tensor | None = None,
+        *,
+        method: SamplingMethod = "incremental",
+        given: Tensor | None = None,
+        known: Tensor | None = None,
+        generator: Generator | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """Images drawn pixel by pixel, or completed.
+
+        The incremental method keeps the features of every layer, and computes those of the new
+        pixel alone. The naive one runs the whole network for each. They make the same choices from
+        the same uniforms, but for a uniform that lies within rounding of where two levels meet.
+
+        Args:
+            num: images N.
+            context: what they are conditioned on.
+            method: ``"incremental"`` or ``"naive"``.
+            given: levels [N, C, H, W] of pixels that are known.
+            known: where they are: bool [H, W], [C, H, W] or [N, C, H, W]. The others are drawn
+                given all known ones that come before them in raster order.
+            generator: of the uniforms, on the model's device.
+            progress: called after each row with the rows that are done and those there are.
+            out: int64 [N, C, H, W], written row by row and returned, so that an interrupt leaves
+                what is done.
+
+        Returns:
+            Levels [N, C, H, W], int64.
+
+        Raises:
+            TypeError: for arguments of another kind.
+            ValueError: for shapes or values that do not fit, or for a network that cannot be
+                compiled, of which the naive method draws.
+        """
+        name = type(self).__name__
+        check_choice(f"{name}.sample", "method", method, ("incremental", "naive"))
+        if num < 0:
+            raise ValueError(f"{name}.sample: num is {num}; expected at least 0")
+        place = next(self.parameters())
+        images = Known.of(f"{name}.sample", self, num, given, known, out, place.device)
+        size = (num, self.likelihood.num_uniforms(self.image_shape[0]), *self.image_shape[1:])
+        uniforms = torch.rand(size, generator=generator, device=place.device)
+        draw = draw_naively if method == "naive" else draw_with_plan
+        draw(self, images, context, uniforms, progress)
+        return images.x
+
+    def check_levels(self, method: str, x: Tensor) -> None:
+        """Raise unless x holds images of the model's shape and levels."""
+        owner = f"{type(self).__name__}.{method}"
+        if not isinstance(x, Tensor) or x.dtype not in (torch.uint8, torch.int64):
+            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"{owner}: x is {kind}; expected levels, uint8 or int64")
+        if x.shape[1:] != self.image_shape or x.dim() != 4:
+            expected = ["N", *self.image_shape]
+            raise ValueError(f"{owner}: x has shape {list(x.shape)}; expected {expected}")
+        if x.numel() > 0 and (x.max() >= self.likelihood.levels or x.min() < 0):
+            raise ValueError(
+                f"{owner}: x has levels from {x.min()} to {x.max()}; expected 0 to "
+                f"{self.likelihood.levels - 1}"
+            )
