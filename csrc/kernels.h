@@ -15,6 +15,7 @@
 #include "arguments/mlp_chain.h"
 #include "arguments/nuts.h"
 #include "arguments/philox.h"
+#include "arguments/pixel_plan.h"
 #include "arguments/replica_exchange.h"
 #include "arguments/spline.h"
 #include "arguments/squeeze.h"
@@ -51,6 +52,7 @@
   BOTH(nuts_leaf, NutsLeaf, storage)                                           \
   BOTH(philox_fill, PhiloxFill, storage)                                       \
   CUDA(piece_sums, PieceSums)                                                  \
+  BOTH(pixel_plan, PixelPlan, accumulation)                                    \
   BOTH(replica_swap, ReplicaSwap, accumulation)                                \
   BOTH(riemannian_langevin_step, RiemannianLangevinStep, storage)              \
   BOTH(sghmc_step, SghmcStep, storage)                                         \
