@@ -1,5 +1,13 @@
 """Layers and tools for networks that the models share."""
 
+from gencore.nn.likelihoods import (
+    Categorical,
+    DiscretizedLogistic,
+    DiscretizedLogisticMixture,
+    DrawSpec,
+    PixelLikelihood,
+    QuantizedLogistic,
+)
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
@@ -31,8 +39,12 @@ __all__ = [
     "MLP",
     "ActNorm",
     "AffineCoupling",
+    "Categorical",
     "Compose",
     "ConvConditioner",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
+    "DrawSpec",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
@@ -40,7 +52,9 @@ __all__ = [
     "MaskedAutoregressive",
     "MultiScale",
     "Permutation",
+    "PixelLikelihood",
     "Planar",
+    "QuantizedLogistic",
     "Radial",
     "ResidualConditioner",
     "Reversible",
