@@ -11,6 +11,7 @@
 #include "arguments/langevin.h"
 #include "arguments/leapfrog.h"
 #include "arguments/made.h"
+#include "arguments/masked_conv2d.h"
 #include "arguments/metropolis.h"
 #include "arguments/mlp_chain.h"
 #include "arguments/nuts.h"
@@ -46,6 +47,9 @@
   BOTH(leapfrog_start, LeapfrogStart, storage)                                 \
   BOTH(leapfrog_step, LeapfrogStep, storage)                                   \
   BOTH(made_inverse, MadeInverse, storage)                                     \
+  CPU(masked_conv2d, MaskedConv2d, accumulation)                               \
+  CPU(masked_conv2d_backward, MaskedConv2dBackward, accumulation)              \
+  CPU(masked_conv2d_gradients, MaskedConv2dBackward, accumulation)             \
   BOTH(metropolis_accept, MetropolisAccept, storage)                           \
   BOTH(mlp_hmc_chain, MlpHmcChain, storage)                                    \
   BOTH(mlp_langevin_chain, MlpLangevinChain, storage)                          \
