@@ -1,6 +1,6 @@
 """Layers and tools for networks that the models share."""
 
-from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, PixelInput
+from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, ContextMap, PixelInput
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.masked_conv2d import MaskedConv2d
@@ -36,6 +36,7 @@ __all__ = [
     "CausalConv2d",
     "CausalConvTranspose2d",
     "Compose",
+    "ContextMap",
     "ConvConditioner",
     "Inverse",
     "InverseAutoregressive",
