@@ -1,6 +1,13 @@
 """Layers and tools for networks that the models share."""
 
-from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, MaskedConv2d, PixelInput
+from gencore.nn.causal import (
+    CausalConv2d,
+    CausalConvTranspose2d,
+    ContextMap,
+    MaskedConv2d,
+    PixelInput,
+    PixelPlan,
+)
 from gencore.nn.likelihoods import (
     Categorical,
     DiscretizedLogistic,
@@ -44,6 +51,7 @@ __all__ = [
     "CausalConv2d",
     "CausalConvTranspose2d",
     "Compose",
+    "ContextMap",
     "ConvConditioner",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
@@ -58,6 +66,7 @@ __all__ = [
     "Permutation",
     "PixelInput",
     "PixelLikelihood",
+    "PixelPlan",
     "Planar",
     "QuantizedLogistic",
     "Radial",

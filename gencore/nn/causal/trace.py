@@ -238,8 +238,8 @@ class _Build:
         return self._blocks(x, blocks, outputs)
 
     def _blocks(self, x: _Value, blocks: list[Any], outputs: int, stride: int = 1) -> _Value:
-        """Blocks of outputs, each with taps (down, right, weight [outputs, inputs]) and a bias; block
-        g sees as many of the pixel's own features as its weight has inputs."""
+        """Blocks of outputs, each with taps (down, right, weight [outputs, inputs]) and a bias, and
+        each seeing as many of the pixel's own features as its weight has inputs."""
         shift = x.shift + stride.bit_length() - 1
         if stride & (stride - 1):
             raise self._unknown(f"a stride of {stride}")
