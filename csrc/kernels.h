@@ -5,11 +5,13 @@
 
 #include "arguments/actnorm.h"
 #include "arguments/affine_coupling.h"
+#include "arguments/categorical.h"
 #include "arguments/conv_network.h"
 #include "arguments/dequantize.h"
 #include "arguments/gaussian_nll.h"
 #include "arguments/langevin.h"
 #include "arguments/leapfrog.h"
+#include "arguments/logistic_mixture.h"
 #include "arguments/made.h"
 #include "arguments/metropolis.h"
 #include "arguments/mlp_chain.h"
@@ -33,6 +35,8 @@
   BOTH(affine_coupling, AffineCoupling, storage)                               \
   BOTH(affine_coupling_backward, AffineCouplingBackward, storage)              \
   BOTH(affine_coupling_double_backward, AffineCouplingDoubleBackward, storage) \
+  BOTH(categorical, Categorical, storage)                                      \
+  BOTH(categorical_backward, CategoricalBackward, storage)                     \
   CPU(conv_network, ConvNetwork, accumulation)                                 \
   CPU(conv_network_backward, ConvNetworkBackward, accumulation)                \
   CPU(conv_network_gradients, ConvNetworkBackward, accumulation)               \
@@ -44,6 +48,8 @@
   BOTH(leapfrog_end, LeapfrogEnd, storage)                                     \
   BOTH(leapfrog_start, LeapfrogStart, storage)                                 \
   BOTH(leapfrog_step, LeapfrogStep, storage)                                   \
+  BOTH(logistic_mixture, LogisticMixture, storage)                             \
+  BOTH(logistic_mixture_backward, LogisticMixtureBackward, storage)            \
   BOTH(made_inverse, MadeInverse, storage)                                     \
   BOTH(metropolis_accept, MetropolisAccept, storage)                           \
   BOTH(mlp_hmc_chain, MlpHmcChain, storage)                                    \
