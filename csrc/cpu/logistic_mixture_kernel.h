@@ -56,41 +56,36 @@ class LogisticPiece {
   }
   const A* lower(std::int64_t channel) const { return lower_ + channel * kPixels; }
   const A* scaled(std::int64_t channel) const { return scaled_ + channel * kPixels; }
-  // The log-probability of the piece's pixels in a component, and from logits() on what the
+  // The log-probability of the piece's pixels in a component, and after weigh() what the
   // component's logit adds to it.
   A* terms(std::int64_t component) { return terms_ + component * kPixels; }
 
-  // Raw means of a channel, coupled to the earlier ones. Calls keep(j, k, slope) with the
-  // derivative of each coefficient.
-  template <class Keep>
-  void means(std::int64_t channel, std::int64_t component, A* out, const Keep& keep) const {
+  // Raw means of a channel, coupled to the earlier ones; and where `slopes` is not null, by rows,
+  // their derivatives by the raw coefficients.
+  template <bool kSlopes>
+  void means(std::int64_t channel, std::int64_t component, A* __restrict out,
+             A* __restrict slopes) const {
     const T* mean = row(args_.mean_at(channel), component);
     for (std::int64_t k = 0; k < count; ++k) out[k] = load(mean[k]);
-    if (!args_.coupled) return;
-    for (std::int64_t j = 0; j < channel; ++j) {
+    for (std::int64_t j = 0; args_.coupled && j < channel; ++j) {
       const T* raw = row(args_.coefficient_at(channel, j), component);
-      const A* earlier = scaled(j);
-#pragma GCC ivdep
+      const A* __restrict earlier = scaled(j);
       for (std::int64_t k = 0; k < count; ++k) {
         const A t = hyperbolic_tangent(A(load(raw[k])));
         out[k] += t * earlier[k];
-        keep(j, k, multiply_add(-t, t, A(1)) * earlier[k]);
+        if (kSlopes) slopes[j * kPixels + k] = multiply_add(-t, t, A(1)) * earlier[k];
       }
     }
   }
 
-  // Calls body(k, log-scale) for the piece's pixels.
-  template <class Body>
-  void for_each_log_scale(std::int64_t channel, std::int64_t component, const Body& body) const {
+  // Raw log-scales of a channel.
+  void log_scales(std::int64_t channel, std::int64_t component, A* __restrict out) const {
     if (args_.log_scale != nullptr) {
-      const A common = static_cast<const A*>(args_.log_scale)[channel];
-#pragma GCC ivdep
-      for (std::int64_t k = 0; k < count; ++k) body(k, common);
-    } else {
-      const T* raw = row(args_.log_scale_at(channel), component);
-#pragma GCC ivdep
-      for (std::int64_t k = 0; k < count; ++k) body(k, A(load(raw[k])));
+      std::fill_n(out, count, static_cast<const A*>(args_.log_scale)[channel]);
+      return;
     }
+    const T* raw = row(args_.log_scale_at(channel), component);
+    for (std::int64_t k = 0; k < count; ++k) out[k] = load(raw[k]);
   }
 
   // Adds the components' logits to the terms, and finds log sum exp of the two kinds.
@@ -149,6 +144,22 @@ class LogisticPiece {
   std::int64_t base_ = 0;
 };
 
+// Adds the log-probabilities of some bins to the terms; and, if kSlopes, finds their derivatives.
+template <bool kSlopes, class A>
+void add_bins(const LogisticBins<A> bins, const A* __restrict lower, const A* __restrict mean,
+              const A* __restrict log_scale, std::int64_t count, A* __restrict term,
+              A* __restrict by_mean, A* __restrict by_log_scale) {
+  for (std::int64_t k = 0; k < count; ++k) {
+    const LogisticPrecision<A> precision(log_scale[k], bins);
+    const LogisticBin<A> bin(lower[k], mean[k], precision.value, bins);
+    term[k] += bin.log_prob();
+    if (!kSlopes) continue;
+    const auto slopes = bin.slopes(precision.value);
+    by_mean[k] = slopes.mean;
+    by_log_scale[k] = slopes.log_scale * precision.moves;
+  }
+}
+
 // Items are pieces of pixels.
 template <class T>
 void logistic_mixture_range(const LogisticMixture& args, std::int64_t begin, std::int64_t end) {
@@ -161,13 +172,11 @@ void logistic_mixture_range(const LogisticMixture& args, std::int64_t begin, std
           A* term = piece.terms(m);
           std::fill_n(term, count, A(0));
           for (std::int64_t c = 0; c < args.channels; ++c) {
-            alignas(64) A mean[kPixels];
-            piece.means(c, m, mean, [](std::int64_t, std::int64_t, A) {});
-            const A* lower = piece.lower(c);
-            piece.for_each_log_scale(c, m, [&](std::int64_t k, A raw) {
-              const LogisticPrecision<A> precision(raw, piece.bins);
-              term[k] += LogisticBin<A>(lower[k], mean[k], precision.value, piece.bins).log_prob();
-            });
+            alignas(64) A mean[kPixels], log_scale[kPixels];
+            piece.template means<false>(c, m, mean, nullptr);
+            piece.log_scales(c, m, log_scale);
+            add_bins<false, A>(piece.bins, piece.lower(c), mean, log_scale, count, term, nullptr,
+                               nullptr);
           }
         }
         A* out = static_cast<A*>(args.log_prob) + image * args.plane + at;
@@ -193,30 +202,23 @@ void logistic_mixture_backward_range(const LogisticMixtureBackward& args, std::i
       args, begin, end, [&](std::int64_t image, std::int64_t at, std::int64_t count) {
         piece.read(image, at, count);
         for (std::int64_t m = 0; m < components; ++m) {
-          A* by_mean = kept + m * slopes * kPixels;
-          A* by_log_scale = by_mean + channels * kPixels;
-          A* by_coefficient = by_log_scale + channels * kPixels;
+          A* const by_means = kept + m * slopes * kPixels;
+          A* const by_log_scales = by_means + channels * kPixels;
+          A* by_coefficients = by_log_scales + channels * kPixels;
           A* term = piece.terms(m);
           std::fill_n(term, count, A(0));
           for (std::int64_t c = 0; c < channels; ++c) {
-            alignas(64) A mean[kPixels];
-            A* const first = by_coefficient;
-            piece.means(c, m, mean, [&](std::int64_t j, std::int64_t k, A slope) {
-              first[j * kPixels + k] = slope;
-            });
-            const A* lower = piece.lower(c);
-            piece.for_each_log_scale(c, m, [&](std::int64_t k, A raw) {
-              const LogisticPrecision<A> precision(raw, piece.bins);
-              const LogisticBin<A> bin(lower[k], mean[k], precision.value, piece.bins);
-              const auto slope = bin.slopes(precision.value);
-              term[k] += bin.log_prob();
-              by_mean[k] = slope.mean;
-              by_log_scale[k] = slope.log_scale * precision.moves;
-            });
-            for (std::int64_t j = 0; pairs > 0 && j < c; ++j, by_coefficient += kPixels)
+            alignas(64) A mean[kPixels], log_scale[kPixels];
+            piece.template means<true>(c, m, mean, by_coefficients);
+            piece.log_scales(c, m, log_scale);
+            A* by_mean = by_means + c * kPixels;
+            add_bins<true>(piece.bins, piece.lower(c), mean, log_scale, count, term, by_mean,
+                           by_log_scales + c * kPixels);
+            for (std::int64_t j = 0; args.coupled && j < c; ++j) {
+              A* __restrict by_coefficient = by_coefficients;
               for (std::int64_t k = 0; k < count; ++k) by_coefficient[k] *= by_mean[k];
-            by_mean += kPixels;
-            by_log_scale += kPixels;
+              by_coefficients += kPixels;
+            }
           }
         }
         typename LogisticPiece<T>::Sums sums;

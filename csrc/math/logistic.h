@@ -73,34 +73,34 @@ GENCORE_HD float one_minus_exponential(float d, float e) {
 }
 GENCORE_HD double one_minus_exponential(double d, double) { return -expm1(-d); }
 
-// Everything about a bin that its log-probability and its derivatives need.
+// Everything about a bin that its log-probability and its derivatives need. Masks are numbers,
+// because GCC does not vectorise what keeps truth values.
 template <class A>
 struct LogisticBin {
   A a, b, d;       // edges and width, in scales
-  A below, above;  // e^-|a| and e^-|b|
+  A lower, upper;  // 1, or 0 where the bin has no such edge
+  A below, above;  // e^-|a| and e^-|b|, or 0
   A narrow;        // e^-d
   A width;         // 1 - e^-d
-  bool is_first, is_last;
 
-  GENCORE_HD LogisticBin(A lower, A raw_mean, A precision, const LogisticBins<A>& bins) {
+  GENCORE_HD LogisticBin(A edge, A raw_mean, A precision, const LogisticBins<A>& bins) {
     const A mu = (raw_mean + A(1)) * bins.half, inverse = precision * bins.inverse_half;
-    a = (lower - mu) * inverse;
-    b = (lower + bins.size - mu) * inverse;
+    a = (edge - mu) * inverse;
+    b = (edge + bins.size - mu) * inverse;
     d = bins.size * inverse;
-    below = exp_negative(a < A(0) ? a : -a);
-    above = exp_negative(b < A(0) ? b : -b);
+    lower = edge == bins.first ? A(0) : A(1);
+    upper = edge == bins.last ? A(0) : A(1);
+    below = exp_negative(a < A(0) ? a : -a) * lower;
+    above = exp_negative(b < A(0) ? b : -b) * upper;
     narrow = exp_negative(-d);
     width = one_minus_exponential(d, narrow);
-    is_first = lower == bins.first;
-    is_last = lower == bins.last;
   }
 
   GENCORE_HD A log_prob() const {
-    const A from_below = is_first ? A(0) : a < A(0) ? A(0) : a;
-    const A from_above = is_last ? A(0) : b < A(0) ? -b : A(0);
-    const A rest = (is_first ? A(1) : A(1) + below) * (is_last ? A(1) : A(1) + above);
-    const A share = is_first || is_last ? A(1) : width;
-    return logarithm(share / rest) - (from_below + from_above);
+    const A from_below = (a < A(0) ? A(0) : a) * lower;
+    const A from_above = (b < A(0) ? -b : A(0)) * upper;
+    const A share = lower * upper == A(0) ? A(1) : width;
+    return logarithm(share / ((A(1) + below) * (A(1) + above))) - (from_below + from_above);
   }
 
   // Derivatives of the log-probability by the raw mean, and by the raw log-scale within its bounds.
@@ -109,11 +109,10 @@ struct LogisticBin {
     A log_scale;
   };
   GENCORE_HD Slopes slopes(A precision) const {
-    const A by_a = A(1) / (A(1) + below), by_b = A(1) / (A(1) + above);
-    const A lower = is_first ? A(0) : a < A(0) ? below * by_a : by_a;  // sigmoid(a)
-    const A upper = is_last ? A(0) : b < A(0) ? by_b : above * by_b;   // sigmoid(-b)
-    const A by_width = is_first || is_last ? A(0) : d * narrow / width;
-    return {precision * (lower - upper), a * lower - b * upper - by_width};
+    const A by_a = (a < A(0) ? below : lower) / (A(1) + below);  // sigmoid(a)
+    const A by_b = (b < A(0) ? upper : above) / (A(1) + above);  // sigmoid(-b)
+    const A by_d = d * narrow / width * (lower * upper);
+    return {precision * (by_a - by_b), a * by_a - b * by_b - by_d};
   }
 };
 
