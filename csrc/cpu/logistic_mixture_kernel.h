@@ -165,27 +165,28 @@ template <class T>
 void logistic_mixture_range(const LogisticMixture& args, std::int64_t begin, std::int64_t end) {
   using A = accumulate_t<T>;
   LogisticPiece<T> piece(args);
-  for_each_pixel_piece(
-      args, begin, end, [&](std::int64_t image, std::int64_t at, std::int64_t count) {
-        piece.read(image, at, count);
-        for (std::int64_t m = 0; m < args.components; ++m) {
-          A* term = piece.terms(m);
-          std::fill_n(term, count, A(0));
-          for (std::int64_t c = 0; c < args.channels; ++c) {
-            alignas(64) A mean[kPixels], log_scale[kPixels];
-            piece.template means<false>(c, m, mean, nullptr);
-            piece.log_scales(c, m, log_scale);
-            add_bins<false, A>(piece.bins, piece.lower(c), mean, log_scale, count, term, nullptr,
-                               nullptr);
-          }
-        }
-        A* out = static_cast<A*>(args.log_prob) + image * args.plane + at;
-        const A* only = piece.terms(0);
-        if (!args.weighted) return void(std::copy_n(only, count, out));
-        typename LogisticPiece<T>::Sums sums;
-        piece.weigh(sums);
-        for (std::int64_t k = 0; k < count; ++k) out[k] = sums.terms[k] - sums.logits[k];
-      });
+  for_each_pixel_piece(args, begin, end,
+                       [&](std::int64_t image, std::int64_t at, std::int64_t count) {
+                         piece.read(image, at, count);
+                         for (std::int64_t m = 0; m < args.components; ++m) {
+                           A* term = piece.terms(m);
+                           std::fill_n(term, count, A(0));
+                           for (std::int64_t c = 0; c < args.channels; ++c) {
+                             alignas(64) A mean[kPixels], log_scale[kPixels];
+                             piece.template means<false>(c, m, mean, nullptr);
+                             piece.log_scales(c, m, log_scale);
+                             add_bins<false, A>(piece.bins, piece.lower(c), mean, log_scale, count,
+                                                term, nullptr, nullptr);
+                           }
+                         }
+                         A* out = static_cast<A*>(args.log_prob) + image * args.plane + at;
+                         const A* only = piece.terms(0);
+                         if (!args.weighted) return void(std::copy_n(only, count, out));
+                         typename LogisticPiece<T>::Sums sums;
+                         piece.weigh(sums);
+                         for (std::int64_t k = 0; k < count; ++k)
+                           out[k] = sums.terms[k] - sums.logits[k];
+                       });
 }
 
 // The derivatives of the terms are kept until the components' shares in the pixels are known.

@@ -26,7 +26,7 @@ CASES = {
 
 
 def case(name, device):
-    """The likelihood, random parameters of one pixel, and all that the pixel may be, [K, C, 1, 1]."""
+    """The likelihood, random parameters of one pixel, and all K values of a pixel, [K, C, 1, 1]."""
     make, channels = CASES[name]
     generator = torch.Generator().manual_seed(3)
     likelihood = make().to(device)

@@ -1,4 +1,4 @@
-"""categorical_log_prob: the shared operator tests, cross entropy, extremes, CUDA kernels, errors."""
+"""categorical_log_prob: the shared operator tests, cross entropy, extremes, CUDA, errors."""
 
 import ctypes
 import math

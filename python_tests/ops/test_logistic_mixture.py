@@ -1,4 +1,4 @@
-"""The discretised logistic and its mixture: the shared operator tests, sums, limits, CUDA, errors."""
+"""The discretised logistic and its mixture: shared operator tests, sums, limits, CUDA, errors."""
 
 import ctypes
 import math
