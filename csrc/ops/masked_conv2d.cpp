@@ -46,6 +46,12 @@ ImageLayout<Void> layout_of(const Tensor& images, Void* data) {
   return {data, images.stride(0), images.stride(1), images.stride(2), images.stride(3)};
 }
 
+// Whose channels or pixels follow one another.
+Tensor as_images(const Tensor& images) {
+  const bool fits = images.dim() != 4 || images.stride(1) == 1 || images.stride(3) == 1;
+  return fits ? images : torch::stable::contiguous(images);
+}
+
 bool is_channels_last(const Tensor& images) {
   std::int64_t expected = 1;
   for (const std::int64_t d : {1, 3, 2, 0}) {
@@ -99,9 +105,10 @@ Arguments arguments_of(const char* op, const Tensor& x, const Tensor& weight,
 
 Tensor masked_conv2d(Tensor x, Tensor weight, OptionalTensor bias, bool inclusive,
                      std::int64_t groups, std::int64_t dilation) {
+  const Tensor images = as_images(x);
   weight = as_contiguous(weight), bias = as_contiguous(bias);
-  auto args =
-      arguments_of<MaskedConv2d>("masked_conv2d", x, weight, bias, inclusive, groups, dilation);
+  auto args = arguments_of<MaskedConv2d>("masked_conv2d", images, weight, bias, inclusive, groups,
+                                         dilation);
   const Tensor out = images_like(x, args.outputs);
   if (out.numel() == 0) return out;
   args.out = layout_of(out, out.mutable_data_ptr());
