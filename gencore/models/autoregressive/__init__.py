@@ -1,0 +1,5 @@
+"""Autoregressive models: a distribution as the product of its conditionals."""
+
+from gencore.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)
