@@ -40,11 +40,14 @@ class NADERecipe(ImageRecipe, OptimisedRecipe):
     """The order of the pixels, row by row or drawn from the seed; EoNADE learns all of them."""
 
     hidden_widths: tuple[int, ...] = (500,)
-    """Widths of the hidden layers: one of nade, any number of eonade and made, and of darn those
-    between stochastic layers, which may be none."""
+    """Widths of the hidden layers: one of nade, any number of eonade and made."""
 
     latents: tuple[int, ...] = (100,)
     """Units of the stochastic layers of darn, from the images upwards."""
+
+    deterministic_widths: tuple[int, ...] = ()
+    """Widths of the tanh layers in each network between two stochastic layers of darn; without it
+    they are linear."""
 
     num_masks: int = 1
     """Sets of masks of made: further ones permute its hidden units."""
@@ -70,18 +73,18 @@ class NADERecipe(ImageRecipe, OptimisedRecipe):
         super().__post_init__()
         self.check_positive("num_masks", "num_orderings", "importance_samples")
         self.check_not_negative("weight_decay")
-        fewest, most = {"nade": (1, 1), "darn": (0, None)}.get(self.model, (1, None))
-        number = len(self.hidden_widths)
-        if min(self.hidden_widths, default=1) < 1 or number < fewest or (most and number > most):
-            count = "one positive width" if most else "positive widths"
+        for name in ("hidden_widths", "latents", "deterministic_widths"):
+            widths = getattr(self, name)
+            optional = name == "deterministic_widths"
+            if min(widths, default=int(optional)) < 1:
+                raise ValueError(
+                    f"NADERecipe: {name} is {widths}; expected positive widths"
+                    f"{'' if optional else ', at least one'}"
+                )
+        if self.model == "nade" and len(self.hidden_widths) > 1:
             raise ValueError(
-                f"NADERecipe: hidden_widths is {self.hidden_widths}; expected {count} for the "
-                f"model {self.model}"
-            )
-        if min(self.latents, default=0) < 1:
-            raise ValueError(
-                f"NADERecipe: latents is {self.latents}; expected a positive number for each "
-                "stochastic layer"
+                f"NADERecipe: hidden_widths is {self.hidden_widths}; expected one width for the "
+                "model nade"
             )
 
     def load_part(self, split: "Split") -> "ImageDataset":

@@ -175,7 +175,7 @@ def make_model(recipe: NADERecipe, shape: Sequence[int]) -> VectorModel:
     if recipe.model == "eonade":
         return EoNADE(pixels, widths, order=order)
     if recipe.model == "darn":
-        return DARN(pixels, recipe.latents, hidden_widths=widths, order=order)
+        return DARN(pixels, recipe.latents, hidden_widths=recipe.deterministic_widths, order=order)
     return DiscreteMADE(
         pixels,
         widths,
