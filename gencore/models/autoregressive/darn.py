@@ -139,7 +139,7 @@ class DARN(VectorModel):
         layer = self.inputs(x)
         layers, entropy = [layer], layer.new_zeros(len(x))
         for encoder, number in zip(self.encoders, numbers, strict=True):
-            logits = encoder(layer)
+            logits = encoder(layer).to(layer.dtype)
             entropy = entropy + _entropy(logits).sum(1)
             layer = half_gradient_bits(logits, number)
             layers.append(layer)
@@ -178,7 +178,7 @@ class DARN(VectorModel):
         for codes in h.split(max(1, _CHUNK // max(len(x), 1))):
             rows = x.repeat_interleave(len(codes), 0)
             log_joint = self.log_joint(rows, codes.repeat(len(x), 1))
-            parts.append(log_joint.view(len(x), -1).logsumexp(1))
+            parts.append(log_joint.view(len(x), len(codes)).logsumexp(1))
         return torch.stack(parts).logsumexp(0)
 
     def all_latents(self) -> Tensor:
@@ -320,6 +320,7 @@ class _Autoregression(FixedBuffers):
 
 def _log_bernoulli(logits: Tensor, y: Tensor) -> Tensor:
     """log p(y) of bits, [N]: also differentiable in them."""
+    logits = logits.to(y.dtype)  # which are less precise under autocast
     return (y * logits - functional.softplus(logits)).sum(1)
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from gencore.models.autoregressive.vectors import (
     AutoregressiveVectorModel,
@@ -145,8 +146,25 @@ class DiscreteMADE(AutoregressiveVectorModel):
         return -self.log_prob(x, mask)
 
     def steps(self, u: Tensor, mask: int = 0) -> Iterator[Tensor]:
+        """The logits [N, 1 or levels] of one coordinate after another in the order of a set.
+
+        A coordinate adds a column to the sums that enter the first hidden layer.
+        """
+        linears = self.network.linears()
+        weights = [
+            linear.weight * masked
+            for linear, masked in zip(linears, self._masks(mask), strict=True)
+        ]
+        first, *between, last = zip(weights, [linear.bias for linear in linears], strict=True)
+        blocks = torch.arange(self.num_logits, device=u.device) * self.features
+        total = first[1].expand(len(u), -1)
         for place in self.orders[mask].tolist():
-            yield self.logits(u, mask)[:, place]
+            hidden = self.network.activate(total)
+            for weight, bias in between:
+                hidden = self.network.activate(functional.linear(hidden, weight, bias))
+            rows = blocks + place
+            yield functional.linear(hidden, last[0][rows], last[1][rows])
+            total = total + u[:, place, None] * first[0][:, place]
 
     @property
     def _num_draws(self) -> int:

@@ -193,7 +193,8 @@ class AutoregressiveVectorModel(VectorModel):
     .. math:: p(x) = \prod_{t=1}^{D} p\big(x_{\sigma(t)} \mid x_{\sigma(1)}, \dots,
               x_{\sigma(t-1)}\big)
 
-    A subclass gives :meth:`logits`, and :meth:`steps` where a coordinate costs less than all.
+    A subclass gives :meth:`logits`, for all coordinates at once, and :meth:`steps`, which samples
+    and which a coordinate should cost less than all.
 
     Args:
         features: D.
@@ -248,14 +249,13 @@ class AutoregressiveVectorModel(VectorModel):
         """−log p(x), [N]: what training minimises."""
         return -self.log_prob(x)
 
+    @abstractmethod
     def steps(self, u: Tensor) -> Iterator[Tensor]:
         """The logits [N, 1 or levels] of one coordinate after another in the order.
 
         Args:
             u: inputs [N, D]. Whoever iterates writes coordinate σ(t) after the t-th logits came.
         """
-        for place in self.order.tolist():
-            yield self.logits(u)[:, place]
 
     def _check_exact(self, known: Tensor) -> None:
         if _is_prefix(known[:, self.order]):

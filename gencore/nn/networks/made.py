@@ -130,9 +130,13 @@ class MADE(FixedBuffers):
             if layer == 0 and term is not None:
                 hidden = hidden + term
             if layer < last:
-                hidden = activate(hidden, self._kind, self.negative_slope)
+                hidden = self.activate(hidden)
         y = hidden.unflatten(-1, (self.outputs_per_input, self.num_inputs))
         return y if self.inverse_order is None else y[..., self.inverse_order]
+
+    def activate(self, z: Tensor) -> Tensor:
+        """The hidden units of their sums z."""
+        return activate(z, self._kind, self.negative_slope)
 
     def mask(self, layer: int) -> Tensor:
         """The mask of a layer's weight, bool [out, in]; the last has P blocks of D rows."""
