@@ -251,6 +251,11 @@ class DARN(VectorModel):
         return [layer for layer in self.decoders if isinstance(layer, _Autoregression)]
 
     def _layers(self, x: Tensor, h: Tensor) -> list[Tensor]:
+        self._check(x)
+        if h.shape != (len(x), self.num_bits):
+            raise ValueError(
+                f"DARN: latents have shape {list(h.shape)}; expected [{len(x)}, {self.num_bits}]"
+            )
         return [self.inputs(x), *self.inputs(h).split(self.latents, 1)]
 
     def _log_joint(self, layers: list[Tensor]) -> Tensor:

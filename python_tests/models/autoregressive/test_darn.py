@@ -145,3 +145,5 @@ def test_wrong_arguments_are_named():
         DARN(3, (10, 7)).log_prob(vectors(3))
     with pytest.raises(ValueError, match="num_samples is 0"):
         DARN(3, (2,)).importance_bound(vectors(3), 0)
+    with pytest.raises(ValueError, match=r"latents have shape \[8, 3\]; expected \[8, 2\]"):
+        DARN(3, (2,)).log_joint(vectors(3), torch.zeros(8, 3))
