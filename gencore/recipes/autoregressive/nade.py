@@ -23,7 +23,7 @@ class NADERecipe(ImageRecipe, OptimisedRecipe):
     two CPU cores.
     """
 
-    steps: int = 2000
+    steps: int = 1000
     """Optimisation steps of the whole run."""
 
     batch_size: int = 100

@@ -4,27 +4,16 @@ import math
 
 import pytest
 import torch
+from testing.vector_testing import all_vectors, random_model
 
 from gencore.models import DARN
 from gencore.models.autoregressive.darn import half_gradient_bits
 from gencore.ops import random_key
 
 
-def random_model(model, scale=0.7, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
-    return model
-
-
-def vectors(features):
-    return torch.cartesian_prod(*[torch.arange(2)] * features).view(-1, features)
-
-
 def tables(model):
     """log p(x, h) and log q(h | x) of all x (rows) and h (columns)."""
-    x, h = vectors(model.features), model.all_latents()
+    x, h = all_vectors(model.features), model.all_latents()
     pairs = x.repeat_interleave(len(h), 0), h.repeat(len(x), 1)
     shape = (len(x), len(h))
     return model.log_joint(*pairs).view(shape), model.log_posterior(pairs[1], pairs[0]).view(shape)
@@ -49,7 +38,7 @@ def test_the_bound_is_below_the_likelihood_by_the_divergence(make):
     """The gap is KL(q ‖ p(h | x)), and the bound the mean of its draws."""
     model = random_model(make())
     joint, posterior = tables(model)
-    x, log_prob = vectors(4), model.log_prob(vectors(4))
+    x, log_prob = all_vectors(4), model.log_prob(all_vectors(4))
     torch.testing.assert_close(log_prob, joint.logsumexp(1))
     bound = (posterior.exp() * (joint - posterior)).sum(1)
     divergence = (posterior.exp() * (posterior - (joint - log_prob[:, None]))).sum(1)
@@ -76,14 +65,14 @@ def test_the_bound_is_tight_with_the_exact_posterior():
         linear.bias.copy_(prior.bias - (softplus(high) - softplus(low)).sum())
     joint, posterior = tables(model)
     bound = (posterior.exp() * (joint - posterior)).sum(1)
-    x = vectors(4)
+    x = all_vectors(4)
     torch.testing.assert_close(bound, model.log_prob(x))
     torch.testing.assert_close(model.importance_bound(x, 1), model.log_prob(x))
 
 
 def test_the_importance_bound_tightens_to_the_likelihood():
     model = random_model(DARN(4, (3, 2)))
-    x, generator = vectors(4), torch.Generator().manual_seed(0)
+    x, generator = all_vectors(4), torch.Generator().manual_seed(0)
     with torch.no_grad():
         exact = model.log_prob(x)
     means = [
@@ -105,7 +94,7 @@ def test_the_half_estimator_is_exact_for_quadratic_functions():
     def f(h):
         return 1.5 * h[:, 0] ** 2 - 0.7 * h[:, 0] * h[:, 1] + 2 * h[:, 1] - 0.3 * h[:, 1] ** 2
 
-    q, codes = torch.sigmoid(logits), vectors(2).double()
+    q, codes = torch.sigmoid(logits), all_vectors(2).double()
     probs = torch.where(codes == 1, q, 1 - q).prod(1)
     (exact,) = torch.autograd.grad((probs * f(codes)).sum(), logits)
     estimate = torch.zeros_like(logits)
@@ -118,7 +107,7 @@ def test_the_half_estimator_is_exact_for_quadratic_functions():
 
 
 def test_parts_of_a_batch_have_the_draws_of_the_whole():
-    model, key, x = random_model(DARN(4, (3, 2))), random_key(), vectors(4)
+    model, key, x = random_model(DARN(4, (3, 2))), random_key(), all_vectors(4)
     parts = [model(x[:9], key=key), model(x[9:], key=key, first=9)]
     torch.testing.assert_close(torch.cat(parts), model(x, key=key))
 
@@ -128,7 +117,7 @@ def test_latents_learn_what_a_logistic_autoregression_cannot():
     torch.manual_seed(0)
     model = DARN(3, (6,))
     optimizer = torch.optim.Adam(model.parameters(), 0.1)
-    x = vectors(2)
+    x = all_vectors(2)
     x = torch.cat([x, x.sum(1, keepdim=True) % 2], 1)
     for _ in range(400):
         optimizer.zero_grad()
@@ -142,8 +131,8 @@ def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match=r"latents are \(\)"):
         DARN(3, ())
     with pytest.raises(ValueError, match="17 bits are too many; expected at most 16"):
-        DARN(3, (10, 7)).log_prob(vectors(3))
+        DARN(3, (10, 7)).log_prob(all_vectors(3))
     with pytest.raises(ValueError, match="num_samples is 0"):
-        DARN(3, (2,)).importance_bound(vectors(3), 0)
+        DARN(3, (2,)).importance_bound(all_vectors(3), 0)
     with pytest.raises(ValueError, match=r"latents have shape \[8, 3\]; expected \[8, 2\]"):
-        DARN(3, (2,)).log_joint(vectors(3), torch.zeros(8, 3))
+        DARN(3, (2,)).log_joint(all_vectors(3), torch.zeros(8, 3))

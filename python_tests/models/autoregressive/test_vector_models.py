@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from testing.vector_testing import all_vectors, random_model
 
 from gencore.models import DARN, NADE, DiscreteMADE, EoNADE
 from gencore.models.autoregressive.vectors import level_log_prob
@@ -22,18 +23,6 @@ MODELS = {
 }
 
 
-def random_model(model, scale=0.7, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
-    return model
-
-
-def vectors(features, levels=2):
-    return torch.cartesian_prod(*[torch.arange(levels)] * features).view(-1, features)
-
-
 def chi_squared(samples, probs, levels=2):
     """Of vectors [N, D] against the probabilities of all of them in ascending order, as a number
     of standard deviations from its mean."""
@@ -49,7 +38,7 @@ def chi_squared(samples, probs, levels=2):
 
 def conditional(model, given, known):
     """p of all vectors given the known part of one, by the sum over the others."""
-    x = vectors(model.features, model.levels)
+    x = all_vectors(model.features, model.levels)
     with torch.no_grad():
         probs = model.log_prob(x).double().exp()
     probs = torch.where((x == given)[:, known].all(1), probs, 0)
@@ -63,13 +52,13 @@ def conditional(model, given, known):
 )  # fmt: skip
 def test_probabilities_of_all_binary_images_sum_to_one(make, order):
     model = random_model(make(9, order=order))
-    assert model.log_prob(vectors(9)).exp().sum().item() == pytest.approx(1, abs=1e-5)
+    assert model.log_prob(all_vectors(9)).exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_the_product_of_conditionals_of_short_strings_sums_to_one(make):
     for length in range(1, 8):
-        x = vectors(length)
+        x = all_vectors(length)
         ones = torch.sigmoid(random_model(make(length)).conditionals(x)[..., 0])
         product = torch.where(x == 1, ones, 1 - ones).prod(1)
         assert product.sum().item() == pytest.approx(1, abs=1e-5)
@@ -78,7 +67,7 @@ def test_the_product_of_conditionals_of_short_strings_sums_to_one(make):
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_three_levels(make):
     model = random_model(make(4, levels=3, order=[2, 0, 3, 1]))
-    x = vectors(4, 3)
+    x = all_vectors(4, 3)
     probs = model.log_prob(x).exp()
     assert probs.sum().item() == pytest.approx(1, abs=1e-5)
     assert model.conditionals(x).shape == (81, 4, 3)
@@ -120,7 +109,7 @@ class TestSamples:
     def test_they_have_the_probabilities_of_the_model(self, make):
         model = random_model(make(5, order=[3, 1, 4, 0, 2]))
         samples = model.sample(20_000, generator=torch.Generator().manual_seed(0))
-        assert abs(chi_squared(samples, model.log_prob(vectors(5)).exp())) < 5
+        assert abs(chi_squared(samples, model.log_prob(all_vectors(5)).exp())) < 5
 
     def test_processes_share_them(self, make):
         model, key = random_model(make(5)), random_key()
@@ -227,7 +216,7 @@ class TestEoNADE:
 
     def test_the_ensemble_is_the_mean_over_orderings(self):
         model = random_model(EoNADE(6, (8, 7))).double()
-        x = vectors(6)
+        x = all_vectors(6)
         orders = torch.stack(
             [torch.randperm(6, generator=torch.Generator().manual_seed(s)) for s in range(3)]
         )
@@ -249,7 +238,7 @@ class TestEoNADE:
 
     def test_parts_of_a_batch_have_the_masks_of_the_whole(self):
         model, key = random_model(EoNADE(5, (8,))), random_key()
-        x = vectors(5)
+        x = all_vectors(5)
         parts = [model(x[:20], key=key), model(x[20:], key=key, first=20)]
         torch.testing.assert_close(torch.cat(parts), model(x, key=key))
 
@@ -262,7 +251,7 @@ class TestEoNADE:
             20_000, given=given, known=known, generator=torch.Generator().manual_seed(0)
         )
         for rows, order in ((slice(10_000), [1, 3, 0, 2]), (slice(10_000, None), [0, 1, 2, 3])):
-            x, row = vectors(4), rows.start or 0
+            x, row = all_vectors(4), rows.start or 0
             probs = model.log_prob(x, torch.tensor([order])).exp()
             probs = torch.where((x == given[row])[:, known[row]].all(1), probs, 0)
             assert abs(chi_squared(samples[rows], probs / probs.sum())) < 5
@@ -270,7 +259,7 @@ class TestEoNADE:
     @pytest.mark.parametrize("orderings", [0, torch.arange(3), torch.tensor([[0, 1, 1]])])
     def test_wrong_orderings_are_named(self, orderings):
         with pytest.raises(ValueError, match="order"):
-            EoNADE(3, (4,)).log_prob(vectors(3), orderings)
+            EoNADE(3, (4,)).log_prob(all_vectors(3), orderings)
 
 
 class TestDiscreteMADE:
@@ -279,7 +268,7 @@ class TestDiscreteMADE:
         return random_model(DiscreteMADE(6, (24, 20), activation="tanh", **options), 0.4)
 
     def test_the_ensemble_is_the_mean_over_masks(self):
-        model, x = self.make().double(), vectors(6)
+        model, x = self.make().double(), all_vectors(6)
         each = torch.stack([model.log_prob(x, mask).exp() for mask in range(3)])
         torch.testing.assert_close(each.sum(1), torch.ones(3, dtype=torch.float64))
         assert (each[0] - each[1]).abs().max() > 1e-3
@@ -310,7 +299,7 @@ class TestDiscreteMADE:
         )  # fmt: skip
         assert not torch.equal(source.orders, target.orders)
         target.load_state_dict(source.state_dict())
-        x = vectors(6)
+        x = all_vectors(6)
         assert torch.equal(source.log_prob(x), target.log_prob(x))
         with torch.device("meta"):
             meta = DiscreteMADE(6, (24, 20), activation="tanh", num_masks=3, order_agnostic=True)
@@ -318,7 +307,7 @@ class TestDiscreteMADE:
         assert torch.equal(source.log_prob(x), meta.log_prob(x))
 
     def test_the_loss_draws_a_set_of_masks(self):
-        model, x = self.make(), vectors(6)
+        model, x = self.make(), all_vectors(6)
         torch.manual_seed(0)
         found = [model(x) for _ in range(20)]
         each = [-model.log_prob(x, mask) for mask in range(3)]
@@ -329,6 +318,6 @@ class TestDiscreteMADE:
         with pytest.raises(ValueError, match="order is 'reversed'"):
             DiscreteMADE(3, (4,), order="reversed")
         with pytest.raises(ValueError, match="mask is 1; expected 0 to 0"):
-            DiscreteMADE(3, (4,)).log_prob(vectors(3), 1)
+            DiscreteMADE(3, (4,)).log_prob(all_vectors(3), 1)
         with pytest.raises(ValueError, match="levels is 1"):
             DiscreteMADE(3, (4,), levels=1)
