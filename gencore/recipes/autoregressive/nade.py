@@ -56,7 +56,7 @@ class NADERecipe(ImageRecipe, OptimisedRecipe):
     """Draw an order of the pixels for each further set of masks of made."""
 
     num_orderings: int = 5
-    """Orderings whose mean measures eonade, beside one alone."""
+    """Random orders of the pixels that measure eonade, each alone and as an ensemble."""
 
     importance_samples: int = 100
     """Samples of the latents that measure darn, beside the variational bound."""

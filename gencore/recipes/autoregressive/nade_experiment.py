@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from gencore.data import ImageDataset
 from gencore.data.splits import Split
 from gencore.models import DARN, NADE, DiscreteMADE, EoNADE, VectorModel
-from gencore.models.autoregressive.vectors import uniforms
+from gencore.models.autoregressive.vectors import log_mean_exp, uniforms
 from gencore.ops import random_key
 from gencore.recipes.autoregressive.nade import NADERecipe
 from gencore.train import Batch, ImageExperiment, StateObject
@@ -76,21 +76,21 @@ class NADEExperiment(ImageExperiment):
     def evaluate(self, num: int) -> dict[str, float]:
         """−log p in nats of up to `num` held-out test images, and of training images.
 
-        EoNADE's is of the raster order, or the recipe's, and of the mean of p over
-        `num_orderings`, and that of several sets of masks the mean of p over them. DARN's is the
-        variational bound, and the importance-weighted bound of `importance_samples`. Beside them
-        stand the test images under independent pixels, each as often 1 as in the training images
-        (with one image of each kind more, so that none is impossible).
+        EoNADE's is the mean over `num_orderings` random orders, beside that of the mean of p over
+        them (the ensemble); that of several sets of masks is of the mean of p. DARN's is the
+        variational bound, beside the importance-weighted bound of `importance_samples`. The test
+        images also stand under independent pixels, each as often 1 as in the training images (with
+        one image of each kind more, so that none is impossible).
         """
         train, test = self.dataset, self.test
         measures: dict[str, float] = {"num_samples": min(num, len(test))}
-        log_probs = self._log_probs()
+        names, log_probs = self._log_probs()
         for part_name, part in (("test", test), ("train", train)):
             chosen = part.subset(torch.randperm(len(part))[:num]).images
             x = _bits(chosen.to(self.fabric.device))
-            for name, log_prob in log_probs.items():
-                nats = -in_chunks(log_prob, _CHUNK)(x).double().mean().item()
-                measures[f"nats{name}/{part_name}"] = nats
+            nats = -in_chunks(log_probs, _CHUNK)(x).double().mean(0)
+            for name, value in zip(names, nats.tolist(), strict=True):
+                measures[f"{name}/{part_name}"] = value
         measures["nats/independent_pixels"] = _independent_nats(train.images, test.images)
         return measures
 
@@ -126,24 +126,26 @@ class NADEExperiment(ImageExperiment):
         particles = None if exact else _PARTICLES
         return self.model.sample(len(given), given=given, known=known, particles=particles)
 
-    def _log_probs(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """What measures images, by the ending of its name."""
+    def _log_probs(self) -> tuple[tuple[str, ...], Callable[[Tensor], Tensor]]:
+        """What measures images: K names, and log-probabilities or bounds [N, K] of bits."""
         model, recipe = self.model, self.recipe
         if isinstance(model, DARN):
-            samples = recipe.importance_samples
-            return {
-                "_bound": model.elbo,
-                "_importance_bound": lambda x: model.importance_bound(x, samples),
-            }
+
+            def bounds(x: Tensor) -> Tensor:
+                tight = model.importance_bound(x, recipe.importance_samples)
+                return torch.stack([model.elbo(x), tight], 1)
+
+            return ("nats_bound", "nats_importance_bound"), bounds
         if isinstance(model, EoNADE):
-            # The same for all images, or each would have the best of several.
-            pixels = model.features
-            orderings = torch.stack([torch.randperm(pixels) for _ in range(recipe.num_orderings)])
-            return {
-                "": model.log_prob,
-                "_ensemble": lambda x: model.log_prob(x, orderings),
-            }
-        return {"": model.log_prob}
+            # The same orders for all images.
+            orders = [torch.randperm(model.features) for _ in range(recipe.num_orderings)]
+
+            def ensemble(x: Tensor) -> Tensor:
+                each = torch.stack([model.log_prob(x, order[None]) for order in orders])
+                return torch.stack([each.mean(0), log_mean_exp(each)], 1)
+
+            return ("nats", "nats_ensemble"), ensemble
+        return ("nats",), lambda x: model.log_prob(x)[:, None]
 
     def _images(self, x: Tensor) -> Tensor:
         return x.view(len(x), *self.image_shape).float()
