@@ -6,6 +6,7 @@ from gencore.nn.causal import (
     ContextMap,
     MaskedConv2d,
     PixelInput,
+    PixelPlan,
 )
 from gencore.nn.likelihoods import (
     Categorical,
@@ -65,6 +66,7 @@ __all__ = [
     "Permutation",
     "PixelInput",
     "PixelLikelihood",
+    "PixelPlan",
     "Planar",
     "QuantizedLogistic",
     "Radial",
