@@ -199,6 +199,23 @@ class TestNormalisation:
         assert total == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (pixelcnn, {}),
+        (gated, {}),
+        (gated, {"num_layers": 1, "channel_groups": 1}),
+        (plusplus, {"num_scales": 3, "weight_norm": True}),
+        (plusplus, {"num_scales": 3, "deep_context": True}),
+    ],
+)
+def test_every_parameter_is_trained(make, options):
+    """One without a gradient would hold up training on several devices."""
+    model = make((3, 8, 8), context_channels=2, **options)
+    model.log_prob(torch.randint(2, (4, 3, 8, 8)), torch.randn(4, 2)).sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
 def test_grey_levels_of_either_integer_have_one_probability():
     model = pixelcnn((1, 4, 4), levels=256)
     x = torch.tensor([0, 255]).repeat(2, 8).view(2, 1, 4, 4)
