@@ -4,6 +4,7 @@ from gencore.systems.system import System
 
 __all__ = ["SYSTEMS"]
 
+_PIXELCNN = "models/autoregressive/test_pixelcnn.py"
 _LIKELIHOODS = "nn/test_likelihoods.py"
 _LOGISTIC = "ops/test_logistic_mixture.py"
 _VECTORS = "models/autoregressive/test_vector_models.py"
@@ -11,6 +12,34 @@ _DARN = "models/autoregressive/test_darn.py"
 _MIXTURE_DENSITY = "models/autoregressive/test_mixture_density.py"
 
 SYSTEMS = (
+    System(
+        id="L07",
+        name="PixelCNN",
+        source="Lucas 2020, §2.8",
+        implementation="gencore.models.PixelCNN",
+        further_implementations=("gencore.models.receptive_field",),
+        recipe="pixelcnn",
+        test=f"{_PIXELCNN}::TestCausality::test_nothing_sees_what_comes_later",
+        further_tests=(
+            f"{_PIXELCNN}::TestNormalisation::test_all_binary_images_add_up_to_one",
+            f"{_PIXELCNN}::TestSampling::test_both_methods_make_the_same_choices",
+            f"{_PIXELCNN}::TestBlindSpot::test_a_stack_of_masked_convolutions_has_one",
+        ),
+    ),
+    System(
+        id="B23",
+        name="PixelCNN",
+        source="Bruna, Lecture 11",
+        implementation="gencore.models.GatedPixelCNN",
+        further_implementations=("gencore.models.PixelCNN", "gencore.models.PixelCNNPlusPlus"),
+        recipe="pixelcnn",
+        test=f"{_PIXELCNN}::TestCausality::test_nothing_sees_what_comes_later",
+        further_tests=(
+            f"{_PIXELCNN}::TestCausality::test_several_resolutions_see_all_that_comes_before",
+            f"{_PIXELCNN}::TestNormalisation::test_channels_and_levels_add_up_to_one",
+            f"{_PIXELCNN}::TestBlindSpot::test_two_stacks_have_none",
+        ),
+    ),
     System(
         id="M03",
         name="Mixture density network",
