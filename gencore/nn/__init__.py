@@ -3,6 +3,7 @@
 from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, PixelInput
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.made import MADE
+from gencore.nn.networks.masked_conv2d import MaskedConv2d
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
 from gencore.nn.stop_gradient import stop_gradient
@@ -41,6 +42,7 @@ __all__ = [
     "InvertibleConv1x1",
     "MLPEnergy",
     "MaskedAutoregressive",
+    "MaskedConv2d",
     "MultiScale",
     "Permutation",
     "PixelInput",

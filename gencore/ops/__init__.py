@@ -27,6 +27,7 @@ from gencore.ops.leapfrog import (
     leapfrog_step_,
 )
 from gencore.ops.made_inverse import AutoregressiveScale, made_inverse
+from gencore.ops.masked_conv2d import MaskType, masked_conv2d
 from gencore.ops.metropolis import MetropolisStep, metropolis_accept, metropolis_accept_
 from gencore.ops.mlp_chain import mlp_langevin_chain
 from gencore.ops.mlp_hmc import MLPHMCChain, mlp_hmc_chain
@@ -46,6 +47,7 @@ __all__ = [
     "LeapfrogEnd",
     "LeapfrogStart",
     "MLPHMCChain",
+    "MaskType",
     "MetropolisStep",
     "NutsTree",
     "actnorm",
@@ -63,6 +65,7 @@ __all__ = [
     "leapfrog_step",
     "leapfrog_step_",
     "made_inverse",
+    "masked_conv2d",
     "metropolis_accept",
     "metropolis_accept_",
     "mlp_hmc_chain",
