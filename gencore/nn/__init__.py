@@ -1,6 +1,14 @@
 """Layers and tools for networks that the models share."""
 
 from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, PixelInput
+from gencore.nn.likelihoods import (
+    Categorical,
+    DiscretizedLogistic,
+    DiscretizedLogisticMixture,
+    DrawSpec,
+    PixelLikelihood,
+    QuantizedLogistic,
+)
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.masked_conv2d import MaskedConv2d
@@ -35,8 +43,12 @@ __all__ = [
     "AffineCoupling",
     "CausalConv2d",
     "CausalConvTranspose2d",
+    "Categorical",
     "Compose",
     "ConvConditioner",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
+    "DrawSpec",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
@@ -46,7 +58,9 @@ __all__ = [
     "MultiScale",
     "Permutation",
     "PixelInput",
+    "PixelLikelihood",
     "Planar",
+    "QuantizedLogistic",
     "Radial",
     "ResidualConditioner",
     "Reversible",
