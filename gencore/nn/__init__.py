@@ -1,6 +1,6 @@
 """Layers and tools for networks that the models share."""
 
-from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, PixelInput
+from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, ContextMap, PixelInput
 from gencore.nn.likelihoods import (
     Categorical,
     DiscretizedLogistic,
@@ -41,10 +41,11 @@ __all__ = [
     "MLP",
     "ActNorm",
     "AffineCoupling",
+    "Categorical",
     "CausalConv2d",
     "CausalConvTranspose2d",
-    "Categorical",
     "Compose",
+    "ContextMap",
     "ConvConditioner",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",

@@ -1,3 +1,6 @@
+from gencore.models.autoregressive.gated_pixelcnn import GatedPixelCNN
 from gencore.models.autoregressive.image_model import AutoregressiveImageModel
+from gencore.models.autoregressive.pixelcnn import PixelCNN
+from gencore.models.autoregressive.pixelcnn_plusplus import PixelCNNPlusPlus
 
-__all__ = ["AutoregressiveImageModel"]
+__all__ = ["AutoregressiveImageModel", "GatedPixelCNN", "PixelCNN", "PixelCNNPlusPlus"]
