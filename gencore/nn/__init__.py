@@ -1,6 +1,13 @@
 """Layers and tools for networks that the models share."""
 
-from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, ContextMap, PixelInput
+from gencore.nn.causal import (
+    CausalConv2d,
+    CausalConvTranspose2d,
+    ContextMap,
+    DiagonalBiLSTM,
+    PixelInput,
+    RowLSTM,
+)
 from gencore.nn.likelihoods import (
     Categorical,
     DiscretizedLogistic,
@@ -47,6 +54,7 @@ __all__ = [
     "Compose",
     "ContextMap",
     "ConvConditioner",
+    "DiagonalBiLSTM",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "DrawSpec",
@@ -66,6 +74,7 @@ __all__ = [
     "ResidualConditioner",
     "Reversible",
     "Rewound",
+    "RowLSTM",
     "SplineCoupling",
     "Squeeze",
     "Transform",

@@ -1,6 +1,15 @@
 from gencore.models.autoregressive.gated_pixelcnn import GatedPixelCNN
 from gencore.models.autoregressive.image_model import AutoregressiveImageModel
+from gencore.models.autoregressive.multi_scale_pixel_rnn import MultiScalePixelRNN
+from gencore.models.autoregressive.pixel_rnn import PixelRNN
 from gencore.models.autoregressive.pixelcnn import PixelCNN
 from gencore.models.autoregressive.pixelcnn_plusplus import PixelCNNPlusPlus
 
-__all__ = ["AutoregressiveImageModel", "GatedPixelCNN", "PixelCNN", "PixelCNNPlusPlus"]
+__all__ = [
+    "AutoregressiveImageModel",
+    "GatedPixelCNN",
+    "MultiScalePixelRNN",
+    "PixelCNN",
+    "PixelCNNPlusPlus",
+    "PixelRNN",
+]

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gencore.ops.masked_conv2d import live_taps
+from gencore.sizes import check_positive
 
-__all__ = ["InputToState", "lstm_cell", "lstm_scan", "uniform_start"]
+__all__ = ["InputToState", "lstm_cell", "lstm_scan", "places_before", "uniform_start"]
 
 Span = tuple[int, int]
 
@@ -59,49 +60,87 @@ def lstm_scan(
     """
     directions, _, num, width = gates.shape
     size = width // 4
-    h = c = gates.new_zeros(directions, 0, num, size)
-    before: Span = (spans[0][0], spans[0][0])
+    before = spans[0]
+    lengths = [last - first for first, last in spans]
+    h = c = gates.new_zeros(directions, lengths[0], num, size)
     lines = []
-    for span, line in zip(spans, gates.split([last - first for first, last in spans], 1)):
-        seen = torch.cat([_places(h, before, span, offset) for offset in offsets], -1)
+    for span, line in zip(spans, gates.split(lengths, 1), strict=True):
+        seen = torch.cat([places_before(h, before, span, offset) for offset in offsets], -1)
         mixed = torch.baddbmm(line.flatten(1, 2), seen.flatten(1, 2), weight)
-        h, c = lstm_cell(mixed.view_as(line), _places(c, before, span, 0))
+        h, c = lstm_cell(mixed.view_as(line), places_before(c, before, span, 0))
         lines.append(h)
         before = span
     return torch.cat(lines, 1)
 
 
-def _places(state: Tensor, before: Span, span: Span, offset: int) -> Tensor:
+def places_before(state: Tensor, before: Span, span: Span, offset: int) -> Tensor:
     """The states [D, P', N, h] at the places of `span` moved by `offset`; zero where there are
     none in `before`."""
-    padding = (before[0] - span[0] - offset, span[1] + offset - before[1])
-    return state if padding == (0, 0) else functional.pad(state, (0, 0, 0, 0, *padding))
+    length = span[1] - span[0]
+    # Negative padding crops, at most all of them.
+    front = min(max(before[0] - span[0] - offset, before[0] - before[1]), length)
+    back = length - (before[1] - before[0]) - front
+    return state if front == back == 0 else functional.pad(state, (0, 0, 0, 0, front, back))
 
 
 class InputToState(nn.Module):
-    r"""The part of the gates that comes from the layer's input: a masked convolution along rows.
+    r"""The part of the gates that comes from a layer's input and from the context.
 
-    .. math:: s(p) = b + \sum_{k < K} W_k\, x(p - (0, k))
+    .. math:: s(p) = b + \sum_{k < K} W_k\, x(p - (0, k)) + V\, \text{context}(p)
 
     At the pixel itself (k = 0) the channels of a group see those of the groups up to theirs, in
-    each of the gates alike.
+    each of the gates alike; so this is a convolution with mask B.
 
     Args:
+        owner: the name that errors begin with.
         in_channels: channels of x.
         channels: h.
         taps: K.
         channel_groups: groups of channels, of x and of each gate.
+        context_channels: channels of the context; 0 for none.
         directions: D, recurrences that have gates of their own.
+
+    Raises:
+        ValueError: for sizes that are not positive, or do not fit.
+
+    References:
+        Van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel recurrent neural networks", 2016, §3.1,
+        §3.4 and §3.6.
     """
 
     def __init__(
-        self, in_channels: int, channels: int, taps: int, channel_groups: int, directions: int = 1
+        self,
+        owner: str,
+        in_channels: int,
+        channels: int,
+        taps: int,
+        *,
+        channel_groups: int,
+        context_channels: int,
+        directions: int = 1,
     ) -> None:
         super().__init__()
+        check_positive(
+            owner, in_channels=in_channels, channels=channels, channel_groups=channel_groups
+        )
+        if in_channels % channel_groups or channels % channel_groups:
+            raise ValueError(
+                f"{owner}: channel_groups is {channel_groups}; expected a divisor of in_channels, "
+                f"{in_channels}, and of channels, {channels}"
+            )
+        if context_channels < 0:
+            raise ValueError(f"{owner}: context_channels is {context_channels}; expected 0 or more")
+        self.owner = owner
         self.channel_groups = channel_groups
+        self.context_channels = context_channels
         # The pixel itself is the last tap.
         self.weight = nn.Parameter(torch.empty(4 * directions, channels, in_channels, 1, taps))
         self.bias = nn.Parameter(torch.empty(4 * directions, channels))
+        self.context = (
+            nn.Conv2d(context_channels, 4 * directions * channels, 1, bias=False)
+            if context_channels
+            else None
+        )
         with torch.no_grad():
             live = self._live()
             bound = live.sum((1, 2, 3)).rsqrt()
@@ -117,10 +156,34 @@ class InputToState(nn.Module):
         """W [D·4h, in_channels, 1, K], with zeros where an output does not see."""
         return self.weight.where(self._live(), 0.0).flatten(0, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """s [N, D·4h, H, W] of x [N, in_channels, H, W]."""
-        x = functional.pad(x, (self.weight.shape[-1] - 1, 0))
-        return functional.conv2d(x, self.masked_weight(), self.bias.flatten())
+    def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """s [N, D·4h, H, W] of x [N, in_channels, H, W] and a context [N, context_channels, H, W]
+        or of a single pixel, which stands for all."""
+        padded = functional.pad(x, (self.weight.shape[-1] - 1, 0, 0, 0))
+        gates = functional.conv2d(padded, self.masked_weight(), self.bias.flatten())
+        bias = self.of_context(context)
+        return gates if bias is None else gates + bias
+
+    def of_context(self, context: Tensor | None) -> Tensor | None:
+        """The part of s that comes from the context."""
+        if (context is None) != (self.context is None):
+            expected = f"[N, {self.context_channels}, H, W]" if self.context_channels else "none"
+            raise ValueError(
+                f"{self.owner}: context is "
+                f"{'none' if context is None else list(context.shape)}; expected {expected}"
+            )
+        if self.context is None:
+            return None
+        bias: Tensor = self.context(context)
+        return bias
+
+    def step_base(self, context: Tensor | None, sides: tuple[int, int]) -> Tensor:
+        """The part of s that does not depend on the image, [H, W, N or 1, D·4h]."""
+        bias = self.bias.view(1, -1, 1, 1)
+        of_context = self.of_context(context)
+        if of_context is not None:
+            bias = bias + of_context
+        return bias.expand(-1, -1, *sides).permute(2, 3, 0, 1)
 
 
 def uniform_start(directions: int, taps: int, channels: int) -> nn.Parameter:

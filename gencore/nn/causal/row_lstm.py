@@ -1,33 +1,37 @@
 """The LSTM whose rows are computed as a whole, from the top of an image to its bottom."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
-from gencore.nn.causal.lstm_scan import InputToState, lstm_cell, lstm_scan, uniform_start
-from gencore.nn.causal.lstm_steps import LSTMSteps, condition_on, context_map
+from gencore.nn.causal.lstm_scan import (
+    InputToState,
+    lstm_cell,
+    lstm_scan,
+    places_before,
+    uniform_start,
+)
 from gencore.sizes import check_positive
 
-__all__ = ["RowLSTM"]
+__all__ = ["RowLSTM", "RowLSTMSteps"]
 
 
 class RowLSTM(nn.Module):
     r"""An LSTM over the rows of an image, each from the states of the row above.
 
-    .. math:: h_r(c), c_r(c) = \mathrm{cell}\Big(s_r(c) + \sum_{|j| \le (k-1)/2} U_j\,
-              h_{r-1}(c + j),\; c_{r-1}(c)\Big)
+    .. math:: h_r(q), c_r(q) = \mathrm{cell}\Big(s_r(q) + \sum_{|j| \le (k-1)/2} U_j\,
+              h_{r-1}(q + j),\; c_{r-1}(q)\Big)
 
-    with gates s from a masked convolution of the row, `InputToState`, which sees the pixel itself
-    and (k − 1)/2 pixels to its left. So a state sees a triangle that opens upwards by (k − 1)/2
-    columns a row. All that comes from the row above lies in the past, and needs no mask.
+    for the row r and the column q. The gates s come from a masked convolution along the row, which
+    sees the pixel itself and (k − 1)/2 pixels to its left. So a state sees a triangle that opens
+    upwards by (k − 1)/2 columns a row. All that comes from the row above is of earlier pixels, and
+    needs no mask.
 
     Args:
-        in_channels: channels I of the input.
-        channels: channels h of the states.
+        in_channels: channels of the input.
+        channels: h, channels of the states.
         kernel_size: k, odd.
         channel_groups: G, which divides both: at the pixel itself a group sees those up to its own.
-        context_channels: channels K of a map that biases the gates; 0 for none.
+        context_channels: channels of a context that biases the gates; 0 for none.
 
     Raises:
         ValueError: for sizes that are not positive, or do not fit.
@@ -57,26 +61,93 @@ class RowLSTM(nn.Module):
             raise ValueError(f"RowLSTM: kernel_size is {kernel_size}; expected an odd number")
         self.channels = channels
         self.kernel_size = kernel_size
-        side = (kernel_size - 1) // 2
         self.input_to_state = InputToState(
-            "RowLSTM", in_channels, channels, side + 1, channel_groups
+            "RowLSTM",
+            in_channels,
+            channels,
+            self.reach + 1,
+            channel_groups=channel_groups,
+            context_channels=context_channels,
         )
         self.state_to_state = uniform_start(1, kernel_size, channels)
-        self.context = context_map(context_channels, 4 * channels)
+
+    @property
+    def reach(self) -> int:
+        """(k − 1)/2, the columns that are seen on either side."""
+        return (self.kernel_size - 1) // 2
 
     @property
     def offsets(self) -> range:
-        """Columns, from the pixel's own, that it sees of the row above."""
-        side = (self.kernel_size - 1) // 2
-        return range(-side, side + 1)
+        """Of the columns that a pixel sees of the row above, from its own."""
+        return range(-self.reach, self.reach + 1)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """h [N, channels, H, W] of x [N, in_channels, H, W] and a context [N, K, H, W]."""
-        gates = condition_on(self.input_to_state(x), self.context, context)
+        """h [N, channels, H, W] of x [N, in_channels, H, W].
+
+        Args:
+            x: features.
+            context: [N, context_channels, H, W], or of a single pixel that stands for all.
+        """
+        gates = self.input_to_state(x, context)
         num, _, height, width = gates.shape
-        gates = gates.permute(2, 3, 0, 1).flatten(0, 1).unsqueeze(0)
+        gates = gates.permute(2, 3, 0, 1).reshape(1, height * width, num, -1)
         states = lstm_scan(gates, self.state_to_state, [(0, width)] * height, self.offsets)
         return states.view(height, width, num, self.channels).permute(2, 3, 0, 1)
 
+    def steps(
+        self, num: int, sides: tuple[int, int], context: Tensor | None = None
+    ) -> "RowLSTMSteps":
+        """The same for `num` images of these sides, pixel by pixel."""
+        return RowLSTMSteps(self, num, sides, context)
+
     def extra_repr(self) -> str:
-        return f"{self.channels}, kernel_size={self.kernel_size}"
+        return f"channels={self.channels}, kernel_size={self.kernel_size}"
+
+
+class RowLSTMSteps:
+    """The states of a `RowLSTM`, one pixel after another in raster order.
+
+    Args:
+        layer: the LSTM.
+        num: images N.
+        sides: H and W.
+        context: of the layer.
+    """
+
+    def __init__(
+        self, layer: RowLSTM, num: int, sides: tuple[int, int], context: Tensor | None
+    ) -> None:
+        self.layer = layer
+        part = layer.input_to_state
+        weight = part.masked_weight()  # [4h, I, 1, K]
+        self.weight = weight.permute(3, 1, 2, 0).flatten(0, 2)
+        self.base = part.step_base(context, sides)  # [H or 1, W or 1, N or 1, 4h]
+        self.row = -1
+        self.inputs = weight.new_zeros(sides[1] + layer.reach, num, weight.shape[1])
+        self.h, self.c = weight.new_zeros(2, sides[1], num, layer.channels).unbind(0)
+
+    def pixel(self, x: Tensor, row: int, column: int) -> Tensor:
+        """h [N, channels] of the input x [N, in_channels] there.
+
+        It may be called again at the same pixel, and the last call holds.
+        """
+        if row != self.row:
+            self._start_row(row)
+        reach = self.layer.reach
+        self.inputs[column + reach] = x
+        seen = self.inputs[column : column + reach + 1].transpose(0, 1).flatten(1)
+        gates = torch.addmm(self.gates[column], seen, self.weight)
+        self.h[column], self.c[column] = lstm_cell(gates, self.c_above[column])
+        return self.h[column]
+
+    def _start_row(self, row: int) -> None:
+        """What comes from the row above, of all pixels of the row at once."""
+        self.row = row
+        width = len(self.h)
+        span = (0, width)
+        seen = torch.cat(
+            [places_before(self.h[None], span, span, offset) for offset in self.layer.offsets], -1
+        )
+        mixed = seen.flatten(1, 2) @ self.layer.state_to_state
+        self.gates = mixed.view(width, -1, mixed.shape[-1]) + self.base[row]
+        self.c_above = self.c.clone()

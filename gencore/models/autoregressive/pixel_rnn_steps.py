@@ -1,0 +1,96 @@
+"""PixelRNN one pixel after another, from states that are kept."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gencore.models.autoregressive.sampling import Known
+from gencore.nn import MaskedConv2d
+from gencore.ops.masked_conv2d import live_taps
+
+if TYPE_CHECKING:
+    from gencore.models.autoregressive.pixel_rnn import PixelRNN, ResidualLSTM
+
+__all__ = ["PixelRNNSteps", "draw_by_steps"]
+
+
+class PixelRNNSteps:
+    """The parameters of a `PixelRNN`, one pixel after another in raster order.
+
+    Args:
+        model: the network.
+        num: images N.
+        context: as a map, or ``None``.
+    """
+
+    def __init__(self, model: "PixelRNN", num: int, context: Tensor | None) -> None:
+        self.input = model.input
+        height, width = model.image_shape[1:]
+        self.first = _Matrix(model.first)
+        # The image as the first convolution sees it, with the zeros around it.
+        side = model.first.kernel_size
+        self.reach = side // 2
+        self.seen = self.first.weight.new_zeros(
+            num, model.first.in_channels, height + side - 1, width + side - 1
+        )
+        self.layers = [
+            (
+                layer.lstm.steps(num, (height, width), context),
+                _Matrix(layer.widen),
+            )
+            for layer in cast("Iterable[ResidualLSTM]", model.layers)
+        ]
+        self.outputs = (_Matrix(model.outputs.first), _Matrix(model.outputs.second))
+
+    def parameters(self, x: Tensor, row: int, column: int) -> Tensor:
+        """[N, P, 1, 1] at a pixel of x [N, C, H, W]. It is called for all pixels in order, and may
+        be called again at the same one, when more of its channels are known."""
+        reach, side = self.reach, 2 * self.reach + 1
+        pixel = self.input(x[:, :, row : row + 1, column : column + 1])
+        self.seen[:, :, row + reach, column + reach] = pixel[..., 0, 0]
+        features = self.first(self.seen[:, :, row : row + side, column : column + side].flatten(1))
+        for lstm, widen in self.layers:
+            features = features + widen(lstm.pixel(features, row, column))
+        for output in self.outputs:
+            features = output(features.relu())
+        return features[:, :, None, None]
+
+
+class _Matrix:
+    """A masked convolution at a single pixel: a matrix with zeros in the place of dead taps."""
+
+    def __init__(self, conv: MaskedConv2d) -> None:
+        live = live_taps(conv.weight, conv.mask, conv.channel_groups)
+        self.weight = conv.weight.where(live, 0.0).flatten(1)
+        self.bias = conv.bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight, self.bias)
+
+
+def draw_by_steps(
+    model: "PixelRNN",
+    steps: PixelRNNSteps,
+    images: Known,
+    uniforms: Tensor,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Draws the pixels; where a channel sees the pixel's others, each of them by itself."""
+    x, mask = images.x, images.mask
+    channels, height, width = model.image_shape
+    for row in range(height):
+        for column in range(width):
+            pixel = (slice(None), slice(None), slice(row, row + 1), slice(column, column + 1))
+            for channel in range(channels):
+                # The states need a last look at the pixel even where all of it is given: before
+                # its last channel, which none of its own features see.
+                if channel == 0 or model.channel_groups > 1:
+                    parameters = steps.parameters(x, row, column)
+                at = (slice(None), channel, *pixel[2:])
+                level = model.likelihood.draw(parameters, uniforms[pixel], channel, x[pixel])
+                x[at] = level if mask is None else torch.where(mask[at], x[at], level)
+        if progress is not None:
+            progress(row + 1, height)
