@@ -45,12 +45,15 @@ class PixelRNNSteps:
         ]
         self.outputs = (_Matrix(model.outputs.first), _Matrix(model.outputs.second))
 
-    def parameters(self, x: Tensor, row: int, column: int) -> Tensor:
-        """[N, P, 1, 1] at a pixel of x [N, C, H, W]. It is called for all pixels in order, and may
-        be called again at the same one, when more of its channels are known."""
-        reach, side = self.reach, 2 * self.reach + 1
-        pixel = self.input(x[:, :, row : row + 1, column : column + 1])
-        self.seen[:, :, row + reach, column + reach] = pixel[..., 0, 0]
+    def see(self, pixel: Tensor, row: int, column: int) -> None:
+        """Take in the levels [N, C, 1, 1] of a pixel, or of those of its channels that are known."""
+        features = self.input(pixel)[..., 0, 0]
+        self.seen[:, :, row + self.reach, column + self.reach] = features
+
+    def parameters(self, row: int, column: int) -> Tensor:
+        """[N, P, 1, 1] at a pixel, given what was seen. It is called for all pixels in order, and
+        may be called again at the same one, when more of its channels are known."""
+        side = 2 * self.reach + 1
         features = self.first(self.seen[:, :, row : row + side, column : column + side].flatten(1))
         for lstm, widen in self.layers:
             features = features + widen(lstm.pixel(features, row, column))
@@ -85,12 +88,13 @@ def draw_by_steps(
         for column in range(width):
             pixel = (slice(None), slice(None), slice(row, row + 1), slice(column, column + 1))
             for channel in range(channels):
-                # The states need a last look at the pixel even where all of it is given: before
-                # its last channel, which none of its own features see.
+                # Even where all of the pixel is given the states need a last look at it: before its
+                # last channel, which none of its own features see.
                 if channel == 0 or model.channel_groups > 1:
-                    parameters = steps.parameters(x, row, column)
+                    parameters = steps.parameters(row, column)
                 at = (slice(None), channel, *pixel[2:])
                 level = model.likelihood.draw(parameters, uniforms[pixel], channel, x[pixel])
                 x[at] = level if mask is None else torch.where(mask[at], x[at], level)
+                steps.see(x[pixel], row, column)
         if progress is not None:
             progress(row + 1, height)
