@@ -5,7 +5,9 @@ from gencore.nn.causal import (
     CausalConvTranspose2d,
     ContextMap,
     DiagonalBiLSTM,
+    MaskedConv2d,
     PixelInput,
+    PixelPlan,
     RowLSTM,
 )
 from gencore.nn.likelihoods import (
@@ -18,7 +20,6 @@ from gencore.nn.likelihoods import (
 )
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.made import MADE
-from gencore.nn.networks.masked_conv2d import MaskedConv2d
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
 from gencore.nn.stop_gradient import stop_gradient
@@ -68,6 +69,7 @@ __all__ = [
     "Permutation",
     "PixelInput",
     "PixelLikelihood",
+    "PixelPlan",
     "Planar",
     "QuantizedLogistic",
     "Radial",

@@ -4,6 +4,7 @@ from gencore.models.autoregressive.multi_scale_pixel_rnn import MultiScalePixelR
 from gencore.models.autoregressive.pixel_rnn import PixelRNN
 from gencore.models.autoregressive.pixelcnn import PixelCNN
 from gencore.models.autoregressive.pixelcnn_plusplus import PixelCNNPlusPlus
+from gencore.models.autoregressive.receptive_field import receptive_field
 
 __all__ = [
     "AutoregressiveImageModel",
@@ -12,4 +13,5 @@ __all__ = [
     "PixelCNN",
     "PixelCNNPlusPlus",
     "PixelRNN",
+    "receptive_field",
 ]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gencore.choices import check_choice
 from gencore.models.autoregressive.image_model import AutoregressiveImageModel, SamplingMethod
@@ -28,8 +29,15 @@ class PixelRNN(AutoregressiveImageModel):
     """PixelRNN: a masked convolution with mask A, then residual LSTM layers.
 
     A layer has LSTMs of h channels over an input of 2h, and a 1×1 convolution to 2h, which is added
-    to the input. Two 1×1 convolutions give the parameters. :class:`gencore.nn.DiagonalBiLSTM` sees
-    all earlier pixels; :class:`gencore.nn.RowLSTM` a triangle, and computes a whole row at once.
+    to the input. Two 1×1 convolutions give the parameters. With :class:`gencore.nn.DiagonalBiLSTM`
+    a pixel sees all before it; with :class:`gencore.nn.RowLSTM` a triangle above it, and rows are
+    computed as a whole.
+
+    The paper's diagonal LSTMs have a blind spot. The features of a pixel know those before it, and
+    so the last pixel of a row is known to no features of that row. A pixel of the next row, whose
+    right LSTM ends in the row above, then misses it, but for those near the right edge. Here the
+    image is one column wider while the diagonal LSTMs see it. The features there know all of the
+    row, and the right LSTM begins with them.
 
     Incremental samples come pixel by pixel from states that are kept. They are not compiled.
 
@@ -47,6 +55,9 @@ class PixelRNN(AutoregressiveImageModel):
             which is the default for `Categorical`; 1 where it sees earlier pixels alone.
         context_channels: K of contexts [N, K] or [N, K, H, W], added after a 1×1 convolution to the
             gates of each layer; 0 for none. A class is a one-hot row.
+
+    Attributes:
+        columns_after: 1 with diagonal LSTMs, for the column that is added.
 
     Raises:
         ValueError: for sizes that do not fit.
@@ -93,6 +104,7 @@ class PixelRNN(AutoregressiveImageModel):
         super().__init__(image_shape, likelihood, channel_groups=groups)
         check_positive("PixelRNN", num_layers=num_layers)
         check_kernel_sizes("PixelRNN", 3, first_kernel_size=first_kernel_size)
+        self.columns_after = int(cell == "diagonal_bilstm")
         colours, *sides = self.image_shape
         self.context = ContextMap("PixelRNN", context_channels, (sides[0], sides[1]))
         self.input = PixelInput(colours, likelihood.levels)
@@ -113,11 +125,18 @@ class PixelRNN(AutoregressiveImageModel):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         context = self.context(context)
-        features = self.first(self.input(x))
+        features = self.first(functional.pad(self.input(x), (0, self.columns_after)))
+        if context is not None:
+            context = self.widen(context)
         for layer in self.layers:
             features = layer(features, context)
-        parameters: Tensor = self.outputs(features)
+        parameters: Tensor = self.outputs(features[..., : self.image_shape[2]])
         return parameters
+
+    def widen(self, context: Tensor) -> Tensor:
+        """A context's map for the columns after the image too; zero there."""
+        is_map = context.shape[2:] == self.image_shape[1:]
+        return functional.pad(context, (0, self.columns_after)) if is_map else context
 
     def draw(
         self,
@@ -130,7 +149,10 @@ class PixelRNN(AutoregressiveImageModel):
         if method == "naive":
             super().draw(method, images, context, uniforms, progress)
             return
-        steps = PixelRNNSteps(self, len(images.x), self.context(context))
+        features = self.context(context)
+        steps = PixelRNNSteps(
+            self, len(images.x), None if features is None else self.widen(features)
+        )
         draw_by_steps(self, steps, images, uniforms, progress)
 
 

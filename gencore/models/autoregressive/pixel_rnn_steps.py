@@ -23,12 +23,14 @@ class PixelRNNSteps:
     Args:
         model: the network.
         num: images N.
-        context: as a map, or ``None``.
+        context: as a map as wide as the LSTMs see the image, or ``None``.
     """
 
     def __init__(self, model: "PixelRNN", num: int, context: Tensor | None) -> None:
         self.input = model.input
-        height, width = model.image_shape[1:]
+        height, self.width = model.image_shape[1:]
+        self.columns_after = model.columns_after
+        width = self.width + self.columns_after
         self.first = _Matrix(model.first)
         # The image as the first convolution sees it, with the zeros around it.
         side = model.first.kernel_size
@@ -36,6 +38,7 @@ class PixelRNNSteps:
         self.seen = self.first.weight.new_zeros(
             num, model.first.in_channels, height + side - 1, width + side - 1
         )
+        self.row = 0
         self.layers = [
             (
                 layer.lstm.steps(num, (height, width), context),
@@ -46,20 +49,29 @@ class PixelRNNSteps:
         self.outputs = (_Matrix(model.outputs.first), _Matrix(model.outputs.second))
 
     def see(self, pixel: Tensor, row: int, column: int) -> None:
-        """Take in the levels [N, C, 1, 1] of a pixel, or of those of its channels that are known."""
+        """Take in the levels [N, C, 1, 1] of a pixel, or those of its channels that are known."""
         features = self.input(pixel)[..., 0, 0]
         self.seen[:, :, row + self.reach, column + self.reach] = features
 
     def parameters(self, row: int, column: int) -> Tensor:
         """[N, P, 1, 1] at a pixel, given what was seen. It is called for all pixels in order, and
         may be called again at the same one, when more of its channels are known."""
+        if row != self.row:
+            for column_after in range(self.columns_after):
+                self._features(self.row, self.width + column_after)
+            self.row = row
+        features = self._features(row, column)
+        for output in self.outputs:
+            features = output(features.relu())
+        return features[:, :, None, None]
+
+    def _features(self, row: int, column: int) -> Tensor:
+        """[N, 2h] behind the last LSTM."""
         side = 2 * self.reach + 1
         features = self.first(self.seen[:, :, row : row + side, column : column + side].flatten(1))
         for lstm, widen in self.layers:
             features = features + widen(lstm.pixel(features, row, column))
-        for output in self.outputs:
-            features = output(features.relu())
-        return features[:, :, None, None]
+        return features
 
 
 class _Matrix:
