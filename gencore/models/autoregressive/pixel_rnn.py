@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -134,9 +135,11 @@ class PixelRNN(AutoregressiveImageModel):
         return parameters
 
     def widen(self, context: Tensor) -> Tensor:
-        """A context's map for the columns after the image too; zero there."""
-        is_map = context.shape[2:] == self.image_shape[1:]
-        return functional.pad(context, (0, self.columns_after)) if is_map else context
+        """A context's map as wide as the LSTMs see the image: its last column is repeated, so that
+        a map of equal columns is like a vector."""
+        if not self.columns_after or context.shape[2:] != self.image_shape[1:]:
+            return context
+        return torch.cat([context, context[..., -1:]], -1)
 
     def draw(
         self,

@@ -39,7 +39,7 @@ def numbers(*shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("height, width", [(3, 5), (5, 3), (1, 4), (4, 1)])
+@pytest.mark.parametrize(("height", "width"), [(3, 5), (5, 3), (1, 4), (4, 1)])
 def test_skewed_images_are_diagonals_and_come_back(height, width):
     x = numbers(height, width, 2)
     skewed = skew(x)
@@ -74,7 +74,7 @@ def plain_states(gates: Tensor, taps: dict[tuple[int, int], Tensor], cell_from: 
     )
 
 
-@pytest.mark.parametrize("height, width", [(4, 6), (1, 3), (5, 1)])
+@pytest.mark.parametrize(("height", "width"), [(4, 6), (1, 3), (5, 1)])
 @pytest.mark.parametrize("kernel_size", [3, 5])
 def test_a_row_lstm_equals_a_loop_over_pixels(height, width, kernel_size):
     layer = redrawn(RowLSTM(4, 6, kernel_size=kernel_size, channel_groups=2, context_channels=3))
@@ -86,7 +86,7 @@ def test_a_row_lstm_equals_a_loop_over_pixels(height, width, kernel_size):
         torch.testing.assert_close(y[image], plain_states(gates, taps, (-1, 0)))
 
 
-@pytest.mark.parametrize("height, width", [(4, 6), (6, 3), (1, 3), (5, 1)])
+@pytest.mark.parametrize(("height", "width"), [(4, 6), (6, 3), (1, 3), (5, 1)])
 def test_a_diagonal_bilstm_equals_a_loop_over_pixels(height, width):
     layer = redrawn(DiagonalBiLSTM(4, 6, channel_groups=2, context_channels=3))
     x, context = numbers(2, 4, height, width), numbers(2, 3, height, width)
@@ -162,6 +162,7 @@ def test_probabilities_of_all_images_of_two_scales_sum_to_one(shape):
     assert total == pytest.approx(1, abs=1e-10)
 
 
+@pytest.mark.slow
 def test_the_small_model_may_have_two_scales_itself():
     model = multi_scale((1, 4, 4), small=multi_scale((1, 2, 2)), cell="row_lstm")
     with torch.no_grad():
@@ -214,7 +215,7 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("method", ["naive", "incremental"])
 def test_samples_have_the_probabilities_of_the_images(name, method):
-    model, num = MODELS[name](), 20_000
+    model, num = MODELS[name](), 8_000
     x = model.sample(num, method=method, generator=torch.Generator().manual_seed(0))
     bits = 2 ** torch.arange(8).flip(0)
     counts = (x.flatten(1) @ bits).bincount(minlength=256)
@@ -223,7 +224,7 @@ def test_samples_have_the_probabilities_of_the_images(name, method):
     # Pearson's statistic over the images that are not rare, and its mean; twice that is about its
     # variance.
     likely = expected > 5
-    assert likely.sum() > 100
+    assert likely.sum() > 80
     statistic = ((counts - expected).square() / expected)[likely].sum().item()
     mean = (1 - expected / num)[likely].sum().item()
     assert abs(statistic - mean) < 4 * (2 * mean) ** 0.5
@@ -291,7 +292,7 @@ def test_progress_counts_rows_of_both_scales():
 
 
 @pytest.mark.parametrize(
-    "make, message",
+    ("make", "message"),
     [
         (lambda: small_rnn(cell="lstm"), "cell is 'lstm'; expected one of row_lstm"),
         (lambda: small_rnn(cell="diagonal_bilstm", kernel_size=3), "kernel_size is 3, but cell"),
