@@ -115,11 +115,13 @@ class DiagonalBiLSTM(nn.Module):
             x: features.
             context: [N, context_channels, H, W], or of a single pixel that stands for all.
         """
-        gates = self.input_to_state(x, context)
-        height, width = gates.shape[2:]
-        left, right = gates.permute(2, 3, 0, 1).chunk(2, 3)
-        both = torch.stack([skew(left), skew(right.flip(1))])
-        states = lstm_scan(both, self.state_to_state, diagonal_spans(height, width), _OFFSETS)
+        height, width = x.shape[2:]
+        pixels = x.permute(2, 3, 0, 1)
+        gates = self.input_to_state(_by_diagonals(pixels, pixels))
+        bias = self.input_to_state.of_context(context)
+        if bias is not None:
+            gates = gates + (_by_diagonals(*bias) if bias[0, ..., 0, 0].numel() > 1 else bias[:, 0])
+        states = lstm_scan(gates, self.state_to_state, diagonal_spans(height, width), _OFFSETS)
         left, right = (unskew(direction, height, width) for direction in states)
         return (left + _a_row_lower(right.flip(1))).permute(2, 3, 0, 1)
 
@@ -131,6 +133,11 @@ class DiagonalBiLSTM(nn.Module):
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}"
+
+
+def _by_diagonals(left: Tensor, right: Tensor) -> Tensor:
+    """[2, HW, …] of the two LSTMs' images [H, W, …], of which the second is mirrored."""
+    return torch.stack([skew(left), skew(right.flip(1))])
 
 
 def _a_row_lower(x: Tensor) -> Tensor:
@@ -152,14 +159,14 @@ class DiagonalBiLSTMSteps:
         self, layer: DiagonalBiLSTM, num: int, sides: tuple[int, int], context: Tensor | None
     ) -> None:
         part, size = layer.input_to_state, layer.channels
-        weights = part.masked_weight().flatten(1).T.chunk(2, 1)  # [I, 4h] of each direction
+        weights = part.matrix()
         # All that a pixel of the left one sees is multiplied at once: its input, what is above it
         # and what is to its left.
         self.weight = torch.cat([weights[0], layer.state_to_state[0]])
         self.right_weight, self.right_mix = weights[1], layer.state_to_state[1]
-        self.base, self.right_base = part.step_base(context, sides).chunk(2, -1)
+        self.base, self.right_base = part.without_image(context, sides)
         self.row = -1
-        self.inputs = self.weight.new_zeros(sides[1], num, part.weight.shape[2])
+        self.inputs = self.weight.new_zeros(sides[1], num, part.in_channels)
         # Of one row; a place after the last column stays zero, which index −1 also finds.
         self.h, self.c, self.right = self.weight.new_zeros(3, sides[1] + 1, num, size).unbind(0)
 

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gencore.nn.causal.lstm_scan import (
     InputToState,
@@ -88,9 +89,13 @@ class RowLSTM(nn.Module):
             x: features.
             context: [N, context_channels, H, W], or of a single pixel that stands for all.
         """
-        gates = self.input_to_state(x, context)
-        num, _, height, width = gates.shape
-        gates = gates.permute(2, 3, 0, 1).reshape(1, height * width, num, -1)
+        num, _, height, width = x.shape
+        padded = functional.pad(x, (self.reach, 0)).permute(2, 3, 0, 1)
+        seen = torch.cat([padded[:, tap : tap + width] for tap in range(self.reach + 1)], -1)
+        gates = self.input_to_state(seen.flatten(0, 1).unsqueeze(0))
+        bias = self.input_to_state.of_context(context)
+        if bias is not None:
+            gates = (gates.unflatten(1, (height, width)) + bias).flatten(1, 2)
         states = lstm_scan(gates, self.state_to_state, [(0, width)] * height, self.offsets)
         return states.view(height, width, num, self.channels).permute(2, 3, 0, 1)
 
@@ -119,12 +124,12 @@ class RowLSTMSteps:
     ) -> None:
         self.layer = layer
         part = layer.input_to_state
-        weight = part.masked_weight()  # [4h, I, 1, K]
-        self.weight = weight.permute(3, 1, 2, 0).flatten(0, 2)
-        self.base = part.step_base(context, sides)  # [H or 1, W or 1, N or 1, 4h]
+        self.weight = part.matrix()[0]
+        self.base = part.without_image(context, sides)[0]
         self.row = -1
-        self.inputs = weight.new_zeros(sides[1] + layer.reach, num, weight.shape[1])
-        self.h, self.c = weight.new_zeros(2, sides[1], num, layer.channels).unbind(0)
+        zeros = self.weight.new_zeros
+        self.inputs = zeros(sides[1] + layer.reach, num, part.in_channels)
+        self.h, self.c = zeros(2, sides[1], num, layer.channels).unbind(0)
 
     def pixel(self, x: Tensor, row: int, column: int) -> Tensor:
         """h [N, channels] of the input x [N, in_channels] there.
