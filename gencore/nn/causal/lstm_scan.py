@@ -162,8 +162,7 @@ class InputToState(nn.Module):
 
     def forward(self, seen: Tensor) -> Tensor:
         """s [D, P, N, 4h] without the context, of what pixels see: [D, P, N, K·in_channels]."""
-        # A product of matrices in the layout of the recurrence took half the time of a convolution
-        # and of moving its results there.
+        # A product of matrices, in the layout of the recurrence, so that nothing is moved there.
         gates = torch.baddbmm(
             self.bias.view(-1, 1, 4 * self.channels), seen.flatten(1, 2), self.matrix()
         )
