@@ -15,17 +15,17 @@ __all__ = ["PixelCNNRecipe"]
 
 _CIFAR10 = {"data": "cifar-10-batches-bin", "bits": 8}
 
-# What the sources state. None of them says for how many steps.
+# What the sources state; the numbers of steps are ours.
 _PRESETS: dict[str, dict[str, Any]] = {
-    # "Pixel recurrent neural networks", table 1 and §5.1: h = 128, of which three colours would
-    # have 42⅔ each; here they have 43.
+    # Van den Oord et al., "Pixel recurrent neural networks", table 1: h = 128 and 1024 outputs,
+    # here the nearest multiples of three colours. The learning rate is not stated.
     "vandenoord2016-cifar10": {
         **_CIFAR10, "model": "pixelcnn", "channels": 129, "num_layers": 15, "kernel_size": 3,
         "first_kernel_size": 7, "output_channels": 1023, "optimizer": "rmsprop", "batch_size": 16,
         "learning_rate": 1e-4, "steps": 200_000, "ema_decay": 0.0,
     },
-    # "PixelCNN++", and the defaults of its authors' code, on 8 devices with 12 images each; its
-    # learning rate decays by 5·10⁻⁶ a step, which is left out.
+    # Salimans et al., "PixelCNN++": the defaults of the authors' code, on 8 devices with 12 images
+    # each. Its learning rate decays by 5e-6 a step and its Adam has other decays, both left out.
     "salimans2017-cifar10": {
         **_CIFAR10, "model": "pixelcnn++", "channels": 160, "num_layers": 5, "num_scales": 3,
         "num_components": 10, "dropout": 0.5, "weight_norm": True, "optimizer": "adam",
