@@ -109,7 +109,7 @@ def test_presets_build_their_models(name):
 @pytest.mark.parametrize("model", ["row_lstm", "diagonal_bilstm", "multiscale"])
 def test_training_beats_the_gaussians(tmp_path, model):
     recipe = PixelRNNRecipe(
-        steps=250, bits=4, model=model, channels=16, num_layers=1, learning_rate=3e-3
+        steps=120, bits=4, model=model, channels=16, num_layers=1, learning_rate=3e-3
     )
     fit(recipe, tmp_path, accelerator="cpu", progress=False, num_samples=0)
     measures = json.loads(RunFolder(tmp_path).metrics.read_text())

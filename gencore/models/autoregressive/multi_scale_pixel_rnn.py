@@ -1,6 +1,7 @@
 """Multi-scale PixelRNN: a small image, and the whole one given it."""
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -143,6 +144,12 @@ class MultiScalePixelRNN(AutoregressiveImageModel):
         pixels = self.likelihood.log_prob(self(x, context), x)
         others = pixels.masked_fill(self._given(x.device), 0)
         return self.small.log_prob(self.subsample(x)) + others.flatten(1).sum(1)
+
+    def plan(self, num: int, context: Tensor | None = None, *, keep_all: bool = False) -> NoReturn:
+        """Raises a ValueError: LSTMs are not compiled."""
+        raise ValueError(
+            "MultiScalePixelRNN.plan: LSTMs are not compiled, so that there is no plan of them"
+        )
 
     def draw(
         self,

@@ -1,7 +1,7 @@
 """PixelRNN: LSTMs over the rows or the diagonals of an image."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal, NoReturn, get_args
 
 import torch
 from torch import Tensor, nn
@@ -140,6 +140,10 @@ class PixelRNN(AutoregressiveImageModel):
         if not self.columns_after or context.shape[2:] != self.image_shape[1:]:
             return context
         return torch.cat([context, context[..., -1:]], -1)
+
+    def plan(self, num: int, context: Tensor | None = None, *, keep_all: bool = False) -> NoReturn:
+        """Raises a ValueError: LSTMs are not compiled."""
+        raise ValueError("PixelRNN.plan: LSTMs are not compiled, so that there is no plan of them")
 
     def draw(
         self,

@@ -120,7 +120,8 @@ class DiagonalBiLSTM(nn.Module):
         gates = self.input_to_state(_by_diagonals(pixels, pixels))
         bias = self.input_to_state.of_context(context)
         if bias is not None:
-            gates = gates + (_by_diagonals(*bias) if bias[0, ..., 0, 0].numel() > 1 else bias[:, 0])
+            of_one_pixel = bias.shape[1:3] == (1, 1)
+            gates = gates + (bias[:, 0] if of_one_pixel else _by_diagonals(*bias))
         states = lstm_scan(gates, self.state_to_state, diagonal_spans(height, width), _OFFSETS)
         left, right = (unskew(direction, height, width) for direction in states)
         return (left + _a_row_lower(right.flip(1))).permute(2, 3, 0, 1)

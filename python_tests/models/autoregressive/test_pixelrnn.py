@@ -302,6 +302,13 @@ def test_contexts_condition_every_layer(cell):
     assert torch.equal(model(x, maps), model(x, maps.roll(1, 0)))
 
 
+@pytest.mark.parametrize("make", [small_rnn, multi_scale])
+def test_there_may_be_no_images(make):
+    model = make()
+    assert model.sample(0).shape == (0, *model.image_shape)
+    assert model.log_prob(draw_levels(model, 0)).shape == (0,)
+
+
 def test_progress_counts_rows_of_both_scales():
     seen: list[tuple[int, int]] = []
     multi_scale((1, 4, 4)).sample(1, progress=lambda *rows: seen.append(rows))
@@ -326,6 +333,8 @@ def test_progress_counts_rows_of_both_scales():
             "takes .* uniforms a pixel; expected at most 1",
         ),
         (lambda: multi_scale().log_prob(torch.zeros(1, 1, 2, 4).long(), first=2), "first is 2"),
+        (lambda: small_rnn().coding_session(1), "PixelRNN.plan: LSTMs are not compiled"),
+        (lambda: multi_scale().coding_session(1), "MultiScalePixelRNN.plan: LSTMs are not"),
         (lambda: multi_scale().sample(1, numbers(1, 2)), "got a context; expected none"),
     ],
 )
