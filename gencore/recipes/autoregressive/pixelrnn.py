@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["PixelRNNRecipe"]
 
 # "Pixel recurrent neural networks", table 1 and §5.1: h = 128, of which three colours would have
-# 42⅔ each; here they have 43. It does not say for how many steps.
+# 42⅔ each; here they have 43. It states neither the steps nor the learning rate.
 _CIFAR10 = {
     "data": "cifar-10-batches-bin", "bits": 8, "channels": 129, "num_layers": 12,
     "first_kernel_size": 7, "output_channels": 1023, "optimizer": "rmsprop", "batch_size": 16,
@@ -31,8 +31,9 @@ _PRESETS: dict[str, dict[str, Any]] = {
 class PixelRNNRecipe(AutoregressiveRecipe):
     """Autoregressive model of images: PixelRNN, of row LSTMs, of diagonal ones or of two scales.
 
-    The defaults take a few minutes on digits, with two CPU cores. The presets have what their
-    source states; where the folder of CIFAR-10 has another name than theirs, give it with --data.
+    The defaults take a few minutes on digits, with two CPU cores. The presets have the sizes and
+    the optimiser of their source; where the folder of CIFAR-10 has another name than theirs, give
+    it with --data.
     """
 
     presets = _PRESETS
