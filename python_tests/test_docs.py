@@ -13,6 +13,7 @@ PAGES = [
     "autoregressive-vectors.md",
     "data.md",
     "metrics.md",
+    "pixelrnn.md",
     "recipes.md",
     "samplers.md",
 ]

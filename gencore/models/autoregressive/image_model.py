@@ -135,10 +135,30 @@ class AutoregressiveImageModel(nn.Module):
         images = Known.of(f"{name}.sample", self, num, given, known, out, place.device)
         size = (num, self.likelihood.num_uniforms(self.image_shape[0]), *self.image_shape[1:])
         uniforms = torch.rand(size, generator=generator, device=place.device)
-        draw = draw_naively if method == "naive" else draw_with_plan
         with _evaluating(self):
-            draw(self, images, context, uniforms, progress)
+            self.draw(method, images, context, uniforms, progress)
         return images.x
+
+    def draw(
+        self,
+        method: SamplingMethod,
+        images: Known,
+        context: Tensor | None,
+        uniforms: Tensor,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """Draw the pixels in place; a subclass has its own way where it is not a causal network of
+        convolutions.
+
+        Args:
+            method: of `sample`.
+            images: in the making.
+            context: of the model.
+            uniforms: [N, U, H, W].
+            progress: of `sample`.
+        """
+        by_method = draw_naively if method == "naive" else draw_with_plan
+        by_method(self, images, context, uniforms, progress)
 
     def plan(self, num: int, context: Tensor | None = None, *, keep_all: bool = False) -> PixelPlan:
         """The network as what computes the features of `num` images pixel by pixel.
