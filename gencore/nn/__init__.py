@@ -5,6 +5,8 @@ from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditione
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
+from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
+from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import (
     ActNorm,
@@ -36,6 +38,8 @@ __all__ = [
     "CausalConvTranspose2d",
     "Compose",
     "ConvConditioner",
+    "EntropyModel",
+    "FactorizedPrior",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
@@ -45,8 +49,11 @@ __all__ = [
     "Permutation",
     "PixelInput",
     "Planar",
+    "Quantized",
     "Radial",
     "ResidualConditioner",
+    "ResidualDecoder",
+    "ResidualEncoder",
     "Reversible",
     "Rewound",
     "SplineCoupling",
@@ -54,5 +61,6 @@ __all__ = [
     "Transform",
     "UniformDequantization",
     "VariationalDequantization",
+    "VectorQuantizer",
     "stop_gradient",
 ]
