@@ -1,6 +1,14 @@
 """Layers and tools for networks that the models share."""
 
 from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, PixelInput
+from gencore.nn.likelihoods import (
+    Categorical,
+    DiscretizedLogistic,
+    DiscretizedLogisticMixture,
+    DrawSpec,
+    PixelLikelihood,
+    QuantizedLogistic,
+)
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
@@ -34,10 +42,14 @@ __all__ = [
     "MLP",
     "ActNorm",
     "AffineCoupling",
+    "Categorical",
     "CausalConv2d",
     "CausalConvTranspose2d",
     "Compose",
     "ConvConditioner",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
+    "DrawSpec",
     "EntropyModel",
     "FactorizedPrior",
     "Inverse",
@@ -48,8 +60,10 @@ __all__ = [
     "MultiScale",
     "Permutation",
     "PixelInput",
+    "PixelLikelihood",
     "Planar",
     "Quantized",
+    "QuantizedLogistic",
     "Radial",
     "ResidualConditioner",
     "ResidualDecoder",
