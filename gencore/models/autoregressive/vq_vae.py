@@ -19,7 +19,7 @@ class VQVAELoss(NamedTuple):
     """The parts of the objective, an entry an image."""
 
     loss: Tensor
-    """[N]: −log p(x | z_q) and the quantizer's loss, in nats."""
+    """[N]: what is minimised, the quantizer's loss less log p(x | z_q), in nats."""
     log_likelihood: Tensor
     """[N]: log p(x | z_q)."""
     perplexity: Tensor
