@@ -1,6 +1,6 @@
 """Layers and tools for networks that the models share."""
 
-from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, PixelInput
+from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, ContextMap, PixelInput
 from gencore.nn.likelihoods import (
     Categorical,
     DiscretizedLogistic,
@@ -11,6 +11,7 @@ from gencore.nn.likelihoods import (
 )
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.made import MADE
+from gencore.nn.networks.masked_conv2d import MaskedConv2d
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
@@ -46,6 +47,7 @@ __all__ = [
     "CausalConv2d",
     "CausalConvTranspose2d",
     "Compose",
+    "ContextMap",
     "ConvConditioner",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
@@ -57,6 +59,7 @@ __all__ = [
     "InvertibleConv1x1",
     "MLPEnergy",
     "MaskedAutoregressive",
+    "MaskedConv2d",
     "MultiScale",
     "Permutation",
     "PixelInput",

@@ -1,6 +1,7 @@
 """Codes against brute force, gradients and averages against their formulas, k-means, dead codes."""
 
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,7 @@ class TestAverages:
             for k in range(8):
                 mean = x[table.argmin(1) == k].mean(0)
                 torch.testing.assert_close(quantizer.code_book[k], mean, rtol=1e-4, atol=1e-4)
-        assert all(b <= a * (1 + 1e-6) for a, b in zip(errors, errors[1:], strict=False))
+        assert all(b <= a * (1 + 1e-6) for a, b in pairwise(errors))
         assert errors[-1] < 0.8 * errors[0]
 
     def test_the_loss_has_the_fixed_points_of_k_means(self):
@@ -147,7 +148,7 @@ class TestAverages:
             loss.backward()
             optimizer.step()
             errors.append(loss.item())
-        assert all(b <= a * (1 + 1e-9) for a, b in zip(errors, errors[1:], strict=False))
+        assert all(b <= a * (1 + 1e-9) for a, b in pairwise(errors))
         codes = quantizer.encode(x)
         for k in codes.unique():
             torch.testing.assert_close(
