@@ -1,6 +1,10 @@
 """Layers and tools for networks that the models share."""
 
+<<<<<<< HEAD
 from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, ContextMap, PixelInput
+=======
+from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, PixelInput
+>>>>>>> main
 from gencore.nn.likelihoods import (
     Categorical,
     DiscretizedLogistic,
@@ -43,9 +47,15 @@ __all__ = [
     "MLP",
     "ActNorm",
     "AffineCoupling",
+<<<<<<< HEAD
     "Categorical",
     "CausalConv2d",
     "CausalConvTranspose2d",
+=======
+    "CausalConv2d",
+    "CausalConvTranspose2d",
+    "Categorical",
+>>>>>>> main
     "Compose",
     "ContextMap",
     "ConvConditioner",

@@ -1,12 +1,13 @@
 """Causal convolution of images in raster order, with groups of channels."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from gencore.choices import check_choice
+from gencore.ops._support.autograd import differentiable, gradients, gradients_of_reference
 from gencore.ops._support.backend import state
 from gencore.ops._support.checks import check_state, index
 from gencore.ops.conv_network import autocast
@@ -14,6 +15,16 @@ from gencore.ops.conv_network import autocast
 __all__ = ["MaskType", "live_taps", "masked_conv2d"]
 
 MaskType = Literal["A", "B"]
+
+_ops = torch.ops.gencore
+
+
+class Settings(NamedTuple):
+    """The numbers of the family's schemas, in their order there."""
+
+    inclusive: bool  # mask B
+    channel_groups: int
+    dilation: int
 
 
 def masked_conv2d(
@@ -30,10 +41,11 @@ def masked_conv2d(
     .. math:: y_o(p) = b_o + \sum_{q < p} \sum_i w_{o,i}(q - p)\, x_i(q)
               + \sum_{i:\, g(i) \lhd g(o)} w_{o,i}(0)\, x_i(p)
 
-    with pixels in raster order, row by row and from left to right, and g the group of a channel: the
-    channels are ``channel_groups`` blocks of equal size, and channel c of C is in group ⌊cG/C⌋. At the pixel itself an output sees the groups before its own (mask A, ◁ is <), or its
-    own one too (mask B, ◁ is ≤). With three groups, red, green and blue. Zeros lie around the
-    image, which keeps its size.
+    with pixels in raster order, row by row and from left to right, and g the group of a channel:
+    the channels are ``channel_groups`` blocks of equal size, and channel c of C is in group ⌊cG/C⌋.
+    At the pixel itself an output sees the groups before its own (mask A, ◁ is <), or its own one
+    too (mask B, ◁ is ≤). Red, green and blue are three groups. Zeros lie around the image, which
+    keeps its size.
 
     The taps that an output does not see are neither read nor computed; their gradient is exactly
     zero. Nothing is written into ``weight``. Differentiable in all tensors, to any order.
@@ -77,9 +89,13 @@ def masked_conv2d(
     _check(op, x, weight, bias, groups, dilation)
     x, (weight,), biases = autocast(x, [weight], [] if bias is None else [bias])
     bias = biases[0] if biases else None
+    settings = Settings(mask == "B", groups, dilation)
     if state.reference:
-        return _reference(x, weight, bias, mask == "B", groups, dilation)
-    return _above(x, weight, bias, mask == "B", groups, dilation)
+        return _reference(x, weight, bias, settings)
+    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
+        y: Tensor = _conv(x, weight, bias, *settings)
+        return y
+    return _without_rows_below(x, weight, bias, settings)
 
 
 def live_taps(weight: Tensor, mask: MaskType, channel_groups: int = 1) -> Tensor:
@@ -93,10 +109,11 @@ def live_taps(weight: Tensor, mask: MaskType, channel_groups: int = 1) -> Tensor
                   [1, 0, 0],
                   [0, 0, 0]]]], dtype=torch.int32)
     """
-    return _live_taps(weight, mask == "B", channel_groups)
+    return _live_taps(weight, Settings(mask == "B", channel_groups, 1))
 
 
-def _live_taps(weight: Tensor, inclusive: bool, groups: int) -> Tensor:
+def _live_taps(weight: Tensor, settings: Settings) -> Tensor:
+    inclusive, groups, _ = settings
     outputs, inputs, side = weight.shape[:3]
     taps = torch.arange(side * side, device=weight.device).view(side, side)
     centre = side * side // 2
@@ -139,31 +156,93 @@ def _check(
         raise ValueError(f"{op}: dilation is {dilation}, expected at least 1")
 
 
-def _reference(
-    x: Tensor, weight: Tensor, bias: Tensor | None, inclusive: bool, groups: int, dilation: int
-) -> Tensor:
+def _reference(x: Tensor, weight: Tensor, bias: Tensor | None, settings: Settings) -> Tensor:
     """``masked_conv2d`` as a convolution with a masked weight."""
-    weight = weight.where(_live_taps(weight, inclusive, groups), 0.0)
+    weight = weight.where(_live_taps(weight, settings), 0.0)
     if 0 in x.shape[2:]:
         return _without_pixels(x, weight, bias)
-    padding = weight.shape[-1] // 2 * dilation
-    return functional.conv2d(x, weight, bias, padding=padding, dilation=dilation)
+    padding = weight.shape[-1] // 2 * settings.dilation
+    return functional.conv2d(x, weight, bias, padding=padding, dilation=settings.dilation)
 
 
-def _above(
-    x: Tensor, weight: Tensor, bias: Tensor | None, inclusive: bool, groups: int, dilation: int
+def _without_rows_below(
+    x: Tensor, weight: Tensor, bias: Tensor | None, settings: Settings
 ) -> Tensor:
-    """torch's convolution without the rows below the centre, where all taps are dead."""
+    """torch's convolution with the rows of taps up to the centre; those below it are all dead."""
+    rows = weight.shape[-1] // 2
+    weight = weight.where(_live_taps(weight, settings), 0.0)[:, :, : rows + 1]
     if 0 in x.shape[2:]:
         return _without_pixels(x, weight, bias)
-    rows = weight.shape[-1] // 2
-    weight = weight.where(_live_taps(weight, inclusive, groups), 0.0)[:, :, : rows + 1]
-    reach = rows * dilation
+    reach = rows * settings.dilation
     x = functional.pad(x, (0, 0, reach, 0))
-    return functional.conv2d(x, weight, bias, padding=(0, reach), dilation=dilation)
+    return functional.conv2d(x, weight, bias, padding=(0, reach), dilation=settings.dilation)
 
 
 def _without_pixels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The result for images that conv2d refuses: no element, but a graph."""
     y = x.sum(1, keepdim=True) + weight.sum((1, 2, 3))[:, None, None]
     return y if bias is None else y + bias[:, None, None]
+
+
+# Derivatives of the compiled operators.
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+    ctx.settings = Settings(*inputs[3:])
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    needs = ctx.needs_input_grad[:3]
+    grads = _backward(grad, *ctx.saved_tensors, *ctx.settings, *needs)
+    return *(g if need else None for g, need in zip(grads, needs, strict=True)), *(None,) * 3
+
+
+def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.settings, ctx.needs = Settings(*inputs[3:6]), inputs[6:]
+
+
+def _differentiate_backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]:
+    """The derivative of the reference's first derivative."""
+
+    def reference_backward(grad: Tensor, x: Tensor, weight: Tensor) -> list[Tensor | None]:
+        bias = weight.new_zeros(weight.shape[0]).requires_grad_()
+        y = _reference(x, weight, bias, ctx.settings)
+        operands = zip((x, weight, bias), ctx.needs, strict=True)
+        return gradients([y], [t if need else None for t, need in operands], [grad])
+
+    found = gradients_of_reference(reference_backward, ctx.saved_tensors, tangents)
+    return *found, *(None,) * 6
+
+
+_conv = differentiable(_ops.masked_conv2d.default, _differentiate, _setup)
+_backward = differentiable(
+    _ops.masked_conv2d_backward.default, _differentiate_backward, _backward_setup
+)
+
+
+# Shapes of their results.
+
+
+@torch.library.register_fake("gencore::masked_conv2d")
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any) -> Tensor:
+    return _images_like(x, weight.shape[0])
+
+
+@torch.library.register_fake("gencore::masked_conv2d_backward")
+def _(grad: Tensor, x: Tensor, weight: Tensor, *settings: Any) -> tuple[Tensor, Tensor, Tensor]:
+    needs_x, needs_weight, needs_bias = settings[3:]
+    return (
+        _images_like(x, x.shape[1]) if needs_x else x.new_empty(0),
+        x.new_empty(weight.shape if needs_weight else (0,)),
+        x.new_empty(weight.shape[:1] if needs_bias else (0,)),
+    )
+
+
+def _images_like(x: Tensor, channels: int) -> Tensor:
+    """A result in the layout of ``x``, as the kernel makes it."""
+    images, _, height, width = x.shape
+    if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+        return x.new_empty(images, channels, height, width)
+    return x.new_empty(images, height, width, channels).permute(0, 3, 1, 2)
