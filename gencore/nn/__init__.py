@@ -1,10 +1,6 @@
 """Layers and tools for networks that the models share."""
 
-<<<<<<< HEAD
 from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, ContextMap, PixelInput
-=======
-from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, PixelInput
->>>>>>> main
 from gencore.nn.likelihoods import (
     Categorical,
     DiscretizedLogistic,
@@ -47,15 +43,9 @@ __all__ = [
     "MLP",
     "ActNorm",
     "AffineCoupling",
-<<<<<<< HEAD
     "Categorical",
     "CausalConv2d",
     "CausalConvTranspose2d",
-=======
-    "CausalConv2d",
-    "CausalConvTranspose2d",
-    "Categorical",
->>>>>>> main
     "Compose",
     "ContextMap",
     "ConvConditioner",
