@@ -1,6 +1,13 @@
 """Layers and tools for networks that the models share."""
 
-from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, ContextMap, PixelInput
+from gencore.nn.causal import (
+    CausalConv2d,
+    CausalConvTranspose2d,
+    ContextMap,
+    MaskedConv2d,
+    PixelInput,
+    PixelPlan,
+)
 from gencore.nn.likelihoods import (
     Categorical,
     DiscretizedLogistic,
@@ -11,7 +18,6 @@ from gencore.nn.likelihoods import (
 )
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.made import MADE
-from gencore.nn.networks.masked_conv2d import MaskedConv2d
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
@@ -64,6 +70,7 @@ __all__ = [
     "Permutation",
     "PixelInput",
     "PixelLikelihood",
+    "PixelPlan",
     "Planar",
     "Quantized",
     "QuantizedLogistic",

@@ -3,6 +3,7 @@ from gencore.models.autoregressive.image_model import AutoregressiveImageModel
 from gencore.models.autoregressive.lossy_coder import LossyCoder
 from gencore.models.autoregressive.pixelcnn import PixelCNN
 from gencore.models.autoregressive.pixelcnn_plusplus import PixelCNNPlusPlus
+from gencore.models.autoregressive.receptive_field import receptive_field
 from gencore.models.autoregressive.vq_vae import VQVAE
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "LossyCoder",
     "PixelCNN",
     "PixelCNNPlusPlus",
+    "receptive_field",
 ]
