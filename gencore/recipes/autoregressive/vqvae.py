@@ -25,7 +25,7 @@ class VQVAERecipe(ImageRecipe, OptimisedRecipe):
     """Optimisation steps of the whole run, of the autoencoder and of the prior together."""
 
     vq_steps: int = 1500
-    """Steps of the autoencoder. All further ones train the prior, and the codes stay as they are."""
+    """Steps of the autoencoder; the prior is trained in all further ones, on codes that stay."""
 
     batch_size: int = 64
     """Images in one step, over all devices together."""

@@ -11,7 +11,6 @@ from torch import Generator, Tensor, nn
 from gencore.data import ImageDataset
 from gencore.metrics import bits_per_dim, psnr
 from gencore.models import VQVAE, GatedPixelCNN
-from gencore.models.autoregressive.image_model import SamplingMethod
 from gencore.ops import random_key
 from gencore.recipes.autoregressive.vqvae import VQVAERecipe
 from gencore.train import Batch, ImageExperiment, Optimisation, StateObject
@@ -26,8 +25,6 @@ __all__ = ["VQVAEExperiment"]
 # Images that are measured at once, which bounds the memory.
 _CHUNK = 256
 _FIGURE_COLUMNS = 10
-# Of the few pixels that images of codes have, a pass of the whole network each.
-_SAMPLING: SamplingMethod = "naive"
 
 
 class VQVAEExperiment(ImageExperiment):
@@ -120,7 +117,7 @@ class VQVAEExperiment(ImageExperiment):
 
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
         """Images of codes from the prior, or from the uniform one while there is no other."""
-        levels = self.autoencoder.sample(num, self.prior, method=_SAMPLING, generator=generator)
+        levels = self.autoencoder.sample(num, self.prior, generator=generator)
         return levels / 255
 
     def evaluate(self, num: int) -> dict[str, float]:
