@@ -54,7 +54,7 @@ class VQVAERecipe(ImageRecipe, OptimisedRecipe):
     commitment: float = 0.25
     """Weight of the encoder's distance to its codes."""
 
-    revive_after: int | None = 100
+    revive_after: int | None = 20
     """Steps after which a code that none has used starts anew; without it dead codes stay."""
 
     prior_channels: int = 64
