@@ -1,5 +1,6 @@
 """Lossy compression: a learned code of integers, their lengths, and the error that remains."""
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
@@ -13,7 +14,7 @@ from gencore.ops import philox_words, random_key
 __all__ = ["LossyCoder", "RateDistortion", "Rounding"]
 
 Rounding = Literal["noise", "straight-through"]
-_LOG2_E = 1.4426950408889634
+_LOG2_E = 1 / math.log(2)
 
 
 class RateDistortion(NamedTuple):
