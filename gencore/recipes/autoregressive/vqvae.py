@@ -21,10 +21,10 @@ class VQVAERecipe(ImageRecipe, OptimisedRecipe):
     The defaults take a few minutes on digits, with two CPU cores.
     """
 
-    steps: int = 3000
+    steps: int = 1600
     """Optimisation steps of the whole run, of the autoencoder and of the prior together."""
 
-    vq_steps: int = 1500
+    vq_steps: int = 1000
     """Steps of the autoencoder; the prior is trained in all further ones, on codes that stay."""
 
     batch_size: int = 64
@@ -57,13 +57,13 @@ class VQVAERecipe(ImageRecipe, OptimisedRecipe):
     revive_after: int | None = 20
     """Steps after which a code that none has used starts anew; without it dead codes stay."""
 
-    prior_channels: int = 64
-    """Width of both stacks of the prior."""
+    prior_channels: int = 32
+    """Width of both stacks of the prior. Few images of codes are soon learned by heart."""
 
-    prior_layers: int = 5
+    prior_layers: int = 3
     """Layers of the prior."""
 
-    prior_embedding: int = 16
+    prior_embedding: int = 8
     """Learned numbers by which the prior sees a code."""
 
     warmup_steps: int = 100
