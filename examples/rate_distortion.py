@@ -13,13 +13,11 @@ train, test = (load_images("digits", split=split).images / 255 for split in ("tr
 curve, rows = [], [test[:12]]
 for beta in (1, 4, 16, 64, 256):  # bits for a unit of squared error
     torch.manual_seed(0)
-    coder = LossyCoder(
-        ResidualEncoder(1, 32, 8, downsampling=4),
-        ResidualDecoder(8, 32, 1, upsampling=4),
-        FactorizedPrior(8),
-        beta=float(beta),
-    )
-    optimizer = torch.optim.Adam(coder.parameters(), lr=2e-3)
+    networks = ResidualEncoder(1, 32, 4, downsampling=2), ResidualDecoder(4, 32, 1, upsampling=2)
+    coder = LossyCoder(*networks, FactorizedPrior(4), beta=float(beta))
+    groups = [{"params": network.parameters()} for network in networks]
+    groups.append({"params": coder.entropy_model.parameters(), "lr": 0.04})
+    optimizer = torch.optim.Adam(groups, 4e-3, (0.9, 0.95))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)
     for _ in range(400):
         loss = coder(train[torch.randint(len(train), (64,))]).loss.mean()
