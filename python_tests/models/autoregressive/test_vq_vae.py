@@ -208,6 +208,7 @@ class TestPrior:
         codes = model.sample_codes(6, prior, method="naive", generator=generator())
         assert x.dtype == torch.int64
         assert torch.equal(x, model.decode(codes).round().long())
+        assert torch.equal(codes, model.sample_codes(6, prior, generator=generator()))
         noisy = model.sample(6, prior, noise=True, method="naive", generator=generator())
         assert noisy.shape == x.shape
         assert not torch.equal(noisy, x)
