@@ -16,6 +16,7 @@ PAGES = [
     "pixelrnn.md",
     "recipes.md",
     "samplers.md",
+    "vqvae.md",
 ]
 
 

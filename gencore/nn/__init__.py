@@ -22,6 +22,8 @@ from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditione
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
+from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
+from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import (
     ActNorm,
@@ -59,6 +61,8 @@ __all__ = [
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "DrawSpec",
+    "EntropyModel",
+    "FactorizedPrior",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
@@ -71,9 +75,12 @@ __all__ = [
     "PixelLikelihood",
     "PixelPlan",
     "Planar",
+    "Quantized",
     "QuantizedLogistic",
     "Radial",
     "ResidualConditioner",
+    "ResidualDecoder",
+    "ResidualEncoder",
     "Reversible",
     "Rewound",
     "RowLSTM",
@@ -82,5 +89,6 @@ __all__ = [
     "Transform",
     "UniformDequantization",
     "VariationalDequantization",
+    "VectorQuantizer",
     "stop_gradient",
 ]

@@ -11,6 +11,9 @@ _VECTORS = "models/autoregressive/test_vector_models.py"
 _DARN = "models/autoregressive/test_darn.py"
 _MIXTURE_DENSITY = "models/autoregressive/test_mixture_density.py"
 _PIXELRNN = "models/autoregressive/test_pixelrnn.py"
+_VQ = "nn/test_vector_quantizer.py"
+_VQVAE = "models/autoregressive/test_vq_vae.py"
+_LOSSY = "models/autoregressive/test_lossy_coder.py"
 
 SYSTEMS = (
     System(
@@ -48,6 +51,24 @@ SYSTEMS = (
         ),
     ),
     System(
+        id="L11",
+        name="VQ-VAE with an autoregressive prior",
+        source="Lucas 2020, §2.10.5",
+        implementation="gencore.models.VQVAE",
+        further_implementations=("gencore.nn.VectorQuantizer",),
+        recipe="vqvae",
+        test=f"{_VQ}::TestNearest::test_indices_are_those_of_brute_force",
+        further_tests=(
+            f"{_VQ}::TestForward::test_gradients_are_those_of_the_formulas",
+            f"{_VQ}::TestAverages::test_without_a_memory_they_are_k_means",
+            f"{_VQ}::TestAverages::test_the_loss_has_the_fixed_points_of_k_means",
+            f"{_VQVAE}::TestBound::test_it_is_the_likelihood_and_the_prior",
+            f"{_VQVAE}::TestBound::test_all_images_of_codes_have_probability_one",
+            f"{_VQVAE}::TestPrior::test_skewed_codes_take_less_than_their_logarithm",
+        ),
+        notes="the likelihood in (2.71) has the wrong sign; code books also by averages",
+    ),
+    System(
         id="L14",
         name="Discretised logistic, mixture of them, and quantised bins",
         source="Lucas 2020, §2.12.2 and 3.4.1",
@@ -69,6 +90,20 @@ SYSTEMS = (
             f"{_LIKELIHOODS}::TestLikelihoods::test_draws_have_the_probabilities",
         ),
         notes="the bins at the ends are open, so that the probabilities sum to one",
+    ),
+    System(
+        id="L35",
+        name="Lossy coder",
+        source="Lucas 2020, §6.2.1",
+        implementation="gencore.models.LossyCoder",
+        further_implementations=("gencore.nn.FactorizedPrior",),
+        test=f"{_LOSSY}::test_a_uniform_quantiser_is_a_quarter_bit_above_the_bound",
+        further_tests=(
+            f"{_LOSSY}::test_trained_coders_follow_the_bound",
+            f"{_LOSSY}::test_where_errors_cost_nothing_nothing_is_coded",
+            f"{_LOSSY}::test_with_all_weight_on_the_distortion_it_is_that_of_the_best_quantiser",
+        ),
+        notes="rates are those of ideal entropy coding",
     ),
     System(
         id="B20",

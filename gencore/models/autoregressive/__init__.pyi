@@ -2,6 +2,7 @@ from gencore.models.autoregressive.darn import DARN
 from gencore.models.autoregressive.eonade import EoNADE
 from gencore.models.autoregressive.gated_pixelcnn import GatedPixelCNN
 from gencore.models.autoregressive.image_model import AutoregressiveImageModel
+from gencore.models.autoregressive.lossy_coder import LossyCoder
 from gencore.models.autoregressive.made import DiscreteMADE
 from gencore.models.autoregressive.mixture_density import (
     Covariance,
@@ -15,10 +16,12 @@ from gencore.models.autoregressive.pixel_rnn import PixelRNN
 from gencore.models.autoregressive.pixelcnn import PixelCNN
 from gencore.models.autoregressive.pixelcnn_plusplus import PixelCNNPlusPlus
 from gencore.models.autoregressive.vectors import AutoregressiveVectorModel, VectorModel
+from gencore.models.autoregressive.vq_vae import VQVAE
 
 __all__ = [
     "DARN",
     "NADE",
+    "VQVAE",
     "AutoregressiveImageModel",
     "AutoregressiveVectorModel",
     "Covariance",
@@ -26,6 +29,7 @@ __all__ = [
     "EoNADE",
     "GatedPixelCNN",
     "GaussianMixtures",
+    "LossyCoder",
     "MixtureDensityNetwork",
     "MultiScalePixelRNN",
     "PixelCNN",

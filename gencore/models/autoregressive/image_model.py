@@ -201,10 +201,11 @@ class AutoregressiveImageModel(nn.Module):
         if x.shape[1:] != self.image_shape or x.dim() != 4:
             expected = ["N", *self.image_shape]
             raise ValueError(f"{owner}: x has shape {list(x.shape)}; expected {expected}")
-        # As numbers: 256 as a uint8 is 0.
-        if x.numel() > 0 and (int(x.max()) >= self.likelihood.levels or int(x.min()) < 0):
+        # As Python's numbers: to uint8, 256 is 0.
+        low, high = map(int, x.aminmax()) if x.numel() else (0, 0)
+        if low < 0 or high >= self.likelihood.levels:
             raise ValueError(
-                f"{owner}: x has levels from {x.min()} to {x.max()}; expected 0 to "
+                f"{owner}: x has levels from {low} to {high}; expected 0 to "
                 f"{self.likelihood.levels - 1}"
             )
 
