@@ -3,13 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gencore.train.batches import Batch
+
+if TYPE_CHECKING:
+    from gencore.compression import CodingModel
 
 __all__ = ["BatchSource", "Diverged", "Experiment", "StateObject", "Stateful"]
 
@@ -111,8 +114,15 @@ class Experiment(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no measures")
 
+    def image_model(self) -> "CodingModel":
+        """The model by which ``gencore compress`` codes images, with the weights that samples are
+        drawn of. A model that gives no exact distribution of levels leaves this out.
+        """
+        raise NotImplementedError(f"{type(self).__name__} codes no images")
+
     def can(self, name: str) -> bool:
-        """Whether the experiment has what it may leave out: "sample" or "evaluate"."""
+        """Whether the experiment has what it may leave out: "sample", "evaluate" or
+        "image_model"."""
         return getattr(type(self), name) is not getattr(Experiment, name)
 
     def save_samples(self, samples: Tensor, path: Path) -> None:
