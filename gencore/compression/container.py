@@ -71,7 +71,7 @@ def write_container(content: CompressedFile) -> bytes:
         >>> content = CompressedFile(bytes(16), (1, 8, 8), 1, 64, [b"abcd"], [7])
         >>> data = write_container(content)
         >>> len(data), read_container(data) == content
-        (70, True)
+        (68, True)
     """
     facts = _FACTS.pack(
         content.fingerprint, *content.image_shape, content.num, content.images_per_stream

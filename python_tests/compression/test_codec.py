@@ -5,8 +5,7 @@ import sys
 
 import pytest
 import torch
-from compression.test_coder import walk
-from testing.coding import Neighbours, Uniform, information
+from testing.coding import Neighbours, Uniform, information, walk
 from torch import nn
 
 from gencore.compression import CompressedFileError, compress, decompress

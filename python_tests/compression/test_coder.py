@@ -5,20 +5,11 @@ import math
 
 import pytest
 import torch
-from testing.coding import Certain, Neighbours, Uniform, information, stream_by_definition
+from testing.coding import Certain, Neighbours, Uniform, information, stream_by_definition, walk
 
 from gencore.compression import CompressedFileError, decode_images, encode_images
 
 pytest.importorskip("constriction")
-
-
-def walk(num, image_shape, levels, seed=0):
-    """Levels that change little from value to value, in the order of coding."""
-    generator = torch.Generator().manual_seed(seed)
-    steps = torch.randint(-2, 3, (num, math.prod(image_shape)), generator=generator)
-    values = (levels // 2 + steps.cumsum(1)).clamp(0, levels - 1)
-    channels, height, width = image_shape
-    return values.view(num, height, width, channels).permute(0, 3, 1, 2)
 
 
 IMAGES = {

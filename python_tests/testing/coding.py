@@ -57,6 +57,15 @@ class Certain(Uniform):
         return table
 
 
+def walk(num, image_shape, levels, seed=0):
+    """Levels that change little from value to value, in the order of coding."""
+    generator = torch.Generator().manual_seed(seed)
+    steps = torch.randint(-2, 3, (num, math.prod(image_shape)), generator=generator)
+    values = (levels // 2 + steps.cumsum(1)).clamp(0, levels - 1)
+    channels, height, width = image_shape
+    return values.view(num, height, width, channels).permute(0, 3, 1, 2)
+
+
 def information(session, x):
     """−log₂ p(x) of all images together."""
     table = session.frequencies(x, 0, session.positions).double()
