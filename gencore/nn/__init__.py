@@ -1,6 +1,21 @@
 """Layers and tools for networks that the models share."""
 
-from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, PixelInput
+from gencore.nn.causal import (
+    CausalConv2d,
+    CausalConvTranspose2d,
+    ContextMap,
+    MaskedConv2d,
+    PixelInput,
+    PixelPlan,
+)
+from gencore.nn.likelihoods import (
+    Categorical,
+    DiscretizedLogistic,
+    DiscretizedLogisticMixture,
+    DrawSpec,
+    PixelLikelihood,
+    QuantizedLogistic,
+)
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
@@ -32,19 +47,28 @@ __all__ = [
     "MLP",
     "ActNorm",
     "AffineCoupling",
+    "Categorical",
     "CausalConv2d",
     "CausalConvTranspose2d",
     "Compose",
+    "ContextMap",
     "ConvConditioner",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
+    "DrawSpec",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
     "MLPEnergy",
     "MaskedAutoregressive",
+    "MaskedConv2d",
     "MultiScale",
     "Permutation",
     "PixelInput",
+    "PixelLikelihood",
+    "PixelPlan",
     "Planar",
+    "QuantizedLogistic",
     "Radial",
     "ResidualConditioner",
     "Reversible",

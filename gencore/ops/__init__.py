@@ -14,6 +14,7 @@ from gencore.ops.affine_coupling import (
     affine_coupling_backward_from_output,
     iaf_step,
 )
+from gencore.ops.categorical import categorical_log_prob
 from gencore.ops.conv_network import conv_network
 from gencore.ops.dequantize import dequantize, quantize
 from gencore.ops.gaussian_nll import gaussian_nll
@@ -26,7 +27,9 @@ from gencore.ops.leapfrog import (
     leapfrog_step,
     leapfrog_step_,
 )
+from gencore.ops.logistic_mixture import discretized_logistic_log_prob, logistic_mixture_log_prob
 from gencore.ops.made_inverse import AutoregressiveScale, made_inverse
+from gencore.ops.masked_conv2d import MaskType, masked_conv2d
 from gencore.ops.metropolis import MetropolisStep, metropolis_accept, metropolis_accept_
 from gencore.ops.mlp_chain import mlp_langevin_chain
 from gencore.ops.mlp_hmc import MLPHMCChain, mlp_hmc_chain
@@ -46,14 +49,17 @@ __all__ = [
     "LeapfrogEnd",
     "LeapfrogStart",
     "MLPHMCChain",
+    "MaskType",
     "MetropolisStep",
     "NutsTree",
     "actnorm",
     "affine_coupling",
     "affine_coupling_backward_from_output",
     "backend",
+    "categorical_log_prob",
     "conv_network",
     "dequantize",
+    "discretized_logistic_log_prob",
     "gaussian_nll",
     "iaf_step",
     "langevin_step",
@@ -62,7 +68,9 @@ __all__ = [
     "leapfrog_start",
     "leapfrog_step",
     "leapfrog_step_",
+    "logistic_mixture_log_prob",
     "made_inverse",
+    "masked_conv2d",
     "metropolis_accept",
     "metropolis_accept_",
     "mlp_hmc_chain",
