@@ -74,13 +74,14 @@ def row(name: str, x: Tensor, one_by_one: int, together: int, seconds: float) ->
 
 
 def reduced(images: Tensor, levels: int) -> Tensor:
-    """The nearest level of each value, int64."""
-    return (images.double() * ((levels - 1) / 255)).round().long()
+    """The levels that recipes train on, int64: of 2^b the b highest bits."""
+    return images.long() * levels // 256
 
 
 def pixels(x: Tensor) -> list[Pixels]:
     """[H, W] or [H, W, 3] of each image."""
-    return [np.ascontiguousarray(i.squeeze()) for i in x.permute(0, 2, 3, 1).to(torch.uint8).numpy()]
+    images = x.permute(0, 2, 3, 1).contiguous().to(torch.uint8).numpy()
+    return [image[..., 0] if x.shape[1] == 1 else image for image in images]
 
 
 def mosaic(images: list[Pixels]) -> Pixels:
@@ -112,7 +113,9 @@ def xz(image: Pixels, levels: int) -> list[bytes]:
 
 
 def png(image: Pixels, levels: int) -> list[bytes]:
-    files = [saved(Image.fromarray(form), form, "PNG", optimize=True) for form in forms(image, levels)]
+    files = [
+        saved(Image.fromarray(form), form, "PNG", optimize=True) for form in forms(image, levels)
+    ]
     bits = next(bits for bits in (1, 2, 4, 8) if 2**bits >= levels)
     if image.ndim == 2 and bits < 8:
         palette = Image.fromarray(image)

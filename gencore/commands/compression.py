@@ -30,6 +30,10 @@ class CompressOptions:
     out: Path | None = None
     """The compressed file; without it IMAGES with .gencore at the end, if it is one path."""
 
+    reduce: bool = False
+    """Reduce images of more levels than the run's to their highest bits, as for training; what is
+    kept is then the reduced image."""
+
     images_per_stream: int = 128
     """Images that are decoded together. Fewer cost more bytes and more time."""
 
@@ -66,7 +70,7 @@ def compress(words: list[str]) -> int:
 
     levels = _levels(model)
     channels, height, width = model.image_shape
-    x = read_exact_images(options.images, (channels, height, width), levels)
+    x = read_exact_images(options.images, (channels, height, width), levels, reduce=options.reduce)
     data = compress(model, x, images_per_stream=options.images_per_stream)
     with replacing(out) as temporary:
         temporary.write_bytes(data)

@@ -63,7 +63,7 @@ def compress(
         raise TypeError(f"compress: x is {kind}; expected levels, uint8 or int64")
     if x.dim() != 4 or tuple(x.shape[1:]) != shape:
         raise ValueError(f"compress: x has shape {list(x.shape)}; expected {['N', *shape]}")
-    x = x.to(torch.int64)
+    x = x.to(_device(model), torch.int64)
     streams, checks = [], []
     for part in _parts(len(x), images_per_stream):
         session = model.coding_session(len(x[part]), None if context is None else context[part])
@@ -93,7 +93,7 @@ def decompress(
         num: how many; without it all that follow. Only streams with some of them are decoded.
 
     Returns:
-        Levels, int64 [num, C, H, W].
+        Levels, int64 [num, C, H, W], on the model's device.
 
     Raises:
         CompressedFileError: the file is cut short, damaged or foreign, another model's, or decodes
@@ -118,13 +118,15 @@ def decompress(
             f"decompress: context has {len(context)} rows; expected one for each of the "
             f"{content.num} images"
         )
-    images = [torch.empty(0, *content.image_shape, dtype=torch.int64)]
+    images = [torch.empty(0, *content.image_shape, dtype=torch.int64, device=_device(model))]
     for index, part in enumerate(_parts(content.num, content.images_per_stream)):
         if not max(first, part.start) < min(end, part.stop):
             continue
         size = part.stop - part.start
         session = model.coding_session(size, None if context is None else context[part])
-        x = decode_images(session, size, content.image_shape, content.streams[index])
+        x = decode_images(
+            session, size, content.image_shape, content.streams[index], device=_device(model)
+        )
         if _check_sum(x) != content.checks[index]:
             raise CompressedFileError(
                 "the file is whole, but decodes to other levels than were compressed: the model "
@@ -163,6 +165,12 @@ def _check_model(owner: str, model: CodingModel) -> None:
             f"{owner}: {type(model).__name__} has no coding_session and image_shape; expected a "
             "model of images in raster order, such as an AutoregressiveImageModel"
         )
+
+
+def _device(model: CodingModel) -> torch.device:
+    """Where the model's weights are."""
+    tensors = (value for value in model.state_dict().values() if isinstance(value, Tensor))
+    return next((value.device for value in tensors), torch.device("cpu"))
 
 
 def _parts(num: int, size: int) -> list[slice]:

@@ -32,7 +32,7 @@ def encode_images(session: CodingSession, x: Tensor) -> bytes:
 
     Args:
         session: of N images.
-        x: levels [N, C, H, W], uint8 or int64.
+        x: levels [N, C, H, W], uint8 or int64, where the session takes them.
 
     Raises:
         ImportError: constriction is not installed.
@@ -62,7 +62,7 @@ def encode_images(session: CodingSession, x: Tensor) -> bytes:
     if not num:
         return b""
     encoder = queue.RangeEncoder()
-    levels = x.to(torch.int64)
+    levels = x.to(torch.int64).contiguous()
     for begin, end in _ranges(positions, _SESSION_CHUNK // (num * session.levels)):
         frequencies = session.frequencies(levels, begin, end)
         for first, last in _ranges(end - begin, _CODER_CHUNK // (num * session.levels)):
@@ -74,7 +74,12 @@ def encode_images(session: CodingSession, x: Tensor) -> bytes:
 
 
 def decode_images(
-    session: CodingSession, num: int, image_shape: tuple[int, ...], data: bytes
+    session: CodingSession,
+    num: int,
+    image_shape: tuple[int, ...],
+    data: bytes,
+    *,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """The images that `encode_images` made the stream of.
 
@@ -83,9 +88,10 @@ def decode_images(
         num: images N.
         image_shape: [C, H, W].
         data: the stream.
+        device: where the session takes levels.
 
     Returns:
-        Levels, int64 [N, C, H, W].
+        Levels, int64 [N, C, H, W], on that device.
 
     Raises:
         CompressedFileError: the stream goes on after the last level, or is no stream of the coder.
@@ -94,7 +100,7 @@ def decode_images(
         ValueError: as of `encode_images`.
     """
     channels, _, width = image_shape
-    x = torch.zeros(num, *image_shape, dtype=torch.int64)
+    x = torch.zeros(num, *image_shape, dtype=torch.int64, device=device)
     if session.positions != math.prod(image_shape):
         raise ValueError(_other_positions("decode_images", session, image_shape))
     if len(data) % 4:
@@ -109,7 +115,7 @@ def decode_images(
             raise CompressedFileError("the stream is damaged: no encoder makes it") from error
         pixel, channel = divmod(position, channels)
         row, column = divmod(pixel, width)
-        x[:, channel, row, column] = torch.from_numpy(symbols)
+        x[:, channel, row, column] = torch.from_numpy(symbols).to(device)
     if not decoder.maybe_exhausted():
         raise CompressedFileError("the stream is damaged: it does not end with the last level")
     return x

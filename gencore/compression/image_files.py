@@ -28,7 +28,11 @@ _MODES = ("1", "L", "P", "RGB")
 
 
 def read_exact_images(
-    paths: Iterable[Path], image_shape: tuple[int, int, int], levels: int
+    paths: Iterable[Path],
+    image_shape: tuple[int, int, int],
+    levels: int,
+    *,
+    reduce: bool = False,
 ) -> Tensor:
     """The levels of images in files.
 
@@ -38,6 +42,8 @@ def read_exact_images(
             channels where C = 3, and a coloured one whose channels are equal one where C = 1.
         image_shape: [C, H, W] that all must have.
         levels: L.
+        reduce: whether values v of more levels become the level ⌊v·L/256⌋, of 2^b levels the b
+            highest bits, in place of an error. All else is kept.
 
     Returns:
         uint8 [N, C, H, W].
@@ -61,7 +67,7 @@ def read_exact_images(
     for path in paths:
         for file in _files(path):
             values = read_array_images(file) if file.suffix.lower() == ".npy" else _read(file)
-            images.append(_to_levels(_fitted(values, image_shape, file), levels, file))
+            images.append(_to_levels(_fitted(values, image_shape, file), levels, reduce, file))
     return torch.cat(images)
 
 
@@ -184,9 +190,11 @@ def _fitted(values: Tensor, image_shape: tuple[int, int, int], path: Path) -> Te
     )
 
 
-def _to_levels(values: Tensor, levels: int, path: Path) -> Tensor:
+def _to_levels(values: Tensor, levels: int, reduce: bool, path: Path) -> Tensor:
     if not 2 <= levels <= 256:
         raise ValueError(f"{path}: image files have 2 to 256 levels, the model {levels}")
+    if reduce:
+        return (values.int() * levels // 256).to(torch.uint8)
     shown = shown_values(levels)
     table = torch.full((256,), -1)
     table[shown.long()] = torch.arange(levels)
@@ -196,6 +204,6 @@ def _to_levels(values: Tensor, levels: int, path: Path) -> Tensor:
         some = ", ".join(map(str, shown[:3].tolist()))
         raise ValueError(
             f"{path} has the value {other}, which is none of the model's {levels} levels "
-            f"({some}, …, 255): reduce the image to them first"
+            f"({some}, …, 255): reduce the image to them first (--reduce)"
         )
     return numbers.to(torch.uint8)

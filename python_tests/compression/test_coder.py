@@ -63,6 +63,12 @@ def test_the_stream_is_that_of_all_versions():
     assert hashlib.sha256(data).hexdigest()[:16] == "ea8869219a6b3389"
 
 
+def test_there_may_be_thousands_of_levels():
+    """As of the codes of a code book."""
+    session, x = Neighbours((1, 4, 4), 3000), 7 * walk(10, (1, 4, 4), 400)
+    assert decode_images(session, 10, (1, 4, 4), encode_images(session, x)).equal(x)
+
+
 def test_a_session_sees_the_same_positions_on_both_sides():
     asked = []
 

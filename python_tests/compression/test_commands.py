@@ -67,6 +67,17 @@ def test_images_may_be_named_one_by_one_and_come_back_as_an_array(run_dir, image
     assert (np.load(tmp_path / "back.npy") == expected).all()
 
 
+def test_images_of_more_levels_are_reduced_if_that_is_asked_for(run_dir, tmp_path):
+    values = torch.randint(256, (3, 4, 4), dtype=torch.uint8).numpy()
+    np.save(tmp_path / "x.npy", values)
+    words = ["compress", str(run_dir), str(tmp_path / "x.npy"), "--out", str(tmp_path / "file")]
+    assert cli.main(words) == 2
+    assert cli.main([*words, "--reduce"]) == 0
+    back = tmp_path / "back"
+    assert cli.main(["decompress", str(run_dir), str(tmp_path / "file"), "--out", str(back)]) == 0
+    assert (pixels(back) == values // 16 * 17).all()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

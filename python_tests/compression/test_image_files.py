@@ -35,6 +35,17 @@ def test_files_give_the_levels_back(tmp_path, suffix, channels, levels):
         assert read_exact_images(files[::-1], shape[1:], levels).equal(x.flip(0).to(torch.uint8))
 
 
+@pytest.mark.parametrize("levels", [2, 16, 128, 256])
+def test_reduced_images_keep_their_highest_bits(tmp_path, levels):
+    """And those that have the levels already stay as they are."""
+    values = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    np.save(tmp_path / "all.npy", values)
+    x = read_exact_images([tmp_path / "all.npy"], (1, 16, 16), levels, reduce=True)
+    assert x.numpy().tolist() == [(values.astype(int) * levels // 256).tolist()]
+    write_exact_images(x, levels, tmp_path / "out")
+    assert read_exact_images([tmp_path / "out"], (1, 16, 16), levels, reduce=True).equal(x)
+
+
 def test_the_digits_have_17_levels():
     """So the images of a data set have the levels that it says."""
     from gencore.data import load_images
