@@ -1,34 +1,30 @@
 """The file format: what a compressed file says about its images, and how damage is noticed.
 
-All numbers are little-endian.
+Numbers of a fixed size are little-endian. The others have 7 bits a byte, the lowest first, and all
+bytes but the last have the highest bit set (LEB128).
 
 | bytes | what |
 |---|---|
-| 8 | magic: ``\\x89gcore\\r\\n`` |
-| 2 | version of the format, 1 |
-| 16 | fingerprint of the model |
-| 2, 2, 2 | C, H, W |
-| 8 | images N |
-| 4 | images a stream; the last stream may have fewer |
-| 12 a stream | bytes of the stream (8), CRC-32 of its levels [N, C, H, W], 4 bytes each (4) |
+| 4 | magic: ``\\x89gcz`` |
+| 1 | version of the format, 1 |
+| 8 | fingerprint of the model |
+| 1 to 10 each | C, H, W; images N; images a stream, of which the last stream may have fewer |
+| 1 to 10 a stream | words of 4 bytes in the stream |
+| 4 a stream | CRC-32 of its levels [N, C, H, W], 4 bytes each |
 | 4 | CRC-32 of all before |
 | … | the streams |
 | 4 | CRC-32 of the streams |
 """
 
-import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = ["CompressedFile", "CompressedFileError", "read_container", "write_container"]
 
-_MAGIC = b"\x89gcore\r\n"
+_MAGIC = b"\x89gcz"
 _VERSION = 1
-_START = struct.Struct("<8sH")
-_FACTS = struct.Struct("<16s3HQI")
-_STREAM = struct.Struct("<QI")
-_CHECK = struct.Struct("<I")
+_FINGERPRINT = 8
 
 
 class CompressedFileError(ValueError):
@@ -39,7 +35,7 @@ class CompressedFileError(ValueError):
         Traceback (most recent call last):
             ...
         gencore.compression.container.CompressedFileError: no file of gencore compress: it starts \
-with b'GIF89a, '
+with b'GIF8'
     """
 
 
@@ -48,7 +44,7 @@ class CompressedFile:
     """The content of a file.
 
     Attributes:
-        fingerprint: of the model, 16 bytes.
+        fingerprint: of the model, 8 bytes.
         image_shape: [C, H, W].
         num: images.
         images_per_stream: but for the last stream, which may have fewer.
@@ -68,21 +64,17 @@ def write_container(content: CompressedFile) -> bytes:
     """The bytes of a file.
 
     Example:
-        >>> content = CompressedFile(bytes(16), (1, 8, 8), 1, 64, [b"abcd"], [7])
+        >>> content = CompressedFile(b"of model", (1, 8, 8), 1, 64, [b"abcd"], [7])
         >>> data = write_container(content)
         >>> len(data), read_container(data) == content
-        (68, True)
+        (35, True)
     """
-    facts = _FACTS.pack(
-        content.fingerprint, *content.image_shape, content.num, content.images_per_stream
-    )
-    index = [
-        _STREAM.pack(len(stream), check)
-        for stream, check in zip(content.streams, content.checks, strict=True)
-    ]
-    head = b"".join([_START.pack(_MAGIC, _VERSION), facts, *index])
-    body = b"".join(content.streams)
-    return b"".join([head, _crc(head), body, _crc(body)])
+    numbers = (*content.image_shape, content.num, content.images_per_stream)
+    head = [_MAGIC, bytes([_VERSION]), content.fingerprint, *map(_number, numbers)]
+    for stream, check in zip(content.streams, content.checks, strict=True):
+        head += [_number(len(stream) // 4), check.to_bytes(4, "little")]
+    parts = b"".join(head), b"".join(content.streams)
+    return b"".join(part + _crc(part) for part in parts)
 
 
 def read_container(data: bytes) -> CompressedFile:
@@ -92,64 +84,80 @@ def read_container(data: bytes) -> CompressedFile:
         CompressedFileError: they are another program's, of another version of the format, cut
             short or damaged, or something follows them.
     """
-    view = memoryview(data)
-    if len(data) == 0:
+    if not data:
         raise CompressedFileError("the file is empty")
     if not data.startswith(_MAGIC[: len(data)]):
-        raise CompressedFileError(f"no file of gencore compress: it starts with {data[:8]!r}")
-    end = _START.size
-    _check_length(data, end)
-    _, version = _START.unpack_from(data)
+        raise CompressedFileError(f"no file of gencore compress: it starts with {data[:4]!r}")
+    reader = _Reader(data)
+    reader.take(len(_MAGIC))
+    (version,) = reader.take(1)
     if version != _VERSION:
         raise CompressedFileError(
             f"the file has version {version} of the format, or is damaged; this version of gencore "
             f"reads {_VERSION}"
         )
-    begin, end = end, end + _FACTS.size
-    _check_length(data, end)
-    fingerprint, *numbers = _FACTS.unpack_from(data, begin)
-    *shape, num, images_per_stream = numbers
-    # A damaged number of images asks for a longer head; then the file is too short for it, or the
-    # check sum differs.
-    num_streams = -(-num // images_per_stream) if images_per_stream else 0
-    begin, end = end, end + num_streams * _STREAM.size
-    if end + _CHECK.size > len(data):
+    fingerprint = reader.take(_FINGERPRINT)
+    channels, height, width, num, images_per_stream = (reader.number() for _ in range(5))
+    # Where damage makes it too many, the file ends before them, or the check sum differs.
+    num_streams = -(-num // max(images_per_stream, 1))
+    lengths, checks = [], []
+    for _ in range(num_streams):
+        lengths.append(4 * reader.number())
+        checks.append(int.from_bytes(reader.take(4), "little"))
+    reader.check("head", 0)
+    begin = reader.place
+    streams = [reader.take(length) for length in lengths]
+    reader.check("streams", begin)
+    if reader.place < len(data):
         raise CompressedFileError(
-            f"the file is cut short or damaged: it has {len(data)} bytes, its head alone "
-            f"{end + _CHECK.size}"
+            f"{len(data) - reader.place} bytes follow the end of the compressed file"
         )
-    index = list(_STREAM.iter_unpack(view[begin:end]))
-    if data[end : end + _CHECK.size] != _crc(view[:end]):
-        raise CompressedFileError("the file is damaged: the check sum of its head differs")
-    body = end + _CHECK.size
-    end = body + sum(length for length, _ in index)
-    _check_length(data, end + _CHECK.size)
-    if end + _CHECK.size < len(data):
-        raise CompressedFileError(
-            f"{len(data) - end - _CHECK.size} bytes follow the end of the compressed file"
-        )
-    if data[end:] != _crc(view[body:end]):
-        raise CompressedFileError("the file is damaged: the check sum of its streams differs")
-    streams = []
-    for length, _ in index:
-        streams.append(data[body : body + length])
-        body += length
-    return CompressedFile(
-        fingerprint,
-        (shape[0], shape[1], shape[2]),
-        num,
-        images_per_stream,
-        streams,
-        [check for _, check in index],
-    )
+    shape = channels, height, width
+    return CompressedFile(fingerprint, shape, num, images_per_stream, streams, checks)
 
 
-def _check_length(data: bytes, length: int) -> None:
-    if len(data) < length:
-        raise CompressedFileError(
-            f"the file is cut short: it has {len(data)} bytes of at least {length}"
-        )
+class _Reader:
+    """Bytes from first to last."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.place = 0
+
+    def take(self, length: int) -> bytes:
+        """The next bytes."""
+        end = self.place + length
+        if end > len(self.data):
+            raise CompressedFileError(
+                f"the file is cut short or damaged: it ends after {len(self.data)} bytes, in the "
+                "middle"
+            )
+        self.place, begin = end, self.place
+        return self.data[begin:end]
+
+    def number(self) -> int:
+        """The number of 7 bits a byte that is next."""
+        value = shift = 0
+        while True:
+            (byte,) = self.take(1)
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128 or shift == 70:
+                return value
+
+    def check(self, what: str, begin: int) -> None:
+        """Compare the bytes from `begin` on with the check sum that is next."""
+        expected = _crc(self.data[begin : self.place])
+        if self.take(4) != expected:
+            raise CompressedFileError(f"the file is damaged: the check sum of its {what} differs")
 
 
-def _crc(data: bytes | memoryview) -> bytes:
-    return _CHECK.pack(zlib.crc32(data))
+def _number(value: int) -> bytes:
+    parts = []
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*parts, value])
+
+
+def _crc(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(4, "little")

@@ -9,6 +9,7 @@ from testing.coding import Neighbours, Uniform, information, walk
 from torch import nn
 
 from gencore.compression import CompressedFileError, compress, decompress
+from gencore.compression.container import read_container
 
 pytest.importorskip("constriction")
 
@@ -20,7 +21,10 @@ def test_files_have_the_size_that_is_promised():
     data = compress(MODEL, X, images_per_stream=20)
     assert decompress(MODEL, data).equal(X)
     parts = [information(MODEL.coding_session(len(x)), x) for x in X.split(20)]
-    assert 8 * (len(data) - 52 - 3 * 12) <= sum(1.01 * bits + 64 for bits in parts)
+    streams = read_container(data).streams
+    for stream, bits in zip(streams, parts, strict=True):
+        assert bits <= 8 * len(stream) <= 1.01 * bits + 64
+    assert len(data) - sum(map(len, streams)) <= 30 + 3 * 8
     assert compress(MODEL, X.to(torch.uint8), images_per_stream=20) == data
 
 
@@ -39,7 +43,7 @@ def test_a_part_of_the_images_is_decoded(first, num, monkeypatch):
 
 def test_no_images():
     data = compress(MODEL, X[:0])
-    assert len(data) == 52
+    assert len(data) == 27
     assert decompress(MODEL, data).shape == (0, 1, 8, 8)
 
 
@@ -75,7 +79,7 @@ def test_another_process_decodes(tmp_path, environment):
 DATA = compress(MODEL, X, images_per_stream=20)
 
 
-@pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 20, 51, 60, 87, 88, len(DATA) // 2, -4, -1])
+@pytest.mark.parametrize("length", [0, 1, 3, 4, 5, 12, 15, 20, 30, 39, len(DATA) // 2, -4, -1])
 def test_a_file_that_is_cut_short(length):
     cause = "cut short" if length else "empty"
     with pytest.raises(CompressedFileError, match=f"the file is {cause}"):
@@ -96,10 +100,9 @@ def test_every_flipped_bit_is_noticed():
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "no file of gencore compress: it starts with b'.x89P"),
         (b"hi", "no file of gencore compress: it starts with b'hi'"),
         (DATA + b"more", "4 bytes follow the end of the compressed file"),
-        (DATA[:8] + b"\x02\x00" + DATA[10:], "has version 2 of the format, .* reads 1"),
-        (DATA.replace(b"\r\n", b"\n", 1), "no file of gencore compress"),
+        (DATA[:4] + b"\x02" + DATA[5:], "has version 2 of the format, .* reads 1"),
     ],
-    ids=["a PNG", "a text", "something at the end", "a newer version", "copied as text"],
+    ids=["a PNG", "a text", "something at the end", "a newer version"],
 )
 def test_a_foreign_file(data, cause):
     with pytest.raises(CompressedFileError, match=cause):

@@ -121,7 +121,7 @@ def test_wrong_input_is_one_line_and_status_2(run_dir, images, tmp_path, capsys,
             )
             == 0
         )
-        (tmp_path / "cut").write_bytes((tmp_path / "file").read_bytes()[:60])
+        (tmp_path / "cut").write_bytes((tmp_path / "file").read_bytes()[:-9])
         capsys.readouterr()
     before = sorted(tmp_path.rglob("*"))
     names = {"run": run_dir, "tmp": tmp_path, "toy": toy, "other": other}
