@@ -65,13 +65,15 @@ def compress(words: list[str]) -> int:
         raise UsageError(f"--out must be a file other than the images, got {out}")
     model, step = _load_model(options.run_dir)
 
-    from gencore.compression import compress, read_exact_images
+    from gencore.compression import compress, decompress, read_exact_images
     from gencore.train.atomic import replacing
 
     levels = _levels(model)
     channels, height, width = model.image_shape
     x = read_exact_images(options.images, (channels, height, width), levels, reduce=options.reduce)
     data = compress(model, x, images_per_stream=options.images_per_stream)
+    if not decompress(model, data).cpu().equal(x.long()):  # whoever deletes the images relies on it
+        raise RuntimeError("the compressed images do not come back; nothing is written")
     with replacing(out) as temporary:
         temporary.write_bytes(data)
     rate = f", {8 * len(data) / x.numel():.4g} bits a value" if len(x) else ""
@@ -109,7 +111,8 @@ def _load_model(run_dir: Path) -> "tuple[CodingModel, int]":
             f"the recipe {recipe.name} trains no model that compresses images; models that do give "
             "each pixel a distribution, in raster order"
         )
-    return experiment.image_model(), step
+    model: CodingModel = experiment.image_model()
+    return model, step
 
 
 def _levels(model: "CodingModel") -> int:

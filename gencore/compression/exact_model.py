@@ -44,7 +44,7 @@ class ExactModel:
             are the vectors of a model of vectors.
 
     Raises:
-        ValueError: for a model of another likelihood, shape or order.
+        ValueError: for another model, or one of another likelihood, shape or order.
 
     Example:
         >>> import torch
@@ -62,15 +62,21 @@ class ExactModel:
         if self.is_vector:
             self.image_shape = _shape_of_vectors(model, image_shape)  # type: ignore[arg-type]
         else:
+            from gencore.models import AutoregressiveImageModel
             from gencore.nn import Categorical
 
-            likelihood = getattr(model, "likelihood", None)
+            likelihood, base = getattr(model, "likelihood", None), AutoregressiveImageModel
+            if not isinstance(model, base) or type(model).log_prob is not base.log_prob:
+                raise ValueError(
+                    f"ExactModel: {type(model).__name__} is no product of distributions in raster "
+                    "order; expected an AutoregressiveImageModel or AutoregressiveVectorModel"
+                )
             if not isinstance(likelihood, Categorical):
                 raise ValueError(
                     f"ExactModel: {type(model).__name__} has the likelihood "
                     f"{type(likelihood).__name__}; expected Categorical"
                 )
-            self.image_shape = model.image_shape  # type: ignore[assignment]
+            self.image_shape = model.image_shape
 
     def coding_session(self, num: int, context: Tensor | None = None) -> CodingSession:
         """A session for `num` images.

@@ -3,16 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gencore.train.batches import Batch
-
-if TYPE_CHECKING:
-    from gencore.compression import CodingModel
 
 __all__ = ["BatchSource", "Diverged", "Experiment", "StateObject", "Stateful"]
 
@@ -114,9 +111,9 @@ class Experiment(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no measures")
 
-    def image_model(self) -> "CodingModel":
-        """The model by which ``gencore compress`` codes images, with the weights that samples are
-        drawn of. A model that gives no exact distribution of levels leaves this out.
+    def image_model(self) -> Any:
+        """The model by which ``gencore compress`` codes images, a `gencore.compression.CodingModel`
+        with the weights that samples are drawn of. An experiment without one leaves this out.
         """
         raise NotImplementedError(f"{type(self).__name__} codes no images")
 

@@ -174,5 +174,7 @@ def test_wrong_models():
     model = PixelCNN((1, 2, 2), channels=4, num_layers=1, likelihood=DiscretizedLogistic(16))
     with pytest.raises(ValueError, match="DiscretizedLogistic; expected Categorical"):
         ExactModel(model)
+    with pytest.raises(ValueError, match="Linear is no product of distributions in raster order"):
+        ExactModel(nn.Linear(1, 1))
     with pytest.raises(ValueError, match="a model of vectors takes no context"):
         ExactModel(LittleNADE(6, 2), (1, 2, 3)).coding_session(1, torch.zeros(1, 1))
