@@ -24,8 +24,8 @@ SHAPE = (1, 32, 32)
 def models() -> dict[str, AutoregressiveImageModel]:
     """Of the size that the published figures are of: seven layers of 64 channels."""
     return {
-        "PixelCNN, 7 layers of 64, 3×3": PixelCNN(SHAPE, 64, 7, kernel_size=3),
-        "PixelCNN, 7 layers of 64, 5×5": PixelCNN(SHAPE, 64, 7, kernel_size=5),
+        "PixelCNN, 7 layers of 64, 3x3": PixelCNN(SHAPE, 64, 7, kernel_size=3),
+        "PixelCNN, 7 layers of 64, 5x5": PixelCNN(SHAPE, 64, 7, kernel_size=5),
         "GatedPixelCNN, 7 layers of 64": GatedPixelCNN(SHAPE, 64, 7),
         "PixelCNN++, 3 scales, 2 blocks of 64": PixelCNNPlusPlus(SHAPE, 64, 2, 3),
         "PixelCNN of colours, 7 layers of 66": PixelCNN((3, 32, 32), 66, 7, kernel_size=3),

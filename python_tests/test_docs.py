@@ -9,7 +9,15 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.mark.parametrize(
-    "page", ["compression.md", "data.md", "metrics.md", "recipes.md", "samplers.md"]
+    "page",
+    [
+        "autoregressive-vectors.md",
+        "compression.md",
+        "data.md",
+        "metrics.md",
+        "recipes.md",
+        "samplers.md",
+    ],
 )
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -40,8 +40,8 @@ class ExactModel:
     Args:
         model: an `AutoregressiveImageModel` with a `Categorical` likelihood; or an
             `AutoregressiveVectorModel`, in the order in which its coordinates come.
-        image_shape: [C, H, W] of the images whose values in the order of coding, pixel by pixel,
-            are the vectors of a model of vectors.
+        image_shape: [1, H, W] of the images whose pixels in raster order are the vectors of a model
+            of vectors.
 
     Raises:
         ValueError: for another model, or one of another likelihood, shape or order.
@@ -149,13 +149,11 @@ class _VectorSession:
 def _shape_of_vectors(
     model: _VectorModel, shape: tuple[int, int, int] | None
 ) -> tuple[int, int, int]:
-    name, size = type(model).__name__, 1
-    for side in shape or (0,):
-        size *= side
-    if shape is None or size != model.features:
+    name = type(model).__name__
+    if shape is None or shape[0] != 1 or shape[1] * shape[2] != model.features:
         raise ValueError(
-            f"ExactModel: image_shape is {shape}; expected [C, H, W] of the {model.features} "
-            f"values of {name}"
+            f"ExactModel: image_shape is {shape}; expected [1, H, W] of the {model.features} "
+            f"coordinates of {name}"
         )
     if not bool((model.order.cpu() == torch.arange(model.features)).all()):
         raise ValueError(f"ExactModel: {name} has another order than that of coding")

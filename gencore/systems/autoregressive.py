@@ -1,25 +1,111 @@
-"""Autoregressive models."""
+"""Autoregressive models: conditional distributions in a row, and their likelihoods."""
 
 from gencore.systems.system import System
 
 __all__ = ["SYSTEMS"]
 
-_MODELS = "compression/test_models.py"
+_LIKELIHOODS = "nn/test_likelihoods.py"
+_LOGISTIC = "ops/test_logistic_mixture.py"
+_VECTORS = "models/autoregressive/test_vector_models.py"
+_DARN = "models/autoregressive/test_darn.py"
+_COMPRESSION = "compression/test_models.py"
+_MIXTURE_DENSITY = "models/autoregressive/test_mixture_density.py"
 
 SYSTEMS = (
+    System(
+        id="M03",
+        name="Mixture density network",
+        source="Mathieu 2017, §2.1.1",
+        implementation="gencore.models.MixtureDensityNetwork",
+        test=f"{_MIXTURE_DENSITY}::test_a_mixture_of_two_is_recovered",
+        further_tests=(
+            f"{_MIXTURE_DENSITY}::test_the_gradient_is_the_closed_form",
+            f"{_MIXTURE_DENSITY}::test_the_density_is_that_of_torch",
+        ),
+        notes="the sign that (2.6) lacks is there; scales are learned, or 1 as in the thesis",
+    ),
+    System(
+        id="M04",
+        name="Autoregressive factorisation",
+        source="Mathieu 2017, §2.1.1",
+        implementation="gencore.models.AutoregressiveVectorModel",
+        test=f"{_VECTORS}::test_the_product_of_conditionals_of_short_strings_sums_to_one",
+        further_tests=(f"{_VECTORS}::test_three_levels",),
+    ),
+    System(
+        id="L14",
+        name="Discretised logistic, mixture of them, and quantised bins",
+        source="Lucas 2020, §2.12.2 and 3.4.1",
+        implementation="gencore.nn.DiscretizedLogisticMixture",
+        further_implementations=(
+            "gencore.nn.DiscretizedLogistic",
+            "gencore.nn.QuantizedLogistic",
+            "gencore.nn.Categorical",
+        ),
+        test=f"{_LOGISTIC}::test_probabilities_sum_to_one",
+        further_tests=(
+            f"{_LOGISTIC}::test_probabilities_of_a_mixture_sum_to_one",
+            f"{_LOGISTIC}::test_a_coarse_bin_is_the_sum_of_its_fine_ones",
+            f"{_LOGISTIC}::test_bins_of_one_level_are_the_centred_ones_half_a_level_lower",
+            f"{_LOGISTIC}::test_one_component_is_a_single_logistic",
+            f"{_LOGISTIC}::test_far_from_the_mean",
+            f"{_LOGISTIC}::test_extreme_scales",
+            f"{_LIKELIHOODS}::TestLikelihoods::test_is_the_product_of_its_conditionals",
+            f"{_LIKELIHOODS}::TestLikelihoods::test_draws_have_the_probabilities",
+        ),
+        notes="the bins at the ends are open, so that the probabilities sum to one",
+    ),
     System(
         id="L34",
         name="Lossless coder",
         source="Lucas 2020, §6.2.1",
         implementation="gencore.compression.compress",
-        test=f"{_MODELS}::test_images_come_back_from_as_many_bits_as_the_model_says",
-        further_implementations=("gencore.compression.decompress",),
+        test=f"{_COMPRESSION}::test_images_come_back_from_as_many_bits_as_the_model_says",
+        further_implementations=(
+            "gencore.compression.decompress",
+            "gencore.compression.ExactModel",
+        ),
         further_tests=(
-            f"{_MODELS}::test_a_model_of_equal_logits_takes_8_bits_a_value",
-            f"{_MODELS}::test_other_processes_threads_and_instruction_sets_decode",
+            f"{_COMPRESSION}::test_a_model_of_equal_logits_takes_8_bits_a_value",
+            f"{_COMPRESSION}::test_other_processes_threads_and_instruction_sets_decode",
             "compression/test_coder.py::test_a_stream_is_that_of_exact_arithmetic",
         ),
         notes="the thesis names no coder: it is the range coder of the package constriction, "
         "with whole-number frequencies of sum 2^24",
+    ),
+    System(
+        id="B20",
+        name="Autoregressive factorisation, any ordering",
+        source="Bruna, Lecture 11",
+        implementation="gencore.models.AutoregressiveVectorModel",
+        test=f"{_VECTORS}::test_probabilities_of_all_binary_images_sum_to_one",
+        recipe="nade",
+        further_tests=(
+            f"{_VECTORS}::TestSamples::test_they_have_the_probabilities_of_the_model",
+            f"{_VECTORS}::test_completions_of_what_comes_first_are_exact",
+        ),
+    ),
+    System(
+        id="B21",
+        name="NADE, EoNADE, MADE, DARN",
+        source="Bruna, Lecture 11",
+        implementation="gencore.models.NADE",
+        test=f"{_VECTORS}::test_the_jacobian_is_strictly_triangular_in_the_order",
+        recipe="nade",
+        further_implementations=(
+            "gencore.models.EoNADE",
+            "gencore.models.DiscreteMADE",
+            "gencore.models.DARN",
+        ),
+        further_tests=(
+            f"{_VECTORS}::TestNADE::test_the_running_sum_is_the_direct_formula",
+            f"{_VECTORS}::TestEoNADE::test_the_ensemble_is_the_mean_over_orderings",
+            f"{_VECTORS}::TestEoNADE::test_the_loss_is_the_mean_over_all_orders",
+            f"{_VECTORS}::TestDiscreteMADE::test_the_ensemble_is_the_mean_over_masks",
+            f"{_VECTORS}::TestDiscreteMADE::test_every_set_of_masks_is_triangular_in_its_order",
+            f"{_DARN}::test_the_bound_is_below_the_likelihood_by_the_divergence",
+            f"{_DARN}::test_the_bound_is_tight_with_the_exact_posterior",
+        ),
+        notes="MADE's hidden units have degrees that are spread evenly and permuted, not drawn",
     ),
 )

@@ -14,7 +14,7 @@ from gencore.compression.exact_arithmetic import (
     exact_copy,
     frequencies_of_logits,
 )
-from gencore.models import PixelCNN
+from gencore.models import DARN, NADE, DiscreteMADE, EoNADE, PixelCNN
 from gencore.nn import DiscretizedLogistic
 
 pytest.importorskip("constriction")
@@ -125,56 +125,37 @@ def test_a_model_of_images_codes(channel_groups):
     assert 8 * len(data) <= 1.01 * bits + 2 * (64 + 64) + 8 * 30
 
 
-class LittleNADE(nn.Module):
-    """p(x_i = v | x_<i) ∝ exp(b_iv + V_iv σ(c + Σ_{j<i} W_j u_j))"""
-
-    def __init__(self, features, levels, order=None):
-        super().__init__()
-        self.features, self.levels = features, levels
-        self.register_buffer("order", torch.arange(features) if order is None else order)
-        torch.manual_seed(0)
-        self.w = nn.Parameter(torch.randn(features, 12))
-        self.c = nn.Parameter(torch.randn(12))
-        self.v = nn.Parameter(torch.randn(features, 1 if levels == 2 else levels, 12))
-
-    def inputs(self, x):
-        return x.to(self.c.dtype) / (self.levels - 1)
-
-    def steps(self, u):
-        total = self.c.expand(len(u), -1)
-        for place in range(self.features):
-            yield torch.sigmoid(total) @ self.v[place].T
-            total = total + u[:, place, None] * self.w[place]
-
-
 @pytest.mark.parametrize("levels", [2, 7])
-def test_a_model_of_vectors_codes(levels):
-    model = LittleNADE(24, levels)
-    exact = ExactModel(model, (2, 3, 4))
-    x = walk(60, (2, 3, 4), levels)
-    assert decompress(exact, compress(exact, x)).equal(x)
-    values = x.permute(0, 2, 3, 1).flatten(1)
+@pytest.mark.parametrize("make", [NADE, EoNADE, DiscreteMADE])
+def test_a_model_of_vectors_codes(make, levels):
+    torch.manual_seed(0)
+    model = make(24, 12 if make is NADE else (12, 10), levels=levels)
     with torch.no_grad():
-        logits = torch.stack(list(model.steps(model.inputs(values))), 1)
-    if levels == 2:
-        logits = torch.cat([torch.zeros_like(logits), logits], 2)
-    bits = functional.cross_entropy(logits.flatten(0, 1), values.flatten(), reduction="sum")
-    assert information(exact.coding_session(60), x) == pytest.approx(
-        bits.item() / math.log(2), rel=1e-4
-    )
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    x = walk(60, (1, 6, 4), levels)
+    exact = ExactModel(model, (1, 6, 4))
+    assert decompress(exact, compress(exact, x)).equal(x)
+    bits = -model.log_prob(x.flatten(1)).sum().item() / math.log(2)
+    assert information(exact.coding_session(60), x) == pytest.approx(bits, rel=1e-4)
 
 
 def test_wrong_models():
-    with pytest.raises(ValueError, match=r"image_shape is None; expected \[C, H, W\] of the 6 val"):
-        ExactModel(LittleNADE(6, 2))
-    with pytest.raises(ValueError, match=r"image_shape is \(1, 2, 2\); expected"):
-        ExactModel(LittleNADE(6, 2), (1, 2, 2))
-    with pytest.raises(ValueError, match="LittleNADE has another order than that of coding"):
-        ExactModel(LittleNADE(6, 2, torch.arange(6).flip(0)), (1, 2, 3))
+    with pytest.raises(ValueError, match=r"image_shape is None; expected \[1, H, W\] of the 6 co"):
+        ExactModel(NADE(6, 2))
+    for shape in ((1, 2, 2), (3, 1, 2)):
+        with pytest.raises(ValueError, match=r"image_shape is .*; expected \[1, H, W\]"):
+            ExactModel(NADE(6, 2), shape)
+    with pytest.raises(ValueError, match="MADE is a mean over several sets"):
+        ExactModel(DiscreteMADE(6, (8,), num_masks=2), (1, 2, 3))
+    with pytest.raises(ValueError, match="DARN is no product of distributions in raster order"):
+        ExactModel(DARN(6, (3,)), (1, 2, 3))
+    with pytest.raises(ValueError, match="NADE has another order than that of coding"):
+        ExactModel(NADE(6, 2, order=torch.arange(6).flip(0)), (1, 2, 3))
     model = PixelCNN((1, 2, 2), channels=4, num_layers=1, likelihood=DiscretizedLogistic(16))
     with pytest.raises(ValueError, match="DiscretizedLogistic; expected Categorical"):
         ExactModel(model)
     with pytest.raises(ValueError, match="Linear is no product of distributions in raster order"):
         ExactModel(nn.Linear(1, 1))
     with pytest.raises(ValueError, match="a model of vectors takes no context"):
-        ExactModel(LittleNADE(6, 2), (1, 2, 3)).coding_session(1, torch.zeros(1, 1))
+        ExactModel(NADE(6, 2), (1, 2, 3)).coding_session(1, torch.zeros(1, 1))

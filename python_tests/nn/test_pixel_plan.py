@@ -164,10 +164,7 @@ def test_the_reference_makes_the_same_choices(draw):
         with backend(name):
             plan = PixelPlan(network, (channels, 4, 4), draw, 5)
             x = given.clone()
-            frequencies = torch.zeros(5, plan.positions, 4, dtype=torch.int32)
-            plan.run(
-                x, 0, 7, uniforms=uniforms, known=known, frequencies=frequencies[:, :7].clone()
-            )
+            plan.run(x, 0, 7, uniforms=uniforms, known=known)
             rest = torch.zeros(5, plan.positions - 7, 4, dtype=torch.int32)
             plan.run(x, 7, plan.positions, uniforms=uniforms, known=known, frequencies=rest)
             drawn.append((x, rest))
@@ -263,7 +260,7 @@ class Faulty(nn.Module):
             [CausalConv2d(1, 4, (2, 2), last=(0, -1)), CausalConv2d(4, 4, (2, 3), last=(0, 1))],
             "a pixel sees itself or a later one",
         ),
-        ([nn.Conv2d(1, 4, 3, padding=1)], "neither causal nor 1×1"),
+        ([nn.Conv2d(1, 4, 3, padding=1)], "neither causal nor 1x1"),
         ([MaskedConv2d(1, 4, 3, mask="A"), nn.BatchNorm2d(4)], "a layer BatchNorm2d"),
         ([MaskedConv2d(1, 4, 3, mask="A"), nn.ELU(0.5)], "a layer ELU"),
         ([MaskedConv2d(1, 4, 3, mask="A", channel_groups=1), nn.Softmax(1)], "a layer Softmax"),
