@@ -130,9 +130,8 @@ class _Exact(TorchDispatchMode):
         if bare in _PRODUCTS:
             self._check_products(bare, args, kwargs)
         result = func(*args, **kwargs)
-        if not _floats([result]) or (
-            not _MOVING.isdisjoint({name, bare}) and kwargs.get("alpha", 1) == 1
-        ):
+        moves = name in _MOVING or bare in _MOVING
+        if not _floats([result]) or (moves and kwargs.get("alpha", 1) == 1):
             return result
         if bare not in _ELEMENTWISE and bare not in _PRODUCTS:
             raise ValueError(
