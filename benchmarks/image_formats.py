@@ -1,6 +1,6 @@
 """Bits a value that losslessly compressed images take: a trained model beside PNG, WebP, JPEG XL.
 
-    python benchmarks/compression.py --data digits --levels 16 [--run runs/digits]
+    python benchmarks/image_formats.py --data digits --levels 16 [--run runs/digits]
 
 All see the same held-out images, reduced to the same levels. A format that has a head in each file
 is at a loss with small images, so that each stands twice: a file an image, and one file for the
