@@ -8,17 +8,19 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "autoregressive-vectors.md",
-        "compression.md",
-        "data.md",
-        "metrics.md",
-        "recipes.md",
-        "samplers.md",
-    ],
-)
+PAGES = [
+    "autoregressive.md",
+    "autoregressive-vectors.md",
+    "compression.md",
+    "data.md",
+    "metrics.md",
+    "pixelrnn.md",
+    "recipes.md",
+    "samplers.md",
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (DOCS / page).read_text()

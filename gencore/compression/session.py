@@ -48,7 +48,7 @@ class CodingModel(Protocol):
         image_shape: [C, H, W].
     """
 
-    image_shape: tuple[int, ...]
+    image_shape: tuple[int, int, int]
 
     def coding_session(self, num: int, context: Tensor | None = None) -> CodingSession:
         """A session for `num` images, conditioned on `context` [num, ...] if the model is."""

@@ -4,9 +4,11 @@ from gencore.nn.causal import (
     CausalConv2d,
     CausalConvTranspose2d,
     ContextMap,
+    DiagonalBiLSTM,
     MaskedConv2d,
     PixelInput,
     PixelPlan,
+    RowLSTM,
 )
 from gencore.nn.likelihoods import (
     Categorical,
@@ -53,6 +55,7 @@ __all__ = [
     "Compose",
     "ContextMap",
     "ConvConditioner",
+    "DiagonalBiLSTM",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "DrawSpec",
@@ -73,6 +76,7 @@ __all__ = [
     "ResidualConditioner",
     "Reversible",
     "Rewound",
+    "RowLSTM",
     "SplineCoupling",
     "Squeeze",
     "Transform",

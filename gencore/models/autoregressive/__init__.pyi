@@ -8,10 +8,12 @@ from gencore.models.autoregressive.mixture_density import (
     GaussianMixtures,
     MixtureDensityNetwork,
 )
+from gencore.models.autoregressive.multi_scale_pixel_rnn import MultiScalePixelRNN
 from gencore.models.autoregressive.nade import NADE
+from gencore.models.autoregressive.pixel_fields import receptive_field
+from gencore.models.autoregressive.pixel_rnn import PixelRNN
 from gencore.models.autoregressive.pixelcnn import PixelCNN
 from gencore.models.autoregressive.pixelcnn_plusplus import PixelCNNPlusPlus
-from gencore.models.autoregressive.receptive_field import receptive_field
 from gencore.models.autoregressive.vectors import AutoregressiveVectorModel, VectorModel
 
 __all__ = [
@@ -25,8 +27,10 @@ __all__ = [
     "GatedPixelCNN",
     "GaussianMixtures",
     "MixtureDensityNetwork",
+    "MultiScalePixelRNN",
     "PixelCNN",
     "PixelCNNPlusPlus",
+    "PixelRNN",
     "VectorModel",
     "receptive_field",
 ]
