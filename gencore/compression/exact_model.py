@@ -58,6 +58,7 @@ class ExactModel:
 
     def __init__(self, model: nn.Module, image_shape: tuple[int, int, int] | None = None) -> None:
         self.model = model
+        self.image_shape: tuple[int, int, int]
         self.is_vector = hasattr(model, "steps") and hasattr(model, "order")
         if self.is_vector:
             self.image_shape = _shape_of_vectors(model, image_shape)  # type: ignore[arg-type]
