@@ -11,6 +11,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [
     "autoregressive.md",
     "autoregressive-vectors.md",
+    "compression.md",
     "data.md",
     "metrics.md",
     "pixelrnn.md",

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 from torch.optim import Optimizer
 
+from gencore.compression import CodingModel
 from gencore.data import ImageDataset
 from gencore.metrics import bits_per_dim
 from gencore.models import AutoregressiveImageModel
@@ -55,6 +56,10 @@ class AutoregressiveExperiment(LevelsExperiment):
         model = self.optimisation.averaged
         assert isinstance(model, AutoregressiveImageModel)
         return model
+
+    def image_model(self) -> CodingModel:
+        """The model with averaged weights; one that is compiled, or runs whole for each value."""
+        return self.model
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Move the weights towards a higher likelihood."""

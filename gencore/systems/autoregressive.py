@@ -14,6 +14,7 @@ _PIXELRNN = "models/autoregressive/test_pixelrnn.py"
 _VQ = "nn/test_vector_quantizer.py"
 _VQVAE = "models/autoregressive/test_vq_vae.py"
 _LOSSY = "models/autoregressive/test_lossy_coder.py"
+_COMPRESSION = "compression/test_models.py"
 
 SYSTEMS = (
     System(
@@ -90,6 +91,24 @@ SYSTEMS = (
             f"{_LIKELIHOODS}::TestLikelihoods::test_draws_have_the_probabilities",
         ),
         notes="the bins at the ends are open, so that the probabilities sum to one",
+    ),
+    System(
+        id="L34",
+        name="Lossless coder",
+        source="Lucas 2020, §6.2.1",
+        implementation="gencore.compression.compress",
+        test=f"{_COMPRESSION}::test_images_come_back_from_as_many_bits_as_the_model_says",
+        further_implementations=(
+            "gencore.compression.decompress",
+            "gencore.compression.ExactModel",
+        ),
+        further_tests=(
+            f"{_COMPRESSION}::test_a_model_of_equal_logits_takes_8_bits_a_value",
+            f"{_COMPRESSION}::test_other_processes_threads_and_instruction_sets_decode",
+            "compression/test_coder.py::test_a_stream_is_that_of_exact_arithmetic",
+        ),
+        notes="the thesis names no coder: it is the range coder of the package constriction, "
+        "with whole-number frequencies of sum 2^24",
     ),
     System(
         id="L35",

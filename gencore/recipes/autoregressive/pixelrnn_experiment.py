@@ -1,5 +1,6 @@
 """Autoregressive models of images made of LSTMs, by maximum likelihood."""
 
+from gencore.compression import ExactModel
 from gencore.models import AutoregressiveImageModel, MultiScalePixelRNN, PixelRNN
 from gencore.recipes.autoregressive.pixelrnn import PixelRNNRecipe
 from gencore.recipes.autoregressive_images_experiment import AutoregressiveExperiment
@@ -15,6 +16,10 @@ class PixelRNNExperiment(AutoregressiveExperiment):
     def make_model(self) -> AutoregressiveImageModel:
         channels, height, width = self.image_shape
         return make_model(self.recipe, (channels, height, width), self.classes.context_size)
+
+    def image_model(self) -> ExactModel:
+        """LSTMs are not compiled; a `ValueError` for several scales, whose order is another."""
+        return ExactModel(self.model)
 
 
 def make_model(
