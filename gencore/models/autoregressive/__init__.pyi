@@ -11,7 +11,7 @@ from gencore.models.autoregressive.mixture_density import (
 from gencore.models.autoregressive.nade import NADE
 from gencore.models.autoregressive.pixelcnn import PixelCNN
 from gencore.models.autoregressive.pixelcnn_plusplus import PixelCNNPlusPlus
-from gencore.models.autoregressive.receptive_field import receptive_field
+from gencore.models.autoregressive.receptive_fields import receptive_field
 from gencore.models.autoregressive.vectors import AutoregressiveVectorModel, VectorModel
 
 __all__ = [
