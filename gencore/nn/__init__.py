@@ -2,6 +2,7 @@
 
 from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, PixelInput
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
+from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
@@ -36,6 +37,8 @@ __all__ = [
     "CausalConvTranspose2d",
     "Compose",
     "ConvConditioner",
+    "ImageDecoder",
+    "ImageEncoder",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
