@@ -1,6 +1,14 @@
 """Layers and tools for networks that the models share."""
 
 from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, PixelInput
+from gencore.nn.likelihoods import (
+    Categorical,
+    DiscretizedLogistic,
+    DiscretizedLogisticMixture,
+    DrawSpec,
+    PixelLikelihood,
+    QuantizedLogistic,
+)
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.made import MADE
@@ -33,10 +41,14 @@ __all__ = [
     "MLP",
     "ActNorm",
     "AffineCoupling",
+    "Categorical",
     "CausalConv2d",
     "CausalConvTranspose2d",
     "Compose",
     "ConvConditioner",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
+    "DrawSpec",
     "ImageDecoder",
     "ImageEncoder",
     "Inverse",
@@ -47,7 +59,9 @@ __all__ = [
     "MultiScale",
     "Permutation",
     "PixelInput",
+    "PixelLikelihood",
     "Planar",
+    "QuantizedLogistic",
     "Radial",
     "ResidualConditioner",
     "Reversible",

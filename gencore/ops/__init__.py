@@ -14,6 +14,7 @@ from gencore.ops.affine_coupling import (
     affine_coupling_backward_from_output,
     iaf_step,
 )
+from gencore.ops.categorical import categorical_log_prob
 from gencore.ops.conv_network import conv_network
 from gencore.ops.dequantize import dequantize, quantize
 from gencore.ops.gaussian_nll import gaussian_nll
@@ -26,6 +27,7 @@ from gencore.ops.leapfrog import (
     leapfrog_step,
     leapfrog_step_,
 )
+from gencore.ops.logistic_mixture import discretized_logistic_log_prob, logistic_mixture_log_prob
 from gencore.ops.made_inverse import AutoregressiveScale, made_inverse
 from gencore.ops.metropolis import MetropolisStep, metropolis_accept, metropolis_accept_
 from gencore.ops.mlp_chain import mlp_langevin_chain
@@ -52,8 +54,10 @@ __all__ = [
     "affine_coupling",
     "affine_coupling_backward_from_output",
     "backend",
+    "categorical_log_prob",
     "conv_network",
     "dequantize",
+    "discretized_logistic_log_prob",
     "gaussian_nll",
     "iaf_step",
     "langevin_step",
@@ -62,6 +66,7 @@ __all__ = [
     "leapfrog_start",
     "leapfrog_step",
     "leapfrog_step_",
+    "logistic_mixture_log_prob",
     "made_inverse",
     "metropolis_accept",
     "metropolis_accept_",
