@@ -11,10 +11,12 @@
 #include "arguments/langevin.h"
 #include "arguments/leapfrog.h"
 #include "arguments/made.h"
+#include "arguments/masked_conv2d.h"
 #include "arguments/metropolis.h"
 #include "arguments/mlp_chain.h"
 #include "arguments/nuts.h"
 #include "arguments/philox.h"
+#include "arguments/pixel_plan.h"
 #include "arguments/replica_exchange.h"
 #include "arguments/spline.h"
 #include "arguments/squeeze.h"
@@ -45,12 +47,16 @@
   BOTH(leapfrog_start, LeapfrogStart, storage)                                 \
   BOTH(leapfrog_step, LeapfrogStep, storage)                                   \
   BOTH(made_inverse, MadeInverse, storage)                                     \
+  CPU(masked_conv2d, MaskedConv2d, accumulation)                               \
+  CPU(masked_conv2d_backward, MaskedConv2dBackward, accumulation)              \
+  CPU(masked_conv2d_gradients, MaskedConv2dBackward, accumulation)             \
   BOTH(metropolis_accept, MetropolisAccept, storage)                           \
   BOTH(mlp_hmc_chain, MlpHmcChain, storage)                                    \
   BOTH(mlp_langevin_chain, MlpLangevinChain, storage)                          \
   BOTH(nuts_leaf, NutsLeaf, storage)                                           \
   BOTH(philox_fill, PhiloxFill, storage)                                       \
   CUDA(piece_sums, PieceSums)                                                  \
+  BOTH(pixel_plan, PixelPlan, accumulation)                                    \
   BOTH(replica_swap, ReplicaSwap, accumulation)                                \
   BOTH(riemannian_langevin_step, RiemannianLangevinStep, storage)              \
   BOTH(sghmc_step, SghmcStep, storage)                                         \

@@ -100,10 +100,12 @@ void pack_conv_weight(const A* weight, std::int64_t taps, std::int64_t inputs,
   });
 }
 
-// A few pixels of a convolution: sums over taps, which lie reach[t] away from `at`, and inputs.
+// A few pixels of a convolution: sums over taps, which lie reach[t] away from `at`, and inputs, of
+// which the last tap may have fewer.
 template <int kCount, int kVectors, class A>
 void convolve_tile(const A* const* at, const std::int64_t* reach, std::int64_t taps,
-                   std::int64_t inputs, const A* weight, const A* bias, A* const* to) {
+                   std::int64_t inputs, std::int64_t last_inputs, const A* weight, const A* bias,
+                   A* const* to) {
   using Vector = Lanes<A>;
   Vector sums[kCount][kVectors];
   for (int v = 0; v < kVectors; ++v) {
@@ -114,7 +116,8 @@ void convolve_tile(const A* const* at, const std::int64_t* reach, std::int64_t t
   for (std::int64_t t = 0; t < taps; ++t) {
     const A* from[kCount];
     for (int p = 0; p < kCount; ++p) from[p] = at[p] + reach[t];
-    for (std::int64_t i = 0; i < inputs; ++i, weight += kVectors * Vector::count) {
+    const std::int64_t count = t + 1 < taps ? inputs : last_inputs;
+    for (std::int64_t i = 0; i < count; ++i, weight += kVectors * Vector::count) {
       Vector weights[kVectors];
       for (int v = 0; v < kVectors; ++v) weights[v] = Vector::load(weight + v * Vector::count);
 #pragma GCC unroll 8

@@ -243,7 +243,7 @@ class ConvBlock {
                 at[p] = position.in(in);
                 to[p] = position.in(out) + first;
               }
-              convolve_tile<count, vectors>(at, reach, taps, inputs, packed, bias, to);
+              convolve_tile<count, vectors>(at, reach, taps, inputs, inputs, packed, bias, to);
               for (int p = 0; p < count; ++p)
                 then(to[p], (from + p) * out.pixel + first, vectors * Vector::count);
             },

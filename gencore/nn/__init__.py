@@ -12,6 +12,7 @@ from gencore.nn.likelihoods import (
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.made import MADE
+from gencore.nn.networks.masked_conv2d import MaskedConv2d
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
 from gencore.nn.stop_gradient import stop_gradient
@@ -41,9 +42,15 @@ __all__ = [
     "MLP",
     "ActNorm",
     "AffineCoupling",
+<<<<<<< HEAD
     "Categorical",
     "CausalConv2d",
     "CausalConvTranspose2d",
+=======
+    "CausalConv2d",
+    "CausalConvTranspose2d",
+    "Categorical",
+>>>>>>> main
     "Compose",
     "ConvConditioner",
     "DiscretizedLogistic",
@@ -56,6 +63,7 @@ __all__ = [
     "InvertibleConv1x1",
     "MLPEnergy",
     "MaskedAutoregressive",
+    "MaskedConv2d",
     "MultiScale",
     "Permutation",
     "PixelInput",

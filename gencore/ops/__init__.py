@@ -29,6 +29,7 @@ from gencore.ops.leapfrog import (
 )
 from gencore.ops.logistic_mixture import discretized_logistic_log_prob, logistic_mixture_log_prob
 from gencore.ops.made_inverse import AutoregressiveScale, made_inverse
+from gencore.ops.masked_conv2d import MaskType, masked_conv2d
 from gencore.ops.metropolis import MetropolisStep, metropolis_accept, metropolis_accept_
 from gencore.ops.mlp_chain import mlp_langevin_chain
 from gencore.ops.mlp_hmc import MLPHMCChain, mlp_hmc_chain
@@ -48,6 +49,7 @@ __all__ = [
     "LeapfrogEnd",
     "LeapfrogStart",
     "MLPHMCChain",
+    "MaskType",
     "MetropolisStep",
     "NutsTree",
     "actnorm",
@@ -68,6 +70,7 @@ __all__ = [
     "leapfrog_step_",
     "logistic_mixture_log_prob",
     "made_inverse",
+    "masked_conv2d",
     "metropolis_accept",
     "metropolis_accept_",
     "mlp_hmc_chain",

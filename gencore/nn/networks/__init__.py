@@ -1,1 +1,2 @@
-"""Networks that models share: perceptrons, conditioners of flows, MADE."""
+"""Networks and layers that models share: perceptrons, conditioners of flows, MADE, masked
+convolutions."""
