@@ -42,15 +42,9 @@ __all__ = [
     "MLP",
     "ActNorm",
     "AffineCoupling",
-<<<<<<< HEAD
     "Categorical",
     "CausalConv2d",
     "CausalConvTranspose2d",
-=======
-    "CausalConv2d",
-    "CausalConvTranspose2d",
-    "Categorical",
->>>>>>> main
     "Compose",
     "ConvConditioner",
     "DiscretizedLogistic",
