@@ -10,6 +10,7 @@ from gencore.nn.likelihoods import (
     QuantizedLogistic,
 )
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
+from gencore.nn.networks.feature_stack import FeatureStack
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.masked_conv2d import MaskedConv2d
@@ -50,6 +51,7 @@ __all__ = [
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "DrawSpec",
+    "FeatureStack",
     "ImageDecoder",
     "ImageEncoder",
     "Inverse",

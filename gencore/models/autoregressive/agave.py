@@ -43,7 +43,9 @@ class AGAVE(nn.Module):
 
     Args:
         vae: encoder, decoder and auxiliary image.
-        primary: p(x_i | x_<i, ·), given maps of ``vae.target.context_shape``.
+        primary: p(x_i | x_<i, ·), given maps [N, K, H, W] of what `stack` makes.
+        stack: of f(z), in the resolution of x, [N, C', H, W], makes the maps; without it they are
+            f(z). A :class:`gencore.nn.FeatureStack` is the one of the thesis.
 
     Raises:
         ValueError: for decoders of different images.
@@ -54,14 +56,28 @@ class AGAVE(nn.Module):
 
     Example:
         >>> import torch
-        >>> from gencore.models import AGAVE, AuxiliaryVAE, FullResolutionTarget, PixelCNNPlusPlus
-        >>> from gencore.nn import ImageDecoder, ImageEncoder
-        >>> shape = (1, 8, 8)
-        >>> target = FullResolutionTarget(shape)
-        >>> vae = AuxiliaryVAE(ImageEncoder(shape, 2 * 4), ImageDecoder(4, shape), target, 4)
+        >>> from gencore.models import AGAVE, AuxiliaryVAE, FullResolutionTarget, GatedPixelCNN
+        >>> from gencore.nn import FeatureStack, ImageDecoder, ImageEncoder
+        >>> shape = (1, 4, 4)
+        >>> target = FullResolutionTarget(shape, levels=16)
+        >>> vae = AuxiliaryVAE(ImageEncoder(shape, 2 * 3), ImageDecoder(3, shape), target, 3)
+        >>> stack = FeatureStack(1, 4, num_layers=2)
+        >>> pixels = GatedPixelCNN(shape, 8, 2, levels=16, context_channels=stack.out_channels)
+        >>> model, x = AGAVE(vae, pixels, stack), torch.randint(16, (5, *shape))
+        >>> model(x, kl_weight=2.0).backward()
+        >>> model.bound(x).shape, model.iw_bound(x, k=10).shape
+        (torch.Size([5]), torch.Size([5]))
+        >>> sample = model.sample(2, return_aux=True, method="naive")
+        >>> sample.x.shape, sample.auxiliary.shape
+        (torch.Size([2, 1, 4, 4]), torch.Size([2, 1, 4, 4]))
     """
 
-    def __init__(self, vae: AuxiliaryVAE, primary: AutoregressiveImageModel) -> None:
+    def __init__(
+        self,
+        vae: AuxiliaryVAE,
+        primary: AutoregressiveImageModel,
+        stack: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         target = vae.target
         found = (primary.image_shape, primary.likelihood.levels)
@@ -71,6 +87,7 @@ class AGAVE(nn.Module):
                 f"those of vae, {list(target.image_shape)} of {target.levels}"
             )
         self.vae, self.primary = vae, primary
+        self.stack = nn.Identity() if stack is None else stack
 
     def forward(
         self,
@@ -113,7 +130,7 @@ class AGAVE(nn.Module):
         target = self.vae.target
         z, kl = self.vae.infer(x, generator=generator, key=key, first=first)
         f = self.vae.decode(z)
-        primary = self.primary.log_prob(x, target.context(f))
+        primary = self.primary.log_prob(x, self.context(f))
         return BoundTerms(primary, target.log_prob(f, target.target(x)), kl)
 
     def bound(
@@ -148,12 +165,17 @@ class AGAVE(nn.Module):
         """
 
         def log_likelihood(f: Tensor, number: Tensor) -> Tensor:
-            return self.primary.log_prob(x[number], self.vae.target.context(f))
+            return self.primary.log_prob(x[number], self.context(f))
 
         weights = self.vae.log_weights(
             x, k, log_likelihood, chunk=chunk, generator=generator, key=key, first=first
         )
         return torch.logsumexp(weights, 1) - math.log(k)
+
+    def context(self, f: Tensor) -> Tensor:
+        """What the pixels are given, [N, K, H, W], of f(z) [N, *target.shape]."""
+        context: Tensor = self.stack(self.vae.target.context(f))
+        return context
 
     def encode(self, x: Tensor) -> Tensor:
         """The latent [N, L] in the middle of q(z | x)."""
@@ -175,8 +197,7 @@ class AGAVE(nn.Module):
             generator: of the pixels.
         """
         f = self.vae.decode(z)
-        context = self.vae.target.context(f)
-        x = self.primary.sample(len(z), context, method=method, generator=generator)
+        x = self.primary.sample(len(z), self.context(f), method=method, generator=generator)
         return AuxiliarySample(x, f)
 
     def sample(

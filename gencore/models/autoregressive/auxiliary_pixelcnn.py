@@ -23,8 +23,10 @@ class AuxiliaryPixelCNN(nn.Module):
     Args:
         auxiliary: of y, in the numbers of its bins: images of ``target.shape`` and
             ``target.bins`` levels.
-        primary: of x, given maps of ``target.context_shape``.
+        primary: of x, given maps [N, K, H, W] of what `stack` makes.
         target: y. Its own, factorised likelihood is not used.
+        stack: of y in the resolution of x, its levels scaled to [−1, 1], makes the maps; without it
+            they are y.
 
     Raises:
         ValueError: for models of other images.
@@ -40,6 +42,7 @@ class AuxiliaryPixelCNN(nn.Module):
         auxiliary: AutoregressiveImageModel,
         primary: AutoregressiveImageModel,
         target: AuxiliaryTarget,
+        stack: nn.Module | None = None,
     ) -> None:
         super().__init__()
         for name, model, shape, levels in (
@@ -52,6 +55,7 @@ class AuxiliaryPixelCNN(nn.Module):
                     f"{model.likelihood.levels} levels; expected {list(shape)} of {levels}"
                 )
         self.auxiliary, self.primary, self.target = auxiliary, primary, target.requires_grad_(False)
+        self.stack = nn.Identity() if stack is None else stack
 
     def loss_terms(
         self,
@@ -103,4 +107,5 @@ class AuxiliaryPixelCNN(nn.Module):
         return (number.to(dtype) + 0.5) * (2 / self.target.bins) - 1
 
     def _context(self, number: Tensor) -> Tensor:
-        return self.target.context(self._scaled(number))
+        context: Tensor = self.stack(self.target.context(self._scaled(number)))
+        return context
