@@ -1,6 +1,6 @@
 """Layers and tools for networks that the models share."""
 
-from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, PixelInput
+from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, ContextMap, PixelInput
 from gencore.nn.likelihoods import (
     Categorical,
     DiscretizedLogistic,
@@ -47,6 +47,7 @@ __all__ = [
     "CausalConv2d",
     "CausalConvTranspose2d",
     "Compose",
+    "ContextMap",
     "ConvConditioner",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",

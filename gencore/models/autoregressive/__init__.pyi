@@ -8,7 +8,10 @@ from gencore.models.autoregressive.auxiliary_targets import (
 )
 from gencore.models.autoregressive.auxiliary_vae import AuxiliaryVAE
 from gencore.models.autoregressive.bound_terms import BoundTerms
+from gencore.models.autoregressive.gated_pixelcnn import GatedPixelCNN
 from gencore.models.autoregressive.image_model import AutoregressiveImageModel
+from gencore.models.autoregressive.pixelcnn import PixelCNN
+from gencore.models.autoregressive.pixelcnn_plusplus import PixelCNNPlusPlus
 
 __all__ = [
     "AGAVE",
@@ -20,5 +23,8 @@ __all__ = [
     "BoundTerms",
     "DownSampledTarget",
     "FullResolutionTarget",
+    "GatedPixelCNN",
     "GrayscaleTarget",
+    "PixelCNN",
+    "PixelCNNPlusPlus",
 ]

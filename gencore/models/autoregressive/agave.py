@@ -20,7 +20,7 @@ class AuxiliarySample(NamedTuple):
     x: Tensor
     """Levels, int64 [N, C, H, W]."""
     auxiliary: Tensor
-    """The intermediate images f(z), [N, *target.shape], of levels scaled to [−1, 1]."""
+    """The intermediate images f(z), [N, *target.shape], of levels scaled to [-1, 1]."""
 
 
 class AGAVE(nn.Module):

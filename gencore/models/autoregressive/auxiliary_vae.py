@@ -27,7 +27,7 @@ class Inference(NamedTuple):
     z: Tensor
     """z ~ q(z | x), [N, L]."""
     kl: Tensor
-    """KL(q(z | x) ‖ p(z)), [N]: exact where q is Gaussian, else log q(z | x) − log p(z)."""
+    """KL(q(z | x) ‖ p(z)), [N]: exact where q is Gaussian, else log q(z | x) - log p(z)."""
 
 
 class AuxiliaryVAE(nn.Module):
