@@ -9,6 +9,7 @@ from gencore.models.autoregressive.auxiliary_targets import (
 from gencore.models.autoregressive.auxiliary_vae import AuxiliaryVAE
 from gencore.models.autoregressive.bound_terms import BoundTerms
 from gencore.models.autoregressive.gated_pixelcnn import GatedPixelCNN
+from gencore.models.autoregressive.grayscale_decoder import GrayscaleDecoder
 from gencore.models.autoregressive.image_model import AutoregressiveImageModel
 from gencore.models.autoregressive.pixelcnn import PixelCNN
 from gencore.models.autoregressive.pixelcnn_plusplus import PixelCNNPlusPlus
@@ -24,6 +25,7 @@ __all__ = [
     "DownSampledTarget",
     "FullResolutionTarget",
     "GatedPixelCNN",
+    "GrayscaleDecoder",
     "GrayscaleTarget",
     "PixelCNN",
     "PixelCNNPlusPlus",

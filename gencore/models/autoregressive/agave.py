@@ -115,6 +115,7 @@ class AGAVE(nn.Module):
         self,
         x: Tensor,
         *,
+        joint: bool = True,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
@@ -123,6 +124,8 @@ class AGAVE(nn.Module):
 
         Args:
             x: levels [N, C, H, W], uint8 or int64.
+            joint: whether the pixels are given f(z). Without it they are given an empty map, so
+                that the two decoders learn apart from each other, as before they are joined.
             generator: draws the key where none is given.
             key: int64 [seed, offset] of the latents.
             first: number of images of the batch before these, on lower ranks and in earlier parts.
@@ -130,7 +133,7 @@ class AGAVE(nn.Module):
         target = self.vae.target
         z, kl = self.vae.infer(x, generator=generator, key=key, first=first)
         f = self.vae.decode(z)
-        primary = self.primary.log_prob(x, self.context(f))
+        primary = self.primary.log_prob(x, self.context(f if joint else torch.zeros_like(f)))
         return BoundTerms(primary, target.log_prob(f, target.target(x)), kl)
 
     def bound(
