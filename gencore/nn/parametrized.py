@@ -9,8 +9,12 @@ from torch.nn.utils import parametrizations, parametrize
 __all__ = ["spectral_norm", "weight_norm"]
 
 
-def weight_norm(layer: nn.Module) -> nn.Module:
+def weight_norm(layer: nn.Module, dim: int = 0) -> nn.Module:
     """torch's :func:`~torch.nn.utils.parametrizations.weight_norm` of a layer, which pickles.
+
+    Args:
+        layer: whose weight is normalised.
+        dim: of the weight, which has a norm for each of its indices.
 
     Example:
         >>> import pickle, torch
@@ -20,7 +24,7 @@ def weight_norm(layer: nn.Module) -> nn.Module:
         True
     """
     before = list(layer._load_state_dict_pre_hooks)
-    parametrizations.weight_norm(layer)
+    parametrizations.weight_norm(layer, dim=dim)
     # torch's hook for checkpoints of its older weight_norm, none of which is ours, does not pickle.
     for hook in set(layer._load_state_dict_pre_hooks).difference(before):
         del layer._load_state_dict_pre_hooks[hook]

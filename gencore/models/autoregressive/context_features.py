@@ -90,14 +90,14 @@ class DeepContext(nn.Module):
             if scale:
                 x = self.down[scale - 1](functional.elu(x))
             there.append([])
-            for layer in layers:
+            for layer in layers.children():
                 x = x + layer(functional.elu(x))
                 there[-1].append(x)
         for scale, layers in enumerate(self.back):
             if scale:
                 x = functional.interpolate(x, scale_factor=2.0)
             back.append([])
-            for layer in layers:
+            for layer in layers.children():
                 x = x + layer(functional.elu(x))
                 back[-1].append(x)
         return there, back

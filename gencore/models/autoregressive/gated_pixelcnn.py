@@ -1,6 +1,7 @@
 """Gated PixelCNN: a vertical and a horizontal stack, without a blind spot."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -55,9 +56,11 @@ class GatedPixelCNN(AutoregressiveImageModel):
     Example:
         >>> import torch
         >>> from gencore.models import GatedPixelCNN
-        >>> model = GatedPixelCNN((1, 8, 8), channels=8, num_layers=2, levels=2, context_channels=10)
-        >>> classes = torch.eye(10)[[3, 7]]
-        >>> model.log_prob(torch.randint(2, (2, 1, 8, 8)), classes).shape
+        >>> model = GatedPixelCNN((1, 8, 8), channels=8, num_layers=2, levels=2)
+        >>> model.log_prob(torch.randint(2, (5, 1, 8, 8))).shape
+        torch.Size([5])
+        >>> of_class = GatedPixelCNN((1, 8, 8), channels=8, num_layers=2, context_channels=10)
+        >>> of_class.log_prob(torch.randint(256, (2, 1, 8, 8)), torch.eye(10)[[3, 7]]).shape
         torch.Size([2])
     """
 
@@ -141,26 +144,21 @@ class _GatedLayer(nn.Module):
             return _GateInputs(make, channels, in_groups=groups > 1)
 
         self.vertical = gate(
-            lambda width: CausalConv2d(
-                in_channels, width, (rows, kernel_size), last=(last, reach)
-            )
+            lambda width: CausalConv2d(in_channels, width, (rows, kernel_size), last=(last, reach))
         )
         self.horizontal = gate(
             lambda width: _RowConv2d(in_channels, width, reach, groups, sees_itself=not is_first)
         )
-        # From what becomes the vertical gate.
-        self.link = nn.ModuleList(
-            gate(lambda width: nn.Conv2d(part, width, 1, bias=False)) for part in self.vertical.widths
-        )
+        # The link starts at what becomes the vertical gate.
+        self.links = nn.ModuleList(gate(partial(_conv1x1, width)) for width in self.vertical.widths)
         self.contexts = nn.ModuleList(
-            gate(lambda width: nn.Conv2d(context_channels, width, 1, bias=False))
-            for _ in range(2 if context_channels else 0)
+            gate(partial(_conv1x1, context_channels)) for _ in range(2 if context_channels else 0)
         )
         self.out = MaskedConv2d(channels, channels, 1, mask="B", channel_groups=groups)
 
     def forward(self, v: Tensor, h: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         vertical, horizontal = self.vertical(v), self.horizontal(h)
-        for link, part in zip(self.link, vertical, strict=True):
+        for link, part in zip(self.links, vertical, strict=True):
             horizontal = _add(horizontal, link(part))
         if self.contexts:
             vertical = _add(vertical, self.contexts[0](context))
@@ -169,13 +167,15 @@ class _GatedLayer(nn.Module):
         return _gate(vertical), y if self.is_first else h + y
 
 
+def _conv1x1(in_channels: int, out_channels: int) -> nn.Module:
+    return nn.Conv2d(in_channels, out_channels, 1, bias=False)
+
+
 class _GateInputs(nn.Module):
     """What a gate is made of: one tensor that has both halves; or two tensors, where channels are
     in groups, which stay blocks so."""
 
-    def __init__(
-        self, make: Callable[[int], nn.Module], channels: int, *, in_groups: bool
-    ) -> None:
+    def __init__(self, make: Callable[[int], nn.Module], channels: int, *, in_groups: bool) -> None:
         super().__init__()
         self.widths = [channels, channels] if in_groups else [2 * channels]
         self.layers = nn.ModuleList(map(make, self.widths))

@@ -20,9 +20,7 @@ def choose_likelihood(
     if likelihood is None:
         return Categorical(256 if levels is None else levels)
     if levels is not None and levels != likelihood.levels:
-        raise ValueError(
-            f"{owner}: levels is {levels}, but the likelihood has {likelihood.levels}; leave one out"
-        )
+        raise ValueError(f"{owner}: levels is {levels}, but the likelihood has {likelihood.levels}")
     return likelihood
 
 
@@ -54,7 +52,7 @@ def choose_groups(
             "whose parameters are not in a block for each channel"
         )
     for name, width in widths.items():
-        if width < 1 or groups > 0 and width % groups:
+        if width < 1 or (groups > 0 and width % groups):
             raise ValueError(
                 f"{owner}: {name} is {width}; expected a positive multiple of channel_groups, "
                 f"{groups}"

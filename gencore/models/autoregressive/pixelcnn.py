@@ -20,10 +20,10 @@ __all__ = ["PixelCNN"]
 class PixelCNN(AutoregressiveImageModel):
     """PixelCNN: a masked convolution with mask A, then residual blocks with mask B.
 
-    A block has 2h channels, of which it makes h by a 1×1 convolution, and h by one of k×k, and again
-    2h, each after a ReLU. Two 1×1 convolutions give the parameters. The pixels that are seen have a
-    blind spot, a wedge to the right above (:func:`receptive_field`); :class:`GatedPixelCNN` has
-    none.
+    A block has 2h channels, of which it makes h by a 1×1 convolution, and h by one of k×k, and
+    again 2h, each after a ReLU. Two 1×1 convolutions give the parameters. The pixels that are seen
+    have a blind spot, a wedge to the right above (:func:`receptive_field`); :class:`GatedPixelCNN`
+    has none.
 
     Args:
         image_shape: [C, H, W].
@@ -92,9 +92,7 @@ class PixelCNN(AutoregressiveImageModel):
             _ResidualBlock(channels, kernel_size, groups, context_channels)
             for _ in range(num_layers)
         )
-        self.outputs = OutputLayers(
-            2 * channels, width, likelihood.num_parameters(colours), groups
-        )
+        self.outputs = OutputLayers(2 * channels, width, likelihood.num_parameters(colours), groups)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         context = self.context(context)

@@ -123,7 +123,7 @@ class PixelCNNPlusPlus(AutoregressiveImageModel):
         self.last = nn.Conv2d(channels, likelihood.num_parameters(colours), 1)
         if weight_norm:
             for layer in self._convolutions():
-                normalise_weight(layer)
+                normalise_weight(layer, dim=_output_dim(layer))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         context = self.context(context)
@@ -134,17 +134,15 @@ class PixelCNNPlusPlus(AutoregressiveImageModel):
             if scale:
                 streams = self.down[scale - 1](streams)
                 kept.append(streams)
-            for number, block in enumerate(blocks):
+            for number, block in enumerate(blocks.children()):
                 streams = block(streams, None, None if there is None else there[scale][number])
                 kept.append(streams)
         kept.pop()
         for scale, blocks in enumerate(self.back):
             if scale:
                 streams = self.up[scale - 1](streams)
-            for number, block in enumerate(blocks):
-                streams = block(
-                    streams, kept.pop(), None if back is None else back[scale][number]
-                )
+            for number, block in enumerate(blocks.children()):
+                streams = block(streams, kept.pop(), None if back is None else back[scale][number])
         parameters: Tensor = self.last(functional.elu(streams[1]))
         return parameters
 
@@ -178,12 +176,7 @@ class PixelCNNPlusPlus(AutoregressiveImageModel):
             mean = y.mean((0, 2, 3))
             factor = target / y.std((0, 2, 3), correction=0).clamp(min=1e-8)
             magnitude = layer.get_parameter("parametrizations.weight.original0")
-            # Of a transposed convolution one a row of inputs, which all outputs share.
-            if isinstance(layer, nn.ConvTranspose2d):
-                factor = factor.log().mean().exp().expand_as(factor)
-                magnitude.mul_(factor[0])
-            else:
-                magnitude.mul_(factor[:, None, None, None])
+            magnitude.mul_(factor.view_as(magnitude))
             layer.bias.copy_((layer.bias - mean) * factor)
             return (y - mean[:, None, None]) * factor[:, None, None]
 
@@ -253,9 +246,7 @@ class _Up(nn.Module):
 class _Block(nn.Module):
     """A gated residual block of each stream."""
 
-    def __init__(
-        self, channels: int, context_channels: int, dropout: float, *, back: bool
-    ) -> None:
+    def __init__(self, channels: int, context_channels: int, dropout: float, *, back: bool) -> None:
         super().__init__()
         sizes = context_channels, dropout
         self.above = _GatedResnet(channels, (2, 3), 1, channels if back else 0, *sizes)
@@ -300,6 +291,11 @@ class _GatedResnet(nn.Module):
             y = y + self.context(context)
         a, b = y.chunk(2, 1)
         return x + a * torch.sigmoid(b)
+
+
+def _output_dim(layer: nn.Module) -> int:
+    """The dimension of a weight that numbers the layer's outputs."""
+    return 1 if isinstance(layer, nn.ConvTranspose2d) else 0
 
 
 def _concat_elu(x: Tensor) -> Tensor:
