@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gencore.models import AGAVE, AutoregressiveImageModel, AuxiliaryVAE, FullResolutionTarget
-from gencore.nn import CausalConv2d, Categorical, PixelInput
+from gencore.nn import Categorical, CausalConv2d, PixelInput
 from gencore.ops import random_key
 
 __all__ = ["ENTROPY", "FLIP", "Costs", "chain_model", "chains", "costs", "train"]

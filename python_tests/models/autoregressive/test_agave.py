@@ -3,6 +3,7 @@
 Lucas, "Deep generative models: over-generalisation and mode-dropping", 2020, chapter 3.
 """
 
+import copy
 import itertools
 import math
 
@@ -77,6 +78,7 @@ def plus_plus(target, **options):
 
 
 def make(target, pixels=gated, latents=LATENTS, iaf_steps=0):
+    target = copy.deepcopy(target)  # whose scales are the model's
     return randomize(AGAVE(make_vae(target, latents, iaf_steps), *pixels(target)))
 
 
@@ -198,7 +200,7 @@ class Quadrature:
     """Exact numbers of a model with one latent, by a fine grid over it."""
 
     def __init__(self, model, x):
-        self.grid = torch.linspace(-9, 9, 2001).double()
+        self.grid = torch.linspace(-9, 9, 1001, dtype=torch.float64)
         self.log_width = math.log(self.grid[1] - self.grid[0])
         with torch.no_grad():
             context = model.context(model.vae.decode(self.grid[:, None]))
@@ -234,7 +236,7 @@ class TestBounds:
     target = FullResolutionTarget((1, 1, 3), 2)
     x = all_images((1, 1, 3))
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def model(self):
         return make(self.target, latents=1).double()
 
@@ -257,7 +259,7 @@ class TestBounds:
         )
 
     def test_the_bound_is_unbiased(self, model):
-        exact, num = Quadrature(model, self.x), 4000
+        exact, num = Quadrature(model, self.x), 1500
         with torch.no_grad():
             draws = model.bound(self.x.repeat(num, 1, 1, 1), key=torch.tensor([0, 0]))
         draws = draws.view(num, -1)
@@ -265,9 +267,9 @@ class TestBounds:
         assert ((draws.mean(0) - exact.elbo).abs() < 4.5 * error).all()
 
     def test_the_weighted_bound_grows_to_the_likelihood(self, model):
-        exact, num = Quadrature(model, self.x), 1500
+        exact, num = Quadrature(model, self.x), 200
         means, errors = [exact.elbo.mean()], [0.0]
-        for k in (5, 50):
+        for k in (4, 24):
             with torch.no_grad():
                 x = self.x.repeat(num, 1, 1, 1)
                 draws = model.iw_bound(x, k, chunk=100_000, key=torch.tensor([1, 0]))
@@ -280,7 +282,7 @@ class TestBounds:
             itertools.pairwise(means), itertools.pairwise(errors), strict=True
         ):
             assert high - low > 3 * math.hypot(a, b)
-        assert means[-1] - means[-2] < 0.1 * (means[-1] - means[0])
+        assert means[-1] - means[-2] < 0.25 * (means[-1] - means[0])
 
     def test_one_latent_is_the_plain_bound(self):
         model = make(self.target, latents=1, iaf_steps=1)
@@ -398,7 +400,7 @@ class TestTargets:
 class TestUse:
     target = DownSampledTarget((3, 4, 4), 2, 4)
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def model(self):
         return make(self.target, plus_plus)
 
@@ -521,7 +523,7 @@ class TestRestrictedDecoders:
 class TestAuxiliaryPixelCNN:
     target = GrayscaleTarget((3, 1, 2), 4, bins=2)
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def model(self):
         auxiliary = GatedPixelCNN((1, 1, 2), 6, 1, levels=2)
         return randomize(AuxiliaryPixelCNN(auxiliary, *reversed_pair(gated(self.target))))
