@@ -68,6 +68,7 @@ struct PlanHeader {
   std::int64_t channels, height, width, levels;
   std::int64_t draw;  // PixelDraw
   std::int64_t components;
+  std::int64_t coupled;         // whether a logistic follows the earlier channels of the pixel
   std::int64_t steps;           // lists of instructions a pixel: one, or one a channel
   std::int64_t parameters_map;  // whose channels are the parameters of the pixel's levels
   std::int64_t parameters;
@@ -76,7 +77,7 @@ struct PlanHeader {
   std::int64_t table;      // where they are among the weights
   std::int64_t maps;
   std::int64_t image_size;  // elements of the memory of an image
-  static constexpr std::int64_t kSize = 14;
+  static constexpr std::int64_t kSize = 15;
 };
 
 struct PixelPlan {
@@ -87,7 +88,7 @@ struct PixelPlan {
   void* state;                // [images, image_size]
   std::int64_t* x;            // [images, channels, height, width]
   const float* uniforms;      // [images, uniforms, height, width], or null: nothing is drawn
-  std::int64_t uniforms_size; // uniforms a pixel
+  std::int64_t uniforms_size;  // uniforms a pixel
   const bool* known;          // as x, or null
   void* parameters;           // [images, parameters, height, width], or null
   std::int32_t* frequencies;  // [images, end - begin, levels], or null

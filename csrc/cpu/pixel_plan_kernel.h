@@ -205,7 +205,7 @@ class PlanRun {
         is_drawn ? args_.uniforms + (first_ + n) * args_.uniforms_size * plane() + pixel : nullptr;
     if (static_cast<PixelDraw>(header_.draw) == PixelDraw::kLogistic) {
       const LogisticPixel<A> mixture{from,          x, plane(), header_.channels, header_.components,
-                                     header_.levels};
+                                     header_.levels, header_.coupled != 0};
       if (is_drawn)
         x[place] = draw_logistic(mixture, channel, static_cast<double>(uniforms[0]),
                                  static_cast<double>(uniforms[(1 + channel) * plane()]));

@@ -67,6 +67,7 @@ struct LogisticPixel {
   std::int64_t channels;
   std::int64_t components;
   std::int64_t levels;
+  bool coupled;
 
   GENCORE_HD double at(std::int64_t block, std::int64_t m) const {
     return static_cast<double>(parameters[block * components + m]);
@@ -76,7 +77,7 @@ struct LogisticPixel {
   }
   GENCORE_HD double mean(std::int64_t channel, std::int64_t m) const {
     double mean = at(1 + channel, m);
-    for (std::int64_t j = 0; j < channel; ++j)
+    for (std::int64_t j = 0; coupled && j < channel; ++j)
       mean += portable_tanh(at(1 + 2 * channels + channel * (channel - 1) / 2 + j, m)) * level(j);
     return mean;
   }
@@ -85,7 +86,7 @@ struct LogisticPixel {
     return s < -7.0 ? -7.0 : s;
   }
 
-  // Component m of the logistic mixture of `channel`, up to level `level`.
+  // Where a level ends.
   GENCORE_HD static double edge(std::int64_t level, std::int64_t levels) {
     return scaled_level(static_cast<double>(level) + 0.5, levels);
   }

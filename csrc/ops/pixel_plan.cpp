@@ -44,7 +44,7 @@ class ProgramCheck {
     check_place(h.input_map, 0, h.channels * h.embedding, 0, 0);
     check_place(h.parameters_map, 0, h.parameters, 0, 0);
     const auto draw = static_cast<PixelDraw>(h.draw);
-    const std::int64_t pairs = h.channels * (h.channels - 1) / 2;
+    const std::int64_t pairs = h.coupled != 0 ? h.channels * (h.channels - 1) / 2 : 0;
     check(h.parameters > 0 && h.parameters < kLargest && h.components >= 0 &&
               h.components < kLargest,
           "parameters");

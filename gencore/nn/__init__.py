@@ -1,6 +1,13 @@
 """Layers and tools for networks that the models share."""
 
-from gencore.nn.causal import CausalConv2d, CausalConvTranspose2d, ContextMap, PixelInput
+from gencore.nn.causal import (
+    CausalConv2d,
+    CausalConvTranspose2d,
+    ContextMap,
+    MaskedConv2d,
+    PixelInput,
+    PixelPlan,
+)
 from gencore.nn.likelihoods import (
     Categorical,
     DiscretizedLogistic,
@@ -13,7 +20,6 @@ from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditione
 from gencore.nn.networks.feature_stack import FeatureStack
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.made import MADE
-from gencore.nn.networks.masked_conv2d import MaskedConv2d
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
 from gencore.nn.stop_gradient import stop_gradient
@@ -65,6 +71,7 @@ __all__ = [
     "Permutation",
     "PixelInput",
     "PixelLikelihood",
+    "PixelPlan",
     "Planar",
     "QuantizedLogistic",
     "Radial",

@@ -13,6 +13,7 @@ from gencore.models.autoregressive.grayscale_decoder import GrayscaleDecoder
 from gencore.models.autoregressive.image_model import AutoregressiveImageModel
 from gencore.models.autoregressive.pixelcnn import PixelCNN
 from gencore.models.autoregressive.pixelcnn_plusplus import PixelCNNPlusPlus
+from gencore.models.autoregressive.receptive_field import receptive_field
 
 __all__ = [
     "AGAVE",
@@ -29,4 +30,5 @@ __all__ = [
     "GrayscaleTarget",
     "PixelCNN",
     "PixelCNNPlusPlus",
+    "receptive_field",
 ]

@@ -1,13 +1,16 @@
 """What models of images by a conditional distribution a pixel share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Generator, Tensor, nn
 
 from gencore.choices import check_choice
+from gencore.models.autoregressive.coding import CodingSession
 from gencore.models.autoregressive.sampling import Known, draw_naively, draw_with_plan
+from gencore.nn.causal.plan import PixelPlan
 
 if TYPE_CHECKING:
     from gencore.nn.likelihoods import PixelLikelihood
@@ -56,7 +59,7 @@ class AutoregressiveImageModel(nn.Module):
             raise ValueError(
                 f"{name}: channel_groups is {channel_groups}; expected 1 or {image_shape[0]}"
             )
-        self.image_shape = tuple(image_shape)
+        self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
         self.likelihood = likelihood
         self.channel_groups = channel_groups
 
@@ -133,8 +136,41 @@ class AutoregressiveImageModel(nn.Module):
         size = (num, self.likelihood.num_uniforms(self.image_shape[0]), *self.image_shape[1:])
         uniforms = torch.rand(size, generator=generator, device=place.device)
         draw = draw_naively if method == "naive" else draw_with_plan
-        draw(self, images, context, uniforms, progress)
+        with _evaluating(self):
+            draw(self, images, context, uniforms, progress)
         return images.x
+
+    def plan(self, num: int, context: Tensor | None = None, *, keep_all: bool = False) -> PixelPlan:
+        """The network as what computes the features of `num` images pixel by pixel.
+
+        Args:
+            num: images N.
+            context: what they are conditioned on.
+            keep_all: whether the features of all layers are kept, to be looked at.
+
+        Raises:
+            ValueError: for a network that is not causal, or has an operation that is not compiled.
+        """
+        with _evaluating(self):
+            return PixelPlan(
+                self,
+                self.image_shape,
+                self.likelihood.spec,
+                num,
+                context,
+                channel_groups=self.channel_groups,
+                keep_all=keep_all,
+            )
+
+    @torch.no_grad()
+    def coding_session(self, num: int, context: Tensor | None = None) -> CodingSession:
+        """What an entropy coder asks for the probabilities of the levels of `num` images.
+
+        Raises:
+            ValueError: for a network that cannot be compiled, or a likelihood without a draw.
+            TypeError: for weights that are not float32.
+        """
+        return CodingSession(self.plan(num, context), num)
 
     def check_levels(self, method: str, x: Tensor) -> None:
         """Raise unless x holds images of the model's shape and levels."""
@@ -150,3 +186,14 @@ class AutoregressiveImageModel(nn.Module):
                 f"{owner}: x has levels from {x.min()} to {x.max()}; expected 0 to "
                 f"{self.likelihood.levels - 1}"
             )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Without dropout and alike."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -103,5 +103,20 @@ def draw_with_plan(
     uniforms: Tensor,
     progress: Progress | None = None,
 ) -> None:
-    """The features of each new pixel alone."""
-    raise ValueError(f"{type(model).__name__}.sample: the network cannot be compiled; use naive")
+    """The features of each new pixel alone, a row of pixels a call."""
+    channels, height, width = model.image_shape
+    plan = model.plan(len(images.x), context)
+    if model.likelihood.spec is None:
+        raise ValueError(
+            f"{type(model).__name__}.sample: pixels of {type(model.likelihood).__name__} are not "
+            "drawn by the incremental method; use method='naive'"
+        )
+    mask = None if images.mask is None else images.mask.contiguous()
+    x, row = images.x.contiguous(), channels * width
+    uniforms = uniforms.contiguous()
+    for done in range(height):
+        plan.run(x, done * row, (done + 1) * row, uniforms=uniforms, known=mask)
+        if x is not images.x:
+            images.x[:, :, done] = x[:, :, done]
+        if progress is not None:
+            progress(done + 1, height)

@@ -151,7 +151,6 @@ class CausalConvTranspose2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """y [N, out_channels, 2H, 2W] of x [N, in_channels, H, W]."""
-        rows, columns = self.kernel_size
         height, width = 2 * x.shape[2], 2 * x.shape[3]
         y: Tensor = self.conv(x)
         return functional.pad(
