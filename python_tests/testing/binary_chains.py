@@ -1,6 +1,7 @@
 """Binary Markov chains as images of one row, and an AGAVE that can model them exactly."""
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -55,7 +56,7 @@ def chain_model(seed, width=64):
     torch.manual_seed(seed)
 
     def mlp(sizes):
-        layers = [nn.Linear(*pair) for pair in zip(sizes, sizes[1:], strict=False)]
+        layers = [nn.Linear(*pair) for pair in pairwise(sizes)]
         return [part for layer in layers for part in (layer, nn.ReLU())][:-1]
 
     encoder = nn.Sequential(nn.Flatten(), *mlp([LENGTH, width, width, 2 * LATENTS]))

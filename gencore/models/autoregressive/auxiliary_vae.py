@@ -214,9 +214,7 @@ class AuxiliaryVAE(nn.Module):
 
     def sample_latents(self, num: int, *, generator: Generator | None = None) -> Tensor:
         """z ~ N(0, I), [num, L]."""
-        return normal_starts(
-            self, num, (self.latent_size,), generator=generator, stream="latents"
-        )
+        return normal_starts(self, num, (self.latent_size,), generator=generator, stream="latents")
 
     @torch.no_grad()
     def sample(self, num: int, *, generator: Generator | None = None) -> Tensor:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AGAVERecipe"]
 
-# Lucas 2020, §3.4. The text gives neither batch size, steps, depth nor latents; the pixelCNN is that
-# of its reference. λ = 12 is that of table 3.1, λ = 8 that of figure 3.8, which has the colours; of
-# the other auxiliary images it is not given, and taken to be 12.
+# Lucas 2020, §3.4. The text gives neither batch size, steps, depth nor latents; the pixelCNN is
+# that of its reference. λ = 12 is that of table 3.1, λ = 8 that of figure 3.8, which has the
+# colours; of the other auxiliary images it is not given, and taken to be 12.
 _LUCAS_2020: dict[str, Any] = {
     "data": "cifar-10-batches-bin", "image_size": 32, "bits": 8, "kl_weight": 12.0,
     "iaf_steps": 1, "latent_size": 256, "vae_channels": 128, "vae_scales": 3,
@@ -30,6 +30,9 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "-grey": {"target": "grey", "target_bins": 16},
     "-drop": {"steps": 402_000, "auxiliary_drop_step": 400_000},
 }
+_PRESETS = {
+    f"lucas2020{variant}": {**_LUCAS_2020, **fields} for variant, fields in _VARIANTS.items()
+}
 
 
 @dataclass(kw_only=True)
@@ -40,9 +43,7 @@ class AGAVERecipe(ImageRecipe, OptimisedRecipe):
     states.
     """
 
-    presets = {
-        f"lucas2020{variant}": {**_LUCAS_2020, **fields} for variant, fields in _VARIANTS.items()
-    }
+    presets = _PRESETS
 
     steps: int = 2000
     """Optimisation steps of the whole run."""
@@ -50,9 +51,9 @@ class AGAVERecipe(ImageRecipe, OptimisedRecipe):
     batch_size: int = 64
     """Images in one step, over all devices together."""
 
-    model: Literal[
-        "agave", "vae", "pixelcnn", "naive", "shallow", "grey", "auxiliary-pixelcnn"
-    ] = "agave"
+    model: Literal["agave", "vae", "pixelcnn", "naive", "shallow", "grey", "auxiliary-pixelcnn"] = (
+        "agave"
+    )
     """What is trained: AGAVE; the plain VAE, or the plain pixelCNN; a VAE whose decoder is the
     pixelCNN, with no auxiliary image, plain ("naive"), with a small receptive field ("shallow"), or
     with sight of the luma of earlier pixels alone ("grey"); or a pixelCNN of the auxiliary image
@@ -147,8 +148,8 @@ class AGAVERecipe(ImageRecipe, OptimisedRecipe):
             raise ValueError(f"AGAVERecipe: dropout is {self.dropout}; expected 0 to below 1")
         if self.model == "vae" and (self.target != "full" or bins not in (None, self.levels)):
             raise ValueError(
-                f"AGAVERecipe: target is {self.target!r} with target_bins {bins}, but the model vae "
-                "is one of the image itself"
+                f"AGAVERecipe: target is {self.target!r} with target_bins {bins}, but the model "
+                "vae is one of the image itself"
             )
         for name in ("pretrain_steps", "auxiliary_drop_step"):
             if getattr(self, name) and self.model != "agave":
