@@ -147,7 +147,9 @@ def _lay_out(
     for step in steps.steps:
         shift = steps.maps[step.to.map].shift
         for part, down, right in _reads(step):
-            same = step.modulus == 1 << max(steps.maps[part.map].shift, 0)
+            same = step.row == step.column == 0 and (
+                step.modulus == 1 << max(steps.maps[part.map].shift, 0)
+            )
             memories[part.map].extend(down, right, same_pixels=same)
         if step.modulus != 1 << shift:  # written in turns
             memories[step.to.map].one_pixel = False

@@ -145,9 +145,10 @@ class _Build:
             return self._blocks(x, [(taps, bias)], outputs, stride=layer.stride)
         if isinstance(layer, CausalConvTranspose2d):
             return self._transposed(layer, x)
-        if type(layer) is nn.Conv2d and layer.kernel_size == (1, 1) and layer.groups == 1:
-            if layer.stride != (1, 1) or layer.padding != (0, 0):
-                raise self._unknown("a convolution with a stride or padding")
+        if isinstance(layer, nn.Conv2d) and type(layer).forward is nn.Conv2d.forward:
+            plain = layer.kernel_size == layer.stride == (1, 1)
+            if not plain or layer.padding != (0, 0) or layer.groups > 1:
+                raise self._unknown("a convolution that is neither causal nor 1×1")
             taps = [(0, 0, layer.weight[:, :, 0, 0])]
             return self._blocks(x, [(taps, layer.bias)], layer.out_channels)
         raise self._unknown(f"a layer {type(layer).__name__}")
