@@ -4,6 +4,7 @@ from torch import Tensor
 
 from gencore.models.autoregressive.auxiliary_targets.grayscale import luma
 from gencore.models.autoregressive.image_model import AutoregressiveImageModel
+from gencore.nn.causal.plan import PixelPlan
 
 __all__ = ["GrayscaleDecoder"]
 
@@ -50,3 +51,7 @@ class GrayscaleDecoder(AutoregressiveImageModel):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         parameters: Tensor = self.network(luma(x).expand(-1, 3, -1, -1), context)
         return parameters
+
+    def plan(self, num: int, context: Tensor | None = None, *, keep_all: bool = False) -> PixelPlan:
+        """Luma is not compiled: it raises a ValueError."""
+        raise ValueError("GrayscaleDecoder.plan: luma is not compiled; draw with method='naive'")

@@ -506,6 +506,12 @@ class TestRestrictedDecoders:
         total = model.log_prob(all_images((3, 1, 2))).exp().sum()
         assert total.item() == pytest.approx(1.0, abs=1e-5)
 
+    def test_a_grey_decoder_draws_naively(self):
+        model = GrayscaleDecoder(GatedPixelCNN((3, 2, 2), 6, 1, levels=4, channel_groups=1))
+        assert model.sample(3, method="naive").shape == (3, 3, 2, 2)
+        with pytest.raises(ValueError, match="draw with method='naive'"):
+            model.sample(3)
+
     def test_a_grey_decoder_needs_colours(self):
         with pytest.raises(ValueError, match="expected 3 channels"):
             GrayscaleDecoder(GatedPixelCNN((1, 4, 4), 6, 1))
