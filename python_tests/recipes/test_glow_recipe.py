@@ -218,7 +218,7 @@ class TestExperiment:
 class TestClasses:
     def test_each_image_is_conditioned_on_its_own_class(self):
         experiment, _ = make(class_conditional=True)
-        assert experiment.num_classes == 10
+        assert len(experiment.classes) == 10
         randomize(experiment.optimisation.module, 0.1)
         images, labels = experiment.dataset.images[:8], experiment.dataset.labels[:8]
         key, sizes = torch.tensor([1, 0]), []
@@ -274,9 +274,9 @@ class TestClasses:
             make(class_conditional=True, data=data)
         experiment, _ = make(class_conditional=True)
         with pytest.raises(ValueError, match=r"an image has the label 10, which none of them has"):
-            experiment._context(torch.tensor([10]))
+            experiment.classes.context(torch.tensor([10]))
         with pytest.raises(ValueError, match=r"needs labels, which the test images of 'digits' la"):
-            experiment._context(None)
+            experiment.classes.context(None)
 
     @pytest.mark.parametrize("labels", [[1, 2, 3], [0, 2, 5], [1]])
     def test_only_classes_of_the_data_are_sampled(self, tmp_path, labels):
@@ -284,8 +284,8 @@ class TestClasses:
         pixels = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
         np.savez(tmp_path / "a.npz", images=pixels, labels=numbers)
         experiment, _ = make(class_conditional=True, data=str(tmp_path / "a.npz"))
-        assert experiment._sample_labels(6).unique().tolist() == labels
-        context = experiment._context(torch.tensor(labels))
+        assert experiment.classes.sample_labels(6).unique().tolist() == labels
+        context = experiment.classes.context(torch.tensor(labels))
         assert context.shape == (len(labels), labels[-1] + 1)
         assert context.argmax(1).tolist() == labels
         assert experiment.step(make_batch(experiment, 8))["bits_per_dim"].isfinite()
@@ -303,7 +303,7 @@ class TestClasses:
             loss = experiment.step(make_batch(experiment, 8))["bits_per_dim"]
             samples = experiment.sample(6, torch.Generator().manual_seed(0))
             torch.manual_seed(0)
-            runs.append((experiment.num_classes, loss.item(), experiment.evaluate(6), samples))
+            runs.append((len(experiment.classes), loss.item(), experiment.evaluate(6), samples))
         assert runs[0][0] == 3
         assert runs[0][:3] == runs[1][:3]
         assert torch.equal(runs[0][3], runs[1][3])

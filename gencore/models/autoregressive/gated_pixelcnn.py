@@ -104,6 +104,7 @@ class GatedPixelCNN(AutoregressiveImageModel):
                 groups,
                 context_channels,
                 is_first=not number,
+                is_last=number == num_layers - 1,
             )
             for number in range(num_layers)
         )
@@ -122,7 +123,7 @@ class _GatedLayer(nn.Module):
     """Figure 2 of the paper.
 
     The first layer looks at the rows above and to the left alone, so that the features of a pixel
-    never have to be moved; it has no residual.
+    never have to be moved; it has no residual. Nothing reads the vertical gate of the last one.
     """
 
     def __init__(
@@ -134,10 +135,12 @@ class _GatedLayer(nn.Module):
         context_channels: int,
         *,
         is_first: bool,
+        is_last: bool,
     ) -> None:
         super().__init__()
         reach = kernel_size // 2
         self.is_first = is_first
+        self.is_last = is_last
         rows, last = (reach, -1) if is_first else (reach + 1, 0)
 
         def gate(make: Callable[[int], nn.Module]) -> _GateInputs:
@@ -151,8 +154,10 @@ class _GatedLayer(nn.Module):
         )
         # The link starts at what becomes the vertical gate.
         self.links = nn.ModuleList(gate(partial(_conv1x1, width)) for width in self.vertical.widths)
+        # Of the horizontal gate, and of the vertical one.
         self.contexts = nn.ModuleList(
-            gate(partial(_conv1x1, context_channels)) for _ in range(2 if context_channels else 0)
+            gate(partial(_conv1x1, context_channels))
+            for _ in range((1 if is_last else 2) if context_channels else 0)
         )
         self.out = MaskedConv2d(channels, channels, 1, mask="B", channel_groups=groups)
 
@@ -161,10 +166,14 @@ class _GatedLayer(nn.Module):
         for link, part in zip(self.links, vertical, strict=True):
             horizontal = _add(horizontal, link(part))
         if self.contexts:
-            vertical = _add(vertical, self.contexts[0](context))
-            horizontal = _add(horizontal, self.contexts[1](context))
+            horizontal = _add(horizontal, self.contexts[0](context))
         y = self.out(_gate(horizontal))
-        return _gate(vertical), y if self.is_first else h + y
+        h = y if self.is_first else h + y
+        if self.is_last:
+            return v, h
+        if self.contexts:
+            vertical = _add(vertical, self.contexts[1](context))
+        return _gate(vertical), h
 
 
 def _conv1x1(in_channels: int, out_channels: int) -> nn.Module:

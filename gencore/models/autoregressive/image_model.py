@@ -181,6 +181,7 @@ class AutoregressiveImageModel(nn.Module):
         if x.shape[1:] != self.image_shape or x.dim() != 4:
             expected = ["N", *self.image_shape]
             raise ValueError(f"{owner}: x has shape {list(x.shape)}; expected {expected}")
+        # As numbers: 256 as a uint8 is 0.
         if x.numel() > 0 and (int(x.max()) >= self.likelihood.levels or int(x.min()) < 0):
             raise ValueError(
                 f"{owner}: x has levels from {x.min()} to {x.max()}; expected 0 to "

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from gencore.models.flows.names import CouplingKind
-from gencore.train import ImageRecipe, OptimisedRecipe
+from gencore.recipes.levels import LevelsRecipe
+from gencore.train import OptimisedRecipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -16,7 +17,7 @@ __all__ = ["GlowRecipe"]
 
 
 @dataclass(kw_only=True)
-class GlowRecipe(ImageRecipe, OptimisedRecipe):
+class GlowRecipe(LevelsRecipe, OptimisedRecipe):
     """Normalizing flow on images: Glow, or RealNVP, with bits/dim beside those of Gaussians.
 
     The defaults take a few minutes on digits, with two CPU cores.

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.functional import one_hot
 from torch.optim import Optimizer
 
 from gencore.data import ImageDataset
-from gencore.metrics import bits_per_dim, full_gaussian_bits, independent_gaussian_bits
+from gencore.metrics import bits_per_dim
 from gencore.models import Flow, Glow, RealNVP
 from gencore.nn import ConvConditioner, UniformDequantization, VariationalDequantization
 from gencore.ops import random_key
 from gencore.recipes.flows.glow import GlowRecipe
-from gencore.train import Batch, ImageExperiment, StateObject
+from gencore.recipes.levels_experiment import LevelsExperiment
+from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ __all__ = ["GlowExperiment"]
 
 # Images that pass through the flow at once without a graph, which bounds the memory.
 _CHUNK = 256
-# Beyond this many dimensions the full covariance, and minutes of factorising it, are left out.
-_MAX_GAUSSIAN_DIMS = 4096
 
 _FIGURE_TEMPERATURES = (0.5, 0.7, 0.85, 1.0)
 _FIGURE_COLUMNS = 10
@@ -34,7 +32,7 @@ _FIGURE_PAIRS = 8
 
 
 class DequantizedBits(nn.Module):
-    """Bits per dimension of 8-bit images under a flow over [−½, ½]^D: a bound from above.
+    """Bits per dimension of images of levels under a flow over [−½, ½]^D: a bound from above.
 
     The grey levels x are dequantised to y in [0, 1)^D with noise that is uniform or learned, and
     the flow sees y − ½.
@@ -59,23 +57,20 @@ class DequantizedBits(nn.Module):
             context: [N, C] of a conditional flow.
         """
         y, log_det = self.dequantization(images, key=key, first=first)
-        # The log-determinant counts the 256 levels already.
+        # The log-determinant counts the levels already.
         log_prob = self.flow.log_prob(y - 0.5, context) + log_det
         return bits_per_dim(log_prob, images[0].numel(), bins=1)
 
 
-class GlowExperiment(ImageExperiment):
+class GlowExperiment(LevelsExperiment):
     """A flow in training on the likelihood of dequantised images."""
 
     recipe: GlowRecipe
 
     def __init__(self, recipe: GlowRecipe, fabric: "Fabric", dataset: ImageDataset) -> None:
-        super().__init__(recipe, fabric, dataset)
-        self.classes, self.places = _classes(recipe, dataset, fabric.device)
-        self.num_classes = len(self.classes)
-        self.context_size = int(self.places[-1]) + 1 if self.num_classes else 0
+        super().__init__(recipe, fabric, dataset, class_conditional=recipe.class_conditional)
         shape = self.image_shape
-        flow = make_flow(recipe, shape, self.context_size)
+        flow = make_flow(recipe, shape, self.classes.context_size)
         bits = DequantizedBits(flow, _dequantization(recipe, shape[0]))
         bits.to(fabric.device)
         if not dataset.images.is_meta:  # else the scales come with the weights
@@ -85,7 +80,9 @@ class GlowExperiment(ImageExperiment):
             with torch.no_grad():
                 first = dataset.subset(chosen)
                 key = random_key(device=fabric.device)
-                bits(first.images.to(fabric.device), key, context=self._context(first.labels))
+                bits(
+                    first.images.to(fabric.device), key, context=self.classes.context(first.labels)
+                )
         optimizer: Optimizer
         if recipe.optimizer == "adam":
             optimizer = torch.optim.Adam(bits.parameters(), recipe.learning_rate, fused=True)
@@ -114,7 +111,7 @@ class GlowExperiment(ImageExperiment):
         key = random_key(device=self.fabric.device)
 
         def loss(part: Batch) -> dict[str, Tensor]:
-            context = self._context(part.label)
+            context = self.classes.context(part.label)
             bits = self.optimisation.model(part.x, key, part.first, context)
             return {"bits_per_dim": bits.mean()}
 
@@ -124,22 +121,14 @@ class GlowExperiment(ImageExperiment):
         """Images of the averaged weights at the recipe's temperature; of a conditional flow in the
         order of their classes, of which all have as many images, give or take one."""
         latents = self.recipe.temperature * self.flow.sample_latents(num, generator=generator)
-        return self._images(latents, self._context(self._sample_labels(num)))
+        return self._images(latents, self.classes.context(self.classes.sample_labels(num)))
 
     def save_samples(self, samples: Tensor, path: Path) -> None:
         """A grid of samples; of a conditional flow a row for each class."""
         from gencore.train.figures import save_image_grid
 
-        labels = self._sample_labels(len(samples))
-        if labels is None:
-            super().save_samples(samples, path)
-            return
-        labels = labels.to(samples.device)
-        classes = [samples[labels == label] for label in labels.unique()]
-        columns = max(map(len, classes))
-        grey = samples.new_full((columns, *samples.shape[1:]), 0.5)
-        rows = [torch.cat([row, grey[len(row) :]]) for row in classes]
-        save_image_grid(torch.cat(rows), path, columns=columns, above=self.shown_data)
+        rows, columns = self.classes.rows(samples)
+        save_image_grid(rows, path, columns=columns, above=self.shown_data)
 
     def evaluate(self, num: int) -> dict[str, float]:
         """Bits per dimension of up to `num` held-out test images, and of training images.
@@ -153,16 +142,14 @@ class GlowExperiment(ImageExperiment):
         for name, part in (("test", test), ("train", train)):
             chosen = part.subset(torch.randperm(len(part))[:num])
             measures[f"bits_per_dim/{name}"] = self._mean_bits(chosen)
-        parts = train.images, test.images
-        measures["bits_per_dim/independent_gaussian"] = independent_gaussian_bits(*parts)
-        if len(train) > 1 and train.images[0].numel() <= _MAX_GAUSSIAN_DIMS:
-            measures["bits_per_dim/full_gaussian"] = full_gaussian_bits(*parts)
+        for name, bits in self.gaussian_bits().items():
+            measures[f"bits_per_dim/{name}"] = bits
         return measures
 
     def prepare(self, num_samples: int, num_evaluate: int) -> None:
         """Figures and measures need test images, those of a conditional flow of known classes."""
         if num_samples or num_evaluate:
-            self._context(self.test.labels)
+            self.classes.context(self.test.labels)
 
     def figures(self, folder: Path) -> None:
         """The same latents at several temperatures, a row each, of a conditional flow a class each
@@ -173,7 +160,7 @@ class GlowExperiment(ImageExperiment):
         folder.mkdir(exist_ok=True)
         z = self.flow.sample_latents(_FIGURE_COLUMNS)
         rows = torch.cat([temperature * z for temperature in _FIGURE_TEMPERATURES])
-        context = self._context(self._sample_labels(_FIGURE_COLUMNS))
+        context = self.classes.context(self.classes.sample_labels(_FIGURE_COLUMNS))
         if context is not None:
             context = context.repeat(len(_FIGURE_TEMPERATURES), 1)
         images = self._images(rows, context)
@@ -182,35 +169,13 @@ class GlowExperiment(ImageExperiment):
         test = self.test
         pairs = min(_FIGURE_PAIRS, max(len(test) // 2, 1))
         ends = test.subset(torch.randperm(len(test)).repeat(2)[: 2 * pairs])
-        context = self._context(ends.labels)
+        context = self.classes.context(ends.labels)
         with torch.no_grad():
-            x = (ends.images.to(self.fabric.device) + 0.5) / 256 - 0.5
+            x = (ends.images.to(self.fabric.device) + 0.5) / self.recipe.levels - 0.5
             z, _ = self.flow.transform(x, context)
         context = None if context is None else _lines(context, _FIGURE_COLUMNS)
         images = self._images(_lines(z, _FIGURE_COLUMNS), context)
         save_image_grid(images, folder / "interpolation.png", columns=_FIGURE_COLUMNS)
-
-    def _sample_labels(self, num: int) -> Tensor | None:
-        """The labels of samples, in ascending order; none of a flow without classes."""
-        if not self.num_classes:
-            return None
-        return self.classes[torch.arange(num) * self.num_classes // max(num, 1)]
-
-    def _context(self, labels: Tensor | None) -> Tensor | None:
-        """The one-hot context of labels; none of a flow without classes."""
-        if not self.num_classes:
-            return None
-        if labels is None:
-            raise ValueError(_needs_labels(self.recipe, "test"))
-        labels = labels.to(self.classes.device)
-        found = torch.searchsorted(self.classes, labels).clamp(max=self.num_classes - 1)
-        unknown = labels[self.classes[found] != labels]
-        if len(unknown):
-            raise ValueError(
-                f"class_conditional knows the classes of the training images; an image has the "
-                f"label {int(unknown[0])}, which none of them has"
-            )
-        return one_hot(self.places[found], self.context_size).to(torch.float32)
 
     @torch.no_grad()
     def _images(self, z: Tensor, context: Tensor | None) -> Tensor:
@@ -224,7 +189,7 @@ class GlowExperiment(ImageExperiment):
     @torch.no_grad()
     def _mean_bits(self, data: ImageDataset) -> float:
         device = self.fabric.device
-        key, context = random_key(device=device), self._context(data.labels)
+        key, context = random_key(device=device), self.classes.context(data.labels)
         bits = [
             self._averaged(
                 data.images[part].to(device), key, part.start,
@@ -233,27 +198,6 @@ class GlowExperiment(ImageExperiment):
             for part in chunks(len(data), _CHUNK)
         ]  # fmt: skip
         return torch.cat(bits).mean().item()
-
-
-def _classes(
-    recipe: GlowRecipe, dataset: ImageDataset, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """The labels that the flow is conditioned on, ascending, int64 [K], and the places of their
-    ones in contexts, [K]; K = 0 without classes."""
-    if not recipe.class_conditional:
-        nothing = torch.empty(0, dtype=torch.int64, device=device)
-        return nothing, nothing
-    if dataset.labels is None:
-        raise ValueError(_needs_labels(recipe, "training"))
-    classes = dataset.labels.unique().to(device)
-    # Labels from 0 or 1, with a few gaps perhaps, are their own places; others are numbered.
-    if classes[0] >= 0 and classes[-1] < 2 * len(classes):
-        return classes, classes
-    return classes, torch.arange(len(classes), device=device)
-
-
-def _needs_labels(recipe: GlowRecipe, part: str) -> str:
-    return f"class_conditional needs labels, which the {part} images of {recipe.data!r} lack"
 
 
 def _lines(ends: Tensor, num: int) -> Tensor:
@@ -316,6 +260,6 @@ def _dequantization(
     recipe: GlowRecipe, channels: int
 ) -> UniformDequantization | VariationalDequantization:
     if recipe.dequantization == "uniform":
-        return UniformDequantization()
+        return UniformDequantization(bins=recipe.levels)
     network = ConvConditioner(channels, recipe.hidden_channels, 2 * channels)
-    return VariationalDequantization(network)
+    return VariationalDequantization(network, bins=recipe.levels)

@@ -117,7 +117,10 @@ class TestBlindSpot:
     def offsets(model, pixel):
         field = receptive_field(model, pixel)
         rows, columns = field.nonzero().T
-        return {(r - pixel[0], c - pixel[1]) for r, c in zip(rows.tolist(), columns.tolist())}
+        return {
+            (r - pixel[0], c - pixel[1])
+            for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
+        }
 
     def test_a_stack_of_masked_convolutions_has_one(self):
         """Each 3×3 kernel moves at most one pixel to the right, and one row up as it does."""
@@ -237,7 +240,7 @@ class TestContext:
             model.log_prob(x)
         with pytest.raises(ValueError, match=r"GatedPixelCNN: the context has shape \[2, 4\]"):
             model.log_prob(x, torch.zeros(2, 4))
-        with pytest.raises(TypeError, match="the context is torch.int64; expected floating point"):
+        with pytest.raises(TypeError, match=r"the context is torch\.int64; expected"):
             model.log_prob(x, torch.zeros(2, 3, dtype=torch.int64))
 
 
