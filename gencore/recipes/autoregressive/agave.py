@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from gencore.train import ImageRecipe, OptimisedRecipe
+from gencore.recipes.levels import LevelsRecipe
+from gencore.train import OptimisedRecipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -36,7 +37,7 @@ _PRESETS = {
 
 
 @dataclass(kw_only=True)
-class AGAVERecipe(ImageRecipe, OptimisedRecipe):
+class AGAVERecipe(LevelsRecipe, OptimisedRecipe):
     """AGAVE, an autoregressive decoder of latents that an auxiliary image keeps meaningful.
 
     The defaults take a few minutes on digits, with two CPU cores. The presets have what Lucas 2020
@@ -60,7 +61,8 @@ class AGAVERecipe(ImageRecipe, OptimisedRecipe):
     and one of the image given it."""
 
     bits: int = 4
-    """Bits of a pixel's level: images are rounded down to 2^bits levels."""
+    """Bits of a level, 1 to 8: images are quantised to their highest bits, and bits per dimension
+    are those of the quantised ones."""
 
     target: Literal["full", "small", "grey"] = "full"
     """The auxiliary image: the image itself, a smaller one, or one of luma."""
@@ -132,8 +134,6 @@ class AGAVERecipe(ImageRecipe, OptimisedRecipe):
         self.check_not_negative(
             "kl_weight", "pretrain_steps", "iaf_steps", "vae_scales", "iw_samples"
         )
-        if not 1 <= self.bits <= 8:
-            raise ValueError(f"AGAVERecipe: bits is {self.bits}; expected 1 to 8")
         bins = self.target_bins
         if bins is not None and (bins < 2 or self.levels % bins):
             raise ValueError(
@@ -159,11 +159,6 @@ class AGAVERecipe(ImageRecipe, OptimisedRecipe):
                 )
         if self.auxiliary_drop_step is not None:
             self.check_positive("auxiliary_drop_step")
-
-    @property
-    def levels(self) -> int:
-        """2^bits."""
-        return 2**self.bits
 
     def build(self, fabric: "Fabric", dataset: "ImageDataset") -> "AGAVEExperiment":
         from gencore.recipes.autoregressive.agave_experiment import AGAVEExperiment

@@ -27,7 +27,8 @@ from gencore.models import (
 from gencore.nn import DiscretizedLogisticMixture, FeatureStack, ImageDecoder, ImageEncoder
 from gencore.ops import random_key
 from gencore.recipes.autoregressive.agave import AGAVERecipe
-from gencore.train import Batch, ImageExperiment, StateObject
+from gencore.recipes.levels_experiment import LevelsExperiment
+from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
 
 if TYPE_CHECKING:
@@ -72,13 +73,13 @@ def bound_bits(log_prob: Tensor, shape: Sequence[int]) -> Tensor:
     return bits_per_dim(log_prob, torch.Size(shape).numel(), bins=1)
 
 
-class AGAVEExperiment(ImageExperiment):
+class AGAVEExperiment(LevelsExperiment):
     """A model with an auxiliary image, or without, in training on its objective."""
 
     recipe: AGAVERecipe
 
     def __init__(self, recipe: AGAVERecipe, fabric: "Fabric", dataset: ImageDataset) -> None:
-        super().__init__(recipe, fabric, dataset)
+        super().__init__(recipe, fabric, dataset, class_conditional=False)
         model = make_model(recipe, self.image_shape).to(fabric.device)
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         optimizer = torch.optim.Adamax(weights, recipe.learning_rate)
@@ -105,7 +106,7 @@ class AGAVEExperiment(ImageExperiment):
 
         def loss(part: Batch) -> dict[str, Tensor]:
             terms: BoundTerms = self.optimisation.model(
-                self._levels(part.x), key=key, first=part.first, **options
+                part.x, key=key, first=part.first, **options
             )
             scalars = {"loss": -terms.objective(**weights), **self._shares(terms)}
             return {
@@ -125,12 +126,12 @@ class AGAVEExperiment(ImageExperiment):
             drawn = model.sample(num, method=self._method, generator=generator)
             assert isinstance(drawn, Tensor)
             x = drawn
-        return self._pixels(x)
+        return self.shown(x)
 
     def evaluate(self, num: int) -> dict[str, float]:
         """Bits per dimension of up to `num` held-out test images, and of training images: those of
         the bound, and of the test images the terms that it consists of and the importance-weighted
-        bound. All are of x, and have weight 1."""
+        bound. All are of x, and have weight 1. Beside them stand those of two Gaussians."""
         measures: dict[str, float] = {"num_samples": min(num, len(self.test))}
         for name, part in (("test", self.test), ("train", self.dataset)):
             images = part.subset(torch.randperm(len(part))[:num]).images
@@ -139,6 +140,8 @@ class AGAVEExperiment(ImageExperiment):
                     measures[f"{term}/{name}"] = bits
             if name == "test" and self.recipe.iw_samples and hasattr(self.model, "iw_bound"):
                 measures[f"bits_per_dim_iw{self.recipe.iw_samples}/test"] = self._iw_bits(images)
+        for name, bits in self.gaussian_bits().items():
+            measures[f"bits_per_dim/{name}"] = bits
         return measures
 
     def prepare(self, num_samples: int, num_evaluate: int) -> None:
@@ -161,23 +164,22 @@ class AGAVEExperiment(ImageExperiment):
         z = model.vae.sample_latents(_FIGURE_ROWS).repeat_interleave(columns, 0)
         drawn = model.decode(z, method=self._method)
         seen = target.image(drawn.auxiliary).unflatten(0, (_FIGURE_ROWS, columns))[:, :1]
-        pixels = self._pixels(drawn.x).unflatten(0, (_FIGURE_ROWS, columns))
+        pixels = self.shown(drawn.x).unflatten(0, (_FIGURE_ROWS, columns))
         rows = torch.cat([seen, pixels], 1).flatten(0, 1)
         save_image_grid(rows, folder / "auxiliary.png", columns=columns + 1)
 
         test = self.test
-        x = self._levels(test.images[torch.randperm(len(test))[:columns]].to(self.fabric.device))
+        x = test.images[torch.randperm(len(test))[:columns]].to(self.fabric.device)
         drawn = model.reconstruct(x, method=self._method)
-        rows = torch.cat([self._pixels(x), target.image(drawn.auxiliary), self._pixels(drawn.x)])
+        rows = torch.cat([self.shown(x), target.image(drawn.auxiliary), self.shown(drawn.x)])
         save_image_grid(rows, folder / "reconstructions.png", columns=len(x))
 
         ends = test.images[torch.randperm(len(test)).repeat(2)[:_FIGURE_ROWS]]
-        ends = self._levels(ends.to(self.fabric.device))
-        x1, x2 = ends.chunk(2)
+        x1, x2 = ends.to(self.fabric.device).chunk(2)
         drawn = model.interpolate(x1, x2, columns, method=self._method)
         lines = zip(
             target.image(drawn.auxiliary).split(columns),
-            self._pixels(drawn.x).split(columns),
+            self.shown(drawn.x).split(columns),
             strict=True,
         )
         rows = torch.cat([row for line in lines for row in line])
@@ -186,14 +188,6 @@ class AGAVEExperiment(ImageExperiment):
     @property
     def _method(self) -> Any:
         return "naive" if self.recipe.model == "grey" else self.recipe.sampling
-
-    def _levels(self, images: Tensor) -> Tensor:
-        """Levels of 8 bits, uint8, rounded down to those of the recipe."""
-        return images >> (8 - self.recipe.bits)
-
-    def _pixels(self, x: Tensor) -> Tensor:
-        """Levels as grey values from 0 to 1."""
-        return x.to(torch.float32) / (self.recipe.levels - 1)
 
     def _shares(self, terms: BoundTerms) -> dict[str, Tensor]:
         """What each term costs, in nats; those that the model has."""
@@ -211,7 +205,7 @@ class AGAVEExperiment(ImageExperiment):
         model, device = self.model, self.fabric.device
         key, sums = random_key(device=device), dict[str, float]()
         for part in chunks(len(images), _CHUNK):
-            x = self._levels(images[part].to(device))
+            x = images[part].to(device)
             # The same latents in both.
             terms = model.loss_terms(x, key=key, first=part.start)
             bound = -model.bound(x, key=key, first=part.start)
@@ -228,7 +222,7 @@ class AGAVEExperiment(ImageExperiment):
         bits = [
             bound_bits(
                 model.iw_bound(
-                    self._levels(images[part].to(device)), self.recipe.iw_samples,
+                    images[part].to(device), self.recipe.iw_samples,
                     chunk=_CHUNK, key=key, first=part.start,
                 ).double(),
                 self.image_shape,
