@@ -576,21 +576,21 @@ class TestMarkovChains:
 
     @pytest.mark.slow
     def test_the_auxiliary_term_keeps_the_latents_in_use(self):
-        """A quarter of the steps of the test below: that the posterior collapses without the
-        auxiliary term, that it does not with it, and that it does once the term is dropped."""
+        """A tenth of the steps of the test below: the posterior collapses without the auxiliary
+        term, does not with it, and is about to once the term is dropped."""
         alone = chain_model(seed=0)
-        train(alone, 1000, kl_weight=1.0, auxiliary_weight=0.0)
+        train(alone, 300, kl_weight=1.0, auxiliary_weight=0.0)
         primary, _, kl = costs(alone)
-        assert kl < 0.1
-        assert primary + kl < ENTROPY + 0.15
+        assert kl < 0.05
+        assert primary + kl == pytest.approx(ENTROPY, abs=0.1)
 
         guided = chain_model(seed=0)
-        train(guided, 1000, kl_weight=2.0)
+        train(guided, 600, kl_weight=2.0)
         with_term = costs(guided)
-        assert with_term.kl > 1.5
+        assert with_term.kl > 1.2
         assert with_term.primary < primary - 1.0
-        train(guided, 1000, kl_weight=1.0, auxiliary_weight=0.0)
-        assert costs(guided).kl < 0.5 * with_term.kl
+        train(guided, 300, kl_weight=1.0, auxiliary_weight=0.0)
+        assert costs(guided).kl < 0.7 * with_term.kl
 
     @pytest.mark.long
     def test_information_preference(self):
