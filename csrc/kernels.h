@@ -5,11 +5,13 @@
 
 #include "arguments/actnorm.h"
 #include "arguments/affine_coupling.h"
+#include "arguments/categorical.h"
 #include "arguments/conv_network.h"
 #include "arguments/dequantize.h"
 #include "arguments/gaussian_nll.h"
 #include "arguments/langevin.h"
 #include "arguments/leapfrog.h"
+#include "arguments/logistic_mixture.h"
 #include "arguments/made.h"
 #include "arguments/masked_conv2d.h"
 #include "arguments/metropolis.h"
@@ -35,6 +37,8 @@
   BOTH(affine_coupling, AffineCoupling, storage)                               \
   BOTH(affine_coupling_backward, AffineCouplingBackward, storage)              \
   BOTH(affine_coupling_double_backward, AffineCouplingDoubleBackward, storage) \
+  BOTH(categorical, Categorical, storage)                                      \
+  BOTH(categorical_backward, CategoricalBackward, storage)                     \
   CPU(conv_network, ConvNetwork, accumulation)                                 \
   CPU(conv_network_backward, ConvNetworkBackward, accumulation)                \
   CPU(conv_network_gradients, ConvNetworkBackward, accumulation)               \
@@ -46,6 +50,8 @@
   BOTH(leapfrog_end, LeapfrogEnd, storage)                                     \
   BOTH(leapfrog_start, LeapfrogStart, storage)                                 \
   BOTH(leapfrog_step, LeapfrogStep, storage)                                   \
+  BOTH(logistic_mixture, LogisticMixture, storage)                             \
+  BOTH(logistic_mixture_backward, LogisticMixtureBackward, storage)            \
   BOTH(made_inverse, MadeInverse, storage)                                     \
   CPU(masked_conv2d, MaskedConv2d, accumulation)                               \
   CPU(masked_conv2d_backward, MaskedConv2dBackward, accumulation)              \

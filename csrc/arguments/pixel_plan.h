@@ -85,14 +85,15 @@ struct PixelPlan {
   std::int64_t images;
   const std::int64_t* program;
   const void* weights;
-  void* state;                // [images, image_size]
-  std::int64_t* x;            // [images, channels, height, width]
-  const float* uniforms;      // [images, uniforms, height, width], or null: nothing is drawn
+  void* state;                 // [images, image_size]
+  std::int64_t* x;             // [images, channels, height, width]
+  const float* uniforms;       // [images, uniforms, height, width], or null: nothing is drawn
   std::int64_t uniforms_size;  // uniforms a pixel
-  const bool* known;          // as x, or null
-  void* parameters;           // [images, parameters, height, width], or null
-  std::int32_t* frequencies;  // [images, end - begin, levels], or null
-  std::int64_t begin, end;    // positions: channels of pixels
+  const bool* known;           // as x, or null
+  void* parameters;            // [images, parameters, height, width], or null
+  std::int32_t* frequencies;   // [images, end - begin, levels], or null
+  std::int64_t begin, end;     // positions: channels of pixels
+  std::int64_t scratch;        // numbers that a pixel's draw works on: levels and components
 
   GENCORE_HD const PlanHeader& header() const {
     return *reinterpret_cast<const PlanHeader*>(program);

@@ -13,6 +13,7 @@
 #include "conv_map.h"
 #include "lanes.h"
 #include "scratch.h"
+#include "transpose.h"
 
 namespace gencore {
 inline namespace GENCORE_LEVEL {
@@ -167,13 +168,11 @@ class MaskedConvTile {
         }
         const A* const in =
             static_cast<const A*>(from.data) + (image_ + n) * from.image + (row_ + y) * from.row;
-        if (from.channel == 1)
+        if (from.pixel == 1)
+          transpose(in, from.channel, channels, conv_.width, out, map.pixel);
+        else  // channels last
           for (std::int64_t x = 0; x < conv_.width; ++x)
             std::copy_n(in + x * from.pixel, channels, out + x * map.pixel);
-        else
-          for (std::int64_t c = 0; c < channels; ++c)
-            for (std::int64_t x = 0; x < conv_.width; ++x)
-              out[x * map.pixel + c] = in[c * from.channel + x * from.pixel];
       }
   }
 
@@ -182,13 +181,11 @@ class MaskedConvTile {
       for (std::int64_t y = 0; y < extent_.height; ++y) {
         const A* const in = result_.origin + n * result_.image + y * result_.row;
         A* const out = static_cast<A*>(to.data) + (image_ + n) * to.image + (row_ + y) * to.row;
-        if (to.channel == 1)
+        if (to.pixel == 1)
+          transpose(in, result_.pixel, conv_.width, channels, out, to.channel);
+        else  // channels last
           for (std::int64_t x = 0; x < conv_.width; ++x)
             std::copy_n(in + x * result_.pixel, channels, out + x * to.pixel);
-        else
-          for (std::int64_t c = 0; c < channels; ++c)
-            for (std::int64_t x = 0; x < conv_.width; ++x)
-              out[c * to.channel + x * to.pixel] = in[x * result_.pixel + c];
       }
   }
 

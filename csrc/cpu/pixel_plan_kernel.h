@@ -143,9 +143,9 @@ class PlanRun {
         }
         const A* weight = weights + column;
         for (std::int64_t k = 0; k < terms; ++k) {
-          const A* const from =
-              image(first) +
-              args_.map(term[k].map).at(y, x, term[k].down, term[k].right) + term[k].channel;
+          const A* const from = image(first) +
+                                args_.map(term[k].map).at(y, x, term[k].down, term[k].right) +
+                                term[k].channel;
           for (std::int64_t i = 0; i < term[k].count; ++i, weight += columns) {
             Vector w[vectors];
 #pragma GCC unroll 4
@@ -195,17 +195,21 @@ class PlanRun {
     const std::int64_t pixel = t / header_.channels, channel = t % header_.channels;
     std::int64_t* const x = levels(n) + pixel;
     const std::int64_t place = channel * plane();
-    const bool is_drawn =
-        args_.uniforms != nullptr &&
-        (args_.known == nullptr ||
-         !args_.known[(first_ + n) * header_.channels * plane() + place + pixel]);
+    const bool is_drawn = args_.uniforms != nullptr &&
+                          (args_.known == nullptr ||
+                           !args_.known[(first_ + n) * header_.channels * plane() + place + pixel]);
     if (!is_drawn && args_.frequencies == nullptr) return;
     const A* const from = parameters(n, pixel / header_.width, pixel % header_.width);
     const float* uniforms =
         is_drawn ? args_.uniforms + (first_ + n) * args_.uniforms_size * plane() + pixel : nullptr;
     if (static_cast<PixelDraw>(header_.draw) == PixelDraw::kLogistic) {
-      const LogisticPixel<A> mixture{from,          x, plane(), header_.channels, header_.components,
-                                     header_.levels, header_.coupled != 0};
+      const LogisticPixel<A> mixture{from,
+                                     x,
+                                     plane(),
+                                     header_.channels,
+                                     header_.components,
+                                     header_.levels,
+                                     header_.coupled != 0};
       if (is_drawn)
         x[place] = draw_logistic(mixture, channel, static_cast<double>(uniforms[0]),
                                  static_cast<double>(uniforms[(1 + channel) * plane()]));
@@ -230,10 +234,10 @@ class PlanRun {
       for (std::int64_t k = 1; k < header_.levels; ++k) levels_[k] = levels_[k - 1] + levels_[k];
     }
     if (args_.frequencies != nullptr)
-      frequencies_of(levels_, header_.levels,
-                     args_.frequencies + ((first_ + n) * (args_.end - args_.begin) + t -
-                                          args_.begin) *
-                                             header_.levels);
+      frequencies_of(
+          levels_, header_.levels,
+          args_.frequencies +
+              ((first_ + n) * (args_.end - args_.begin) + t - args_.begin) * header_.levels);
   }
 
   void categorical_weights(const A* logits) {
@@ -249,12 +253,12 @@ class PlanRun {
   // Puts what the network sees of position t's levels into the input's map.
   void enter(std::int64_t t) {
     const std::int64_t pixel = t / header_.channels, channel = t % header_.channels;
-    const std::int64_t to = args_.map(header_.input_map)
-                                .at(pixel / header_.width, pixel % header_.width, 0, 0) +
-                            channel * header_.embedding;
+    const std::int64_t to =
+        args_.map(header_.input_map).at(pixel / header_.width, pixel % header_.width, 0, 0) +
+        channel * header_.embedding;
     for (std::int64_t n = 0; n < images_; ++n) {
-      const std::int64_t level = std::clamp<std::int64_t>(levels(n)[channel * plane() + pixel], 0,
-                                                          header_.levels - 1);
+      const std::int64_t level =
+          std::clamp<std::int64_t>(levels(n)[channel * plane() + pixel], 0, header_.levels - 1);
       std::copy_n(weights_ + header_.table + level * header_.embedding, header_.embedding,
                   image(n) + to);
     }

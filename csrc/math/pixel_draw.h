@@ -62,7 +62,7 @@ GENCORE_HD void frequencies_of(const double* cumulative, std::int64_t levels,
 template <class A>
 struct LogisticPixel {
   const A* parameters;
-  const std::int64_t* x;   // the levels of the pixel's channels, those before `channel` known
+  const std::int64_t* x;  // the levels of the pixel's channels, those before `channel` known
   std::int64_t x_stride;
   std::int64_t channels;
   std::int64_t components;

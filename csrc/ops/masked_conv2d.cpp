@@ -46,6 +46,12 @@ ImageLayout<Void> layout_of(const Tensor& images, Void* data) {
   return {data, images.stride(0), images.stride(1), images.stride(2), images.stride(3)};
 }
 
+// Whose channels or pixels follow one another.
+Tensor as_images(const Tensor& images) {
+  const bool fits = images.dim() != 4 || images.stride(1) == 1 || images.stride(3) == 1;
+  return fits ? images : torch::stable::contiguous(images);
+}
+
 bool is_channels_last(const Tensor& images) {
   std::int64_t expected = 1;
   for (const std::int64_t d : {1, 3, 2, 0}) {
@@ -99,9 +105,10 @@ Arguments arguments_of(const char* op, const Tensor& x, const Tensor& weight,
 
 Tensor masked_conv2d(Tensor x, Tensor weight, OptionalTensor bias, bool inclusive,
                      std::int64_t groups, std::int64_t dilation) {
+  const Tensor images = as_images(x);
   weight = as_contiguous(weight), bias = as_contiguous(bias);
-  auto args =
-      arguments_of<MaskedConv2d>("masked_conv2d", x, weight, bias, inclusive, groups, dilation);
+  auto args = arguments_of<MaskedConv2d>("masked_conv2d", images, weight, bias, inclusive, groups,
+                                         dilation);
   const Tensor out = images_like(x, args.outputs);
   if (out.numel() == 0) return out;
   args.out = layout_of(out, out.mutable_data_ptr());
@@ -114,14 +121,16 @@ std::tuple<Tensor, Tensor, Tensor> masked_conv2d_backward(Tensor grad_out, Tenso
                                                           std::int64_t dilation, bool needs_x,
                                                           bool needs_weight, bool needs_bias) {
   const char* op = "masked_conv2d_backward";
+  const Tensor images = as_images(x);
   weight = as_contiguous(weight);
-  auto args =
-      arguments_of<MaskedConv2dBackward>(op, x, weight, std::nullopt, inclusive, groups, dilation);
+  auto args = arguments_of<MaskedConv2dBackward>(op, images, weight, std::nullopt, inclusive,
+                                                 groups, dilation);
   STD_TORCH_CHECK(grad_out.dim() == 4 && grad_out.size(0) == args.images &&
                       grad_out.size(1) == args.outputs && grad_out.size(2) == args.height &&
                       grad_out.size(3) == args.width && grad_out.scalar_type() == x.scalar_type() &&
                       same_device(grad_out, x),
                   op, ": grad_out does not fit");
+  grad_out = as_images(grad_out);
   args.grad_out = layout_of(grad_out, grad_out.const_data_ptr());
   const auto result = [&](bool wanted, std::vector<std::int64_t> size) {
     if (!wanted) size = {0};
@@ -139,13 +148,16 @@ std::tuple<Tensor, Tensor, Tensor> masked_conv2d_backward(Tensor grad_out, Tenso
   if (needs_weight) args.weight_grad = weight_grad.mutable_data_ptr();
   if (needs_bias) args.bias_grad = bias_grad.mutable_data_ptr();
   const std::int64_t positions = args.images * args.height * args.width;
-  args.pieces =
-      std::min({args.tiles(), std::clamp(positions / kPiecePositions, kMinPieces, kMaxPieces),
-                std::max(kPartialElements / partial_bound(args), kMinPieces)});
-  const Tensor partial = result(true, {args.pieces, partial_bound(args)});
+  const bool adds_up = needs_weight || needs_bias;
+  args.pieces = args.tiles();
+  if (adds_up)
+    args.pieces =
+        std::min({args.pieces, std::clamp(positions / kPiecePositions, kMinPieces, kMaxPieces),
+                  std::max(kPartialElements / partial_bound(args), kMinPieces)});
+  const Tensor partial = result(adds_up, {args.pieces, partial_bound(args)});
   args.partial = partial.mutable_data_ptr();
   launch_items(x, args, args.pieces, 1, &cpu::KernelTable::masked_conv2d_backward, nullptr);
-  if (needs_weight || needs_bias)
+  if (adds_up)
     launch_items(x, args, args.taps() + 1, 1, &cpu::KernelTable::masked_conv2d_gradients, nullptr);
   return {x_grad, weight_grad, bias_grad};
 }

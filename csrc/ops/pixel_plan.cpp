@@ -45,9 +45,9 @@ class ProgramCheck {
     check_place(h.parameters_map, 0, h.parameters, 0, 0);
     const auto draw = static_cast<PixelDraw>(h.draw);
     const std::int64_t pairs = h.coupled != 0 ? h.channels * (h.channels - 1) / 2 : 0;
-    check(h.parameters > 0 && h.parameters < kLargest && h.components >= 0 &&
-              h.components < kLargest,
-          "parameters");
+    check(
+        h.parameters > 0 && h.parameters < kLargest && h.components >= 0 && h.components < kLargest,
+        "parameters");
     check(draw == PixelDraw::kNone ||
               (draw == PixelDraw::kCategorical && h.parameters == h.channels * h.levels) ||
               (draw == PixelDraw::kLogistic && h.components > 0 &&
@@ -66,9 +66,9 @@ class ProgramCheck {
   std::int64_t check_instruction(std::int64_t at) const {
     check(at + PlanInstruction::kSize <= size_, "an instruction's end");
     const PlanInstruction& step = args_.instruction(at);
-    check(step.length > PlanInstruction::kSize && step.length < kLargest &&
-              at + step.length <= size_,
-          "an instruction's length");
+    check(
+        step.length > PlanInstruction::kSize && step.length < kLargest && at + step.length <= size_,
+        "an instruction's length");
     check(step.modulus > 0 && step.row >= 0 && step.row < step.modulus && step.column >= 0 &&
               step.column < step.modulus,
           "an instruction's pixels");
@@ -113,9 +113,9 @@ class ProgramCheck {
   void check_place(std::int64_t number, std::int64_t channel, std::int64_t count, std::int64_t down,
                    std::int64_t right) const {
     check(number >= 0 && number < header_.maps, "a map's number");
-    check(std::max(std::abs(down), std::abs(right)) < kLargest && channel >= 0 &&
-              channel < kLargest,
-          "a place");
+    check(
+        std::max(std::abs(down), std::abs(right)) < kLargest && channel >= 0 && channel < kLargest,
+        "a place");
     const PlanMap& map = args_.map(number);
     const std::int64_t first = map.at(0, 0, down, right) + channel;
     const std::int64_t last = map.at(header_.height - 1, header_.width - 1, down, right) + channel;
@@ -137,8 +137,8 @@ void pixel_plan_(Tensor program, Tensor device_program, Tensor weights, Tensor s
                       program.numel() > PlanHeader::kSize,
                   kOp, ": program must be a contiguous int64 vector on the CPU");
   STD_TORCH_CHECK(device_program.scalar_type() == ScalarType::Long &&
-                      device_program.numel() == program.numel() &&
-                      device_program.is_contiguous() && same_device(device_program, state),
+                      device_program.numel() == program.numel() && device_program.is_contiguous() &&
+                      same_device(device_program, state),
                   kOp, ": device_program must be the program, on the device of state");
   PixelPlan args{};
   args.dtype = dtype_of(state, kOp);
@@ -160,6 +160,7 @@ void pixel_plan_(Tensor program, Tensor device_program, Tensor weights, Tensor s
   STD_TORCH_CHECK(0 <= begin && begin <= end && end <= header.channels * plane, kOp,
                   ": positions are out of range");
   args.images = images;
+  args.scratch = header.levels + std::max<std::int64_t>(header.components, 1);
   args.program = static_cast<const std::int64_t*>(device_program.const_data_ptr());
   args.weights = weights.const_data_ptr();
   args.state = state.mutable_data_ptr();
@@ -195,9 +196,10 @@ void pixel_plan_(Tensor program, Tensor device_program, Tensor weights, Tensor s
 
 }  // namespace
 
-GENCORE_OPERATORS({"pixel_plan_(Tensor program, Tensor device_program, Tensor weights, "
-                   "Tensor(a!) state, Tensor(b!) x, Tensor? uniforms, Tensor? known, "
-                   "Tensor(c!)? parameters, Tensor(d!)? frequencies, int begin, int end) -> ()",
-                   TORCH_BOX(&pixel_plan_)});
+GENCORE_OPERATORS(
+    {"pixel_plan_(Tensor program, Tensor device_program, Tensor weights, "
+     "Tensor(a!) state, Tensor(b!) x, Tensor? uniforms, Tensor? known, "
+     "Tensor(c!)? parameters, Tensor(d!)? frequencies, int begin, int end) -> ()",
+     TORCH_BOX(&pixel_plan_)});
 
 }  // namespace gencore

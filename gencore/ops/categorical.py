@@ -1,13 +1,18 @@
 """The log-likelihood of categorical pixels, from the logits of all levels."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from gencore.ops._support.autograd import differentiable, gradients, gradients_of_reference
 from gencore.ops._support.backend import state
 from gencore.ops._support.checks import accumulation_dtype, check_state
 from gencore.ops._support.pixels import check_levels, check_pixels
 
 __all__ = ["categorical_log_prob"]
+
+_ops = torch.ops.gencore
 
 
 def categorical_log_prob(logits: Tensor, x: Tensor) -> Tensor:
@@ -52,14 +57,64 @@ def categorical_log_prob(logits: Tensor, x: Tensor) -> Tensor:
         )
     check_levels(op, x, logits.shape[1] // channels)
     if state.reference:
-        return _reference(logits, x)
-    return _reference(logits, x)
+        return _reference(logits, x)[0]
+    result: Tensor = _log_prob(logits, x)[0]
+    return result
 
 
-def _reference(logits: Tensor, x: Tensor) -> Tensor:
-    """``categorical_log_prob`` in pure PyTorch."""
+def _reference(logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """``categorical_log_prob`` in pure PyTorch, and the log-normalisers [N, C, H, W]."""
     blocks = logits.to(accumulation_dtype(logits)).unflatten(1, (x.shape[1], -1))
     index = x.long().unsqueeze(2)
     outside = (index < 0) | (index >= blocks.shape[2])
-    chosen = blocks.gather(2, index.masked_fill(outside, 0)) - blocks.logsumexp(2, keepdim=True)
-    return chosen.masked_fill(outside, torch.nan).sum((1, 2))
+    log_normalizer = blocks.logsumexp(2)
+    chosen = blocks.gather(2, index.masked_fill(outside, 0)) - log_normalizer.unsqueeze(2)
+    return chosen.masked_fill(outside, torch.nan).sum((1, 2)), log_normalizer
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs, output[1])
+
+
+def _differentiate(ctx: Any, grad: Tensor, normalizer_grad: Tensor) -> tuple[Tensor | None, ...]:
+    return _backward(grad, normalizer_grad, *ctx.saved_tensors), None
+
+
+def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+
+
+def _differentiate_backward(ctx: Any, tangent: Tensor) -> tuple[Tensor | None, ...]:
+    """The derivative of the reference's first derivative, in which the log-normaliser is what it is
+    a function of."""
+    *operands, x = ctx.saved_tensors
+
+    def reference_backward(grad: Tensor, normalizer_grad: Tensor, logits: Tensor) -> Any:
+        return gradients(_reference(logits, x), (logits,), (grad, normalizer_grad))
+
+    found = gradients_of_reference(reference_backward, operands, [tangent])
+    return *found, None, None
+
+
+_log_prob = differentiable(_ops.categorical_log_prob.default, _differentiate, _setup)
+_backward = differentiable(
+    _ops.categorical_log_prob_backward.default, _differentiate_backward, _backward_setup
+)
+
+
+# Shapes of their results.
+
+
+@torch.library.register_fake("gencore::categorical_log_prob")
+def _(logits: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = accumulation_dtype(logits)
+    n, channels, height, width = x.shape
+    return (
+        logits.new_empty((n, height, width), dtype=dtype),
+        logits.new_empty((n, channels, height, width), dtype=dtype),
+    )
+
+
+@torch.library.register_fake("gencore::categorical_log_prob_backward")
+def _(grad: Tensor, normalizer_grad: Tensor, logits: Tensor, *rest: Tensor) -> Tensor:
+    return torch.empty_like(logits)

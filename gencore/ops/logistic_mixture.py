@@ -4,9 +4,14 @@ from typing import Any
 
 from torch import Tensor
 
+from gencore.ops._support.backend import state
 from gencore.ops._support.checks import accumulation_dtype, check_state, finite, index
 from gencore.ops._support.pixels import check_levels, check_pixels
-from gencore.ops.logistic_mixture_reference import LogisticSettings, reference_log_prob
+from gencore.ops.logistic_mixture_reference import (
+    LogisticSettings,
+    native_log_prob,
+    reference_log_prob,
+)
 
 __all__ = ["discretized_logistic_log_prob", "logistic_mixture_log_prob"]
 
@@ -156,7 +161,10 @@ def logistic_mixture_log_prob(
 def _log_prob(
     parameters: Tensor, log_scale: Tensor | None, x: Tensor, settings: LogisticSettings
 ) -> Tensor:
-    return reference_log_prob(parameters, log_scale, x, settings)
+    if state.reference:
+        return reference_log_prob(parameters, log_scale, x, settings)
+    result: Tensor = native_log_prob(parameters, log_scale, x, *settings)
+    return result
 
 
 def _check_levels(op: str, levels: int) -> int:

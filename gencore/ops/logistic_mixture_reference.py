@@ -5,12 +5,13 @@ s = e^ρ (L − 1)/2, so that the edges of the bins are exact whatever the scale
 share theirs bit for bit.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from gencore.ops._support.autograd import differentiable, gradients, gradients_of_reference
 from gencore.ops._support.checks import accumulation_dtype
 
 __all__ = [
@@ -20,10 +21,13 @@ __all__ = [
     "bin_log_prob",
     "component_log_prob",
     "in_levels",
+    "native_log_prob",
     "parts_of",
     "reference_log_prob",
     "scaled",
 ]
+
+_ops = torch.ops.gencore
 
 LARGEST_LOG_SCALE = 30.0
 """Where a float still divides a bin by the scale; all that is not an edge bin has e⁻³⁰ by then."""
@@ -90,10 +94,7 @@ def parts_of(
     sizes = [s.weighted * m, channels * m, 0 if log_scale is not None else channels * m, pairs * m]
     logits, mean, scales, coefficient = wide.split(sizes, 1)
     if log_scale is not None:
-        log_scale = log_scale.to(wide.dtype)
-        # One a channel; or, for the derivative of the gradient, one a pixel.
-        is_full = log_scale.dim() == 4
-        scales = log_scale.unsqueeze(2) if is_full else log_scale.view(1, channels, 1, 1, 1)
+        scales = log_scale.to(wide.dtype).view(1, channels, 1, 1, 1)
     else:
         scales = scales.unflatten(1, (channels, m))
     return LogisticParts(
@@ -150,6 +151,7 @@ def reference_log_prob(
     parameters: Tensor, log_scale: Tensor | None, x: Tensor, s: LogisticSettings
 ) -> Tensor:
     """``logistic_mixture_log_prob`` in pure PyTorch."""
+    x = x.long()  # with which the number of levels can be compared
     parts = parts_of(parameters, log_scale, x.shape[1], s)
     outside = ((x < 0) | (x.long() >= s.levels)).any(1)  # 256 as a uint8 is 0
     terms = torch.stack([component_log_prob(parts, x, c, s) for c in range(x.shape[1])]).sum(0)
@@ -158,3 +160,61 @@ def reference_log_prob(
     else:
         result = terms.squeeze(1)
     return result.masked_fill(outside, torch.nan)
+
+
+# Derivatives of the compiled operators.
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.settings = LogisticSettings(*inputs[3:])
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    parameters, log_scale, x = ctx.saved_tensors
+    grads = _backward(grad, parameters, log_scale, x, *ctx.settings)
+    of_scale = None if log_scale is None else grads[1]
+    return grads[0], of_scale, *(None,) * (1 + len(ctx.settings))
+
+
+def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.settings = LogisticSettings(*inputs[4:])
+
+
+def _differentiate_backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]:
+    """The derivative of the reference's first derivative."""
+    *operands, x = ctx.saved_tensors
+    has_scale = operands[2] is not None
+
+    def reference_backward(grad: Tensor, parameters: Tensor, log_scale: Tensor | None) -> Any:
+        log_prob = reference_log_prob(parameters, log_scale, x, ctx.settings)
+        return gradients([log_prob], (parameters, log_scale), [grad])
+
+    wanted = tangents if has_scale else (tangents[0], None)
+    found = gradients_of_reference(reference_backward, operands, wanted)
+    return *found, *(None,) * (1 + len(ctx.settings))
+
+
+native_log_prob = differentiable(_ops.logistic_mixture_log_prob.default, _differentiate, _setup)
+_backward = differentiable(
+    _ops.logistic_mixture_log_prob_backward.default, _differentiate_backward, _backward_setup
+)
+
+
+# Shapes of their results.
+
+
+@torch.library.register_fake("gencore::logistic_mixture_log_prob")
+def _(parameters: Tensor, log_scale: Tensor | None, x: Tensor, *settings: Any) -> Tensor:
+    n, _, height, width = x.shape
+    return parameters.new_empty((n, height, width), dtype=accumulation_dtype(parameters))
+
+
+@torch.library.register_fake("gencore::logistic_mixture_log_prob_backward")
+def _(
+    grad: Tensor, parameters: Tensor, log_scale: Tensor | None, x: Tensor, *settings: Any
+) -> tuple[Tensor, Tensor]:
+    scales = 0 if log_scale is None else log_scale.shape[0]
+    wide = parameters.new_empty((scales,), dtype=accumulation_dtype(parameters))
+    return torch.empty_like(parameters), wide

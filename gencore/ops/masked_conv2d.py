@@ -16,6 +16,8 @@ __all__ = ["MaskType", "live_taps", "masked_conv2d"]
 
 MaskType = Literal["A", "B"]
 
+_MIN_REACH = 16  # pixels, that taps may reach in any image
+
 _ops = torch.ops.gencore
 
 
@@ -41,14 +43,19 @@ def masked_conv2d(
     .. math:: y_o(p) = b_o + \sum_{q < p} \sum_i w_{o,i}(q - p)\, x_i(q)
               + \sum_{i:\, g(i) \lhd g(o)} w_{o,i}(0)\, x_i(p)
 
-    with pixels in raster order, row by row and from left to right, and g the group of a channel:
-    the channels are ``channel_groups`` blocks of equal size, and channel c of C is in group ⌊cG/C⌋.
-    At the pixel itself an output sees the groups before its own (mask A, ◁ is <), or its own one
-    too (mask B, ◁ is ≤). Red, green and blue are three groups. Zeros lie around the image, which
-    keeps its size.
+    with pixels in raster order, row by row and from left to right, w zero where there is no tap,
+    and g the group of a channel: the channels are ``channel_groups`` blocks of equal size, and
+    channel c of C is in group ⌊cG/C⌋. At the pixel itself an output sees the groups before its own
+    (mask A, ◁ is <), or its own one too (mask B, ◁ is ≤). Red, green and blue are three groups.
+    Zeros lie around the image, which keeps its size.
 
-    The taps that an output does not see are neither read nor computed; their gradient is exactly
-    zero. Nothing is written into ``weight``. Differentiable in all tensors, to any order.
+    Nothing is written into ``weight``, and the gradient of a tap that its output does not see is
+    exactly zero. Differentiable in all tensors, to any order.
+
+    The kernel runs on a CPU, in float32 and float64, and works on live taps only; gradients are the
+    same bit for bit for any number of threads. Elsewhere (on a GPU, under autocast, in half
+    precision, where the taps reach far beyond the image) it is torch's own convolution without the
+    rows of taps below the centre.
 
     Args:
         x: images [N, I, H, W], float64, float32, bfloat16 or float16.
@@ -59,7 +66,7 @@ def masked_conv2d(
         dilation: pixels from one tap to the next.
 
     Returns:
-        y [N, O, H, W].
+        y [N, O, H, W], channels last in memory where those of ``x`` are.
 
     Raises:
         TypeError: for arguments or dtypes of the wrong kind.
@@ -82,20 +89,21 @@ def masked_conv2d(
     op = "masked_conv2d"
     check_state(op, x)
     check_choice(op, "mask", mask, get_args(MaskType))
-    groups, dilation = (
-        index(op, "channel_groups", channel_groups),
-        index(op, "dilation", dilation),
-    )
-    _check(op, x, weight, bias, groups, dilation)
+    groups = index(op, "channel_groups", channel_groups)
+    dilation = index(op, "dilation", dilation)
+    for name, tensor in (("weight", weight), ("bias", x if bias is None else bias)):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
     x, (weight,), biases = autocast(x, [weight], [] if bias is None else [bias])
     bias = biases[0] if biases else None
+    _check(op, x, weight, bias, groups, dilation)
     settings = Settings(mask == "B", groups, dilation)
     if state.reference:
         return _reference(x, weight, bias, settings)
-    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
-        y: Tensor = _conv(x, weight, bias, *settings)
-        return y
-    return _without_rows_below(x, weight, bias, settings)
+    if not _has_kernel(x, weight, dilation):
+        return _without_rows_below(x, weight, bias, settings)
+    y: Tensor = _conv(x, weight, bias, *settings)
+    return y
 
 
 def live_taps(weight: Tensor, mask: MaskType, channel_groups: int = 1) -> Tensor:
@@ -129,11 +137,8 @@ def _check(
 ) -> None:
     if x.dim() != 4:
         raise ValueError(f"{op}: x has shape {list(x.shape)}, expected [N, I, H, W]")
-    for name, tensor in (("weight", weight), ("bias", bias)):
-        if tensor is None and name == "bias":
-            continue
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
+    tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+    for name, tensor in tensors.items():
         if tensor.dtype != x.dtype:
             raise TypeError(f"{op}: {name} is {tensor.dtype}, x is {x.dtype}; they must be equal")
         if tensor.device != x.device:
@@ -154,6 +159,12 @@ def _check(
         )
     if dilation < 1:
         raise ValueError(f"{op}: dilation is {dilation}, expected at least 1")
+
+
+def _has_kernel(x: Tensor, weight: Tensor, dilation: int) -> bool:
+    # Where the taps reach further, most of what the kernel keeps in cache would be zeros.
+    nearby = weight.shape[-1] // 2 * dilation <= max(_MIN_REACH, *x.shape[2:])
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and nearby
 
 
 def _reference(x: Tensor, weight: Tensor, bias: Tensor | None, settings: Settings) -> Tensor:

@@ -1,4 +1,4 @@
-"""Autoregressive models."""
+"""Autoregressive models, and the likelihoods of discrete pixels."""
 
 from gencore.systems.system import System
 
@@ -6,8 +6,33 @@ __all__ = ["SYSTEMS"]
 
 _AGAVE = "models/autoregressive/test_agave.py"
 _AGAVE_RECIPE = "recipes/test_agave_recipe.py"
+_LIKELIHOODS = "nn/test_likelihoods.py"
+_LOGISTIC = "ops/test_logistic_mixture.py"
 
 SYSTEMS = (
+    System(
+        id="L14",
+        name="Discretised logistic, mixture of them, and quantised bins",
+        source="Lucas 2020, §2.12.2 and 3.4.1",
+        implementation="gencore.nn.DiscretizedLogisticMixture",
+        further_implementations=(
+            "gencore.nn.DiscretizedLogistic",
+            "gencore.nn.QuantizedLogistic",
+            "gencore.nn.Categorical",
+        ),
+        test=f"{_LOGISTIC}::test_probabilities_sum_to_one",
+        further_tests=(
+            f"{_LOGISTIC}::test_probabilities_of_a_mixture_sum_to_one",
+            f"{_LOGISTIC}::test_a_coarse_bin_is_the_sum_of_its_fine_ones",
+            f"{_LOGISTIC}::test_bins_of_one_level_are_the_centred_ones_half_a_level_lower",
+            f"{_LOGISTIC}::test_one_component_is_a_single_logistic",
+            f"{_LOGISTIC}::test_far_from_the_mean",
+            f"{_LOGISTIC}::test_extreme_scales",
+            f"{_LIKELIHOODS}::TestLikelihoods::test_is_the_product_of_its_conditionals",
+            f"{_LIKELIHOODS}::TestLikelihoods::test_draws_have_the_probabilities",
+        ),
+        notes="the bins at the ends are open, so that the probabilities sum to one",
+    ),
     System(
         id="L16",
         name="AGAVE",

@@ -27,6 +27,11 @@ class CodingSession:
     def __init__(self, plan: PixelPlan, num: int) -> None:
         if not plan.has_draw:
             raise ValueError("CodingSession: the likelihood gives no whole-number probabilities")
+        if plan.state.dtype != torch.float32:
+            raise TypeError(
+                f"CodingSession: the weights are {plan.state.dtype}; expected float32, in which "
+                "one machine's numbers are another's"
+            )
         self._plan = plan
         self._num = num
         self.levels = plan.levels

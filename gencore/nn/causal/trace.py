@@ -148,7 +148,7 @@ class _Build:
         if isinstance(layer, nn.Conv2d) and type(layer).forward is nn.Conv2d.forward:
             plain = layer.kernel_size == layer.stride == (1, 1)
             if not plain or layer.padding != (0, 0) or layer.groups > 1:
-                raise self._unknown("a convolution that is neither causal nor 1×1")
+                raise self._unknown("a convolution that is neither causal nor 1x1")
             taps = [(0, 0, layer.weight[:, :, 0, 0])]
             return self._blocks(x, [(taps, layer.bias)], layer.out_channels)
         raise self._unknown(f"a layer {type(layer).__name__}")
