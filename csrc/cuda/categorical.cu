@@ -15,8 +15,6 @@
 namespace gencore::cuda {
 namespace {
 
-constexpr int kThreads = 128;
-
 template <class T>
 __global__ void __launch_bounds__(kThreads) categorical_kernel(Categorical args) {
   using A = accumulate_t<T>;

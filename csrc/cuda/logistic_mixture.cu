@@ -17,8 +17,6 @@
 namespace gencore::cuda {
 namespace {
 
-constexpr int kThreads = 128;
-
 // log sum exp of numbers that come one after the other.
 template <class A>
 struct RunningSum {
@@ -103,8 +101,9 @@ __device__ __forceinline__ void weigh(const Pixel<T>& pixel, accumulate_t<T>& lo
   terms = of_terms.log();
 }
 
+// The 1 lets them have the registers that they need: on its own the compiler spills some.
 template <class T>
-__global__ void __launch_bounds__(kThreads) logistic_mixture_kernel(LogisticMixture args) {
+__global__ void __launch_bounds__(kThreads, 1) logistic_mixture_kernel(LogisticMixture args) {
   using A = accumulate_t<T>;
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (index >= args.images * args.plane) return;
@@ -120,7 +119,7 @@ __global__ void __launch_bounds__(kThreads) logistic_mixture_kernel(LogisticMixt
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     logistic_mixture_backward_kernel(LogisticMixtureBackward args) {
   using A = accumulate_t<T>;
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;

@@ -1,15 +1,38 @@
-"""Autoregressive models, and the likelihoods of discrete pixels."""
+"""Autoregressive models: conditional distributions in a row, and their likelihoods."""
 
 from gencore.systems.system import System
 
 __all__ = ["SYSTEMS"]
 
-_AGAVE = "models/autoregressive/test_agave.py"
-_AGAVE_RECIPE = "recipes/test_agave_recipe.py"
 _LIKELIHOODS = "nn/test_likelihoods.py"
 _LOGISTIC = "ops/test_logistic_mixture.py"
+_VECTORS = "models/autoregressive/test_vector_models.py"
+_DARN = "models/autoregressive/test_darn.py"
+_MIXTURE_DENSITY = "models/autoregressive/test_mixture_density.py"
+_AGAVE = "models/autoregressive/test_agave.py"
+_AGAVE_RECIPE = "recipes/test_agave_recipe.py"
 
 SYSTEMS = (
+    System(
+        id="M03",
+        name="Mixture density network",
+        source="Mathieu 2017, §2.1.1",
+        implementation="gencore.models.MixtureDensityNetwork",
+        test=f"{_MIXTURE_DENSITY}::test_a_mixture_of_two_is_recovered",
+        further_tests=(
+            f"{_MIXTURE_DENSITY}::test_the_gradient_is_the_closed_form",
+            f"{_MIXTURE_DENSITY}::test_the_density_is_that_of_torch",
+        ),
+        notes="the sign that (2.6) lacks is there; scales are learned, or 1 as in the thesis",
+    ),
+    System(
+        id="M04",
+        name="Autoregressive factorisation",
+        source="Mathieu 2017, §2.1.1",
+        implementation="gencore.models.AutoregressiveVectorModel",
+        test=f"{_VECTORS}::test_the_product_of_conditionals_of_short_strings_sums_to_one",
+        further_tests=(f"{_VECTORS}::test_three_levels",),
+    ),
     System(
         id="L14",
         name="Discretised logistic, mixture of them, and quantised bins",
@@ -32,6 +55,41 @@ SYSTEMS = (
             f"{_LIKELIHOODS}::TestLikelihoods::test_draws_have_the_probabilities",
         ),
         notes="the bins at the ends are open, so that the probabilities sum to one",
+    ),
+    System(
+        id="B20",
+        name="Autoregressive factorisation, any ordering",
+        source="Bruna, Lecture 11",
+        implementation="gencore.models.AutoregressiveVectorModel",
+        test=f"{_VECTORS}::test_probabilities_of_all_binary_images_sum_to_one",
+        recipe="nade",
+        further_tests=(
+            f"{_VECTORS}::TestSamples::test_they_have_the_probabilities_of_the_model",
+            f"{_VECTORS}::test_completions_of_what_comes_first_are_exact",
+        ),
+    ),
+    System(
+        id="B21",
+        name="NADE, EoNADE, MADE, DARN",
+        source="Bruna, Lecture 11",
+        implementation="gencore.models.NADE",
+        test=f"{_VECTORS}::test_the_jacobian_is_strictly_triangular_in_the_order",
+        recipe="nade",
+        further_implementations=(
+            "gencore.models.EoNADE",
+            "gencore.models.DiscreteMADE",
+            "gencore.models.DARN",
+        ),
+        further_tests=(
+            f"{_VECTORS}::TestNADE::test_the_running_sum_is_the_direct_formula",
+            f"{_VECTORS}::TestEoNADE::test_the_ensemble_is_the_mean_over_orderings",
+            f"{_VECTORS}::TestEoNADE::test_the_loss_is_the_mean_over_all_orders",
+            f"{_VECTORS}::TestDiscreteMADE::test_the_ensemble_is_the_mean_over_masks",
+            f"{_VECTORS}::TestDiscreteMADE::test_every_set_of_masks_is_triangular_in_its_order",
+            f"{_DARN}::test_the_bound_is_below_the_likelihood_by_the_divergence",
+            f"{_DARN}::test_the_bound_is_tight_with_the_exact_posterior",
+        ),
+        notes="MADE's hidden units have degrees that are spread evenly and permuted, not drawn",
     ),
     System(
         id="L16",

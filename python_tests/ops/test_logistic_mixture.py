@@ -25,8 +25,8 @@ def log_prob(parameters, x, log_scale=None, **numbers):
         logistic_mixture_log_prob if "components" in numbers else discretized_logistic_log_prob
     )
     more = {} if log_scale is None else {"log_scale": log_scale}
-    # With the parameters among the results: the tester expects one of their dtype first.
-    return 1 * parameters, function(parameters, x, levels=LEVELS, **more, **numbers)
+    # With zeros like the parameters: the tester expects one of their dtype first.
+    return 0 * parameters, function(parameters, x, levels=LEVELS, **more, **numbers)
 
 
 class TestLogisticLogProb(OpTester):
@@ -39,6 +39,8 @@ class TestLogisticLogProb(OpTester):
     def tensors(self, variant, shape, dtype, device):
         n, *rest = shape
         width = rest.pop() if rest else 1
+        if variant == "quantised":  # the sum over pixels is rounded, the reference's too
+            width = min(width, 1000)
         size = (n, math.prod(rest), width)
         generator = torch.Generator().manual_seed(1)
         x = torch.randint(0, LEVELS, (n, 2, *size[1:]), generator=generator)

@@ -8,27 +8,46 @@ from gencore.models.autoregressive.auxiliary_targets import (
 )
 from gencore.models.autoregressive.auxiliary_vae import AuxiliaryVAE
 from gencore.models.autoregressive.bound_terms import BoundTerms
+from gencore.models.autoregressive.darn import DARN
+from gencore.models.autoregressive.eonade import EoNADE
 from gencore.models.autoregressive.gated_pixelcnn import GatedPixelCNN
 from gencore.models.autoregressive.grayscale_decoder import GrayscaleDecoder
 from gencore.models.autoregressive.image_model import AutoregressiveImageModel
+from gencore.models.autoregressive.made import DiscreteMADE
+from gencore.models.autoregressive.mixture_density import (
+    Covariance,
+    GaussianMixtures,
+    MixtureDensityNetwork,
+)
+from gencore.models.autoregressive.nade import NADE
 from gencore.models.autoregressive.pixelcnn import PixelCNN
 from gencore.models.autoregressive.pixelcnn_plusplus import PixelCNNPlusPlus
 from gencore.models.autoregressive.receptive_field import receptive_field
+from gencore.models.autoregressive.vectors import AutoregressiveVectorModel, VectorModel
 
 __all__ = [
     "AGAVE",
+    "DARN",
+    "NADE",
     "AutoregressiveImageModel",
+    "AutoregressiveVectorModel",
     "AuxiliaryPixelCNN",
     "AuxiliarySample",
     "AuxiliaryTarget",
     "AuxiliaryVAE",
     "BoundTerms",
+    "Covariance",
+    "DiscreteMADE",
     "DownSampledTarget",
+    "EoNADE",
     "FullResolutionTarget",
     "GatedPixelCNN",
+    "GaussianMixtures",
     "GrayscaleDecoder",
     "GrayscaleTarget",
+    "MixtureDensityNetwork",
     "PixelCNN",
     "PixelCNNPlusPlus",
+    "VectorModel",
     "receptive_field",
 ]

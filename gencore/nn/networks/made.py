@@ -108,7 +108,15 @@ class MADE(FixedBuffers):
         self.register_fixed("order", order)
         self.register_fixed("inverse_order", order.argsort())
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        *,
+        masks: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """The outputs of [..., D], [..., P, D]; with `masks` of the weights [out, in] in the place
+        of the network's own."""
         if x.shape[-1:] != (self.num_inputs,):
             raise ValueError(
                 f"MADE: inputs have shape {list(x.shape)}, expected [..., {self.num_inputs}]"
@@ -117,14 +125,22 @@ class MADE(FixedBuffers):
         term = self.context_term(context)
         last = len(self.layers) - 1
         for layer, linear in enumerate(self.linears()):
-            weight = linear.weight * self.get_buffer(f"mask{layer}")
+            weight = linear.weight * (self.mask(layer) if masks is None else masks[layer])
             hidden = functional.linear(hidden, weight, linear.bias)
             if layer == 0 and term is not None:
                 hidden = hidden + term
             if layer < last:
-                hidden = activate(hidden, self._kind, self.negative_slope)
+                hidden = self.activate(hidden)
         y = hidden.unflatten(-1, (self.outputs_per_input, self.num_inputs))
         return y if self.inverse_order is None else y[..., self.inverse_order]
+
+    def activate(self, z: Tensor) -> Tensor:
+        """The hidden units of their sums z."""
+        return activate(z, self._kind, self.negative_slope)
+
+    def mask(self, layer: int) -> Tensor:
+        """The mask of a layer's weight, bool [out, in]; the last has P blocks of D rows."""
+        return self.get_buffer(f"mask{layer}")
 
     def linears(self) -> list[nn.Linear]:
         """The layers from first to last, with weights that are not masked."""
