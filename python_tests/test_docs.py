@@ -8,10 +8,20 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize(
-    "page",
-    ["agave.md", "autoregressive-vectors.md", "data.md", "metrics.md", "recipes.md", "samplers.md"],
-)
+PAGES = [
+    "agave.md",
+    "autoregressive.md",
+    "autoregressive-vectors.md",
+    "data.md",
+    "metrics.md",
+    "pixelrnn.md",
+    "recipes.md",
+    "samplers.md",
+    "vqvae.md",
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (DOCS / page).read_text()

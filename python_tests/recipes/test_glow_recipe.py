@@ -128,6 +128,8 @@ class TestExperiment:
             {"model": "realnvp", "reversible": True},
             {"image_size": 16, "dequantization": "variational"},
             {"data": "photos", "image_size": 16},
+            {"bits": 4},
+            {"bits": 1, "dequantization": "variational"},
         ],
     )
     def test_a_step_trains_and_samples_are_images(self, options):
@@ -195,6 +197,13 @@ class TestExperiment:
         # Started by ActNorm the flow is about a Gaussian: far from 8 bits' worth of nothing.
         assert measures[prefix + "test"] == pytest.approx(measures[prefix + "train"], abs=0.5)
         assert measures[prefix + "full_gaussian"] < measures[prefix + "independent_gaussian"]
+
+    def test_measures_are_bits_of_the_levels(self):
+        """The four bits that are missing are noise, to a density that knows nothing of them."""
+        measures, wholes = (make(bits=bits)[0].evaluate(100) for bits in (4, 8))
+        for name in ("test", "train", "independent_gaussian", "full_gaussian"):
+            name = f"bits_per_dim/{name}"
+            assert wholes[name] - measures[name] == pytest.approx(4, abs=0.6)
 
     def test_interpolations_end_at_held_out_images(self, tmp_path, monkeypatch):
         drawn = {}

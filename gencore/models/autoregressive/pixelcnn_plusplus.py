@@ -122,7 +122,7 @@ class PixelCNNPlusPlus(AutoregressiveImageModel):
         self.up = nn.ModuleList(_Up(channels) for _ in range(num_scales - 1))
         self.last = nn.Conv2d(channels, likelihood.num_parameters(colours), 1)
         if weight_norm:
-            for layer in self._convolutions():
+            for layer in list(self._convolutions()):
                 normalise_weight(layer, dim=_output_dim(layer))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -163,12 +163,8 @@ class PixelCNNPlusPlus(AutoregressiveImageModel):
             Salimans and Kingma, "Weight normalization", 2016, eqs. (5) and (6).
         """
         self.check_levels("initialize", x)
-        small = {
-            layer.conv
-            for block in self.modules()
-            if isinstance(block, _GatedResnet)
-            for layer in [block.second]
-        }
+        blocks = (module for module in self.modules() if isinstance(module, _GatedResnet))
+        small = {block.second.conv for block in blocks}
 
         def set_scale(layer: nn.Module, _: object, y: Tensor) -> Tensor:
             assert isinstance(layer.bias, nn.Parameter)

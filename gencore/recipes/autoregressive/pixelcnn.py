@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from gencore.recipes.levels import LevelsRecipe
-from gencore.train import OptimisedRecipe
+from gencore.recipes.autoregressive_images import AutoregressiveRecipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -16,17 +15,17 @@ __all__ = ["PixelCNNRecipe"]
 
 _CIFAR10 = {"data": "cifar-10-batches-bin", "bits": 8}
 
-# What the sources state. None of them says for how many steps.
+# What the sources state; the numbers of steps are ours.
 _PRESETS: dict[str, dict[str, Any]] = {
-    # "Pixel recurrent neural networks", table 1 and §5.1: h = 128, of which three colours would
-    # have 42⅔ each; here they have 43.
+    # Van den Oord et al., "Pixel recurrent neural networks", table 1: h = 128 and 1024 outputs,
+    # here the nearest multiples of three colours. The learning rate is not stated.
     "vandenoord2016-cifar10": {
         **_CIFAR10, "model": "pixelcnn", "channels": 129, "num_layers": 15, "kernel_size": 3,
         "first_kernel_size": 7, "output_channels": 1023, "optimizer": "rmsprop", "batch_size": 16,
         "learning_rate": 1e-4, "steps": 200_000, "ema_decay": 0.0,
     },
-    # "PixelCNN++", and the defaults of its authors' code, on 8 devices with 12 images each; its
-    # learning rate decays by 5·10⁻⁶ a step, which is left out.
+    # Salimans et al., "PixelCNN++": the defaults of the authors' code, on 8 devices with 12 images
+    # each. Its learning rate decays by 5e-6 a step and its Adam has other decays, both left out.
     "salimans2017-cifar10": {
         **_CIFAR10, "model": "pixelcnn++", "channels": 160, "num_layers": 5, "num_scales": 3,
         "num_components": 10, "dropout": 0.5, "weight_norm": True, "optimizer": "adam",
@@ -36,7 +35,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(kw_only=True)
-class PixelCNNRecipe(LevelsRecipe, OptimisedRecipe):
+class PixelCNNRecipe(AutoregressiveRecipe):
     """Autoregressive model of images: PixelCNN, Gated PixelCNN or PixelCNN++.
 
     The defaults take a few minutes on digits, with two CPU cores. The presets have what their
@@ -44,12 +43,6 @@ class PixelCNNRecipe(LevelsRecipe, OptimisedRecipe):
     """
 
     presets = _PRESETS
-
-    steps: int = 1000
-    """Optimisation steps of the whole run."""
-
-    batch_size: int = 64
-    """Images in one step, over all devices together."""
 
     model: Literal["pixelcnn", "gated", "pixelcnn++"] = "gated"
     """The network: a stack of masked convolutions, a vertical and a horizontal stack of gates, or
@@ -90,40 +83,13 @@ class PixelCNNRecipe(LevelsRecipe, OptimisedRecipe):
     weight_norm: bool = False
     """Weights of pixelcnn++ as a length and a direction, which start from the first images."""
 
-    class_conditional: bool = False
-    """Condition the network on the image's class; the data need labels."""
-
-    method: Literal["incremental", "naive"] = "incremental"
-    """How samples are drawn: pixel by pixel with the features of what is done kept, or with the
-    whole network for each pixel, which draws the same images but for rounding."""
-
-    optimizer: Literal["adam", "adamax", "rmsprop"] = "adam"
-    """Adam, or Adamax, its variant with the largest gradient in place of their mean square, or
-    RMSProp."""
-
-    warmup_steps: int = 100
-    """Steps in which the learning rate grows linearly to its value."""
-
-    max_grad_norm: float | None = 5.0
-    """Longer gradients of the loss are cut to this norm; without it none is."""
-
-    ema_decay: float | None = 0.99
-    """Decay of the average of the weights that draws samples and is measured; less at first."""
-
-    changeable = frozenset({"steps", "show_data", "method"})
-    tunable = frozenset({"learning_rate", "warmup_steps", "max_grad_norm", "ema_decay"})
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive(
-            "channels", "kernel_size", "first_kernel_size", "num_components", "warmup_steps"
-        )
+        self.check_positive("channels", "kernel_size", "first_kernel_size", "num_components")
         for name in ("num_layers", "num_scales", "output_channels"):
             if getattr(self, name) is not None:
                 self.check_positive(name)
         self.check_fraction("dropout")
-        if self.ema_decay is None:
-            raise ValueError("PixelCNNRecipe: ema_decay is None; expected from 0 to 1")
         if self.weight_norm and self.model != "pixelcnn++":
             raise ValueError(
                 f"PixelCNNRecipe: weight_norm is for the model pixelcnn++, not {self.model}"

@@ -199,6 +199,31 @@ class TestNormalisation:
         assert total == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (pixelcnn, {}),
+        (gated, {}),
+        (gated, {"num_layers": 1, "channel_groups": 1}),
+        (plusplus, {"num_scales": 3, "weight_norm": True}),
+        (plusplus, {"num_scales": 3, "deep_context": True}),
+    ],
+)
+def test_every_parameter_is_trained(make, options):
+    """One without a gradient would hold up training on several devices."""
+    model = make((3, 8, 8), context_channels=2, **options)
+    model.log_prob(torch.randint(2, (4, 3, 8, 8)), torch.randn(4, 2)).sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_grey_levels_of_either_integer_have_one_probability():
+    model = pixelcnn((1, 4, 4), levels=256)
+    x = torch.tensor([0, 255]).repeat(2, 8).view(2, 1, 4, 4)
+    assert torch.equal(model.log_prob(x), model.log_prob(x.byte()))
+    with pytest.raises(ValueError, match="x has levels from 0 to 256; expected 0 to 255"):
+        model.log_prob(x + (x == 255))
+
+
 class TestContext:
     @pytest.mark.parametrize(
         "make", [*MODELS.values(), lambda shape, **o: plusplus(shape, deep_context=True, **o)]
@@ -258,6 +283,37 @@ class TestSampling:
         counts = (samples.flatten(1) * places).sum(1).bincount(minlength=len(images))
         error = 4.5 * (p * (1 - p) / num).sqrt() + 1e-6
         assert ((counts / num - p).abs() < error).all()
+
+    @pytest.mark.parametrize("likelihood", ["categorical", "mixture"])
+    @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+    def test_both_methods_make_the_same_choices(self, make, likelihood):
+        """From the same uniforms; but one may lie within rounding of where two levels meet."""
+        shape, num = (3, 4, 4), 16
+        options = {"num_scales": 2} if make is plusplus else {}
+        model = drawn(
+            make(
+                shape,
+                levels=None,
+                likelihood=LIKELIHOODS[likelihood](64),
+                context_channels=2,
+                **options,
+            )
+        )
+        given = torch.randint(64, (num, *shape))
+        known = torch.rand(4, 4) < 0.3
+        for context in contexts(num, 2, shape)[1:]:
+            for chosen in ({}, {"given": given, "known": known}):
+                one, other = (
+                    model.sample(
+                        num,
+                        context,
+                        method=method,
+                        generator=torch.Generator().manual_seed(1),
+                        **chosen,
+                    )
+                    for method in ("naive", "incremental")
+                )
+                assert (one == other).flatten(1).all(1).sum() >= num - 1
 
     def test_samples_follow_their_context(self):
         model = drawn(gated((1, 2, 2), context_channels=1))
@@ -361,3 +417,10 @@ class TestWeightNorm:
 def test_wrong_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_bytes_have_256_levels():
+    """Compared as bytes, 256 would be 0, and every level too large."""
+    model = GatedPixelCNN((1, 4, 4), 8, 1, levels=256)
+    x = torch.full((2, 1, 4, 4), 255, dtype=torch.uint8)
+    torch.testing.assert_close(model.log_prob(x), model.log_prob(x.long()))
