@@ -9,6 +9,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 PAGES = [
+    "agave.md",
     "autoregressive.md",
     "autoregressive-vectors.md",
     "compression.md",

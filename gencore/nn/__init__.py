@@ -19,6 +19,8 @@ from gencore.nn.likelihoods import (
     QuantizedLogistic,
 )
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
+from gencore.nn.networks.feature_stack import FeatureStack
+from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
@@ -63,6 +65,9 @@ __all__ = [
     "DrawSpec",
     "EntropyModel",
     "FactorizedPrior",
+    "FeatureStack",
+    "ImageDecoder",
+    "ImageEncoder",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",

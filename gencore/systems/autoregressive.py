@@ -15,6 +15,8 @@ _VQ = "nn/test_vector_quantizer.py"
 _VQVAE = "models/autoregressive/test_vq_vae.py"
 _LOSSY = "models/autoregressive/test_lossy_coder.py"
 _COMPRESSION = "compression/test_models.py"
+_AGAVE = "models/autoregressive/test_agave.py"
+_AGAVE_RECIPE = "recipes/test_agave_recipe.py"
 
 SYSTEMS = (
     System(
@@ -91,6 +93,60 @@ SYSTEMS = (
             f"{_LIKELIHOODS}::TestLikelihoods::test_draws_have_the_probabilities",
         ),
         notes="the bins at the ends are open, so that the probabilities sum to one",
+    ),
+    System(
+        id="L16",
+        name="AGAVE",
+        source="Lucas 2020, §3.3.3",
+        implementation="gencore.models.AGAVE",
+        further_implementations=("gencore.models.AuxiliaryVAE", "gencore.nn.FeatureStack"),
+        test=f"{_AGAVE}::TestMarkovChains::test_information_preference",
+        further_tests=(
+            f"{_AGAVE}::TestMarkovChains::test_the_auxiliary_term_keeps_the_latents_in_use",
+            f"{_AGAVE}::TestPixelsGivenLatents"
+            "::test_parameters_depend_on_earlier_pixels_and_on_all_of_f",
+            f"{_AGAVE}::TestPixelsGivenLatents::test_probabilities_of_all_images_add_up_to_one",
+            f"{_AGAVE}::TestObjective::test_it_consists_of_its_terms",
+            f"{_AGAVE}::TestBounds::test_what_the_bound_loses",
+            f"{_AGAVE}::TestBounds::test_the_weighted_bound_grows_to_the_likelihood",
+        ),
+        recipe="agave",
+        notes="latents are one vector; the thesis's VAE has maps of them at several scales",
+    ),
+    System(
+        id="L17",
+        name="AGAVE's baselines",
+        source="Lucas 2020, §3.2",
+        implementation="gencore.models.AuxiliaryPixelCNN",
+        further_implementations=(
+            "gencore.models.AuxiliaryVAE",
+            "gencore.models.GrayscaleDecoder",
+            "gencore.models.AGAVE",
+        ),
+        test=f"{_AGAVE_RECIPE}::TestBits::test_all_models_are_measured_alike",
+        further_tests=(
+            f"{_AGAVE}::TestRestrictedDecoders::test_with_few_layers_a_pixel_sees_few_pixels",
+            f"{_AGAVE}::TestRestrictedDecoders::test_a_grey_decoder_does_not_see_chroma",
+            f"{_AGAVE}::TestAuxiliaryPixelCNN::test_the_probabilities_of_all_pairs_add_up_to_one",
+        ),
+        recipe="agave",
+    ),
+    System(
+        id="L18",
+        name="Auxiliary images: fewer colours, lower resolution, grey",
+        source="Lucas 2020, §3.4.5",
+        implementation="gencore.models.FullResolutionTarget",
+        further_implementations=(
+            "gencore.models.DownSampledTarget",
+            "gencore.models.GrayscaleTarget",
+        ),
+        test=f"{_AGAVE}::TestTargets::test_probabilities_of_all_auxiliary_images_add_up_to_one",
+        further_tests=(
+            f"{_AGAVE}::TestTargets::test_f_is_repeated_over_the_pixels_that_it_stands_for",
+            f"{_AGAVE}::TestTargets::test_auxiliary_images_and_samples_are_multiples_of_the_bins",
+            f"{_AGAVE}::TestTargets::test_what_they_keep_of_an_image",
+        ),
+        recipe="agave",
     ),
     System(
         id="L34",

@@ -89,6 +89,7 @@ class FlowPosterior(nn.Module):
         context: Tensor | None = None,
         *,
         generator: Generator | None = None,
+        epsilon: Tensor | None = None,
     ) -> PosteriorSample:
         """A sample z ~ q(z | x) of each of the N data points, and its log-density.
 
@@ -96,10 +97,17 @@ class FlowPosterior(nn.Module):
             mean: μ, [N, D].
             log_std: log σ, [N, D].
             context: h, [N, C].
-            generator: of ε.
+            generator: of ε, where none is given.
+            epsilon: ε, [N, D].
         """
         self._check(mean, log_std, context)
-        epsilon = torch.empty_like(mean).normal_(generator=generator)
+        if epsilon is None:
+            epsilon = torch.empty_like(mean).normal_(generator=generator)
+        elif epsilon.shape != mean.shape:
+            raise ValueError(
+                f"FlowPosterior: epsilon has shape {list(epsilon.shape)}; expected "
+                f"{list(mean.shape)}"
+            )
         z, log_det = self.steps.inverse(mean + torch.exp(log_std) * epsilon, context)
         return PosteriorSample(z, _gaussian(epsilon, log_std) - log_det)
 

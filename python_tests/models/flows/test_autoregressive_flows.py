@@ -148,6 +148,9 @@ def test_posterior_densities_agree_and_use_the_context():
     again = torch.Generator().manual_seed(5)
     first = posterior(mean, log_std, context, generator=seeded)
     torch.testing.assert_close(posterior(mean, log_std, context, generator=again), first)
+    # The noise that the generator makes, given instead.
+    epsilon = torch.empty_like(mean).normal_(generator=torch.Generator().manual_seed(5))
+    torch.testing.assert_close(posterior(mean, log_std, context, epsilon=epsilon), first)
 
 
 def test_posterior_with_a_flow_prior_trains_everything():
@@ -184,6 +187,8 @@ def test_bad_sizes(kind):
         FlowPosterior(3, num_steps=-1)
     with pytest.raises(ValueError, match=r"FlowPosterior: mean .* expected \[N, 3\]"):
         FlowPosterior(3)(torch.zeros(5, 4), torch.zeros(5, 4))
+    with pytest.raises(ValueError, match=r"epsilon has shape \[1, 3\]; expected \[5, 3\]"):
+        FlowPosterior(3)(torch.zeros(5, 3), torch.zeros(5, 3), epsilon=torch.zeros(1, 3))
 
 
 def test_iaf_starts_with_the_scale_of_its_first_batch():
