@@ -1,4 +1,4 @@
-"""The command ``gencore``: list, train, sample, evaluate, info.
+"""The command ``gencore``: list, train, sample, evaluate, compress, decompress, info.
 
 torch and the packages of the training extra are imported by the commands that need them, so that
 help and ``gencore list`` answer at once.
@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gencore import __version__
+from gencore.commands.compression import CompressOptions, DecompressOptions, compress, decompress
+from gencore.commands.loaded_run import load_run
 from gencore.options import (
     UsageError,
     given_options,
@@ -36,9 +38,7 @@ from gencore.options import (
 )
 
 if TYPE_CHECKING:
-    import torch
-
-    from gencore.train import Experiment, Recipe, RunFolder
+    from gencore.train import Recipe, RunFolder
 
 __all__ = ["main"]
 
@@ -371,7 +371,7 @@ def _sample(words: list[str]) -> int:
     out = options.out or options.run_dir / "samples.png"
     if out.suffix not in (".png", ".npy"):
         raise UsageError(f"--out must end in .png or .npy, got {out}")
-    recipe, experiment, step, device = _load_run(
+    recipe, experiment, step, device = load_run(
         options.run_dir, options.accelerator, with_data=False
     )
 
@@ -420,7 +420,7 @@ def _evaluate(words: list[str]) -> int:
     options = parse_options(EvaluateOptions, words, "gencore evaluate")
     if options.num is not None:
         _check_positive("num", options.num)
-    recipe, experiment, step, device = _load_run(
+    recipe, experiment, step, device = load_run(
         options.run_dir, options.accelerator, with_data=True
     )
     if not experiment.can("evaluate"):
@@ -445,30 +445,22 @@ def _evaluate(words: list[str]) -> int:
     return 0
 
 
-def _load_run(
-    run_dir: Path, accelerator: str, *, with_data: bool
-) -> "tuple[Recipe, Experiment, int, torch.device]":
-    from gencore.recipes import RECIPES
-    from gencore.train import RunFolder, load_experiment
-
-    folder = RunFolder(run_dir)
-    config = folder.read_config()
-    if config["recipe"] not in RECIPES:
-        raise ValueError(
-            f"the run in {run_dir} is of the recipe {config['recipe']!r}; "
-            f"the recipes here are {', '.join(RECIPES)}"
-        )
-    recipe = folder.read_recipe(RECIPES[config["recipe"]])
-    loaded = load_experiment(run_dir, recipe, accelerator=accelerator, with_data=with_data)
-    return recipe, *loaded
-
-
 _COMMANDS: dict[str, tuple[str, str, Callable[[list[str]], int]]] = {
     "list": ("[FAMILY ...] [--json]", "recipes, data sources and systems", _list),
     "train": ("RECIPE [options]", "train a recipe; its run goes to a folder", _train),
     "sample": ("RUN_DIR [options]", "draw samples from a trained run", _sample),
     "evaluate": ("RUN_DIR [options]", "measure a trained run", _evaluate),
+    "compress": ("RUN_DIR IMAGES [options]", "compress images by a run, losslessly", compress),
+    "decompress": ("RUN_DIR FILE [options]", "restore compressed images", decompress),
     "info": ("", "versions, kernels and devices in use", _info),
+}
+
+# Of the commands that use a trained run.
+_RUN_OPTIONS: dict[str, type] = {
+    "sample": SampleOptions,
+    "evaluate": EvaluateOptions,
+    "compress": CompressOptions,
+    "decompress": DecompressOptions,
 }
 
 
@@ -484,7 +476,7 @@ def _print_completion(words: list[str]) -> int:
         raise UsageError("--print-completion needs a shell: bash, zsh or fish")
     commands: dict[str, Any] = {name: Command(argparse.ArgumentParser()) for name in _COMMANDS}
     kinds: dict[str, type]
-    for name, kind in (("sample", SampleOptions), ("evaluate", EvaluateOptions)):
+    for name, kind in _RUN_OPTIONS.items():
         kinds = {"options": kind}
         commands[name] = Command(option_parser(kinds, name), option_values(kinds))
     commands["train"] = {}
@@ -515,9 +507,9 @@ def _check_positive(name: str, number: int) -> None:
 
 
 def _help() -> str:
-    commands = "\n".join(
-        f"  {name + ' ' + arguments:<27} {text}" for name, (arguments, text, _) in _COMMANDS.items()
-    )
+    rows = {f"{name} {arguments}": text for name, (arguments, text, _) in _COMMANDS.items()}
+    width = max(map(len, rows))
+    commands = "\n".join(f"  {words:<{width}}  {text}" for words, text in rows.items())
     return f"""usage: gencore COMMAND [options]
 
 Generative models on fused C++/CUDA kernels.

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-__all__ = ["data_extra", "samplers_extra", "training_extra"]
+__all__ = ["compress_extra", "data_extra", "samplers_extra", "training_extra"]
 
 _PACKAGES = {
+    "compress": frozenset({"PIL", "constriction"}),
     "data": frozenset({"PIL", "av", "braceexpand", "mlxtend", "skimage", "webdataset"}),
     "samplers": frozenset({"arviz", "matplotlib", "torchdiffeq"}),
     "train": frozenset(
@@ -61,6 +62,19 @@ def data_extra(needed_for: str) -> AbstractContextManager[None]:
         ModuleNotFoundError: load_video needs the package av: pip install 'gencore[data]'
     """
     return _extra("data", needed_for)
+
+
+def compress_extra(needed_for: str) -> AbstractContextManager[None]:
+    """`training_extra` for the packages that code images losslessly.
+
+    Example:
+        >>> with compress_extra("this"):
+        ...     raise ModuleNotFoundError("No module named 'constriction'", name="constriction")
+        Traceback (most recent call last):
+            ...
+        ModuleNotFoundError: this needs the package constriction: pip install 'gencore[compress]'
+    """
+    return _extra("compress", needed_for)
 
 
 @contextmanager

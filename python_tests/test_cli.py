@@ -71,7 +71,7 @@ def test_output_that_knows_ascii_only_is_no_error(environment):
 def test_help_of_each_command(capsys):
     assert cli.main(["--help"]) == 0
     top = capsys.readouterr().out
-    for command in ("list", "train", "sample", "evaluate", "info"):
+    for command in ("list", "train", "sample", "evaluate", "compress", "decompress", "info"):
         assert f"\n  {command} " in top
         with_help = [command, "toy", "--help"] if command == "train" else [command, "--help"]
         with pytest.raises(SystemExit) as stop:
@@ -175,7 +175,7 @@ def test_completion_knows_commands_recipes_options_and_values(capsys, shell):
 
 def test_help_fits_80_columns(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    for words in ([], ["train", "ebm"], ["sample"], ["evaluate"]):
+    for words in ([], ["train", "ebm"], ["sample"], ["evaluate"], ["compress"], ["decompress"]):
         with contextlib.suppress(SystemExit):
             cli.main([*words, "--help"])
         assert max(map(len, capsys.readouterr().out.splitlines())) <= 80

@@ -11,10 +11,13 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [
     "autoregressive.md",
     "autoregressive-vectors.md",
+    "compression.md",
     "data.md",
     "metrics.md",
+    "pixelrnn.md",
     "recipes.md",
     "samplers.md",
+    "vqvae.md",
 ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGES = (
+    "gencore.compression",
     "gencore.data",
     "gencore.metrics",
     "gencore.models",

@@ -27,7 +27,10 @@ class ProgramCheck {
   void run() const {
     const PlanHeader& h = header_;
     check(h.channels > 0 && h.height > 0 && h.width > 0 && h.levels > 1, "no images");
-    check(std::max({h.channels, h.height, h.width, h.levels}) < kLargest, "large images");
+    check(std::max({h.channels, h.height, h.width, h.levels}) < kLargest &&
+              h.channels * h.height < kLargest &&
+              h.channels * h.height * h.width < std::int64_t{1} << 32,
+          "large images");
     check(h.steps == 1 || h.steps == h.channels, "steps");
     check(h.maps > 0 && h.maps < kLargest && h.image_size > 0, "maps");
     const std::int64_t lists = PlanHeader::kSize + 4 * h.maps;
@@ -90,6 +93,7 @@ class ProgramCheck {
         check(term.count > 0 && term.count < kLargest, "a term's channels");
         check_place(term.map, term.channel, term.count, term.down, term.right);
         inputs += term.count;
+        check(inputs < kLargest, "a convolution's inputs");
       }
       check_weights(with[0], inputs * plan_columns(step.count));
       if (with[1] >= 0) check_weights(with[1], plan_columns(step.count));
@@ -154,7 +158,8 @@ void pixel_plan_(Tensor program, Tensor device_program, Tensor weights, Tensor s
   const std::int64_t plane = header.height * header.width, images = state.size(0);
   STD_TORCH_CHECK(state.scalar_type() == accumulation_type(state) && state.dim() == 2, kOp,
                   ": state must be [N, size], float32 or float64");
-  fits(state, state.scalar_type(), images * header.image_size, "state");
+  STD_TORCH_CHECK(state.size(1) == header.image_size && state.is_contiguous(), kOp,
+                  ": state does not fit the program");
   fits(weights, state.scalar_type(), weights.numel(), "weights");
   fits(x, ScalarType::Long, images * header.channels * plane, "x");
   STD_TORCH_CHECK(0 <= begin && begin <= end && end <= header.channels * plane, kOp,

@@ -4,9 +4,11 @@ from gencore.nn.causal import (
     CausalConv2d,
     CausalConvTranspose2d,
     ContextMap,
+    DiagonalBiLSTM,
     MaskedConv2d,
     PixelInput,
     PixelPlan,
+    RowLSTM,
 )
 from gencore.nn.likelihoods import (
     Categorical,
@@ -20,6 +22,8 @@ from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditione
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
+from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
+from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import (
     ActNorm,
@@ -53,9 +57,12 @@ __all__ = [
     "Compose",
     "ContextMap",
     "ConvConditioner",
+    "DiagonalBiLSTM",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "DrawSpec",
+    "EntropyModel",
+    "FactorizedPrior",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
@@ -68,15 +75,20 @@ __all__ = [
     "PixelLikelihood",
     "PixelPlan",
     "Planar",
+    "Quantized",
     "QuantizedLogistic",
     "Radial",
     "ResidualConditioner",
+    "ResidualDecoder",
+    "ResidualEncoder",
     "Reversible",
     "Rewound",
+    "RowLSTM",
     "SplineCoupling",
     "Squeeze",
     "Transform",
     "UniformDequantization",
     "VariationalDequantization",
+    "VectorQuantizer",
     "stop_gradient",
 ]

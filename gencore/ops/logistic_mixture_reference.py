@@ -153,7 +153,7 @@ def reference_log_prob(
     """``logistic_mixture_log_prob`` in pure PyTorch."""
     x = x.long()  # with which the number of levels can be compared
     parts = parts_of(parameters, log_scale, x.shape[1], s)
-    outside = ((x < 0) | (x >= s.levels)).any(1)
+    outside = ((x < 0) | (x.long() >= s.levels)).any(1)  # to uint8, 256 is 0
     terms = torch.stack([component_log_prob(parts, x, c, s) for c in range(x.shape[1])]).sum(0)
     if parts.logits is not None:
         result = (parts.logits.log_softmax(1) + terms).logsumexp(1)

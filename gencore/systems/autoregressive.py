@@ -10,36 +10,13 @@ _LOGISTIC = "ops/test_logistic_mixture.py"
 _VECTORS = "models/autoregressive/test_vector_models.py"
 _DARN = "models/autoregressive/test_darn.py"
 _MIXTURE_DENSITY = "models/autoregressive/test_mixture_density.py"
+_PIXELRNN = "models/autoregressive/test_pixelrnn.py"
+_VQ = "nn/test_vector_quantizer.py"
+_VQVAE = "models/autoregressive/test_vq_vae.py"
+_LOSSY = "models/autoregressive/test_lossy_coder.py"
+_COMPRESSION = "compression/test_models.py"
 
 SYSTEMS = (
-    System(
-        id="L07",
-        name="PixelCNN",
-        source="Lucas 2020, §2.8",
-        implementation="gencore.models.PixelCNN",
-        further_implementations=("gencore.models.receptive_field",),
-        recipe="pixelcnn",
-        test=f"{_PIXELCNN}::TestCausality::test_nothing_sees_what_comes_later",
-        further_tests=(
-            f"{_PIXELCNN}::TestNormalisation::test_all_binary_images_add_up_to_one",
-            f"{_PIXELCNN}::TestSampling::test_both_methods_make_the_same_choices",
-            f"{_PIXELCNN}::TestBlindSpot::test_a_stack_of_masked_convolutions_has_one",
-        ),
-    ),
-    System(
-        id="B23",
-        name="PixelCNN",
-        source="Bruna, Lecture 11",
-        implementation="gencore.models.GatedPixelCNN",
-        further_implementations=("gencore.models.PixelCNN", "gencore.models.PixelCNNPlusPlus"),
-        recipe="pixelcnn",
-        test=f"{_PIXELCNN}::TestCausality::test_nothing_sees_what_comes_later",
-        further_tests=(
-            f"{_PIXELCNN}::TestCausality::test_several_resolutions_see_all_that_comes_before",
-            f"{_PIXELCNN}::TestNormalisation::test_channels_and_levels_add_up_to_one",
-            f"{_PIXELCNN}::TestBlindSpot::test_two_stacks_have_none",
-        ),
-    ),
     System(
         id="M03",
         name="Mixture density network",
@@ -59,6 +36,38 @@ SYSTEMS = (
         implementation="gencore.models.AutoregressiveVectorModel",
         test=f"{_VECTORS}::test_the_product_of_conditionals_of_short_strings_sums_to_one",
         further_tests=(f"{_VECTORS}::test_three_levels",),
+    ),
+    System(
+        id="L07",
+        name="PixelCNN",
+        source="Lucas 2020, §2.8",
+        implementation="gencore.models.PixelCNN",
+        further_implementations=("gencore.models.receptive_field",),
+        recipe="pixelcnn",
+        test=f"{_PIXELCNN}::TestCausality::test_nothing_sees_what_comes_later",
+        further_tests=(
+            f"{_PIXELCNN}::TestNormalisation::test_all_binary_images_add_up_to_one",
+            f"{_PIXELCNN}::TestSampling::test_both_methods_make_the_same_choices",
+            f"{_PIXELCNN}::TestBlindSpot::test_a_stack_of_masked_convolutions_has_one",
+        ),
+    ),
+    System(
+        id="L11",
+        name="VQ-VAE with an autoregressive prior",
+        source="Lucas 2020, §2.10.5",
+        implementation="gencore.models.VQVAE",
+        further_implementations=("gencore.nn.VectorQuantizer",),
+        recipe="vqvae",
+        test=f"{_VQ}::TestNearest::test_indices_are_those_of_brute_force",
+        further_tests=(
+            f"{_VQ}::TestForward::test_gradients_are_those_of_the_formulas",
+            f"{_VQ}::TestAverages::test_without_a_memory_they_are_k_means",
+            f"{_VQ}::TestAverages::test_the_loss_has_the_fixed_points_of_k_means",
+            f"{_VQVAE}::TestBound::test_it_is_the_likelihood_and_the_prior",
+            f"{_VQVAE}::TestBound::test_all_images_of_codes_have_probability_one",
+            f"{_VQVAE}::TestPrior::test_skewed_codes_take_less_than_their_logarithm",
+        ),
+        notes="the likelihood in (2.71) has the wrong sign; code books also by averages",
     ),
     System(
         id="L14",
@@ -82,6 +91,38 @@ SYSTEMS = (
             f"{_LIKELIHOODS}::TestLikelihoods::test_draws_have_the_probabilities",
         ),
         notes="the bins at the ends are open, so that the probabilities sum to one",
+    ),
+    System(
+        id="L34",
+        name="Lossless coder",
+        source="Lucas 2020, §6.2.1",
+        implementation="gencore.compression.compress",
+        test=f"{_COMPRESSION}::test_images_come_back_from_as_many_bits_as_the_model_says",
+        further_implementations=(
+            "gencore.compression.decompress",
+            "gencore.compression.ExactModel",
+        ),
+        further_tests=(
+            f"{_COMPRESSION}::test_a_model_of_equal_logits_takes_8_bits_a_value",
+            f"{_COMPRESSION}::test_other_processes_threads_and_instruction_sets_decode",
+            "compression/test_coder.py::test_a_stream_is_that_of_exact_arithmetic",
+        ),
+        notes="the thesis names no coder: it is the range coder of the package constriction, "
+        "with whole-number frequencies of sum 2^24",
+    ),
+    System(
+        id="L35",
+        name="Lossy coder",
+        source="Lucas 2020, §6.2.1",
+        implementation="gencore.models.LossyCoder",
+        further_implementations=("gencore.nn.FactorizedPrior",),
+        test=f"{_LOSSY}::test_a_uniform_quantiser_is_a_quarter_bit_above_the_bound",
+        further_tests=(
+            f"{_LOSSY}::test_trained_coders_follow_the_bound",
+            f"{_LOSSY}::test_where_errors_cost_nothing_nothing_is_coded",
+            f"{_LOSSY}::test_with_all_weight_on_the_distortion_it_is_that_of_the_best_quantiser",
+        ),
+        notes="rates are those of ideal entropy coding",
     ),
     System(
         id="B20",
@@ -117,5 +158,41 @@ SYSTEMS = (
             f"{_DARN}::test_the_bound_is_tight_with_the_exact_posterior",
         ),
         notes="MADE's hidden units have degrees that are spread evenly and permuted, not drawn",
+    ),
+    System(
+        id="B22",
+        name="PixelRNN",
+        source="Bruna, Lecture 11",
+        implementation="gencore.models.PixelRNN",
+        further_implementations=(
+            "gencore.models.MultiScalePixelRNN",
+            "gencore.nn.RowLSTM",
+            "gencore.nn.DiagonalBiLSTM",
+        ),
+        recipe="pixelrnn",
+        test=f"{_PIXELRNN}::test_a_pixel_sees_no_later_level",
+        further_tests=(
+            f"{_PIXELRNN}::test_a_row_lstm_sees_a_triangle",
+            f"{_PIXELRNN}::test_a_diagonal_bilstm_equals_a_loop_over_pixels",
+            f"{_PIXELRNN}::test_probabilities_of_all_images_sum_to_one",
+            f"{_PIXELRNN}::test_probabilities_of_all_images_of_two_scales_sum_to_one",
+            f"{_PIXELRNN}::test_incremental_samples_are_the_naive_ones",
+        ),
+        notes="a column after the image, without which the diagonal LSTMs have a blind spot; the "
+        "large scale is a distribution of the pixels that the small one does not have",
+    ),
+    System(
+        id="B23",
+        name="PixelCNN",
+        source="Bruna, Lecture 11",
+        implementation="gencore.models.GatedPixelCNN",
+        further_implementations=("gencore.models.PixelCNN", "gencore.models.PixelCNNPlusPlus"),
+        recipe="pixelcnn",
+        test=f"{_PIXELCNN}::TestCausality::test_nothing_sees_what_comes_later",
+        further_tests=(
+            f"{_PIXELCNN}::TestCausality::test_several_resolutions_see_all_that_comes_before",
+            f"{_PIXELCNN}::TestNormalisation::test_channels_and_levels_add_up_to_one",
+            f"{_PIXELCNN}::TestBlindSpot::test_two_stacks_have_none",
+        ),
     ),
 )

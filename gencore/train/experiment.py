@@ -111,8 +111,15 @@ class Experiment(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no measures")
 
+    def image_model(self) -> Any:
+        """The model by which ``gencore compress`` codes images, a `gencore.compression.CodingModel`
+        with the weights that samples are drawn of. An experiment without one leaves this out.
+        """
+        raise NotImplementedError(f"{type(self).__name__} codes no images")
+
     def can(self, name: str) -> bool:
-        """Whether the experiment has what it may leave out: "sample" or "evaluate"."""
+        """Whether the experiment has what it may leave out: "sample", "evaluate" or
+        "image_model"."""
         return getattr(type(self), name) is not getattr(Experiment, name)
 
     def save_samples(self, samples: Tensor, path: Path) -> None:

@@ -22,6 +22,7 @@ def environment(tmp_path_factory):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[gencore.recipes]\ntoy = testing.toy_recipe:ToyRecipe\n"
+        "coder = testing.coder_recipe:CoderRecipe\n"
     )
     paths = [site, TESTS, Path(gencore.__file__).parents[1]]
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("GENCORE_", "PL_"))}

@@ -15,7 +15,7 @@ from torch import Tensor
 from gencore.data.images.part import ImagePart
 from gencore.data.splits import Split, split_indices
 
-__all__ = ["read_npy", "read_npz"]
+__all__ = ["read_array_images", "read_npy", "read_npz"]
 
 # Keys of the images and of their labels, in the order in which they are tried.
 _DIVIDED_KEYS: list[tuple[str, str]] = [
@@ -45,10 +45,15 @@ def read_npy(path: Path, split: Split) -> ImagePart:
         ...     read_npy(Path(name, "images.npy"), "train").images.shape
         torch.Size([40, 3, 8, 6])
     """
+    images = read_array_images(path)
+    return ImagePart(images[split_indices(len(images), split)])
+
+
+def read_array_images(path: Path) -> Tensor:
+    """All images of a `.npy` file, uint8 [N, C, H, W], as `read_npy` reads them."""
     with path.open("rb") as file:
         array = _read_array(file, path.stat().st_size, str(path), _check_images)
-        images = _as_images(array, str(path))
-    return ImagePart(images[split_indices(len(images), split)])
+    return _as_images(array, str(path))
 
 
 def read_npz(path: Path, split: Split) -> ImagePart:

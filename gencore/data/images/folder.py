@@ -20,7 +20,7 @@ _PARTS: tuple[Split, ...] = ("train", "test")
 
 def holds_images(folder: Path) -> bool:
     """Tell whether a folder holds image files, at any depth."""
-    return next(_images_below(folder), None) is not None
+    return next(images_below(folder), None) is not None
 
 
 def read_folder(
@@ -116,7 +116,7 @@ def _find_parts(folder: Path) -> dict[Split, Path]:
     return parts
 
 
-def _images_below(folder: Path, around: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+def images_below(folder: Path, around: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
     """The image files of a folder that lies in the folders `around`."""
     status = folder.stat()
     inside = around | {(status.st_dev, status.st_ino)}
@@ -129,7 +129,7 @@ def _images_below(folder: Path, around: frozenset[tuple[int, int]] = frozenset()
                 continue
             # Not `entry.is_dir`, which raises an error for a link to itself.
             if path.is_dir() if entry.is_symlink() else entry.is_dir():
-                yield from _images_below(path, inside)
+                yield from images_below(path, inside)
             elif path.suffix.lower() in IMAGE_SUFFIXES:
                 yield path
 
@@ -137,7 +137,7 @@ def _images_below(folder: Path, around: frozenset[tuple[int, int]] = frozenset()
 def _list_images(root: Path) -> list[tuple[Path, str | None]]:
     """List every image with its class, sorted by path; the class of a file in `root` is None."""
     files: list[tuple[Path, str | None]] = []
-    for path in sorted(_images_below(root)):
+    for path in sorted(images_below(root)):
         inside = path.relative_to(root).parts
         # Systems differ in how they compose letters and accents.
         name = unicodedata.normalize("NFC", inside[0]) if len(inside) > 1 else None

@@ -2,21 +2,30 @@ from gencore.models.autoregressive.darn import DARN
 from gencore.models.autoregressive.eonade import EoNADE
 from gencore.models.autoregressive.gated_pixelcnn import GatedPixelCNN
 from gencore.models.autoregressive.image_model import AutoregressiveImageModel
+from gencore.models.autoregressive.lossy_coder import LossyCoder
 from gencore.models.autoregressive.made import DiscreteMADE
 from gencore.models.autoregressive.mixture_density import (
     Covariance,
     GaussianMixtures,
     MixtureDensityNetwork,
 )
+from gencore.models.autoregressive.multi_scale_pixel_rnn import MultiScalePixelRNN
 from gencore.models.autoregressive.nade import NADE
+from gencore.models.autoregressive.pixel_fields import receptive_field
+from gencore.models.autoregressive.pixel_rnn import PixelRNN
 from gencore.models.autoregressive.pixelcnn import PixelCNN
 from gencore.models.autoregressive.pixelcnn_plusplus import PixelCNNPlusPlus
+<<<<<<< HEAD
+=======
 from gencore.models.autoregressive.receptive_fields import receptive_field
+>>>>>>> h-pixelcnn
 from gencore.models.autoregressive.vectors import AutoregressiveVectorModel, VectorModel
+from gencore.models.autoregressive.vq_vae import VQVAE
 
 __all__ = [
     "DARN",
     "NADE",
+    "VQVAE",
     "AutoregressiveImageModel",
     "AutoregressiveVectorModel",
     "Covariance",
@@ -24,9 +33,12 @@ __all__ = [
     "EoNADE",
     "GatedPixelCNN",
     "GaussianMixtures",
+    "LossyCoder",
     "MixtureDensityNetwork",
+    "MultiScalePixelRNN",
     "PixelCNN",
     "PixelCNNPlusPlus",
+    "PixelRNN",
     "VectorModel",
     "receptive_field",
 ]

@@ -45,6 +45,8 @@ class GatedPixelCNN(AutoregressiveImageModel):
             that is in groups.
         context_channels: K of contexts [N, K] or [N, K, H, W]; 0 for none. A class is a one-hot
             row.
+        embedding: learned numbers a level, for levels that have no order, such as codes; by default
+            a level is a number from −1 to 1.
 
     Raises:
         ValueError: for sizes that do not fit.
@@ -77,6 +79,7 @@ class GatedPixelCNN(AutoregressiveImageModel):
         likelihood: PixelLikelihood | None = None,
         channel_groups: int | None = None,
         context_channels: int = 0,
+        embedding: int | None = None,
     ) -> None:
         likelihood = choose_likelihood("GatedPixelCNN", levels, likelihood)
         width = 2 * channels if output_channels is None else output_channels
@@ -95,10 +98,10 @@ class GatedPixelCNN(AutoregressiveImageModel):
         )
         colours, *sides = self.image_shape
         self.context = ContextMap("GatedPixelCNN", context_channels, (sides[0], sides[1]))
-        self.input = PixelInput(colours, likelihood.levels)
+        self.input = PixelInput(colours, likelihood.levels, embedding=embedding)
         self.layers = nn.ModuleList(
             _GatedLayer(
-                channels if number else colours,
+                channels if number else self.input.out_channels,
                 channels,
                 kernel_size if number else first_kernel_size,
                 groups,

@@ -135,10 +135,30 @@ class AutoregressiveImageModel(nn.Module):
         images = Known.of(f"{name}.sample", self, num, given, known, out, place.device)
         size = (num, self.likelihood.num_uniforms(self.image_shape[0]), *self.image_shape[1:])
         uniforms = torch.rand(size, generator=generator, device=place.device)
-        draw = draw_naively if method == "naive" else draw_with_plan
         with _evaluating(self):
-            draw(self, images, context, uniforms, progress)
+            self.draw(method, images, context, uniforms, progress)
         return images.x
+
+    def draw(
+        self,
+        method: SamplingMethod,
+        images: Known,
+        context: Tensor | None,
+        uniforms: Tensor,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """Draw the pixels in place; a subclass has its own way where it is not a causal network of
+        convolutions.
+
+        Args:
+            method: of `sample`.
+            images: in the making.
+            context: of the model.
+            uniforms: [N, U, H, W].
+            progress: of `sample`.
+        """
+        by_method = draw_naively if method == "naive" else draw_with_plan
+        by_method(self, images, context, uniforms, progress)
 
     def plan(self, num: int, context: Tensor | None = None, *, keep_all: bool = False) -> PixelPlan:
         """The network as what computes the features of `num` images pixel by pixel.
@@ -181,10 +201,11 @@ class AutoregressiveImageModel(nn.Module):
         if x.shape[1:] != self.image_shape or x.dim() != 4:
             expected = ["N", *self.image_shape]
             raise ValueError(f"{owner}: x has shape {list(x.shape)}; expected {expected}")
-        # As numbers: 256 as a uint8 is 0.
-        if x.numel() > 0 and (int(x.max()) >= self.likelihood.levels or int(x.min()) < 0):
+        # As Python's numbers: to uint8, 256 is 0.
+        low, high = map(int, x.aminmax()) if x.numel() else (0, 0)
+        if low < 0 or high >= self.likelihood.levels:
             raise ValueError(
-                f"{owner}: x has levels from {x.min()} to {x.max()}; expected 0 to "
+                f"{owner}: x has levels from {low} to {high}; expected 0 to "
                 f"{self.likelihood.levels - 1}"
             )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Generator, Tensor
 
+from gencore.compression import ExactModel
 from gencore.data import ImageDataset
 from gencore.data.splits import Split
 from gencore.models import DARN, NADE, DiscreteMADE, EoNADE, VectorModel
@@ -72,6 +73,11 @@ class NADEExperiment(ImageExperiment):
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
         """Binary images of the model, one pixel after another."""
         return self._images(self.model.sample(num, generator=generator))
+
+    def image_model(self) -> ExactModel:
+        """The model that compresses; a `ValueError` unless it is exact, in raster order."""
+        channels, height, width = self.image_shape
+        return ExactModel(self.model, (channels, height, width))
 
     def evaluate(self, num: int) -> dict[str, float]:
         """−log p in nats of up to `num` held-out test images, and of training images.

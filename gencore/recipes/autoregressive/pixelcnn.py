@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from gencore.recipes.levels import LevelsRecipe
-from gencore.train import OptimisedRecipe
+from gencore.recipes.autoregressive_images import AutoregressiveRecipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -36,7 +35,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(kw_only=True)
-class PixelCNNRecipe(LevelsRecipe, OptimisedRecipe):
+class PixelCNNRecipe(AutoregressiveRecipe):
     """Autoregressive model of images: PixelCNN, Gated PixelCNN or PixelCNN++.
 
     The defaults take a few minutes on digits, with two CPU cores. The presets have what their
@@ -44,12 +43,6 @@ class PixelCNNRecipe(LevelsRecipe, OptimisedRecipe):
     """
 
     presets = _PRESETS
-
-    steps: int = 1000
-    """Optimisation steps of the whole run."""
-
-    batch_size: int = 64
-    """Images in one step, over all devices together."""
 
     model: Literal["pixelcnn", "gated", "pixelcnn++"] = "gated"
     """The network: a stack of masked convolutions, a vertical and a horizontal stack of gates, or
@@ -90,40 +83,13 @@ class PixelCNNRecipe(LevelsRecipe, OptimisedRecipe):
     weight_norm: bool = False
     """Weights of pixelcnn++ as a length and a direction, which start from the first images."""
 
-    class_conditional: bool = False
-    """Condition the network on the image's class; the data need labels."""
-
-    method: Literal["incremental", "naive"] = "incremental"
-    """How samples are drawn: pixel by pixel with the features of what is done kept, or with the
-    whole network for each pixel, which draws the same images but for rounding."""
-
-    optimizer: Literal["adam", "adamax", "rmsprop"] = "adam"
-    """Adam, or Adamax, its variant with the largest gradient in place of their mean square, or
-    RMSProp."""
-
-    warmup_steps: int = 100
-    """Steps in which the learning rate grows linearly to its value."""
-
-    max_grad_norm: float | None = 5.0
-    """Longer gradients of the loss are cut to this norm; without it none is."""
-
-    ema_decay: float | None = 0.99
-    """Decay of the average of the weights that draws samples and is measured; less at first."""
-
-    changeable = frozenset({"steps", "show_data", "method"})
-    tunable = frozenset({"learning_rate", "warmup_steps", "max_grad_norm", "ema_decay"})
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive(
-            "channels", "kernel_size", "first_kernel_size", "num_components", "warmup_steps"
-        )
+        self.check_positive("channels", "kernel_size", "first_kernel_size", "num_components")
         for name in ("num_layers", "num_scales", "output_channels"):
             if getattr(self, name) is not None:
                 self.check_positive(name)
         self.check_fraction("dropout")
-        if self.ema_decay is None:
-            raise ValueError("PixelCNNRecipe: ema_decay is None; expected from 0 to 1")
         if self.weight_norm and self.model != "pixelcnn++":
             raise ValueError(
                 f"PixelCNNRecipe: weight_norm is for the model pixelcnn++, not {self.model}"

@@ -417,3 +417,10 @@ class TestWeightNorm:
 def test_wrong_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_bytes_have_256_levels():
+    """Compared as bytes, 256 would be 0, and every level too large."""
+    model = GatedPixelCNN((1, 4, 4), 8, 1, levels=256)
+    x = torch.full((2, 1, 4, 4), 255, dtype=torch.uint8)
+    torch.testing.assert_close(model.log_prob(x), model.log_prob(x.long()))

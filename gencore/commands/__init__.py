@@ -1,0 +1,1 @@
+"""Commands of ``gencore`` that have a file of their own, and what commands share."""

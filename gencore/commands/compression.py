@@ -1,0 +1,119 @@
+"""``gencore compress`` and ``gencore decompress``: image files by the model of a run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gencore.commands.loaded_run import load_run
+from gencore.options import UsageError, parse_options
+
+if TYPE_CHECKING:
+    from gencore.compression import CodingModel
+
+__all__ = ["CompressOptions", "DecompressOptions", "compress", "decompress"]
+
+
+@dataclass
+class CompressOptions:
+    """Compresses images losslessly with the model of a trained run.
+
+    They need the size, channels and levels of the run's images. What is kept is the value of each
+    pixel, in the order of the images; names, comments and colour profiles of files are not.
+    """
+
+    run_dir: Path
+    """The run's folder."""
+
+    images: tuple[Path, ...]
+    """Image files, folders of them in the order of their names, and .npy arrays."""
+
+    out: Path | None = None
+    """The compressed file; without it IMAGES with .gencore at the end, if it is one path."""
+
+    reduce: bool = False
+    """Reduce images of more levels than the run's to their highest bits, as for training; what is
+    kept is then the reduced image."""
+
+    images_per_stream: int = 128
+    """Images that are decoded together. Fewer cost more bytes and more time."""
+
+
+@dataclass
+class DecompressOptions:
+    """Restores images that gencore compress has compressed with the same trained run."""
+
+    run_dir: Path
+    """The run's folder."""
+
+    file: Path
+    """The compressed file."""
+
+    out: Path | None = None
+    """A folder for 0.png, 1.png, …, or a .npy array; without it the folder FILE without its
+    suffix."""
+
+
+def compress(words: list[str]) -> int:
+    """The command."""
+    options = parse_options(CompressOptions, words, "gencore compress")
+    if options.images_per_stream < 1:
+        raise UsageError(f"--images-per-stream must be at least 1, got {options.images_per_stream}")
+    if options.out is None and len(options.images) > 1:
+        raise UsageError(f"--out is needed for {len(options.images)} paths of images")
+    out = options.out or Path(f"{options.images[0]}.gencore")
+    if out.is_dir() or out.resolve() in [path.resolve() for path in options.images]:
+        raise UsageError(f"--out must be a file other than the images, got {out}")
+    model, step = _load_model(options.run_dir)
+
+    from gencore.compression import compress, decompress, read_exact_images
+    from gencore.train.atomic import replacing
+
+    levels = _levels(model)
+    channels, height, width = model.image_shape
+    x = read_exact_images(options.images, (channels, height, width), levels, reduce=options.reduce)
+    data = compress(model, x, images_per_stream=options.images_per_stream)
+    if not decompress(model, data).cpu().equal(x.long()):  # whoever deletes the images relies on it
+        raise RuntimeError("the compressed images do not come back; nothing is written")
+    with replacing(out) as temporary:
+        temporary.write_bytes(data)
+    rate = f", {8 * len(data) / x.numel():.4g} bits a value" if len(x) else ""
+    print(f"{len(x)} images with the model of step {step}: {len(data)} bytes{rate}: {out}")
+    return 0
+
+
+def decompress(words: list[str]) -> int:
+    """The command."""
+    options = parse_options(DecompressOptions, words, "gencore decompress")
+    out = options.out or options.file.with_suffix("")
+    is_new = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not is_new and out.suffix != ".npy":
+        raise UsageError(f"--out must be a folder that is new or empty, or a .npy file, got {out}")
+    if not options.file.is_file():
+        raise FileNotFoundError(f"there is no file {options.file}")
+    data = options.file.read_bytes()
+    model, _ = _load_model(options.run_dir)
+
+    from gencore.compression import CompressedFileError, decompress, write_exact_images
+
+    try:
+        x = decompress(model, data)
+    except CompressedFileError as error:
+        raise CompressedFileError(f"{options.file}: {error}") from error
+    write_exact_images(x, _levels(model), out)
+    print(f"{len(x)} images: {out}")
+    return 0
+
+
+def _load_model(run_dir: Path) -> "tuple[CodingModel, int]":
+    recipe, experiment, step, _ = load_run(run_dir, "cpu", with_data=False)
+    if not experiment.can("image_model"):
+        raise ValueError(
+            f"the recipe {recipe.name} trains no model that compresses images; models that do give "
+            "each pixel a distribution, in raster order"
+        )
+    model: CodingModel = experiment.image_model()
+    return model, step
+
+
+def _levels(model: "CodingModel") -> int:
+    return model.coding_session(1).levels

@@ -1,0 +1,57 @@
+"""What a model offers to the coder: how frequent each level is, in whole numbers."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+__all__ = ["TOTAL_FREQUENCY", "CodingModel", "CodingSession"]
+
+TOTAL_FREQUENCY = 2**24
+"""The sum of the frequencies of a position's levels."""
+
+
+class CodingSession(Protocol):
+    """Frequencies of the levels of N images, which whoever encodes and whoever decodes computes
+    alike: on every machine, for any number of threads, and for any ranges of positions.
+
+    Attributes:
+        levels: levels of each value.
+        positions: H·W·C, in the order of coding: pixel by pixel in raster order, the channels of a
+            pixel in turn.
+    """
+
+    levels: int
+    positions: int
+
+    def frequencies(self, x: Tensor, begin: int, end: int) -> Tensor:
+        """Frequencies of the levels of the positions [begin, end), given those before each.
+
+        Called with consecutive ranges, from 0 on.
+
+        Args:
+            x: levels, int64 [N, C, H, W]. Of a range of one position only those before it are read;
+                else all are there.
+            begin: the first position.
+            end: the one after the last.
+
+        Returns:
+            int32 [N, end − begin, levels], each row positive and of the sum `TOTAL_FREQUENCY`.
+        """
+
+
+@runtime_checkable
+class CodingModel(Protocol):
+    """A model of images that opens sessions.
+
+    Attributes:
+        image_shape: [C, H, W].
+    """
+
+    image_shape: tuple[int, int, int]
+
+    def coding_session(self, num: int, context: Tensor | None = None) -> CodingSession:
+        """A session for `num` images, conditioned on `context` [num, ...] if the model is."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The weights, by name."""

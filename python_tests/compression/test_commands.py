@@ -1,0 +1,161 @@
+"""gencore compress and decompress."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from testing.coder_recipe import CoderRecipe
+from testing.command_line import run
+from testing.runs import train
+
+from gencore import cli
+from gencore.compression import write_exact_images
+from gencore.recipes import RecipeRegistry
+from gencore.recipes.autoregressive.nade import NADERecipe
+from gencore.recipes.autoregressive.pixelcnn import PixelCNNRecipe
+from gencore.recipes.autoregressive.pixelrnn import PixelRNNRecipe
+
+pytest.importorskip("constriction")
+pytest.importorskip("lightning_fabric")
+
+
+@pytest.fixture(autouse=True)
+def _with_coder(monkeypatch):
+    recipes = {"coder": "testing.coder_recipe:CoderRecipe", "toy": "testing.toy_recipe:ToyRecipe"}
+    monkeypatch.setattr("gencore.recipes.RECIPES", RecipeRegistry(recipes))
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    train(path, CoderRecipe(steps=5))
+    return path
+
+
+@pytest.fixture
+def images(tmp_path):
+    x = torch.randint(16, (12, 1, 4, 4), generator=torch.Generator().manual_seed(4))
+    write_exact_images(x, 16, tmp_path / "images")
+    return x
+
+
+def pixels(folder):
+    return np.stack([np.array(Image.open(path)) for path in sorted(folder.iterdir())])
+
+
+def test_images_come_back_in_another_process(run_dir, images, tmp_path, capsys, environment):
+    file, back = tmp_path / "images.gencore", tmp_path / "back"
+    assert cli.main(["compress", str(run_dir), str(tmp_path / "images")]) == 0
+    size = file.stat().st_size
+    said = capsys.readouterr().out
+    assert said == (
+        f"12 images with the model of step 5: {size} bytes, {8 * size / images.numel():.4g} bits a "
+        f"value: {file}\n"
+    )
+    done = run(
+        environment, "-m", "gencore", "decompress", str(run_dir), str(file), "--out", str(back)
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"12 images: {back}\n"
+    assert (pixels(back) == pixels(tmp_path / "images")).all()
+
+
+def test_images_may_be_named_one_by_one_and_come_back_as_an_array(run_dir, images, tmp_path):
+    np.save(tmp_path / "more.npy", 17 * images[:3, 0].numpy().astype(np.uint8))
+    words = [tmp_path / "images" / "11.png", tmp_path / "more.npy", "--out", tmp_path / "file"]
+    assert cli.main(["compress", *map(str, [run_dir, *words]), "--images-per-stream", "3"]) == 0
+    words = [run_dir, tmp_path / "file", "--out", tmp_path / "back.npy"]
+    assert cli.main(["decompress", *map(str, words)]) == 0
+    expected = 17 * images[[11, 0, 1, 2]].numpy()
+    assert (np.load(tmp_path / "back.npy") == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "bits"),
+    [
+        (NADERecipe(steps=2, hidden_widths=(8,)), 1),
+        (PixelCNNRecipe(steps=2, channels=6, num_layers=1, bits=4), 4),
+        (PixelRNNRecipe(steps=2, channels=4, num_layers=1, bits=3, model="row_lstm"), 3),
+    ],
+    ids=["nade", "pixelcnn", "pixelrnn"],
+)
+def test_runs_of_our_recipes_compress(recipe, bits, tmp_path, monkeypatch):
+    place = f"{type(recipe).__module__}:{type(recipe).__name__}"
+    monkeypatch.setattr("gencore.recipes.RECIPES", RecipeRegistry({recipe.name: place}))
+    run = tmp_path / "run"
+    train(run, recipe, num_samples=0, num_evaluate=0)
+    values = torch.randint(256, (5, 8, 8), dtype=torch.uint8).numpy()
+    np.save(tmp_path / "x.npy", values)
+    words = [run, tmp_path / "x.npy", "--reduce", "--out", tmp_path / "file"]
+    assert cli.main(["compress", *map(str, words)]) == 0
+    words = [run, tmp_path / "file", "--out", tmp_path / "back.npy"]
+    assert cli.main(["decompress", *map(str, words)]) == 0
+    back = np.load(tmp_path / "back.npy")[:, 0]
+    assert (back >> 8 - bits == values >> 8 - bits).all()  # as the recipe reads them
+
+
+def test_images_of_more_levels_are_reduced_if_that_is_asked_for(run_dir, tmp_path):
+    values = torch.randint(256, (3, 4, 4), dtype=torch.uint8).numpy()
+    np.save(tmp_path / "x.npy", values)
+    words = ["compress", str(run_dir), str(tmp_path / "x.npy"), "--out", str(tmp_path / "file")]
+    assert cli.main(words) == 2
+    assert cli.main([*words, "--reduce"]) == 0
+    back = tmp_path / "back"
+    assert cli.main(["decompress", str(run_dir), str(tmp_path / "file"), "--out", str(back)]) == 0
+    assert (pixels(back) == values // 16 * 17).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("compress", "error: gencore compress needs RUN_DIR: The run's folder."),
+        ("compress {run}", "error: gencore compress needs IMAGES: Image files, folders"),
+        ("compress {run} {tmp}/images {tmp}/images", "--out is needed for 2 paths of images"),
+        ("compress {run} {tmp}/images --out {tmp}", "--out must be a file other than the images"),
+        ("compress {run} {tmp}/a.png --out {tmp}/a.png", "--out must be a file other than the"),
+        ("compress {run} {tmp}/images --images-per-stream 0", "--images-per-stream must be at"),
+        ("compress {run} {tmp}/nothing.png", "error: {tmp}/nothing.png does not exist"),
+        ("compress {run} {tmp}/large.png", "{tmp}/large.png has 5 x 5 pixels; the model's im"),
+        ("compress {run} {tmp}/odd.png", "{tmp}/odd.png has the value 3, which is none"),
+        ("compress {tmp} {tmp}/images", "there is no run in {tmp}"),
+        ("compress {toy} {tmp}/images", "the recipe toy trains no model that compresses images"),
+        ("decompress {run}", "error: gencore decompress needs FILE: The compressed file."),
+        ("decompress {run} {tmp}/nothing", "error: there is no file {tmp}/nothing"),
+        ("decompress {run} {tmp}/large.png", "{tmp}/large.png: no file of gencore compress: it st"),
+        ("decompress {run} {tmp}/cut --out {tmp}/o", "error: {tmp}/cut: the file is cut short"),
+        ("decompress {other} {tmp}/file --out {tmp}/o", "{tmp}/file: the file was compressed with"),
+        ("decompress {run} {tmp}/file --out {tmp}", "--out must be a folder that is new or empty"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(run_dir, images, tmp_path, capsys, words, message):
+    toy, other = run_dir.with_name("toy"), run_dir.with_name("other")
+    if "{toy}" in words:
+        train(toy, None, overwrite=True)
+    if "{other}" in words:
+        train(other, CoderRecipe(steps=6), overwrite=True)
+    Image.new("L", (5, 5)).save(tmp_path / "large.png")
+    Image.new("L", (4, 4), 3).save(tmp_path / "odd.png")
+    if "{tmp}/cut" in words or "{tmp}/file" in words:
+        assert (
+            cli.main(
+                [
+                    "compress",
+                    str(run_dir),
+                    str(tmp_path / "images"),
+                    "--out",
+                    str(tmp_path / "file"),
+                ]
+            )
+            == 0
+        )
+        (tmp_path / "cut").write_bytes((tmp_path / "file").read_bytes()[:-9])
+        capsys.readouterr()
+    before = sorted(tmp_path.rglob("*"))
+    names = {"run": run_dir, "tmp": tmp_path, "toy": toy, "other": other}
+    assert cli.main(words.format(**names).split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("gencore: error: ")
+    assert message.format(**names) in captured.err
+    assert sorted(tmp_path.rglob("*")) == before
