@@ -11,14 +11,10 @@ from gencore.models.autoregressive.mixture_density import (
 )
 from gencore.models.autoregressive.multi_scale_pixel_rnn import MultiScalePixelRNN
 from gencore.models.autoregressive.nade import NADE
-from gencore.models.autoregressive.pixel_fields import receptive_field
 from gencore.models.autoregressive.pixel_rnn import PixelRNN
 from gencore.models.autoregressive.pixelcnn import PixelCNN
 from gencore.models.autoregressive.pixelcnn_plusplus import PixelCNNPlusPlus
-<<<<<<< HEAD
-=======
 from gencore.models.autoregressive.receptive_fields import receptive_field
->>>>>>> h-pixelcnn
 from gencore.models.autoregressive.vectors import AutoregressiveVectorModel, VectorModel
 from gencore.models.autoregressive.vq_vae import VQVAE
 
