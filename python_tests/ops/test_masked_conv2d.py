@@ -33,6 +33,8 @@ class TestMaskedConv2d(OpTester):
     variants = VARIANTS
     traced = ("A", "B, groups, dilated")
     needs_chains = True
+    # The bias's is a sum of 40,002 terms, which the reference adds up in float32, in torch's order.
+    gradient_tolerance = {"rtol": 2e-5, "atol": 4e-6}  # noqa: RUF012
 
     def tensors(self, variant, shape, dtype, device):
         images, *rest = shape

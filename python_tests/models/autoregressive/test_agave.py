@@ -108,9 +108,10 @@ class TestPixelsGivenLatents:
     @pytest.mark.parametrize("pixels", [gated, plus_plus])
     def test_parameters_depend_on_earlier_pixels_and_on_all_of_f(self, pixels):
         target = FullResolutionTarget((3, 4, 4), 4)
-        model = make(target, pixels)
+        model = make(target, pixels).double()
         x = levels_like((3, 4, 4), 4, 1)
-        f = torch.randn(1, 3, 4, 4, requires_grad=True)
+        generator = torch.Generator().manual_seed(2)
+        f = torch.randn(1, 3, 4, 4, generator=generator, dtype=torch.float64, requires_grad=True)
 
         def parameters(x):
             return model.primary(x, model.context(f)).flatten(2)[0]
