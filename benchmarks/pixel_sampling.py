@@ -55,12 +55,15 @@ def measure(model: AutoregressiveImageModel, num: int, *, full: bool) -> tuple[f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="draw whole images naively too")
+    parser.add_argument("--only", default="", help="models whose name has this in it")
     parser.add_argument("--images", type=int, nargs="+", default=[16, 1])
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     print("| model | images | naive, s | naive in full, s | incremental, s | times |")
     print("|---|---|---|---|---|---|")
     for name, model in models().items():
+        if arguments.only not in name:
+            continue
         for num in arguments.images:
             naive, whole, incremental = measure(model, num, full=arguments.full and num == 16)
             print(

@@ -68,6 +68,7 @@ struct PlanHeader {
   std::int64_t channels, height, width, levels;
   std::int64_t draw;  // PixelDraw
   std::int64_t components;
+  std::int64_t lowest;          // where the smallest log-scale of a logistic is among the weights
   std::int64_t coupled;         // whether a logistic follows the earlier channels of the pixel
   std::int64_t steps;           // lists of instructions a pixel: one, or one a channel
   std::int64_t parameters_map;  // whose channels are the parameters of the pixel's levels
@@ -77,7 +78,7 @@ struct PlanHeader {
   std::int64_t table;      // where they are among the weights
   std::int64_t maps;
   std::int64_t image_size;  // elements of the memory of an image
-  static constexpr std::int64_t kSize = 15;
+  static constexpr std::int64_t kSize = 16;
 };
 
 struct PixelPlan {

@@ -209,7 +209,8 @@ class PlanRun {
                                      header_.channels,
                                      header_.components,
                                      header_.levels,
-                                     header_.coupled != 0};
+                                     header_.coupled != 0,
+                                     static_cast<double>(weights_[header_.lowest])};
       if (is_drawn)
         x[place] = draw_logistic(mixture, channel, static_cast<double>(uniforms[0]),
                                  static_cast<double>(uniforms[(1 + channel) * plane()]));

@@ -145,9 +145,14 @@ class PlanBlock {
     const A* const from = parameters(y, x);
     const std::int64_t levels = header_.levels;
     if (static_cast<PixelDraw>(header_.draw) == PixelDraw::kLogistic) {
-      const LogisticPixel<A> mixture{
-          from,   x_ + pixel,          plane_, header_.channels, header_.components,
-          levels, header_.coupled != 0};
+      const LogisticPixel<A> mixture{from,
+                                     x_ + pixel,
+                                     plane_,
+                                     header_.channels,
+                                     header_.components,
+                                     levels,
+                                     header_.coupled != 0,
+                                     static_cast<double>(weights_[header_.lowest])};
       if (is_drawn && thread_ == 0)
         x_[place] = draw_logistic(mixture, channel, static_cast<double>(uniforms[0]),
                                   static_cast<double>(uniforms[(1 + channel) * plane_]));

@@ -68,6 +68,7 @@ struct LogisticPixel {
   std::int64_t components;
   std::int64_t levels;
   bool coupled;
+  double lowest;  // log-scale
 
   GENCORE_HD double at(std::int64_t block, std::int64_t m) const {
     return static_cast<double>(parameters[block * components + m]);
@@ -83,7 +84,7 @@ struct LogisticPixel {
   }
   GENCORE_HD double log_scale(std::int64_t channel, std::int64_t m) const {
     const double s = at(1 + channels + channel, m);
-    return s < -7.0 ? -7.0 : s;
+    return s < lowest ? lowest : s;
   }
 
   // Where a level ends.

@@ -29,8 +29,9 @@ Arguments mixture_arguments(const char* op, const Tensor& parameters,
   STD_TORCH_CHECK(
       s.levels >= 2 && s.levels <= 65536 && s.bin_size >= 1 && s.levels % s.bin_size == 0, op,
       ": expected 2 to 65536 levels, in bins of one size");
-  STD_TORCH_CHECK(s.components >= 1 && (s.weighted || s.components == 1), op,
-                  ": several components need weights");
+  STD_TORCH_CHECK(
+      s.components >= 1 && s.components <= parameters.size(1) && (s.weighted || s.components == 1),
+      op, ": several components need weights");
   STD_TORCH_CHECK(s.min_log_scale >= -30.0 && s.min_log_scale <= 30.0, op,
                   ": min_log_scale must be from -30 to 30");
   args.levels = s.levels;

@@ -94,8 +94,8 @@ Arguments arguments_of(const char* op, const Tensor& x, const Tensor& weight,
   STD_TORCH_CHECK(args.inputs > 0 && args.outputs > 0 && groups > 0 && args.inputs % groups == 0 &&
                       args.outputs % groups == 0,
                   op, ": the groups must divide the channels");
-  STD_TORCH_CHECK(dilation > 0 && dilation <= (std::int64_t{1} << 31) / args.side, op,
-                  ": dilation must be positive");
+  STD_TORCH_CHECK(dilation > 0 && args.side < (1 << 20) && dilation <= (1 << 20) / args.side, op,
+                  ": a kernel reaches from 1 to 2**20 pixels");
   args.x = layout_of(x, x.const_data_ptr());
   args.weight = weight.const_data_ptr();
   args.bias = data(bias);

@@ -32,18 +32,21 @@ class ProgramCheck {
               h.channels * h.height * h.width < std::int64_t{1} << 32,
           "large images");
     check(h.steps == 1 || h.steps == h.channels, "steps");
-    check(h.maps > 0 && h.maps < kLargest && h.image_size > 0, "maps");
+    check(
+        h.maps > 0 && h.maps < kLargest && h.image_size > 0 && h.image_size < std::int64_t{1} << 48,
+        "maps");
     const std::int64_t lists = PlanHeader::kSize + 4 * h.maps;
     const std::int64_t first = lists + h.steps + 2;
     check(first <= size_ && args_.list(0) == first && args_.list(h.steps + 1) == size_, "lists");
     for (std::int64_t k = 0; k < h.maps; ++k) {
       const PlanMap& map = args_.map(k);
       check(map.row >= 0 && map.row < kLargest && map.pixel >= 0 && map.pixel < kLargest &&
-                map.shift >= 0 && map.shift < 16,
-            "a map's strides");
+                map.shift >= 0 && map.shift < 16 && map.origin >= 0 && map.origin <= h.image_size,
+            "a map's place");
     }
     check(h.embedding > 0 && h.embedding < kLargest, "embedding");
     check_weights(h.table, h.levels * h.embedding);
+    check_weights(h.lowest, 1);
     check_place(h.input_map, 0, h.channels * h.embedding, 0, 0);
     check_place(h.parameters_map, 0, h.parameters, 0, 0);
     const auto draw = static_cast<PixelDraw>(h.draw);
@@ -72,8 +75,8 @@ class ProgramCheck {
     check(
         step.length > PlanInstruction::kSize && step.length < kLargest && at + step.length <= size_,
         "an instruction's length");
-    check(step.modulus > 0 && step.row >= 0 && step.row < step.modulus && step.column >= 0 &&
-              step.column < step.modulus,
+    check(step.modulus > 0 && step.modulus < kLargest && step.row >= 0 && step.row < step.modulus &&
+              step.column >= 0 && step.column < step.modulus,
           "an instruction's pixels");
     check(step.count > 0 && step.count < kLargest, "an instruction's channels");
     check_place(step.map, step.channel, step.count, 0, 0);
@@ -117,13 +120,13 @@ class ProgramCheck {
   void check_place(std::int64_t number, std::int64_t channel, std::int64_t count, std::int64_t down,
                    std::int64_t right) const {
     check(number >= 0 && number < header_.maps, "a map's number");
-    check(
-        std::max(std::abs(down), std::abs(right)) < kLargest && channel >= 0 && channel < kLargest,
-        "a place");
+    check(-kLargest < down && down < kLargest && -kLargest < right && right < kLargest &&
+              channel >= 0 && channel < kLargest,
+          "a place");
     const PlanMap& map = args_.map(number);
     const std::int64_t first = map.at(0, 0, down, right) + channel;
     const std::int64_t last = map.at(header_.height - 1, header_.width - 1, down, right) + channel;
-    check(first >= 0 && last >= 0 && std::max(first, last) + count <= header_.image_size,
+    check(first >= 0 && last >= 0 && std::max(first, last) <= header_.image_size - count,
           "a place outside of the memory");
   }
 
@@ -133,17 +136,13 @@ class ProgramCheck {
 };
 
 // Positions [begin, end) of images whose features `state` has up to there.
-void pixel_plan_(Tensor program, Tensor device_program, Tensor weights, Tensor state, Tensor x,
-                 OptionalTensor uniforms, OptionalTensor known, OptionalTensor parameters,
-                 OptionalTensor frequencies, std::int64_t begin, std::int64_t end) {
+void pixel_plan_(Tensor program, Tensor weights, Tensor state, Tensor x, OptionalTensor uniforms,
+                 OptionalTensor known, OptionalTensor parameters, OptionalTensor frequencies,
+                 std::int64_t begin, std::int64_t end) {
   STD_TORCH_CHECK(program.is_cpu() && program.scalar_type() == ScalarType::Long &&
                       program.dim() == 1 && program.is_contiguous() &&
                       program.numel() > PlanHeader::kSize,
                   kOp, ": program must be a contiguous int64 vector on the CPU");
-  STD_TORCH_CHECK(device_program.scalar_type() == ScalarType::Long &&
-                      device_program.numel() == program.numel() && device_program.is_contiguous() &&
-                      same_device(device_program, state),
-                  kOp, ": device_program must be the program, on the device of state");
   PixelPlan args{};
   args.dtype = dtype_of(state, kOp);
   args.program = static_cast<const std::int64_t*>(program.const_data_ptr());
@@ -166,7 +165,7 @@ void pixel_plan_(Tensor program, Tensor device_program, Tensor weights, Tensor s
                   ": positions are out of range");
   args.images = images;
   args.scratch = header.levels + std::max<std::int64_t>(header.components, 1);
-  args.program = static_cast<const std::int64_t*>(device_program.const_data_ptr());
+
   args.weights = weights.const_data_ptr();
   args.state = state.mutable_data_ptr();
   args.x = static_cast<std::int64_t*>(x.mutable_data_ptr());
@@ -194,6 +193,12 @@ void pixel_plan_(Tensor program, Tensor device_program, Tensor weights, Tensor s
     args.frequencies = static_cast<std::int32_t*>(frequencies->mutable_data_ptr());
   }
   if (begin == end) return;
+  Tensor on_device = program;
+  if (!state.is_cpu()) {
+    on_device = torch::stable::new_empty(state, {program.numel()}, ScalarType::Long);
+    torch::stable::copy_(on_device, program);
+    args.program = static_cast<const std::int64_t*>(on_device.const_data_ptr());
+  }
   // As many images a thread as there are threads for: a pixel's weights are read once for all.
   const std::int64_t threads = torch::stable::get_num_threads();
   launch_items(state, args, images, (images + threads - 1) / threads, GENCORE_KERNELS(pixel_plan));
@@ -202,7 +207,7 @@ void pixel_plan_(Tensor program, Tensor device_program, Tensor weights, Tensor s
 }  // namespace
 
 GENCORE_OPERATORS(
-    {"pixel_plan_(Tensor program, Tensor device_program, Tensor weights, "
+    {"pixel_plan_(Tensor program, Tensor weights, "
      "Tensor(a!) state, Tensor(b!) x, Tensor? uniforms, Tensor? known, "
      "Tensor(c!)? parameters, Tensor(d!)? frequencies, int begin, int end) -> ()",
      TORCH_BOX(&pixel_plan_)});

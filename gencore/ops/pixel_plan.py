@@ -14,7 +14,6 @@ _run = kernel(torch.ops.gencore.pixel_plan_.default)
 
 def pixel_plan_(
     program: Tensor,
-    device_program: Tensor,
     weights: Tensor,
     state: Tensor,
     x: Tensor,
@@ -33,7 +32,6 @@ def pixel_plan_(
 
     Args:
         program: int64 numbers, on the CPU.
-        device_program: the same, on the device of the state.
         weights: the numbers that it multiplies by, of the dtype of the state.
         state: features [N, S], float32 or float64, which are written.
         x: levels int64 [N, C, H, W], which are written where they are drawn.
@@ -51,7 +49,7 @@ def pixel_plan_(
         reference(program, weights, state, x, uniforms, known, parameters, frequencies, begin, end)
         return
     _run(
-        program, device_program, weights, state, x, uniforms, known, parameters, frequencies,
+        program, weights, state, x, uniforms, known, parameters, frequencies,
         begin, end,
     )  # fmt: skip
 

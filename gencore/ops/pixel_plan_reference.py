@@ -18,6 +18,7 @@ class _Header(NamedTuple):
     levels: int
     draw: int
     components: int
+    lowest: int
     coupled: int
     steps: int
     parameters_map: int
@@ -158,7 +159,7 @@ class _Run:
         for j in range(channel if h.coupled else 0):
             factor = blocks[:, 1 + 2 * h.channels + channel * (channel - 1) // 2 + j].tanh()
             mean = mean + factor * self.scaled(self.x[:, j, y, x, None])
-        return mean, blocks[:, 1 + h.channels + channel].clamp(min=-7)
+        return mean, blocks[:, 1 + h.channels + channel].clamp(min=float(self.weights[h.lowest]))
 
     def scaled(self, level: Tensor) -> Tensor:
         return level.double() * (2 / (self.header.levels - 1)) - 1

@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import operator
 import os
 import subprocess
 import sys
@@ -203,6 +204,36 @@ class Faulty(nn.Module):
         return self.layers(self.input(x))
 
 
+class InPlace(nn.Module):
+    """A network with an operation that means more than its name."""
+
+    def __init__(self, operation):
+        super().__init__()
+        self.input, self.first = PixelInput(1, 4), MaskedConv2d(1, 4, 3, mask="A")
+        self.operation = operation
+
+    def forward(self, x, context=None):
+        y = self.first(self.input(x))
+        return y + self.operation(y)
+
+
+@pytest.mark.parametrize(
+    ("operation", "message"),
+    [
+        (lambda y: torch.add(y, y, alpha=2), "further arguments alpha"),
+        (lambda y: nn.functional.relu(y, inplace=True), "an operation in place"),
+        (lambda y: nn.functional.relu(y, True), "an operation in place"),
+        (nn.ReLU(inplace=True), "an operation in place"),
+        (lambda y: operator.iadd(y, y), "the function iadd"),
+        (lambda y: y.relu_(), "the method relu_"),
+        (lambda y: y + 1, "the sum with a number"),
+    ],
+)
+def test_operations_that_mean_more_are_refused(operation, message):
+    with pytest.raises(ValueError, match=message):
+        PixelPlan(InPlace(operation), (1, 4, 4), CATEGORICAL, 2)
+
+
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
@@ -240,20 +271,32 @@ def test_a_group_that_sees_its_own_channel_is_refused():
 def test_numbers_that_are_no_program_are_refused():
     """One number in turn is replaced: the call is refused, or runs within its memory."""
     torch.manual_seed(0)
-    plan = PixelPlan(Stack(3, groups=3), (3, 2, 2), CATEGORICAL, 2, channel_groups=3)
-    x = torch.zeros(2, 3, 2, 2, dtype=torch.int64)
+    network = Stack(3, 16, groups=1, outputs=20)
+    plan = PixelPlan(network, (3, 2, 2), DrawSpec("logistic", 4, 2, True), 2)
+    guard, size = 4096, plan.state.numel()
+    memory = torch.full((size + 2 * guard,), 7.0)
+    memory[guard:-guard] = plan.state.flatten()
+    plan.state = memory[guard:-guard].view_as(plan.state)
+    arguments = {
+        "x": torch.zeros(2, 3, 2, 2, dtype=torch.int64),
+        "uniforms": torch.rand(2, 4, 2, 2),
+        "frequencies": torch.zeros(2, 12, 4, dtype=torch.int32),
+    }
     right, refused = plan.program.numbers.clone(), 0
+    values = (-1, 10**6, 2**62, 2**63 - 1, 2**63 - 9, -(2**63))
     for place in range(len(right)):
-        for value in (-1, 10**6, 2**62):
+        for value in values:
             plan.program.numbers.copy_(right)
             plan.program.numbers[place] = value
             try:
-                plan.run(x, 0, plan.positions)
+                plan.run(begin=0, end=plan.positions, **arguments)
             except RuntimeError as error:
                 refused += "pixel_plan_" in str(error)
-    assert refused > 2 * len(right)
+            assert (memory[:guard] == 7).all(), (place, value)
+            assert (memory[-guard:] == 7).all(), (place, value)
+    assert refused > len(values) / 2 * len(right)
     plan.program.numbers.copy_(right)
-    plan.run(x, 0, plan.positions)
+    plan.run(begin=0, end=plan.positions, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +366,7 @@ def test_the_cuda_kernel_makes_the_same_bits(kind, dtype, gpu: Device):
     x, parameters, frequencies, state = results[1]
     components = 1 if kind == "categorical" else 2
     arguments = _PixelPlan(
-        dtype=DTYPES[dtype], images=num, program=p.on_device.data_ptr(),
+        dtype=DTYPES[dtype], images=num, program=p.numbers.data_ptr(),
         weights=p.weights.data_ptr(), state=state.data_ptr(), x=x.data_ptr(),
         uniforms=uniforms.data_ptr(), uniforms_size=uniforms.shape[1], known=known.data_ptr(),
         parameters=parameters.data_ptr(), frequencies=frequencies.data_ptr(), begin=0, end=size,
@@ -331,7 +374,7 @@ def test_the_cuda_kernel_makes_the_same_bits(kind, dtype, gpu: Device):
     )  # fmt: skip
     error = gpu.call(
         "pixel_plan", ctypes.byref(arguments),
-        read=[p.on_device, p.weights, state, x, uniforms, known],
+        read=[p.numbers, p.weights, state, x, uniforms, known],
         written=[state, x, parameters, frequencies],
     )  # fmt: skip
     assert error is None, error

@@ -20,7 +20,7 @@ class Stack(nn.Module):
     def forward(self, x, context=None):
         h = self.first(self.input(x))
         h = h + torch.tanh(self.a(h)) * torch.sigmoid(self.b(h))
-        return self.last(torch.relu(h)) * 2.0
+        return self.last(torch.relu(h)) * 0.1
 
 
 class Scales(nn.Module):

@@ -72,21 +72,28 @@ class AutoregressiveImageModel(nn.Module):
         """
         raise NotImplementedError
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None, *, first: int = 0) -> Tensor:
-        """log p(x) [N] in nats; of the pixels from number `first` on, given those before.
+    def log_prob(self, x: Tensor, context: Tensor | None = None, *, first_pixel: int = 0) -> Tensor:
+        """log p(x) [N] in nats; of the pixels from number `first_pixel` on, given those before.
 
         Args:
             x: levels [N, C, H, W], uint8 or int64.
             context: what the images are conditioned on.
-            first: pixels in raster order that are given.
+            first_pixel: pixels in raster order that are given.
 
         Raises:
             TypeError: for x of another dtype.
-            ValueError: for x of another shape, or with levels that there are none of.
+            ValueError: for x of another shape, or with levels that there are none of; for a context
+                of another number of rows, or a pixel that there is none of.
         """
         self.check_levels("log_prob", x)
+        self._check_context("log_prob", len(x), context)
         pixels = self.likelihood.log_prob(self(x, context), x).flatten(1)
-        return pixels[:, first:].sum(1)
+        if not 0 <= first_pixel <= pixels.shape[1]:
+            raise ValueError(
+                f"{type(self).__name__}.log_prob: first_pixel is {first_pixel}; expected 0 to "
+                f"{pixels.shape[1]}"
+            )
+        return pixels[:, first_pixel:].sum(1)
 
     @torch.no_grad()
     def sample(
@@ -131,10 +138,11 @@ class AutoregressiveImageModel(nn.Module):
         check_choice(f"{name}.sample", "method", method, ("incremental", "naive"))
         if num < 0:
             raise ValueError(f"{name}.sample: num is {num}; expected at least 0")
+        self._check_context("sample", num, context)
         place = next(self.parameters())
         images = Known.of(f"{name}.sample", self, num, given, known, out, place.device)
         size = (num, self.likelihood.num_uniforms(self.image_shape[0]), *self.image_shape[1:])
-        uniforms = torch.rand(size, generator=generator, device=place.device)
+        uniforms = torch.rand(size, generator=generator, dtype=torch.float32, device=place.device)
         with _evaluating(self):
             self.draw(method, images, context, uniforms, progress)
         return images.x
@@ -171,6 +179,7 @@ class AutoregressiveImageModel(nn.Module):
         Raises:
             ValueError: for a network that is not causal, or has an operation that is not compiled.
         """
+        self._check_context("plan", num, context)
         with _evaluating(self):
             return PixelPlan(
                 self,
@@ -192,6 +201,13 @@ class AutoregressiveImageModel(nn.Module):
         """
         return CodingSession(self.plan(num, context), num)
 
+    def _check_context(self, method: str, num: int, context: Tensor | None) -> None:
+        if isinstance(context, Tensor) and context.dim() > 0 and len(context) != num:
+            raise ValueError(
+                f"{type(self).__name__}.{method}: the context has {len(context)} rows; expected "
+                f"one for each of {num} images"
+            )
+
     def check_levels(self, method: str, x: Tensor) -> None:
         """Raise unless x holds images of the model's shape and levels."""
         owner = f"{type(self).__name__}.{method}"
@@ -212,10 +228,11 @@ class AutoregressiveImageModel(nn.Module):
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Without dropout and alike."""
-    training = model.training
+    """Without dropout and alike, each part of the model as it was afterwards."""
+    in_training = [part for part in model.modules() if part.training]
     model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        for part in in_training:
+            part.training = True

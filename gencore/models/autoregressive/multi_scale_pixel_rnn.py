@@ -134,12 +134,12 @@ class MultiScalePixelRNN(AutoregressiveImageModel):
         parameters: Tensor = self.large(x, self.upsampling(self.subsample(x)))
         return parameters
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None, *, first: int = 0) -> Tensor:
+    def log_prob(self, x: Tensor, context: Tensor | None = None, *, first_pixel: int = 0) -> Tensor:
         self.check_levels("log_prob", x)
-        if first != 0:
+        if first_pixel != 0:
             raise ValueError(
-                f"MultiScalePixelRNN.log_prob: first is {first}; expected 0, since the pixels are "
-                "not modelled in raster order"
+                f"MultiScalePixelRNN.log_prob: first_pixel is {first_pixel}; expected 0, since the "
+                "pixels are not modelled in raster order"
             )
         pixels = self.likelihood.log_prob(self(x, context), x)
         others = pixels.masked_fill(self._given(x.device), 0)

@@ -86,7 +86,7 @@ class PixelPlan:
         """
         p = self.program
         pixel_plan_(
-            p.numbers, p.on_device, p.weights, self.state, x, uniforms, known, parameters,
+            p.numbers, p.weights, self.state, x, uniforms, known, parameters,
             frequencies, begin, end,
         )  # fmt: skip
 

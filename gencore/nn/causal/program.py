@@ -74,7 +74,6 @@ class Program:
     Attributes:
         steps: as given.
         numbers: int64, on the CPU.
-        on_device: the same, on the device of the weights.
         weights: of all steps.
         levels: L.
     """
@@ -93,7 +92,7 @@ class Program:
             raise ValueError("PixelPlan: the network has no PixelInput")
         self.steps = steps
         self.image_shape = image_shape
-        self.levels, embedding = steps.table.shape
+        self.levels, self.embedding = steps.table.shape
         self.memory, self.size = _lay_out(steps, image_shape, keep_all)
         weights = _Weights(steps.table)
         lists: list[list[int]] = [[] for _ in range(1 + channel_groups)]
@@ -102,9 +101,10 @@ class Program:
         kind = 0 if draw is None else _DRAWS[draw.kind]
         components = 0 if draw is None or draw.kind == "categorical" else draw.components
         coupled = draw is not None and draw.coupled
+        lowest = weights.put_number(0.0 if draw is None else draw.min_log_scale)
         header = [
-            *image_shape, self.levels, kind, components, int(coupled), channel_groups,
-            steps.output.map, steps.output.count, steps.input, embedding, 0, len(steps.maps),
+            *image_shape, self.levels, kind, components, lowest, int(coupled), channel_groups,
+            steps.output.map, steps.output.count, steps.input, self.embedding, 0, len(steps.maps),
             self.size,
         ]  # fmt: skip
         numbers = list(header)
@@ -119,7 +119,6 @@ class Program:
             numbers += steps_of_list
         self.numbers = torch.tensor(numbers, dtype=torch.int64)
         self.weights = weights.all()
-        self.on_device = self.numbers.to(self.weights.device)
 
     def start(self, num: int) -> Tensor:
         """The memory [N, size] of images of which no pixel is known."""
@@ -129,8 +128,8 @@ class Program:
                 pixels = features.values.permute(0, 2, 3, 1)
                 memory.view(state)[..., : features.channels].copy_(pixels)
         image = self.steps.maps[self.steps.input]
-        levels = self.image_shape[0] * self.numbers[11].item()
-        self.memory[self.steps.input].view(state)[..., int(levels) : image.channels] = 1
+        levels = self.image_shape[0] * self.embedding
+        self.memory[self.steps.input].view(state)[..., levels : image.channels] = 1
         return state
 
     def read(self, state: Tensor, part: Part) -> Tensor:
@@ -190,6 +189,9 @@ class _Weights:
         self.size += piece.numel()
         return at
 
+    def put_number(self, number: float) -> int:
+        return self.put(self.pieces[0].new_tensor([number]))
+
     def all(self) -> Tensor:
         return torch.cat(self.pieces)
 
@@ -207,6 +209,6 @@ def _instruction(step: Step, weights: _Weights) -> list[int]:
     else:
         rest = [number for part in step.operands for number in (part.map, part.first)]
         if step.kind is Kind.SCALE:
-            rest.append(weights.put(torch.tensor([step.number], device=weights.pieces[0].device)))
+            rest.append(weights.put_number(step.number))
     head = [int(step.kind), 8 + len(rest), step.modulus, step.row, step.column]
     return [*head, step.to.map, step.to.first, step.to.count, *rest]

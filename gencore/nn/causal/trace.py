@@ -132,6 +132,7 @@ class _Build:
             return x
         for kind, activation in _ACTIVATION_LAYERS.items():
             if type(layer) is kind and getattr(layer, "alpha", 1.0) == 1.0:
+                self._check_not_in_place({"inplace": getattr(layer, "inplace", False)})
                 return self._map(activation, x)
         if isinstance(layer, MaskedConv2d):
             return self._masked(layer, x)
@@ -185,7 +186,13 @@ class _Build:
         raise self._unknown(f"the method {method}")
 
     def _operation(self, kind: Kind, given: Any, named: dict[str, Any]) -> Any:
-        if kind in (Kind.ADD, Kind.MULTIPLY):
+        self._check_not_in_place(named)
+        operands = 2 if kind in (Kind.ADD, Kind.MULTIPLY) else 1
+        defaults = {"inplace": False, "alpha": 1}
+        further = [name for name, value in named.items() if defaults.get(name) != value]
+        if len(given) != operands or further:
+            raise self._unknown(f"further arguments {', '.join(further)}")
+        if operands == 2:
             left, right = given
             if isinstance(left, int | float):
                 left, right = right, left
@@ -196,8 +203,6 @@ class _Build:
             return self._pair(kind, left, right)
         if kind is Kind.SCALE:
             return self._map(Kind.SCALE, given[0], -1.0)
-        if kind is Kind.ELU and (given[1:] or named.get("alpha", 1.0) != 1.0):
-            raise self._unknown("an ELU with an alpha")
         return self._map(kind, given[0])
 
     # Their steps.
@@ -433,6 +438,11 @@ class _Build:
         elif x.is_input:
             raise self._later()
 
+    def _check_not_in_place(self, named: dict[str, Any]) -> None:
+        """What is overwritten may be looked at by another name."""
+        if named.get("inplace"):
+            raise self._unknown("an operation in place")
+
     def _unknown(self, what: str) -> ValueError:
         return ValueError(
             f"PixelPlan: {type(self.network).__name__} has {what} ({self.name}), which no step does"
@@ -490,7 +500,7 @@ _FUNCTIONS: dict[Kind, tuple[Any, ...]] = {
     Kind.ELU: (functional.elu,),
     Kind.TANH: (torch.tanh, functional.tanh),
     Kind.SIGMOID: (torch.sigmoid, functional.sigmoid),
-    Kind.ADD: (operator.add, torch.add, operator.iadd),
+    Kind.ADD: (operator.add, torch.add),
     Kind.MULTIPLY: (operator.mul, torch.mul),
     Kind.SCALE: (operator.neg, torch.neg),
 }

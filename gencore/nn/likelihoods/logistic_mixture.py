@@ -80,7 +80,9 @@ class DiscretizedLogisticMixture(PixelLikelihood):
 
     @property
     def spec(self) -> DrawSpec:
-        return DrawSpec("logistic", self.levels, self.components, self.coupled)
+        return DrawSpec(
+            "logistic", self.levels, self.components, self.coupled, self.settings.min_log_scale
+        )
 
     def num_parameters(self, channels: int) -> int:
         return self.settings.num_parameters(channels)

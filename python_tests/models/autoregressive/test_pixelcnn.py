@@ -351,7 +351,9 @@ class TestSampling:
         images = given[:4].clone()
         images[:, :, 1, 0] = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
         with torch.no_grad():
-            first = (model.log_prob(images, first=2) - model.log_prob(images, first=3)).exp()
+            first = (
+                model.log_prob(images, first_pixel=2) - model.log_prob(images, first_pixel=3)
+            ).exp()
         counts = (2 * pixel[:, 0] + pixel[:, 1]).bincount(minlength=4)
         assert first.sum().item() == pytest.approx(1, abs=1e-5)
         error = 4.5 * (first * (1 - first) / num).sqrt() + 1e-6

@@ -332,7 +332,10 @@ def test_progress_counts_rows_of_both_scales():
             ),
             "takes .* uniforms a pixel; expected at most 1",
         ),
-        (lambda: multi_scale().log_prob(torch.zeros(1, 1, 2, 4).long(), first=2), "first is 2"),
+        (
+            lambda: multi_scale().log_prob(torch.zeros(1, 1, 2, 4).long(), first_pixel=2),
+            "first_pixel is 2",
+        ),
         (lambda: small_rnn().coding_session(1), "PixelRNN.plan: LSTMs are not compiled"),
         (lambda: multi_scale().coding_session(1), "MultiScalePixelRNN.plan: LSTMs are not"),
         (lambda: multi_scale().sample(1, numbers(1, 2)), "got a context; expected none"),

@@ -104,7 +104,40 @@ def test_the_log_probability_of_a_continuation(small):
     x = torch.randint(4, (5, 1, 6, 5), generator=generator())
     parts = small.likelihood.log_prob(small(x), x).flatten(1)
     for first in (0, 7, 30):
-        torch.testing.assert_close(small.log_prob(x, first=first), parts[:, first:].sum(1))
+        torch.testing.assert_close(small.log_prob(x, first_pixel=first), parts[:, first:].sum(1))
+
+
+def test_a_pixel_or_context_that_does_not_fit_is_refused(small):
+    x = torch.zeros(5, 1, 6, 5, dtype=torch.int64)
+    for first in (-1, 31):
+        with pytest.raises(ValueError, match=f"first_pixel is {first}; expected 0 to 30"):
+            small.log_prob(x, first_pixel=first)
+    conditional = PixelCNN((1, 6, 5), 8, 1, levels=4, context_channels=2)
+    for call in (
+        lambda: conditional.log_prob(x, torch.zeros(3, 2)),
+        lambda: conditional.sample(5, torch.zeros(3, 2)),
+        lambda: conditional.coding_session(5, torch.zeros(3, 2)),
+    ):
+        with pytest.raises(ValueError, match="the context has 3 rows; expected one for each of 5"):
+            call()
+
+
+def test_parts_in_evaluation_stay_so(small):
+    small.eval()
+    next(small.children()).train()
+    before = [part.training for part in small.modules()]
+    small.sample(1)
+    assert [part.training for part in small.modules()] == before
+
+
+def test_uniforms_do_not_depend_on_the_default_dtype(small):
+    expected = small.sample(2, generator=generator())
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert torch.equal(small.sample(2, generator=generator()), expected)
+    finally:
+        torch.set_default_dtype(before)
 
 
 def test_completions_follow_the_conditional_distribution():
