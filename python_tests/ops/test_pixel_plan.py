@@ -2,7 +2,6 @@
 
 import ctypes
 import hashlib
-import operator
 import os
 import subprocess
 import sys
@@ -224,7 +223,6 @@ class InPlace(nn.Module):
         (lambda y: nn.functional.relu(y, inplace=True), "an operation in place"),
         (lambda y: nn.functional.relu(y, True), "an operation in place"),
         (nn.ReLU(inplace=True), "an operation in place"),
-        (lambda y: operator.iadd(y, y), "the function iadd"),
         (lambda y: y.relu_(), "the method relu_"),
         (lambda y: y + 1, "the sum with a number"),
     ],

@@ -163,6 +163,8 @@ class PixelCNNPlusPlus(AutoregressiveImageModel):
             Salimans and Kingma, "Weight normalization", 2016, eqs. (5) and (6).
         """
         self.check_levels("initialize", x)
+        if len(x) == 0:
+            raise ValueError("PixelCNNPlusPlus.initialize: x has no images to start from")
         blocks = (module for module in self.modules() if isinstance(module, _GatedResnet))
         small = {block.second.conv for block in blocks}
 

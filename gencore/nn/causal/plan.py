@@ -38,6 +38,7 @@ class PixelPlan:
         keep_all: whether every map of features is kept whole, as :meth:`features` needs them.
 
     Raises:
+        TypeError: for weights of a half type.
         ValueError: for a network that is not causal, or has an operation that no instruction does.
     """
 
@@ -58,6 +59,11 @@ class PixelPlan:
         self.positions = image_shape[0] * image_shape[1] * image_shape[2]
         self.levels = self.program.levels
         self.has_draw = draw is not None
+        if self.program.weights.dtype not in (torch.float32, torch.float64):
+            raise TypeError(
+                f"PixelPlan: the weights are {self.program.weights.dtype}; expected float32 or "
+                "float64 (method='naive' draws from any)"
+            )
         self.state = self.program.start(num)
 
     def run(

@@ -63,7 +63,8 @@ def trace(
     """The steps of a network (levels, context) → parameters.
 
     What depends on the context alone is computed, by torch. The rest is made of causal
-    convolutions, sums, products, activations, concatenations and parts of channels.
+    convolutions, sums, products, activations, concatenations and parts of channels. To torch.fx
+    ``y += z`` is ``y = y + z``: other names of the old y do not see the sum.
 
     Args:
         network: in evaluation mode: dropout is left out.

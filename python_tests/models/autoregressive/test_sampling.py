@@ -195,6 +195,14 @@ def test_likelihoods_that_are_not_compiled_say_so():
         model.coding_session(2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types_are_drawn_from_naively(small, dtype):
+    small.to(dtype)
+    assert small.sample(2, method="naive").shape == (2, 1, 6, 5)
+    with pytest.raises(TypeError, match=rf"the weights are {dtype}; expected float32 or float64"):
+        small.sample(2)
+
+
 def test_no_images_are_drawn_where_none_are_asked_for(small):
     for method in ("naive", "incremental"):
         assert small.sample(0, method=method).shape == (0, 1, 6, 5)
