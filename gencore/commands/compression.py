@@ -86,6 +86,8 @@ def decompress(words: list[str]) -> int:
     options = parse_options(DecompressOptions, words, "gencore decompress")
     out = options.out or options.file.with_suffix("")
     is_new = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if out.suffix not in ("", ".npy") and not out.is_dir():
+        raise UsageError(f"--out must be a folder, without a suffix, or a .npy file, got {out}")
     if not is_new and out.suffix != ".npy":
         raise UsageError(f"--out must be a folder that is new or empty, or a .npy file, got {out}")
     if not options.file.is_file():
@@ -110,6 +112,11 @@ def _load_model(run_dir: Path) -> "tuple[CodingModel, int]":
         raise ValueError(
             f"the recipe {recipe.name} trains no model that compresses images; models that do give "
             "each pixel a distribution, in raster order"
+        )
+    if getattr(recipe, "class_conditional", False):
+        raise ValueError(
+            f"the run in {run_dir} is class-conditional, and a file of images says no classes; "
+            "gencore.compression.compress takes them as context"
         )
     model: CodingModel = experiment.image_model()
     return model, step

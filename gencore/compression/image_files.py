@@ -5,6 +5,7 @@ of 16 levels 0, 17, 34, …, 255, of 256 the values themselves. Files with other
 these levels, and are refused, as is whatever else would be lost.
 """
 
+import re
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -128,13 +129,19 @@ def shown_values(levels: int) -> Tensor:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted(images_below(path))
+        files = sorted(images_below(path), key=_by_numbers)
         if not files:
             raise ValueError(f"{path} holds no images ({' '.join(EXACT_SUFFIXES)})")
         return files
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     return [path]
+
+
+def _by_numbers(path: Path) -> list[tuple[bool, int, str]]:
+    """Sorts 2.png before 10.png."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 def _read(path: Path) -> Tensor:

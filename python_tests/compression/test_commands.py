@@ -125,6 +125,10 @@ def test_images_of_more_levels_are_reduced_if_that_is_asked_for(run_dir, tmp_pat
         ("decompress {run} {tmp}/cut --out {tmp}/o", "error: {tmp}/cut: the file is cut short"),
         ("decompress {other} {tmp}/file --out {tmp}/o", "{tmp}/file: the file was compressed with"),
         ("decompress {run} {tmp}/file --out {tmp}", "--out must be a folder that is new or empty"),
+        (
+            "decompress {run} {tmp}/file --out {tmp}/e.jpg",
+            "--out must be a folder, without a suffix",
+        ),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(run_dir, images, tmp_path, capsys, words, message):

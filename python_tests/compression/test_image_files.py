@@ -116,6 +116,13 @@ def test_what_would_be_lost_is_refused(tmp_path, name, content, message):
         read_exact_images([path], (1, 2, 3), 16)
 
 
+def test_files_are_read_in_the_order_of_their_numbers(tmp_path):
+    for number in (10, 2, 1):
+        Image.new("L", (1, 1), 17 * number).save(tmp_path / f"{number}.png")
+    levels = read_exact_images([tmp_path], (1, 1, 1), 16)
+    assert levels.flatten().tolist() == [1, 2, 10]
+
+
 def test_wrong_input(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing\.png does not exist"):
         read_exact_images([tmp_path / "nothing.png"], (1, 2, 3), 16)
