@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gencore.compression.coder import decode_images, encode_images
 from gencore.compression.container import (
+    MOST_IMAGES_PER_STREAM,
     CompressedFile,
     CompressedFileError,
     read_container,
@@ -56,13 +57,17 @@ def compress(
     """
     _check_model("compress", model)
     shape = _shape(model)
-    if images_per_stream < 1:
-        raise ValueError(f"compress: images_per_stream is {images_per_stream}; expected at least 1")
+    if not 1 <= images_per_stream <= MOST_IMAGES_PER_STREAM:
+        raise ValueError(
+            f"compress: images_per_stream is {images_per_stream}; expected 1 to "
+            f"{MOST_IMAGES_PER_STREAM}"
+        )
     if not isinstance(x, Tensor) or x.dtype not in (torch.uint8, torch.int64):
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"compress: x is {kind}; expected levels, uint8 or int64")
     if x.dim() != 4 or tuple(x.shape[1:]) != shape:
         raise ValueError(f"compress: x has shape {list(x.shape)}; expected {['N', *shape]}")
+    _check_context("compress", context, len(x))
     x = x.to(_device(model), torch.int64)
     streams, checks = [], []
     for part in _parts(len(x), images_per_stream):
@@ -113,11 +118,12 @@ def decompress(
         raise ValueError(
             f"decompress: the images {first} to {end} are asked for, but the file has {content.num}"
         )
-    if context is not None and len(context) != content.num:
-        raise ValueError(
-            f"decompress: context has {len(context)} rows; expected one for each of the "
-            f"{content.num} images"
+    if content.image_shape != _shape(model):
+        raise CompressedFileError(
+            f"the file has images of {_spoken(content.image_shape)}, the model of "
+            f"{_spoken(_shape(model))}"
         )
+    _check_context("decompress", context, content.num)
     images = [torch.empty(0, *content.image_shape, dtype=torch.int64, device=_device(model))]
     for index, part in enumerate(_parts(content.num, content.images_per_stream)):
         if not max(first, part.start) < min(end, part.stop):
@@ -137,7 +143,7 @@ def decompress(
 
 
 def model_fingerprint(model: CodingModel) -> bytes:
-    """A hash, 8 bytes, of a model's class, the shape of its images and its weights.
+    """A hash, 8 bytes, of a model's class, the shape and levels of its images and its weights.
 
     Example:
         >>> import torch
@@ -150,7 +156,8 @@ def model_fingerprint(model: CodingModel) -> bytes:
         False
     """
     digest = hashlib.blake2b(digest_size=8)
-    digest.update(repr((type(model).__name__, _shape(model))).encode())
+    levels = getattr(getattr(model, "likelihood", model), "levels", None)
+    digest.update(repr((type(model).__name__, _shape(model), levels)).encode())
     for name, value in sorted(model.state_dict().items()):
         if isinstance(value, Tensor):
             digest.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
@@ -164,6 +171,13 @@ def _check_model(owner: str, model: CodingModel) -> None:
         raise TypeError(
             f"{owner}: {type(model).__name__} has no coding_session and image_shape; expected a "
             "model of images in raster order, such as an AutoregressiveImageModel"
+        )
+
+
+def _check_context(owner: str, context: Tensor | None, num: int) -> None:
+    if context is not None and len(context) != num:
+        raise ValueError(
+            f"{owner}: context has {len(context)} rows; expected one for each of the {num} images"
         )
 
 

@@ -20,7 +20,10 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["CompressedFile", "CompressedFileError", "read_container", "write_container"]
+__all__ = ["MOST_IMAGES_PER_STREAM", "CompressedFile", "CompressedFileError", "read_container", "write_container"]
+
+MOST_IMAGES_PER_STREAM = 2**16
+"""More would be decoded at once than a file should be able to ask for."""
 
 _MAGIC = b"\x89gcz"
 _VERSION = 1
@@ -99,7 +102,11 @@ def read_container(data: bytes) -> CompressedFile:
     fingerprint = reader.take(_FINGERPRINT)
     channels, height, width, num, images_per_stream = (reader.number() for _ in range(5))
     # Where damage makes it too many, the file ends before them, or the check sum differs.
-    num_streams = -(-num // max(images_per_stream, 1))
+    if not 1 <= images_per_stream <= MOST_IMAGES_PER_STREAM:
+        raise CompressedFileError(
+            f"the file is damaged: it has streams of {images_per_stream} images"
+        )
+    num_streams = -(-num // images_per_stream)
     lengths, checks = [], []
     for _ in range(num_streams):
         lengths.append(4 * reader.number())

@@ -28,6 +28,9 @@ _GRID = 2.0**16
 # Products of two numbers whose absolute values add up to less than this have exact sums.
 _LARGEST_SUM = 2.0**21
 
+# And these are numbers themselves.
+_LARGEST_PLAIN_SUM = 2.0**37
+
 # A table has 2^8 values a unit, up to this argument.
 _STEPS = 2**8
 _TABLE_END = 24
@@ -129,6 +132,8 @@ class _Exact(TorchDispatchMode):
             return result if bare == name else args[0].copy_(result)
         if bare in _PRODUCTS:
             self._check_products(bare, args, kwargs)
+        if bare == "sum" and not _largest(args[0]) * args[0].numel() < _LARGEST_PLAIN_SUM:
+            raise ValueError(f"{self.owner}: the numbers are too large to be added exactly")
         result = func(*args, **kwargs)
         moves = name in _MOVING or bare in _MOVING
         if not _floats([result]) or (moves and kwargs.get("alpha", 1) == 1):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from testing.coding import Neighbours, Uniform, information, walk
 from torch import nn
 
 from gencore.compression import CompressedFileError, compress, decompress
-from gencore.compression.container import read_container
+from gencore.compression.container import read_container, write_container
 
 pytest.importorskip("constriction")
 
@@ -41,6 +42,17 @@ def test_a_part_of_the_images_is_decoded(first, num, monkeypatch):
     assert len(opened) == len({i // 20 for i in range(first, end)})
 
 
+def test_heads_that_ask_for_what_cannot_be_are_damaged():
+    content = read_container(compress(MODEL, X[:2]))
+    for change, message in (
+        ({"images_per_stream": 0}, "streams of 0 images"),
+        ({"images_per_stream": 2**40, "num": 2**40}, "streams of 1099511627776 images"),
+        ({"image_shape": (1, 4, 16)}, "images of 1x4x16, the model of 1x8x8"),
+    ):
+        with pytest.raises(CompressedFileError, match=message):
+            decompress(MODEL, write_container(replace(content, **change)))
+
+
 def test_no_images():
     data = compress(MODEL, X[:0])
     assert len(data) == 27
@@ -50,6 +62,8 @@ def test_no_images():
 def test_a_condition_is_needed_on_both_sides():
     context = torch.arange(50) % 3
     data = compress(MODEL, X, context=context, images_per_stream=20)
+    with pytest.raises(ValueError, match="compress: context has 3 rows; expected one for each"):
+        compress(MODEL, X, context=context[:3])
     assert decompress(MODEL, data, context=context).equal(X)
     assert decompress(MODEL, data, context=context, first=45).equal(X[45:])
     with pytest.raises(CompressedFileError, match=r"stream is damaged|decodes to other levels"):
