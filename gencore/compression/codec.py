@@ -38,7 +38,7 @@ def compress(
         ImportError: constriction is not installed.
         TypeError: the model has no `coding_session`, or x holds no levels.
         ValueError: x has another shape than the model's images or levels that there are none of, or
-            the model cannot be compiled into a session.
+            context another number of rows; or the model cannot be compiled into a session.
 
     Example:
         >>> import torch
@@ -63,6 +63,7 @@ def compress(
         raise TypeError(f"compress: x is {kind}; expected levels, uint8 or int64")
     if x.dim() != 4 or tuple(x.shape[1:]) != shape:
         raise ValueError(f"compress: x has shape {list(x.shape)}; expected {['N', *shape]}")
+    _check_context("compress", context, len(x))
     x = x.to(_device(model), torch.int64)
     streams, checks = [], []
     for part in _parts(len(x), images_per_stream):
@@ -102,7 +103,7 @@ def decompress(
     """
     _check_model("decompress", model)
     content = read_container(data)
-    if content.fingerprint != model_fingerprint(model):
+    if (content.fingerprint, content.image_shape) != (model_fingerprint(model), _shape(model)):
         raise CompressedFileError(
             f"the file was compressed with another model: that of fingerprint "
             f"{content.fingerprint.hex()[:8]}, of images of {_spoken(content.image_shape)}; this "
@@ -113,11 +114,7 @@ def decompress(
         raise ValueError(
             f"decompress: the images {first} to {end} are asked for, but the file has {content.num}"
         )
-    if context is not None and len(context) != content.num:
-        raise ValueError(
-            f"decompress: context has {len(context)} rows; expected one for each of the "
-            f"{content.num} images"
-        )
+    _check_context("decompress", context, content.num)
     images = [torch.empty(0, *content.image_shape, dtype=torch.int64, device=_device(model))]
     for index, part in enumerate(_parts(content.num, content.images_per_stream)):
         if not max(first, part.start) < min(end, part.stop):
@@ -137,7 +134,9 @@ def decompress(
 
 
 def model_fingerprint(model: CodingModel) -> bytes:
-    """A hash, 8 bytes, of a model's class, the shape of its images and its weights.
+    """A hash, 8 bytes, of a model's class, the shape of its images, its levels and its weights.
+
+    The levels are the `levels` of its `likelihood`, or its own.
 
     Example:
         >>> import torch
@@ -150,7 +149,8 @@ def model_fingerprint(model: CodingModel) -> bytes:
         False
     """
     digest = hashlib.blake2b(digest_size=8)
-    digest.update(repr((type(model).__name__, _shape(model))).encode())
+    levels = getattr(getattr(model, "likelihood", model), "levels", None)
+    digest.update(repr((type(model).__name__, _shape(model), levels)).encode())
     for name, value in sorted(model.state_dict().items()):
         if isinstance(value, Tensor):
             digest.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
@@ -164,6 +164,14 @@ def _check_model(owner: str, model: CodingModel) -> None:
         raise TypeError(
             f"{owner}: {type(model).__name__} has no coding_session and image_shape; expected a "
             "model of images in raster order, such as an AutoregressiveImageModel"
+        )
+
+
+def _check_context(owner: str, context: Tensor | None, num: int) -> None:
+    if context is not None and context.shape[:1] != (num,):
+        raise ValueError(
+            f"{owner}: context has shape {list(context.shape)}; expected a row for each of the "
+            f"{num} images"
         )
 
 
