@@ -8,7 +8,6 @@ from torch import Tensor
 
 from gencore.compression.coder import decode_images, encode_images
 from gencore.compression.container import (
-    MOST_IMAGES_PER_STREAM,
     CompressedFile,
     CompressedFileError,
     read_container,
@@ -39,7 +38,7 @@ def compress(
         ImportError: constriction is not installed.
         TypeError: the model has no `coding_session`, or x holds no levels.
         ValueError: x has another shape than the model's images or levels that there are none of, or
-            the model cannot be compiled into a session.
+            context another number of rows; or the model cannot be compiled into a session.
 
     Example:
         >>> import torch
@@ -57,11 +56,8 @@ def compress(
     """
     _check_model("compress", model)
     shape = _shape(model)
-    if not 1 <= images_per_stream <= MOST_IMAGES_PER_STREAM:
-        raise ValueError(
-            f"compress: images_per_stream is {images_per_stream}; expected 1 to "
-            f"{MOST_IMAGES_PER_STREAM}"
-        )
+    if images_per_stream < 1:
+        raise ValueError(f"compress: images_per_stream is {images_per_stream}; expected at least 1")
     if not isinstance(x, Tensor) or x.dtype not in (torch.uint8, torch.int64):
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"compress: x is {kind}; expected levels, uint8 or int64")
@@ -107,7 +103,7 @@ def decompress(
     """
     _check_model("decompress", model)
     content = read_container(data)
-    if content.fingerprint != model_fingerprint(model):
+    if (content.fingerprint, content.image_shape) != (model_fingerprint(model), _shape(model)):
         raise CompressedFileError(
             f"the file was compressed with another model: that of fingerprint "
             f"{content.fingerprint.hex()[:8]}, of images of {_spoken(content.image_shape)}; this "
@@ -117,11 +113,6 @@ def decompress(
     if not 0 <= first <= end <= content.num:
         raise ValueError(
             f"decompress: the images {first} to {end} are asked for, but the file has {content.num}"
-        )
-    if content.image_shape != _shape(model):
-        raise CompressedFileError(
-            f"the file has images of {_spoken(content.image_shape)}, the model of "
-            f"{_spoken(_shape(model))}"
         )
     _check_context("decompress", context, content.num)
     images = [torch.empty(0, *content.image_shape, dtype=torch.int64, device=_device(model))]
@@ -143,7 +134,9 @@ def decompress(
 
 
 def model_fingerprint(model: CodingModel) -> bytes:
-    """A hash, 8 bytes, of a model's class, the shape and levels of its images and its weights.
+    """A hash, 8 bytes, of a model's class, the shape of its images, its levels and its weights.
+
+    The levels are the `levels` of its `likelihood`, or its own.
 
     Example:
         >>> import torch
@@ -175,9 +168,10 @@ def _check_model(owner: str, model: CodingModel) -> None:
 
 
 def _check_context(owner: str, context: Tensor | None, num: int) -> None:
-    if context is not None and len(context) != num:
+    if context is not None and context.shape[:1] != (num,):
         raise ValueError(
-            f"{owner}: context has {len(context)} rows; expected one for each of the {num} images"
+            f"{owner}: context has shape {list(context.shape)}; expected a row for each of the "
+            f"{num} images"
         )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gencore.compression.container import CompressedFileError
-from gencore.compression.session import TOTAL_FREQUENCY, CodingSession
+from gencore.compression.session import TOTAL_FREQUENCY, LevelFrequencies
 from gencore.extras import compress_extra
 
 __all__ = ["decode_images", "encode_images"]
@@ -22,7 +22,7 @@ _SESSION_CHUNK = 2**24
 _CODER_CHUNK = 2**16
 
 
-def encode_images(session: CodingSession, x: Tensor) -> bytes:
+def encode_images(session: LevelFrequencies, x: Tensor) -> bytes:
     r"""One stream of the levels of N images, of about :math:`-\log_2 p(x)` bits.
 
     The range coder of the package constriction narrows an interval by the part that each level has
@@ -74,7 +74,7 @@ def encode_images(session: CodingSession, x: Tensor) -> bytes:
 
 
 def decode_images(
-    session: CodingSession,
+    session: LevelFrequencies,
     num: int,
     image_shape: tuple[int, ...],
     data: bytes,
@@ -121,7 +121,7 @@ def decode_images(
     return x
 
 
-def _in_order(session: CodingSession, x: Tensor) -> Tensor:
+def _in_order(session: LevelFrequencies, x: Tensor) -> Tensor:
     """The values [N, H·W·C] in the order of coding."""
     if not isinstance(x, Tensor) or x.dtype not in (torch.uint8, torch.int64):
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
@@ -145,12 +145,12 @@ def _ranges(num: int, size: int) -> Iterator[tuple[int, int]]:
         yield begin, min(begin + size, num)
 
 
-def _other_positions(owner: str, session: CodingSession, shape: tuple[int, ...]) -> str:
+def _other_positions(owner: str, session: LevelFrequencies, shape: tuple[int, ...]) -> str:
     return f"{owner}: images of shape {list(shape)} do not have {session.positions} positions"
 
 
 def _weights(
-    session: CodingSession, frequencies: Tensor, num: int, length: int
+    session: LevelFrequencies, frequencies: Tensor, num: int, length: int
 ) -> NDArray[np.float32]:
     """The frequencies [N, P, L] as constriction takes them: [P·N, L].
 

@@ -16,18 +16,22 @@ bytes but the last have the highest bit set (LEB128).
 | 4 | CRC-32 of the streams |
 """
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["MOST_IMAGES_PER_STREAM", "CompressedFile", "CompressedFileError", "read_container", "write_container"]
+from gencore.compression.session import TOTAL_FREQUENCY
 
-MOST_IMAGES_PER_STREAM = 2**16
-"""More would be decoded at once than a file should be able to ask for."""
+__all__ = ["CompressedFile", "CompressedFileError", "read_container", "write_container"]
 
 _MAGIC = b"\x89gcz"
 _VERSION = 1
 _FINGERPRINT = 8
+
+# There are two levels at least, of a frequency of 1 or more each: what is most probable takes
+# −log₂(1 − 1/TOTAL_FREQUENCY) bits.
+_BITS_OF_A_VALUE = -math.log1p(-1 / TOTAL_FREQUENCY) / math.log(2)
 
 
 class CompressedFileError(ValueError):
@@ -85,7 +89,8 @@ def read_container(data: bytes) -> CompressedFile:
 
     Raises:
         CompressedFileError: they are another program's, of another version of the format, cut
-            short or damaged, or something follows them.
+            short or damaged, something follows them, or they claim more images than a file of their
+            length can hold.
     """
     if not data:
         raise CompressedFileError("the file is empty")
@@ -101,17 +106,23 @@ def read_container(data: bytes) -> CompressedFile:
         )
     fingerprint = reader.take(_FINGERPRINT)
     channels, height, width, num, images_per_stream = (reader.number() for _ in range(5))
+    if not images_per_stream:
+        raise CompressedFileError("the file is damaged: it has 0 images a stream")
     # Where damage makes it too many, the file ends before them, or the check sum differs.
-    if not 1 <= images_per_stream <= MOST_IMAGES_PER_STREAM:
-        raise CompressedFileError(
-            f"the file is damaged: it has streams of {images_per_stream} images"
-        )
     num_streams = -(-num // images_per_stream)
     lengths, checks = [], []
     for _ in range(num_streams):
         lengths.append(4 * reader.number())
         checks.append(int.from_bytes(reader.take(4), "little"))
     reader.check("head", 0)
+    shape = channels, height, width
+    for index, length in enumerate(lengths):
+        images = min(images_per_stream, num - index * images_per_stream)
+        if images * math.prod(shape) > 8 * length / _BITS_OF_A_VALUE:
+            raise CompressedFileError(
+                f"the file is damaged: a stream of {length} bytes cannot hold {images} images of "
+                f"{channels}x{height}x{width}"
+            )
     begin = reader.place
     streams = [reader.take(length) for length in lengths]
     reader.check("streams", begin)
@@ -119,7 +130,6 @@ def read_container(data: bytes) -> CompressedFile:
         raise CompressedFileError(
             f"{len(data) - reader.place} bytes follow the end of the compressed file"
         )
-    shape = channels, height, width
     return CompressedFile(fingerprint, shape, num, images_per_stream, streams, checks)
 
 

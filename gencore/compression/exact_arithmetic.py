@@ -3,10 +3,11 @@
 Sums of floating-point numbers depend on their order, and so on the machine, its libraries and the
 number of threads; exponentials differ by library. Here every number is a multiple of 2⁻¹⁶. The
 products of two of them and their sums are multiples of 2⁻³², which float64 holds exactly below 2²¹:
-they have no order. The result is rounded to a multiple of 2⁻¹⁶ again. Sigmoid and its kin are lines
-between tabulated values.
+they have no order. The result is rounded to a multiple of 2⁻¹⁶ again. Sums without products are
+exact below 2³⁷. Sigmoid and its kin are lines between tabulated values.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -20,34 +21,34 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gencore.compression.session import TOTAL_FREQUENCY
 
-__all__ = ["exact_arithmetic", "exact_copy", "frequencies_of_logits"]
+__all__ = ["exact_arithmetic", "exact_copy", "frequencies_of_logits", "to_grid"]
 
 M = TypeVar("M", bound=nn.Module)
 
 _GRID = 2.0**16
 # Products of two numbers whose absolute values add up to less than this have exact sums.
 _LARGEST_SUM = 2.0**21
-
-# And these are numbers themselves.
-_LARGEST_PLAIN_SUM = 2.0**37
+# Numbers without a factor have exact sums below this.
+_LARGEST_PLAIN_SUM = 2.0**53 / _GRID
 
 # A table has 2^8 values a unit, up to this argument.
 _STEPS = 2**8
 _TABLE_END = 24
 
-# What moves numbers, compares or chooses among them, or adds few of them, rounds nothing.
+# What moves numbers, compares or chooses among them, or adds two of them, rounds nothing.
 _MOVING_NAMES = """
-_reshape_alias _to_copy _unsafe_view abs add alias arange as_strided bitwise_and bitwise_not
+_reshape_alias _unsafe_view abs add alias arange as_strided bitwise_and bitwise_not
 bitwise_or cat clamp clamp_min clone constant_pad_nd copy_ detach embedding empty empty_like eq
-expand fill_ flip full full_like gather ge gt im2col index index_select le lift_fresh logical_and
+expand fill_ flip full full_like gather ge gt im2col index index_select le logical_and
 logical_not lt masked_fill max maximum minimum ne neg new_empty new_full new_ones new_zeros ones
 ones_like permute pixel_shuffle relu repeat roll rsub scalar_tensor scatter select select_scatter
-slice slice_scatter split split_with_sizes squeeze stack sub sum t transpose tril triu unbind
+slice slice_scatter split split_with_sizes squeeze stack sub t transpose tril triu unbind
 unfold unsqueeze upsample_nearest2d view where zero_ zeros zeros_like
 """
 _MOVING = frozenset(_MOVING_NAMES.split())
-# One rounded operation an element is the same everywhere.
-_ELEMENTWISE = frozenset({"div", "leaky_relu", "mul"})
+# One rounded operation an element is the same everywhere. Numbers of another dtype, and those that
+# a tensor is made of, come to the grid here.
+_ELEMENTWISE = frozenset({"_to_copy", "div", "leaky_relu", "lift_fresh", "mul"})
 # Where the two factors stand in the arguments of what adds up products, and how many it adds.
 _PRODUCTS: dict[str, tuple[int, int, Callable[[Tensor], int]]] = {
     "addcmul": (1, 2, lambda b: 1),
@@ -88,8 +89,18 @@ def exact_copy(network: M) -> M:
     with torch.no_grad():
         for tensor in (*copy.parameters(), *copy.buffers()):
             if tensor.is_floating_point():
-                tensor.copy_(_rounded(tensor))
+                tensor.copy_(to_grid(tensor))
     return copy
+
+
+def to_grid(x: Tensor) -> Tensor:
+    """x rounded to multiples of 2⁻¹⁶.
+
+    Example:
+        >>> to_grid(torch.tensor([0.1], dtype=torch.float64)) * 65536
+        tensor([6554.], dtype=torch.float64)
+    """
+    return (x * _GRID).round() / _GRID
 
 
 def frequencies_of_logits(logits: Tensor) -> Tensor:
@@ -128,22 +139,25 @@ class _Exact(TorchDispatchMode):
         kwargs = kwargs or {}
         bare = name.removesuffix("_") if args and _floats(args[:1]) else name
         if bare in _FUNCTIONS and args[1:] == _SETTINGS.get(bare, ())[: len(args) - 1]:
-            result = _rounded(_FUNCTIONS[bare](args[0]))
+            result = to_grid(_FUNCTIONS[bare](args[0]))
             return result if bare == name else args[0].copy_(result)
         if bare in _PRODUCTS:
             self._check_products(bare, args, kwargs)
-        if bare == "sum" and not _largest(args[0]) * args[0].numel() < _LARGEST_PLAIN_SUM:
-            raise ValueError(f"{self.owner}: the numbers are too large to be added exactly")
         result = func(*args, **kwargs)
-        moves = name in _MOVING or bare in _MOVING
-        if not _floats([result]) or (moves and kwargs.get("alpha", 1) == 1):
+        if not _floats([result]):
             return result
-        if bare not in _ELEMENTWISE and bare not in _PRODUCTS:
+        if name == "sum":
+            self._check_sum(args[0], result)
+            return result
+        moves = (name in _MOVING or bare in _MOVING) and not _adds_products(name, args, kwargs)
+        if moves and _are_on_grid(args):
+            return result
+        if not moves and bare not in _ELEMENTWISE and bare not in _PRODUCTS:
             raise ValueError(
                 f"{self.owner}: the operation {name} cannot be computed with the same bits "
                 "everywhere"
             )
-        return _rounded(result) if bare == name else args[0].copy_(_rounded(result))
+        return to_grid(result) if bare == name else args[0].copy_(to_grid(result))
 
     def _check_products(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise a ValueError unless all sums are exact, in whatever order."""
@@ -156,9 +170,35 @@ class _Exact(TorchDispatchMode):
             )
         added = sum(_largest(c) for c in _floats(args) if c is not a and c is not b)
         if not _largest(a) * _largest(b) * num_terms(b) + added < _LARGEST_SUM:
+            raise self._too_large(name)
+
+    def _check_sum(self, x: Tensor, result: Tensor) -> None:
+        """Raise a ValueError unless all sums are exact, in whatever order."""
+        if x.dtype != torch.float64 or result.dtype != torch.float64:
             raise ValueError(
-                f"{self.owner}: the numbers in {name} are too large to be added exactly"
+                f"{self.owner}: sum of {x.dtype} as {result.dtype} cannot be computed exactly"
             )
+        num_terms = x.numel() // max(result.numel(), 1)
+        if not _largest(x) * num_terms < _LARGEST_PLAIN_SUM:
+            raise self._too_large("sum")
+
+    def _too_large(self, name: str) -> ValueError:
+        return ValueError(f"{self.owner}: the numbers in {name} are too large to be added exactly")
+
+
+def _adds_products(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether an operation that only moves or adds numbers is told to multiply, or to add many."""
+    alpha = args[2] if name == "rsub" and len(args) > 2 else kwargs.get("alpha", 1)
+    return alpha != 1 or kwargs.get("reduce") is not None
+
+
+def _are_on_grid(values: Any) -> bool:
+    """Whether the Python numbers among values and lists of them are multiples of 2⁻¹⁶."""
+    return all(
+        not isinstance(v, float) or (v * _GRID).is_integer() or math.isinf(v)
+        for part in values
+        for v in (part if isinstance(part, list | tuple) else [part])
+    )
 
 
 def _floats(values: Any) -> list[Tensor]:
@@ -169,10 +209,6 @@ def _floats(values: Any) -> list[Tensor]:
 
 def _largest(x: Tensor) -> float:
     return float(x.abs().max()) if x.numel() else 0.0
-
-
-def _rounded(x: Tensor) -> Tensor:
-    return (x * _GRID).round() / _GRID
 
 
 def _interpolated(name: str, x: Tensor) -> Tensor:

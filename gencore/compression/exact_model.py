@@ -10,8 +10,9 @@ from gencore.compression.exact_arithmetic import (
     exact_arithmetic,
     exact_copy,
     frequencies_of_logits,
+    to_grid,
 )
-from gencore.compression.session import CodingSession
+from gencore.compression.session import LevelFrequencies
 
 __all__ = ["ExactModel"]
 
@@ -43,6 +44,11 @@ class ExactModel:
         image_shape: [1, H, W] of the images whose pixels in raster order are the vectors of a model
             of vectors.
 
+    Attributes:
+        model: as given.
+        image_shape: [C, H, W].
+        levels: of each value.
+
     Raises:
         ValueError: for another model, or one of another likelihood, shape or order.
 
@@ -62,6 +68,7 @@ class ExactModel:
         self.is_vector = hasattr(model, "steps") and hasattr(model, "order")
         if self.is_vector:
             self.image_shape = _shape_of_vectors(model, image_shape)  # type: ignore[arg-type]
+            self.levels = int(model.levels)  # type: ignore[arg-type]
         else:
             from gencore.models import AutoregressiveImageModel
             from gencore.nn import Categorical
@@ -78,8 +85,9 @@ class ExactModel:
                     f"{type(likelihood).__name__}; expected Categorical"
                 )
             self.image_shape = model.image_shape
+            self.levels = likelihood.levels
 
-    def coding_session(self, num: int, context: Tensor | None = None) -> CodingSession:
+    def coding_session(self, num: int, context: Tensor | None = None) -> LevelFrequencies:
         """A session for `num` images.
 
         Raises:
@@ -87,7 +95,9 @@ class ExactModel:
         """
         network = exact_copy(self.model)
         if not self.is_vector:
-            return _ImageSession(network, None if context is None else context.cpu().double())
+            return _ImageSession(
+                network, None if context is None else to_grid(context.cpu().double())
+            )
         if context is not None:
             raise ValueError("ExactModel: a model of vectors takes no context")
         return _VectorSession(network)  # type: ignore[arg-type]

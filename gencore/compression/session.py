@@ -5,13 +5,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["TOTAL_FREQUENCY", "CodingModel", "CodingSession"]
+__all__ = ["TOTAL_FREQUENCY", "CodingModel", "LevelFrequencies"]
 
 TOTAL_FREQUENCY = 2**24
 """The sum of the frequencies of a position's levels."""
 
 
-class CodingSession(Protocol):
+class LevelFrequencies(Protocol):
     """Frequencies of the levels of N images, which whoever encodes and whoever decodes computes
     alike: on every machine, for any number of threads, and for any ranges of positions.
 
@@ -44,13 +44,16 @@ class CodingSession(Protocol):
 class CodingModel(Protocol):
     """A model of images that opens sessions.
 
+    Its fingerprint in a file holds its number of levels where it has a `likelihood` with `levels`,
+    or `levels` of its own.
+
     Attributes:
         image_shape: [C, H, W].
     """
 
     image_shape: tuple[int, int, int]
 
-    def coding_session(self, num: int, context: Tensor | None = None) -> CodingSession:
+    def coding_session(self, num: int, context: Tensor | None = None) -> LevelFrequencies:
         """A session for `num` images, conditioned on `context` [num, ...] if the model is."""
 
     def state_dict(self) -> Mapping[str, Any]:

@@ -1,16 +1,18 @@
 """Files: what they decode to, how large they are, and which faults are noticed."""
 
+import re
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 import torch
-from testing.coding import Neighbours, Uniform, information, walk
+from testing.coding import Certain, Neighbours, Uniform, information, walk
 from torch import nn
 
 from gencore.compression import CompressedFileError, compress, decompress
-from gencore.compression.container import read_container, write_container
+from gencore.compression.codec import model_fingerprint
+from gencore.compression.container import CompressedFile, read_container, write_container
+from gencore.models import PixelCNNPlusPlus
 
 pytest.importorskip("constriction")
 
@@ -42,17 +44,6 @@ def test_a_part_of_the_images_is_decoded(first, num, monkeypatch):
     assert len(opened) == len({i // 20 for i in range(first, end)})
 
 
-def test_heads_that_ask_for_what_cannot_be_are_damaged():
-    content = read_container(compress(MODEL, X[:2]))
-    for change, message in (
-        ({"images_per_stream": 0}, "streams of 0 images"),
-        ({"images_per_stream": 2**40, "num": 2**40}, "streams of 1099511627776 images"),
-        ({"image_shape": (1, 4, 16)}, "images of 1x4x16, the model of 1x8x8"),
-    ):
-        with pytest.raises(CompressedFileError, match=message):
-            decompress(MODEL, write_container(replace(content, **change)))
-
-
 def test_no_images():
     data = compress(MODEL, X[:0])
     assert len(data) == 27
@@ -62,14 +53,17 @@ def test_no_images():
 def test_a_condition_is_needed_on_both_sides():
     context = torch.arange(50) % 3
     data = compress(MODEL, X, context=context, images_per_stream=20)
-    with pytest.raises(ValueError, match="compress: context has 3 rows; expected one for each"):
-        compress(MODEL, X, context=context[:3])
     assert decompress(MODEL, data, context=context).equal(X)
     assert decompress(MODEL, data, context=context, first=45).equal(X[45:])
     with pytest.raises(CompressedFileError, match=r"stream is damaged|decodes to other levels"):
         decompress(MODEL, data)
-    with pytest.raises(ValueError, match="context has 3 rows; expected one for each of the 50 im"):
-        decompress(MODEL, data, context=context[:3])
+    for other in (context[:3], torch.arange(70), context[0]):
+        shape = re.escape(str(list(other.shape)))
+        message = f"context has shape {shape}; expected a row for each of the 50 images"
+        with pytest.raises(ValueError, match=f"decompress: {message}"):
+            decompress(MODEL, data, context=other)
+        with pytest.raises(ValueError, match=f"compress: {message}"):
+            compress(MODEL, X, context=other, images_per_stream=20)
 
 
 def test_another_process_decodes(tmp_path, environment):
@@ -123,14 +117,72 @@ def test_a_foreign_file(data, cause):
         decompress(MODEL, data)
 
 
+def claim(shape, num, images_per_stream, words=1):
+    """A file whose check sums are right, of this model."""
+    streams = [bytes(4 * words)] if images_per_stream else []
+    return write_container(
+        CompressedFile(
+            model_fingerprint(MODEL), shape, num, images_per_stream, streams, [0] * len(streams)
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (claim((1, 8, 8), 50, 0), "is damaged: it has 0 images a stream"),
+        (claim((1, 8, 8), 0, 0), "is damaged: it has 0 images a stream"),
+        (claim((1, 8, 8), 2**40, 2**40), "stream of 4 bytes cannot hold 1099511627776 images of 1"),
+        (claim((1, 8, 8), 1, 1, words=0), "stream of 0 bytes cannot hold 1 images of 1x8x8"),
+        (claim((1, 8, 8), 2**40, 1), "is cut short or damaged"),
+        (claim((1, 16, 4), 1, 1), "another model: .*, of images of 1x16x4; this .* of 1x8x8"),
+        (claim((1, 0, 8), 2**40, 2**40), "another model: .*, of images of 1x0x8; this .* of 1x8x8"),
+    ],
+    ids=[
+        "no images a stream",
+        "no images at all",
+        "more than a stream can hold",
+        "no bytes",
+        "more streams than there are",
+        "another shape",
+        "an empty shape",
+    ],
+)
+def test_a_head_that_cannot_be_true(data, cause):
+    with pytest.raises(CompressedFileError, match=cause):
+        decompress(MODEL, data)
+
+
+def test_what_a_stream_can_hold():
+    """32 bits are 32·ln 2·2^24 = 372 130 559 values of a frequency of all but 1 in 2^24."""
+    assert read_container(claim((1, 1, 1), 372_130_000, 2**40)).num == 372_130_000
+    with pytest.raises(CompressedFileError, match="a stream of 4 bytes cannot hold 372131000 im"):
+        read_container(claim((1, 1, 1), 372_131_000, 2**40))
+    certain = Certain((1, 1, 1), 2)
+    for num in (1, 1000):
+        x = torch.zeros(num, 1, 1, 1, dtype=torch.int64)
+        assert decompress(certain, compress(certain, x)).equal(x)
+
+
+def test_models_that_differ_by_their_levels_alone():
+    first, few, many = (
+        PixelCNNPlusPlus((3, 4, 4), channels=4, num_resnets=1, num_scales=1, levels=levels)
+        for levels in (16, 16, 256)
+    )
+    few.load_state_dict(first.state_dict())
+    many.load_state_dict(first.state_dict())
+    assert model_fingerprint(first) == model_fingerprint(few) != model_fingerprint(many)
+
+
 @pytest.mark.parametrize(
     "other",
     [
         Neighbours((1, 8, 8), 16, spread=4),
         Neighbours((1, 8, 16), 16),
+        Neighbours((1, 8, 8), 256),
         Uniform((1, 8, 8), 16),
     ],
-    ids=["other weights", "another size", "another class"],
+    ids=["other weights", "another size", "other levels", "another class"],
 )
 def test_another_model(other):
     with pytest.raises(CompressedFileError, match="compressed with another model: that of finger"):

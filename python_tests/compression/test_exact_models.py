@@ -85,12 +85,68 @@ def test_convolutions_are_products_of_their_patches():
         (lambda x: functional.softplus(x, beta=2), "the operation softplus cannot"),
         (lambda x: x.float() @ x.float().T, r"mm of torch\.float32"),
         (lambda x: 1e4 * x @ x.T, "the numbers in mm are too large to be added exactly"),
+        (lambda x: (2.0**28 * x).sum(), "the numbers in sum are too large to be added exactly"),
+        (lambda x: (2.0**29 * x).sum(0), "the numbers in sum are too large to be added exactly"),
+        (lambda x: x.float().sum(), r"sum of torch\.float32 as torch\.float32 cannot"),
+        (
+            lambda x: x.sum(1, dtype=torch.float32),
+            r"sum of torch\.float64 as torch\.float32 cannot",
+        ),
+        (lambda x: x.long().sum(dtype=torch.float64), r"sum of torch\.int64 as torch\.float64"),
+        (lambda x: x.mean(0), "the operation mean cannot"),
+        (lambda x: x.cumsum(0), "the operation cumsum cannot"),
+        (lambda x: x.prod(0), "the operation prod cannot"),
+        (lambda x: x.logsumexp(0), "the operation logsumexp cannot"),
+        (lambda x: x.softmax(0), "the operation _softmax cannot"),
+        (lambda x: x.var(), "the operation var cannot"),
+        (lambda x: x.norm(), "the operation linalg_vector_norm cannot"),
+        (lambda x: x.index_add(0, torch.zeros(3).long(), x), "the operation index_add cannot"),
+        (lambda x: x.scatter_add(0, torch.zeros(3, 4).long(), x), "the operation scatter_add cann"),
+        (
+            lambda x: x.scatter(0, torch.zeros(3, 4).long(), 1.5, reduce="multiply"),
+            "the operation scatter cannot",
+        ),
+        (lambda x: torch.add(x, x, alpha=0.3), "the operation add cannot"),
+        (lambda x: torch.rsub(x, 1, alpha=0.3), "the operation rsub cannot"),
     ],
 )
 def test_what_is_not_exact_is_refused(compute, message):
     x = torch.full((3, 4), 100.0, dtype=torch.float64)
     with pytest.raises(ValueError, match=message), exact_arithmetic("test"):
         compute(x)
+
+
+def test_sums_are_exact_to_the_last_bit():
+    """Just below 2^37, where whole numbers of grid steps are still distinct."""
+    x = torch.full((4,), 2.0**35 - 1, dtype=torch.float64)
+    x[3] += 1 - GRID
+    with exact_arithmetic("test"):
+        assert x.sum().item() == 2**37 - 3 - GRID
+        assert x.view(2, 2).sum(1).tolist() == [2**36 - 2, 2**36 - 1 - GRID]
+        assert (x > 0).sum().item() == 4
+        assert x[:0].sum().item() == 0
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x: x + 0.1,
+        lambda x: 0.1 - x,
+        lambda x: x.clone().sub_(0.1),
+        lambda x: x.clamp(min=0.1),
+        lambda x: x.masked_fill(x < 0, 0.1),
+        lambda x: torch.full_like(x, 0.1),
+        lambda x: x + torch.tensor(0.1),
+        lambda x: x + torch.tensor([0.1]).double(),
+        lambda x: functional.pad(x, (1, 1), value=0.1),
+    ],
+)
+def test_constants_come_to_the_grid(compute):
+    x = torch.zeros(3, 4, dtype=torch.float64) - torch.eye(3, 4, dtype=torch.float64)
+    with exact_arithmetic("test"):
+        y = compute(x)
+    assert y.equal(on_grid(y))
+    torch.testing.assert_close(y, compute(x), rtol=0, atol=GRID)
 
 
 @pytest.mark.parametrize("levels", [2, 16, 256, 5000])
@@ -123,6 +179,15 @@ def test_a_model_of_images_codes(channel_groups):
     found = sum(information(exact.coding_session(len(p)), p) for p in x.split(15))
     assert found == pytest.approx(bits, rel=1e-4)
     assert 8 * len(data) <= 1.01 * bits + 2 * (64 + 64) + 8 * 30
+
+
+def test_a_context_comes_to_the_grid():
+    torch.manual_seed(0)
+    shape = (1, 3, 3)
+    exact = ExactModel(PixelCNN(shape, channels=6, num_layers=1, levels=16, context_channels=2))
+    x, context = walk(20, shape, 16), 50 * torch.randn(20, 2, dtype=torch.float64)
+    on = exact.coding_session(20, on_grid(context)).frequencies(x, 0, 9)
+    assert exact.coding_session(20, context).frequencies(x, 0, 9).equal(on)
 
 
 @pytest.mark.parametrize("levels", [2, 7])
