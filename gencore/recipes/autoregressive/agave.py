@@ -115,14 +115,14 @@ class AGAVERecipe(LevelsRecipe, OptimisedRecipe):
     learning_rate: float = 0.002
     """Learning rate of Adamax, after the warm-up."""
 
-    sampling: Literal["incremental", "naive"] = "incremental"
+    method: Literal["incremental", "naive"] = "incremental"
     """How pixels are drawn: by the features of the new pixel, or by the whole network for each. The
-    grey model has the second alone."""
+    grey model has the second alone, whatever is named here."""
 
     iw_samples: int = 150
     """Latents an image of the importance-weighted bound among the measures; 0 leaves it out."""
 
-    changeable = frozenset({"steps", "show_data", "sampling", "iw_samples"})
+    changeable = frozenset({"steps", "show_data", "method", "iw_samples"})
     tunable = frozenset({"learning_rate", "warmup_steps", "max_grad_norm", "ema_decay"})
 
     def __post_init__(self) -> None:

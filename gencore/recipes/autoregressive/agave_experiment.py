@@ -123,7 +123,7 @@ class AGAVEExperiment(LevelsExperiment):
         if isinstance(model, AuxiliaryVAE):
             x = model.sample(num, generator=generator)
         else:
-            drawn = model.sample(num, method=self._method, generator=generator)
+            drawn = model.sample(num, method=self.recipe.method, generator=generator)
             assert isinstance(drawn, Tensor)
             x = drawn
         return self.shown(x)
@@ -162,7 +162,7 @@ class AGAVEExperiment(LevelsExperiment):
         folder.mkdir(exist_ok=True)
         target, columns = model.vae.target, _FIGURE_COLUMNS
         z = model.vae.sample_latents(_FIGURE_ROWS).repeat_interleave(columns, 0)
-        drawn = model.decode(z, method=self._method)
+        drawn = model.decode(z, method=self.recipe.method)
         seen = target.image(drawn.auxiliary).unflatten(0, (_FIGURE_ROWS, columns))[:, :1]
         pixels = self.shown(drawn.x).unflatten(0, (_FIGURE_ROWS, columns))
         rows = torch.cat([seen, pixels], 1).flatten(0, 1)
@@ -170,13 +170,13 @@ class AGAVEExperiment(LevelsExperiment):
 
         test = self.test
         x = test.images[torch.randperm(len(test))[:columns]].to(self.fabric.device)
-        drawn = model.reconstruct(x, method=self._method)
+        drawn = model.reconstruct(x, method=self.recipe.method)
         rows = torch.cat([self.shown(x), target.image(drawn.auxiliary), self.shown(drawn.x)])
         save_image_grid(rows, folder / "reconstructions.png", columns=len(x))
 
         ends = test.images[torch.randperm(len(test)).repeat(2)[:_FIGURE_ROWS]]
         x1, x2 = ends.to(self.fabric.device).chunk(2)
-        drawn = model.interpolate(x1, x2, columns, method=self._method)
+        drawn = model.interpolate(x1, x2, columns, method=self.recipe.method)
         lines = zip(
             target.image(drawn.auxiliary).split(columns),
             self.shown(drawn.x).split(columns),
@@ -184,10 +184,6 @@ class AGAVEExperiment(LevelsExperiment):
         )
         rows = torch.cat([row for line in lines for row in line])
         save_image_grid(rows, folder / "interpolation.png", columns=columns)
-
-    @property
-    def _method(self) -> Any:
-        return "naive" if self.recipe.model == "grey" else self.recipe.sampling
 
     def _shares(self, terms: BoundTerms) -> dict[str, Tensor]:
         """What each term costs, in nats; those that the model has."""
