@@ -11,6 +11,7 @@ from gencore.models.autoregressive.auxiliary_targets import AuxiliaryTarget
 from gencore.models.autoregressive.bound_terms import BoundTerms
 from gencore.models.autoregressive.levels import check_levels
 from gencore.models.flows.flow_posterior import FlowPosterior
+from gencore.models.log_mean_exp import log_mean_exp
 from gencore.models.starts import normal_starts
 from gencore.nn.causal import PixelInput
 from gencore.ops import philox_normal, random_key
@@ -216,7 +217,7 @@ class AuxiliaryVAE(nn.Module):
         """The importance-weighted bound (2.64) of log p(y), [N]; arguments as for
         `log_weights`."""
         weights = self.log_weights(x, k, chunk=chunk, generator=generator, key=key, first=first)
-        return torch.logsumexp(weights, 1) - math.log(k)
+        return log_mean_exp(weights, 1)
 
     def sample_latents(self, num: int, *, generator: Generator | None = None) -> Tensor:
         """z ~ N(0, I), [num, L]."""

@@ -30,6 +30,7 @@ from gencore.recipes.autoregressive.agave import AGAVERecipe
 from gencore.recipes.levels_experiment import LevelsExperiment
 from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
+from gencore.train.done_steps import DoneSteps
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -86,7 +87,7 @@ class AGAVEExperiment(LevelsExperiment):
         self.optimisation = recipe.optimisation(
             fabric, model, optimizer, ema_warmup=True, method="loss_terms"
         )
-        self._done = _Steps()
+        self._done = DoneSteps()
         self.state: Mapping[str, StateObject] = {**self.optimisation.state, "steps": self._done}
 
     @property
@@ -226,18 +227,6 @@ class AGAVEExperiment(LevelsExperiment):
             for part in chunks(len(images), _CHUNK)
         ]  # fmt: skip
         return torch.cat(bits).mean().item()
-
-
-class _Steps:
-    """The number of steps that are done."""
-
-    number = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"number": self.number}
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        self.number = state_dict["number"]
 
 
 def objective_weights(recipe: AGAVERecipe, step: int) -> dict[str, float]:
