@@ -22,7 +22,7 @@ from typing import (
 )
 
 from gencore.choices import check_choice
-from gencore.train.used_by import UsedBy
+from gencore.train.field_uses import UsedBy
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from gencore.recipes.levels import LevelsRecipe
-from gencore.train import OptimisedRecipe
-from gencore.train.used_by import UsedBy, used_by
+from gencore.train import OptimisedRecipe, UsedBy, used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

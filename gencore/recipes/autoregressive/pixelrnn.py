@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from gencore.recipes.autoregressive_images import AutoregressiveRecipe
-from gencore.train.used_by import UsedBy, used_by
+from gencore.train import UsedBy, used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from gencore.train import ImageRecipe, OptimisedRecipe
-from gencore.train.used_by import UsedBy, used_by
+from gencore.train import ImageRecipe, OptimisedRecipe, UsedBy, used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

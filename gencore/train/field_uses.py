@@ -19,7 +19,7 @@ def used_by(**choices: tuple[Any, ...]) -> UsedBy:
     """A field that has an effect where each of these others has one of these values.
 
     Example:
-        >>> from gencore.train.used_by import used_by
+        >>> from gencore.train import used_by
         >>> use = used_by(model=("made", "nade"))
         >>> use.what, use.holds({"model": "darn"})
         ('model made or nade', False)
