@@ -82,7 +82,8 @@ class Recipe(ABC):
     used_by: ClassVar[Mapping[str, UsedBy]] = {}
     """Fields that have an effect with some settings of others alone, for instance with one model.
     With the rest they have their defaults: another value is refused, unless it is a preset's, which
-    is left out."""
+    is left out. Fields that only say how a run is measured and shown need not be here: runs of
+    several models may have them in common."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Settings of papers and alike: name → field → value."""

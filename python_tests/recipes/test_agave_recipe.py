@@ -30,12 +30,12 @@ fabric_module = pytest.importorskip("lightning_fabric")
 pytest.importorskip("PIL.Image")
 
 SMALL_PIXELS = {"channels": 4, "num_resnets": 1, "components": 2}
-SMALL_VAE = {"vae_channels": 4, "vae_scales": 1, "latent_size": 2, "iw_samples": 3}
-SMALL = {"batch_size": 8, **SMALL_PIXELS, **SMALL_VAE}
+SMALL_VAE = {"vae_channels": 4, "vae_scales": 1, "latent_size": 2}
+SMALL = {"batch_size": 8, "iw_samples": 3, **SMALL_PIXELS, **SMALL_VAE}
 
 
 def make(**options):
-    small = {"batch_size": 8}
+    small = {"batch_size": 8, "iw_samples": 3}
     if options.get("model") != "vae":
         small |= SMALL_PIXELS
     if "pixelcnn" not in options.get("model", ""):

@@ -46,9 +46,9 @@ _USED_BY: dict[str, UsedBy] = {
     "target_factor": used_by(target=("small",), model=_TARGET_MODELS),
     "kl_weight": _AGAVE, "auxiliary_drop_step": _AGAVE, "pretrain_steps": _AGAVE,
     "latent_size": _WITH_LATENTS, "iaf_steps": _WITH_LATENTS, "vae_channels": _WITH_LATENTS,
-    "vae_scales": _WITH_LATENTS, "iw_samples": _WITH_LATENTS,
+    "vae_scales": _WITH_LATENTS,
     "channels": _WITH_PIXELS, "num_resnets": _WITH_PIXELS, "components": _WITH_PIXELS,
-    "method": _WITH_PIXELS, "num_scales": _PLUS_PLUS, "dropout": _PLUS_PLUS,
+    "num_scales": _PLUS_PLUS, "dropout": _PLUS_PLUS,
 }  # fmt: skip
 
 

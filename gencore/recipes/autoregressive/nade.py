@@ -17,8 +17,7 @@ __all__ = ["NADERecipe"]
 _DARN = used_by(model=("darn",))
 _USED_BY: dict[str, UsedBy] = {
     "hidden_widths": used_by(model=("nade", "eonade", "made")),
-    "latents": _DARN, "deterministic_widths": _DARN, "importance_samples": _DARN,
-    "num_orderings": used_by(model=("eonade",)),
+    "latents": _DARN, "deterministic_widths": _DARN,
     "num_masks": used_by(model=("made",)),
     "order_agnostic": UsedBy(
         "model made and num_masks above 1",
