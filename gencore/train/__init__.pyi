@@ -7,6 +7,7 @@ from gencore.train.experiment import (
     Stateful,
     StateObject,
 )
+from gencore.train.field_uses import UsedBy, used_by
 from gencore.train.image_experiment import ImageExperiment
 from gencore.train.loop import fit, load_experiment
 from gencore.train.optimisation import Optimisation
@@ -30,9 +31,11 @@ __all__ = [
     "SameNoiseError",
     "StateObject",
     "Stateful",
+    "UsedBy",
     "fit",
     "load_checkpoint",
     "load_experiment",
     "recipe_from_config",
     "save_checkpoint",
+    "used_by",
 ]

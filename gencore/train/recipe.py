@@ -22,6 +22,7 @@ from typing import (
 )
 
 from gencore.choices import check_choice
+from gencore.train.field_uses import UsedBy
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -78,6 +79,12 @@ class Recipe(ABC):
     figure_samples: ClassVar[int] = 64
     """Samples in a figure where the user names no number."""
 
+    used_by: ClassVar[Mapping[str, UsedBy]] = {}
+    """Fields that have an effect with some settings of others alone, for instance with one model.
+    With the rest they have their defaults: another value is refused, unless it is a preset's, which
+    is left out. Fields that only say how a run is measured and shown need not be here: runs of
+    several models may have them in common."""
+
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Settings of papers and alike: name → field → value."""
 
@@ -123,6 +130,11 @@ class Recipe(ABC):
                     raise ValueError(
                         f"{type(self).__name__}: {field} is {value}; expected finite numbers"
                     )
+        for field in self._unused(self.fields()):
+            raise ValueError(
+                f"{type(self).__name__}: {field} is {getattr(self, field)!r}, but it has an effect "
+                f"with {self.used_by[field].what} alone"
+            )
 
     @classmethod
     def preset(cls, name: str, **fields: Any) -> "Self":
@@ -130,7 +142,7 @@ class Recipe(ABC):
 
         Args:
             name: one of `presets`.
-            fields: what differs from it.
+            fields: what differs from it. The preset's values that then have no effect are left out.
 
         Raises:
             ValueError: there is no such preset.
@@ -144,7 +156,13 @@ class Recipe(ABC):
         if not cls.presets:
             raise ValueError(f"{cls.__name__}: preset is {name!r}, but the recipe has no presets")
         check_choice(cls.__name__, "preset", name, cls.presets)
-        recipe = cls(**{**cls.presets[name], **fields})
+        preset = cls.presets[name]
+        settings = {**preset, **fields}
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        for field in cls._unused({**defaults, **settings}):
+            if field in preset and settings[field] == preset[field]:
+                del settings[field]
+        recipe = cls(**settings)
         # The name shapes nothing, so it is no field; the class has it for recipes without a preset.
         vars(recipe)["preset_name"] = name
         return recipe
@@ -195,6 +213,16 @@ class Recipe(ABC):
     def check_fraction(self, *names: str) -> None:
         """Raise a ValueError for the first of these fields that is not from 0 to 1."""
         self._check(names, "from 0 to 1", lambda value: 0 <= value <= 1)
+
+    @classmethod
+    def _unused(cls, fields: Mapping[str, Any]) -> list[str]:
+        """Those of these fields that differ from their default and have no effect with the rest."""
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        return [
+            name
+            for name, use in cls.used_by.items()
+            if fields[name] != defaults[name] and not use.holds(fields)
+        ]
 
     def _check_number(self, field: str, hint: Any) -> None:
         """Raise a TypeError where a field of numbers holds something else."""

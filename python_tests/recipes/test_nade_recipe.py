@@ -174,7 +174,7 @@ def test_the_command_trains_and_samples(tmp_path, capsys):
         ({"model": "made", "hidden_widths": (5, 0)}, r"is \(5, 0\); expected positive widths"),
         ({"model": "darn", "latents": ()}, r"latents is \(\); expected positive"),
         ({"model": "darn", "deterministic_widths": (0,)}, r"is \(0,\); expected positive widths$"),
-        ({"num_masks": 0}, "num_masks is 0; expected positive"),
+        ({"model": "made", "num_masks": 0}, "num_masks is 0; expected positive"),
         ({"weight_decay": -1.0}, "weight_decay is -1.0"),
         ({"binarization": "dither"}, "binarization is 'dither'; expected one of threshold"),
     ],

@@ -19,7 +19,7 @@ pytest.importorskip("sklearn")
 fabric_module = pytest.importorskip("lightning_fabric")
 pytest.importorskip("PIL.Image")
 
-SMALL = {"channels": 6, "num_layers": 1, "batch_size": 8, "bits": 4, "num_components": 2}
+SMALL = {"channels": 6, "num_layers": 1, "batch_size": 8, "bits": 4}
 
 
 def make(**options):
@@ -225,10 +225,9 @@ def test_the_command_trains_resumes_samples_and_evaluates(tmp_path, capsys):
     ("options", "message"),
     [
         ({"bits": 9}, "PixelCNNRecipe: bits is 9; expected 1 to 8"),
-        ({"model": "gated", "weight_norm": True}, "weight_norm is for the model pixelcnn"),
         ({"ema_decay": None}, "ema_decay is None; expected from 0 to 1"),
         ({"num_layers": 0}, "num_layers is 0; expected positive"),
-        ({"dropout": -0.5}, r"dropout is -0\.5; expected from 0 to 1"),
+        ({"model": "pixelcnn++", "dropout": -0.5}, r"dropout is -0\.5; expected from 0 to 1"),
         ({"likelihood": "normal"}, "likelihood is 'normal'; expected one of auto, categorical"),
         ({"model": "pixelcnn++", "num_scales": 5}, "5 scales need sides that are multiples of 16"),
         ({"data": "photos", "channels": 8}, "channels is 8; expected a positive multiple of chan"),

@@ -55,8 +55,12 @@ def test_a_step_trains_and_samples_are_images_of_the_levels(options):
 def test_the_model_is_the_one_that_the_recipe_names():
     shape = (3, 8, 8)
     row, diagonal, two = (
-        make_model(PixelRNNRecipe(channels=6, model=name, kernel_size=5), shape)
-        for name in ("row_lstm", "diagonal_bilstm", "multiscale")
+        make_model(PixelRNNRecipe(channels=6, **options), shape)
+        for options in (
+            {"model": "row_lstm", "kernel_size": 5},
+            {"model": "diagonal_bilstm"},
+            {"model": "multiscale"},
+        )
     )
     assert isinstance(row, PixelRNN)
     assert isinstance(diagonal, PixelRNN)

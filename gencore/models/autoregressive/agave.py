@@ -1,6 +1,5 @@
 """AGAVE: an autoregressive decoder of latents that an auxiliary decoder keeps meaningful."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -9,6 +8,7 @@ from torch import Generator, Tensor, nn
 from gencore.models.autoregressive.auxiliary_vae import AuxiliaryVAE
 from gencore.models.autoregressive.bound_terms import BoundTerms
 from gencore.models.autoregressive.image_model import AutoregressiveImageModel, SamplingMethod
+from gencore.models.log_mean_exp import log_mean_exp
 from gencore.samplers.chains import check_count
 
 __all__ = ["AGAVE", "AuxiliarySample"]
@@ -173,7 +173,7 @@ class AGAVE(nn.Module):
         weights = self.vae.log_weights(
             x, k, log_likelihood, chunk=chunk, generator=generator, key=key, first=first
         )
-        return torch.logsumexp(weights, 1) - math.log(k)
+        return log_mean_exp(weights, 1)
 
     def context(self, f: Tensor) -> Tensor:
         """What the pixels are given, [N, K, H, W], of f(z) [N, *target.shape]."""

@@ -1,5 +1,7 @@
 """An autoregressive model of a simpler image, and one of the image given it."""
 
+from copy import deepcopy
+
 import torch
 from torch import Generator, Tensor, nn
 
@@ -24,7 +26,7 @@ class AuxiliaryPixelCNN(nn.Module):
         auxiliary: of y, in the numbers of its bins: images of ``target.shape`` and
             ``target.bins`` levels.
         primary: of x, given maps [N, K, H, W] of what `stack` makes.
-        target: y. Its own, factorised likelihood is not used.
+        target: y, of which a copy is kept. Its own, factorised likelihood is not used.
         stack: of y in the resolution of x, its levels scaled to [−1, 1], makes the maps; without it
             they are y.
 
@@ -54,7 +56,9 @@ class AuxiliaryPixelCNN(nn.Module):
                     f"AuxiliaryPixelCNN: {name} makes images {list(model.image_shape)} of "
                     f"{model.likelihood.levels} levels; expected {list(shape)} of {levels}"
                 )
-        self.auxiliary, self.primary, self.target = auxiliary, primary, target.requires_grad_(False)
+        self.auxiliary, self.primary = auxiliary, primary
+        # A copy: its likelihood learns nothing here, but may elsewhere.
+        self.target = deepcopy(target).requires_grad_(False)
         self.stack = nn.Identity() if stack is None else stack
 
     def loss_terms(

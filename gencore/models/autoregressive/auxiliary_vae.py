@@ -9,7 +9,9 @@ from torch import Generator, Tensor, nn
 
 from gencore.models.autoregressive.auxiliary_targets import AuxiliaryTarget
 from gencore.models.autoregressive.bound_terms import BoundTerms
+from gencore.models.autoregressive.levels import check_levels
 from gencore.models.flows.flow_posterior import FlowPosterior
+from gencore.models.log_mean_exp import log_mean_exp
 from gencore.models.starts import normal_starts
 from gencore.nn.causal import PixelInput
 from gencore.ops import philox_normal, random_key
@@ -132,6 +134,10 @@ class AuxiliaryVAE(nn.Module):
             generator: draws the key where none is given.
             key: int64 [seed, offset] of the latents.
             first: number of images of the batch before these, on lower ranks and in earlier parts.
+
+        Raises:
+            TypeError: for x of another dtype than uint8 or int64.
+            ValueError: for x of another shape, or with levels that there are none of.
         """
         mean, log_std, context = self._posterior_of(x)
         epsilon = self._noise(mean, 1, generator, key, first).squeeze(1)
@@ -143,7 +149,8 @@ class AuxiliaryVAE(nn.Module):
         return Inference(z, kl)
 
     def encode(self, x: Tensor) -> Tensor:
-        """The latent [N, L] in the middle of q(z | x): without noise, through the posterior."""
+        """The latent [N, L] in the middle of q(z | x): without noise, through the posterior. Raises
+        as `infer` does."""
         mean, log_std, context = self._posterior_of(x)
         z: Tensor = self.posterior(mean, log_std, context, epsilon=torch.zeros_like(mean)).z
         return z
@@ -210,7 +217,7 @@ class AuxiliaryVAE(nn.Module):
         """The importance-weighted bound (2.64) of log p(y), [N]; arguments as for
         `log_weights`."""
         weights = self.log_weights(x, k, chunk=chunk, generator=generator, key=key, first=first)
-        return torch.logsumexp(weights, 1) - math.log(k)
+        return log_mean_exp(weights, 1)
 
     def sample_latents(self, num: int, *, generator: Generator | None = None) -> Tensor:
         """z ~ N(0, I), [num, L]."""
@@ -224,6 +231,7 @@ class AuxiliaryVAE(nn.Module):
 
     def _posterior_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Mean, log-standard deviation and context of the posterior, float32 at least."""
+        check_levels("AuxiliaryVAE", x, self.target.image_shape, self.target.levels)
         size, context_size = self.latent_size, self.posterior.context_size
         parameters: Tensor = self.encoder(self.input(x))
         if parameters.shape != (len(x), 2 * size + context_size):

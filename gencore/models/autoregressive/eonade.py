@@ -12,10 +12,10 @@ from gencore.models.autoregressive.vectors import (
     ancestral,
     check_order,
     level_log_prob,
-    log_mean_exp,
     running_sums,
     uniforms,
 )
+from gencore.models.log_mean_exp import log_mean_exp
 from gencore.models.starts import like
 from gencore.ops import random_key
 from gencore.ops.mlp import ActivationName, activate, activation_kind

@@ -1,9 +1,12 @@
 """A decoder that sees earlier pixels without their colours."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from gencore.models.autoregressive.auxiliary_targets.grayscale import luma
-from gencore.models.autoregressive.image_model import AutoregressiveImageModel
+from gencore.models.autoregressive.image_model import AutoregressiveImageModel, SamplingMethod
+from gencore.models.autoregressive.sampling import Known, draw_naively
 from gencore.nn.causal.plan import PixelPlan
 
 __all__ = ["GrayscaleDecoder"]
@@ -16,7 +19,8 @@ class GrayscaleDecoder(AutoregressiveImageModel):
 
     So colours that pixels have in common have to come from the context: a decoder of
     :class:`gencore.models.AGAVE` that is restricted so that it needs z. Luma is that of
-    :class:`gencore.models.GrayscaleTarget`, rounded to a level. Pixels are drawn naively.
+    :class:`gencore.models.GrayscaleTarget`, rounded to a level. Luma is not compiled, so both
+    methods of `sample` draw pixels naively.
 
     Args:
         network: of images of 3 channels, without `channel_groups`; it is given the luma three
@@ -52,6 +56,17 @@ class GrayscaleDecoder(AutoregressiveImageModel):
         parameters: Tensor = self.network(luma(x).expand(-1, 3, -1, -1), context)
         return parameters
 
+    def draw(
+        self,
+        method: SamplingMethod,
+        images: Known,
+        context: Tensor | None,
+        uniforms: Tensor,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """By the whole network for each pixel, whatever the method."""
+        draw_naively(self, images, context, uniforms, progress)
+
     def plan(self, num: int, context: Tensor | None = None, *, keep_all: bool = False) -> PixelPlan:
         """Luma is not compiled: it raises a ValueError."""
-        raise ValueError("GrayscaleDecoder.plan: luma is not compiled; draw with method='naive'")
+        raise ValueError("GrayscaleDecoder.plan: luma is not compiled")

@@ -13,8 +13,8 @@ from gencore.models.autoregressive.vectors import (
     AutoregressiveVectorModel,
     ancestral,
     level_log_prob,
-    log_mean_exp,
 )
+from gencore.models.log_mean_exp import log_mean_exp
 from gencore.nn import MADE
 from gencore.nn.fixed_buffers import with_values
 from gencore.ops.mlp import ActivationName

@@ -1,6 +1,5 @@
 """Distributions of vectors of levels: what their models share, and how an order is sampled."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 
@@ -20,7 +19,6 @@ __all__ = [
     "ancestral",
     "check_order",
     "level_log_prob",
-    "log_mean_exp",
     "running_sums",
     "uniforms",
 ]
@@ -341,11 +339,6 @@ def level_log_prob(logits: Tensor, x: Tensor) -> Tensor:
         )
     log_prob = logits.log_softmax(-1)
     return log_prob.gather(-1, x.to(torch.int64).unsqueeze(-1)).squeeze(-1)
-
-
-def log_mean_exp(x: Tensor, dim: int = 0) -> Tensor:
-    """log of the mean of exp(x) along a dimension."""
-    return x.logsumexp(dim) - math.log(x.shape[dim])
 
 
 def uniforms(num: int, size: int, key: Tensor, *, first: int = 0) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.models.autoregressive.image_model import AutoregressiveImageModel, SamplingMethod
+from gencore.models.autoregressive.levels import check_levels
 from gencore.nn.likelihoods import DiscretizedLogistic, PixelLikelihood
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
 from gencore.nn.quantization.vector_quantizer import CodeBookUpdate, VectorQuantizer
@@ -138,20 +139,19 @@ class VQVAE(nn.Module):
         return VQVAELoss(z.loss - log_likelihood, log_likelihood, z.perplexity)
 
     def features(self, x: Tensor) -> Tensor:
-        """The encoder's vectors f(x) [N, D, H', W'] of levels [N, C, H, W]."""
-        if not isinstance(x, Tensor) or x.dtype not in (torch.uint8, torch.int64):
-            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"VQVAE: x is {kind}; expected levels, uint8 or int64")
-        if x.dim() != 4 or x.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"VQVAE: x has shape {list(x.shape)}; expected {['N', *self.image_shape]}"
-            )
+        """The encoder's vectors f(x) [N, D, H', W'] of levels [N, C, H, W].
+
+        Raises:
+            TypeError: for x of another dtype than uint8 or int64.
+            ValueError: for x of another shape, or with levels that there are none of.
+        """
+        check_levels("VQVAE", x, self.image_shape, self.likelihood.levels)
         dtype = self.quantizer.code_book.dtype
         features: Tensor = self.encoder(x.to(dtype) * (2 / (self.likelihood.levels - 1)) - 1)
         return features
 
     def encode(self, x: Tensor) -> Tensor:
-        """The codes, int64 [N, H', W'], of levels [N, C, H, W]."""
+        """The codes, int64 [N, H', W'], of levels [N, C, H, W]; raises as `features` does."""
         return self.quantizer.encode(self.features(x))
 
     def decode(self, codes: Tensor) -> Tensor:

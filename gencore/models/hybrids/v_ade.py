@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
+from gencore.models.log_mean_exp import log_mean_exp
 from gencore.models.starts import like, normal_starts
 from gencore.nn import Transform
 from gencore.ops import philox_normal, random_key, split_key
@@ -110,7 +111,7 @@ class VADE(nn.Module):
         """The logarithm of the mean of `num` importance weights, [N]: on average a lower bound of
         log p(x), whose exponential is unbiased. Arguments as for `elbo`."""
         weights = self.log_weights(x, num, generator=generator, key=key, first=first)
-        return torch.logsumexp(weights, 1) - math.log(num)
+        return log_mean_exp(weights, 1)
 
     def log_weights(
         self,

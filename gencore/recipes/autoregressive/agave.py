@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from gencore.recipes.levels import LevelsRecipe
-from gencore.train import OptimisedRecipe
+from gencore.train import OptimisedRecipe, UsedBy, used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -35,6 +35,22 @@ _PRESETS = {
     f"lucas2020{variant}": {**_LUCAS_2020, **fields} for variant, fields in _VARIANTS.items()
 }
 
+_RESTRICTED = ("naive", "shallow", "grey")
+_WITH_LATENTS = used_by(model=("agave", "vae", *_RESTRICTED))
+_TARGET_MODELS = ("agave", *_RESTRICTED, "auxiliary-pixelcnn")
+_WITH_PIXELS = used_by(model=("agave", "pixelcnn", *_RESTRICTED, "auxiliary-pixelcnn"))
+_PLUS_PLUS = used_by(model=("agave", "pixelcnn", "naive", "grey", "auxiliary-pixelcnn"))
+_AGAVE = used_by(model=("agave",))
+_USED_BY: dict[str, UsedBy] = {
+    "target": used_by(model=_TARGET_MODELS), "target_bins": used_by(model=_TARGET_MODELS),
+    "target_factor": used_by(target=("small",), model=_TARGET_MODELS),
+    "kl_weight": _AGAVE, "auxiliary_drop_step": _AGAVE, "pretrain_steps": _AGAVE,
+    "latent_size": _WITH_LATENTS, "iaf_steps": _WITH_LATENTS, "vae_channels": _WITH_LATENTS,
+    "vae_scales": _WITH_LATENTS,
+    "channels": _WITH_PIXELS, "num_resnets": _WITH_PIXELS, "components": _WITH_PIXELS,
+    "num_scales": _PLUS_PLUS, "dropout": _PLUS_PLUS,
+}  # fmt: skip
+
 
 @dataclass(kw_only=True)
 class AGAVERecipe(LevelsRecipe, OptimisedRecipe):
@@ -45,6 +61,7 @@ class AGAVERecipe(LevelsRecipe, OptimisedRecipe):
     """
 
     presets = _PRESETS
+    used_by = _USED_BY
 
     steps: int = 2000
     """Optimisation steps of the whole run."""
@@ -115,14 +132,14 @@ class AGAVERecipe(LevelsRecipe, OptimisedRecipe):
     learning_rate: float = 0.002
     """Learning rate of Adamax, after the warm-up."""
 
-    sampling: Literal["incremental", "naive"] = "incremental"
+    method: Literal["incremental", "naive"] = "incremental"
     """How pixels are drawn: by the features of the new pixel, or by the whole network for each. The
-    grey model has the second alone."""
+    grey model has the second alone, whatever is named here."""
 
     iw_samples: int = 150
     """Latents an image of the importance-weighted bound among the measures; 0 leaves it out."""
 
-    changeable = frozenset({"steps", "show_data", "sampling", "iw_samples"})
+    changeable = frozenset({"steps", "show_data", "method", "iw_samples"})
     tunable = frozenset({"learning_rate", "warmup_steps", "max_grad_norm", "ema_decay"})
 
     def __post_init__(self) -> None:
@@ -146,17 +163,6 @@ class AGAVERecipe(LevelsRecipe, OptimisedRecipe):
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"AGAVERecipe: dropout is {self.dropout}; expected 0 to below 1")
-        if self.model == "vae" and (self.target != "full" or bins not in (None, self.levels)):
-            raise ValueError(
-                f"AGAVERecipe: target is {self.target!r} with target_bins {bins}, but the model "
-                "vae is one of the image itself"
-            )
-        for name in ("pretrain_steps", "auxiliary_drop_step"):
-            if getattr(self, name) and self.model != "agave":
-                raise ValueError(
-                    f"AGAVERecipe: {name} is {getattr(self, name)}, which the model {self.model} "
-                    "does not have"
-                )
         if self.auxiliary_drop_step is not None:
             self.check_positive("auxiliary_drop_step")
 

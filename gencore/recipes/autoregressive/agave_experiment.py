@@ -30,6 +30,7 @@ from gencore.recipes.autoregressive.agave import AGAVERecipe
 from gencore.recipes.levels_experiment import LevelsExperiment
 from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
+from gencore.train.done_steps import DoneSteps
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -86,7 +87,7 @@ class AGAVEExperiment(LevelsExperiment):
         self.optimisation = recipe.optimisation(
             fabric, model, optimizer, ema_warmup=True, method="loss_terms"
         )
-        self._done = _Steps()
+        self._done = DoneSteps()
         self.state: Mapping[str, StateObject] = {**self.optimisation.state, "steps": self._done}
 
     @property
@@ -123,7 +124,7 @@ class AGAVEExperiment(LevelsExperiment):
         if isinstance(model, AuxiliaryVAE):
             x = model.sample(num, generator=generator)
         else:
-            drawn = model.sample(num, method=self._method, generator=generator)
+            drawn = model.sample(num, method=self.recipe.method, generator=generator)
             assert isinstance(drawn, Tensor)
             x = drawn
         return self.shown(x)
@@ -162,7 +163,7 @@ class AGAVEExperiment(LevelsExperiment):
         folder.mkdir(exist_ok=True)
         target, columns = model.vae.target, _FIGURE_COLUMNS
         z = model.vae.sample_latents(_FIGURE_ROWS).repeat_interleave(columns, 0)
-        drawn = model.decode(z, method=self._method)
+        drawn = model.decode(z, method=self.recipe.method)
         seen = target.image(drawn.auxiliary).unflatten(0, (_FIGURE_ROWS, columns))[:, :1]
         pixels = self.shown(drawn.x).unflatten(0, (_FIGURE_ROWS, columns))
         rows = torch.cat([seen, pixels], 1).flatten(0, 1)
@@ -170,13 +171,13 @@ class AGAVEExperiment(LevelsExperiment):
 
         test = self.test
         x = test.images[torch.randperm(len(test))[:columns]].to(self.fabric.device)
-        drawn = model.reconstruct(x, method=self._method)
+        drawn = model.reconstruct(x, method=self.recipe.method)
         rows = torch.cat([self.shown(x), target.image(drawn.auxiliary), self.shown(drawn.x)])
         save_image_grid(rows, folder / "reconstructions.png", columns=len(x))
 
         ends = test.images[torch.randperm(len(test)).repeat(2)[:_FIGURE_ROWS]]
         x1, x2 = ends.to(self.fabric.device).chunk(2)
-        drawn = model.interpolate(x1, x2, columns, method=self._method)
+        drawn = model.interpolate(x1, x2, columns, method=self.recipe.method)
         lines = zip(
             target.image(drawn.auxiliary).split(columns),
             self.shown(drawn.x).split(columns),
@@ -184,10 +185,6 @@ class AGAVEExperiment(LevelsExperiment):
         )
         rows = torch.cat([row for line in lines for row in line])
         save_image_grid(rows, folder / "interpolation.png", columns=columns)
-
-    @property
-    def _method(self) -> Any:
-        return "naive" if self.recipe.model == "grey" else self.recipe.sampling
 
     def _shares(self, terms: BoundTerms) -> dict[str, Tensor]:
         """What each term costs, in nats; those that the model has."""
@@ -230,18 +227,6 @@ class AGAVEExperiment(LevelsExperiment):
             for part in chunks(len(images), _CHUNK)
         ]  # fmt: skip
         return torch.cat(bits).mean().item()
-
-
-class _Steps:
-    """The number of steps that are done."""
-
-    number = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"number": self.number}
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        self.number = state_dict["number"]
 
 
 def objective_weights(recipe: AGAVERecipe, step: int) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from gencore.train import ImageRecipe, OptimisedRecipe
+from gencore.train import ImageRecipe, OptimisedRecipe, UsedBy, used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 
 __all__ = ["NADERecipe"]
 
+_DARN = used_by(model=("darn",))
+_USED_BY: dict[str, UsedBy] = {
+    "hidden_widths": used_by(model=("nade", "eonade", "made")),
+    "latents": _DARN, "deterministic_widths": _DARN,
+    "num_masks": used_by(model=("made",)),
+    "order_agnostic": UsedBy(
+        "model made and num_masks above 1",
+        lambda fields: fields["model"] == "made" and fields["num_masks"] > 1,
+    ),
+}  # fmt: skip
+
 
 @dataclass(kw_only=True)
 class NADERecipe(ImageRecipe, OptimisedRecipe):
@@ -22,6 +33,8 @@ class NADERecipe(ImageRecipe, OptimisedRecipe):
     Grey levels become bits once, before training. The defaults take about a minute on digits, with
     two CPU cores.
     """
+
+    used_by = _USED_BY
 
     steps: int = 1000
     """Optimisation steps of the whole run."""

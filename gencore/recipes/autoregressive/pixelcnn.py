@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from gencore.recipes.autoregressive_images import AutoregressiveRecipe
+from gencore.train import UsedBy, used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -33,6 +34,19 @@ _PRESETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+_PLUS_PLUS = used_by(model=("pixelcnn++",))
+_ONE_RESOLUTION = used_by(model=("pixelcnn", "gated"))
+_USED_BY: dict[str, UsedBy] = {
+    "num_scales": _PLUS_PLUS, "dropout": _PLUS_PLUS, "weight_norm": _PLUS_PLUS,
+    "kernel_size": _ONE_RESOLUTION, "first_kernel_size": _ONE_RESOLUTION,
+    "output_channels": _ONE_RESOLUTION,
+    "num_components": UsedBy(
+        "likelihood mixture, or auto and model pixelcnn++,",
+        lambda fields: fields["likelihood"] == "mixture"
+        or (fields["likelihood"] == "auto" and fields["model"] == "pixelcnn++"),
+    ),
+}  # fmt: skip
+
 
 @dataclass(kw_only=True)
 class PixelCNNRecipe(AutoregressiveRecipe):
@@ -43,6 +57,7 @@ class PixelCNNRecipe(AutoregressiveRecipe):
     """
 
     presets = _PRESETS
+    used_by = _USED_BY
 
     model: Literal["pixelcnn", "gated", "pixelcnn++"] = "gated"
     """The network: a stack of masked convolutions, a vertical and a horizontal stack of gates, or
@@ -90,10 +105,6 @@ class PixelCNNRecipe(AutoregressiveRecipe):
             if getattr(self, name) is not None:
                 self.check_positive(name)
         self.check_fraction("dropout")
-        if self.weight_norm and self.model != "pixelcnn++":
-            raise ValueError(
-                f"PixelCNNRecipe: weight_norm is for the model pixelcnn++, not {self.model}"
-            )
 
     def build(self, fabric: "Fabric", dataset: "ImageDataset") -> "PixelCNNExperiment":
         from gencore.recipes.autoregressive.pixelcnn_experiment import PixelCNNExperiment

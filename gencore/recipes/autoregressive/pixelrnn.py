@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from gencore.recipes.autoregressive_images import AutoregressiveRecipe
+from gencore.train import UsedBy, used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -26,6 +27,11 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "vandenoord2016-cifar10-diagonal": {**_CIFAR10, "model": "diagonal_bilstm"},
 }
 
+_USED_BY: dict[str, UsedBy] = {
+    "kernel_size": used_by(model=("row_lstm",)),
+    "factor": used_by(model=("multiscale",)),
+}
+
 
 @dataclass(kw_only=True)
 class PixelRNNRecipe(AutoregressiveRecipe):
@@ -37,6 +43,7 @@ class PixelRNNRecipe(AutoregressiveRecipe):
     """
 
     presets = _PRESETS
+    used_by = _USED_BY
 
     model: Literal["row_lstm", "diagonal_bilstm", "multiscale"] = "diagonal_bilstm"
     """The network: LSTMs that see a triangle of the pixels above, diagonal LSTMs that see all

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from gencore.train import ImageRecipe, OptimisedRecipe
+from gencore.train import ImageRecipe, OptimisedRecipe, UsedBy, used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["VQVAERecipe"]
 
+_USED_BY: dict[str, UsedBy] = {"decay": used_by(update=("ema",))}
+
 
 @dataclass(kw_only=True)
 class VQVAERecipe(ImageRecipe, OptimisedRecipe):
@@ -20,6 +22,8 @@ class VQVAERecipe(ImageRecipe, OptimisedRecipe):
 
     The defaults take a few minutes on digits, with two CPU cores.
     """
+
+    used_by = _USED_BY
 
     steps: int = 1600
     """Optimisation steps of the whole run, of the autoencoder and of the prior together."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor, nn
@@ -15,6 +15,7 @@ from gencore.ops import random_key
 from gencore.recipes.autoregressive.vqvae import VQVAERecipe
 from gencore.train import Batch, ImageExperiment, Optimisation, StateObject
 from gencore.train.chunks import chunks
+from gencore.train.done_steps import DoneSteps
 from gencore.train.optimisation import make_scheduler
 
 if TYPE_CHECKING:
@@ -55,12 +56,12 @@ class VQVAEExperiment(ImageExperiment):
             levels=recipe.num_codes,
             embedding=recipe.prior_embedding,
         )
-        self.clock = _Clock()
+        self._done = DoneSteps()  # of both stages together
         prior_steps = max(recipe.steps - recipe.vq_steps, 1)
         self.vq = _optimisation(recipe, fabric, autoencoder, recipe.vq_steps)
         self.codes = _optimisation(recipe, fabric, prior, prior_steps, method="log_prob")
         self.state: Mapping[str, StateObject] = {
-            "clock": self.clock,
+            "steps": self._done,
             **{f"vq_{name}": thing for name, thing in self.vq.state.items()},
             **{f"prior_{name}": thing for name, thing in self.codes.state.items()},
         }
@@ -75,7 +76,7 @@ class VQVAEExperiment(ImageExperiment):
     @property
     def prior(self) -> GatedPixelCNN | None:
         """The prior with averaged weights, in evaluation mode; none before its first step."""
-        if self.clock.steps <= self.recipe.vq_steps:
+        if self._done.number <= self.recipe.vq_steps:
             return None
         model = self.codes.averaged.eval()
         assert isinstance(model, GatedPixelCNN)
@@ -83,9 +84,9 @@ class VQVAEExperiment(ImageExperiment):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """A step of the autoencoder, or of the prior once that has had its steps."""
-        is_vq = self.clock.steps < self.recipe.vq_steps
+        is_vq = self._done.number < self.recipe.vq_steps
         scalars = self._vq_step(batch) if is_vq else self._prior_step(batch)
-        self.clock.steps += 1
+        self._done.number += 1
         return scalars
 
     def _vq_step(self, batch: Batch) -> dict[str, Tensor]:
@@ -189,19 +190,6 @@ class VQVAEExperiment(ImageExperiment):
     def _chunked(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         device = self.fabric.device
         return torch.cat([function(part.to(device)) for part in _split(images)])
-
-
-class _Clock:
-    """Steps that are done, of both stages together: what says which of them it is."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"steps": self.steps}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.steps = state_dict["steps"]
 
 
 def _split(x: Tensor) -> list[Tensor]:

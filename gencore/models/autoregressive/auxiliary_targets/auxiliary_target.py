@@ -84,11 +84,6 @@ class AuxiliaryTarget(nn.Module, ABC):
             return f
         return f.repeat_interleave(rows, 2).repeat_interleave(columns, 3)
 
-    @property
-    def context_shape(self) -> tuple[int, int, int]:
-        """Of what :meth:`context` returns, for one image."""
-        return (self.shape[0], self.image_shape[1], self.image_shape[2])
-
     def image(self, f: Tensor) -> Tensor:
         """f as images [N, C, H, W] in [0, 1] to look at; grey ones where y has fewer channels."""
         image = ((self.context(f) + 1) / 2).clamp(0, 1)
