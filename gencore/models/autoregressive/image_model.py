@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 
 from gencore.choices import check_choice
 from gencore.models.autoregressive.coding import CodingSession
+from gencore.models.autoregressive.levels import check_levels
 from gencore.models.autoregressive.sampling import Known, draw_naively, draw_with_plan
 from gencore.nn.causal.plan import PixelPlan
 
@@ -211,19 +212,7 @@ class AutoregressiveImageModel(nn.Module):
     def check_levels(self, method: str, x: Tensor) -> None:
         """Raise unless x holds images of the model's shape and levels."""
         owner = f"{type(self).__name__}.{method}"
-        if not isinstance(x, Tensor) or x.dtype not in (torch.uint8, torch.int64):
-            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"{owner}: x is {kind}; expected levels, uint8 or int64")
-        if x.shape[1:] != self.image_shape or x.dim() != 4:
-            expected = ["N", *self.image_shape]
-            raise ValueError(f"{owner}: x has shape {list(x.shape)}; expected {expected}")
-        # As Python's numbers: to uint8, 256 is 0.
-        low, high = map(int, x.aminmax()) if x.numel() else (0, 0)
-        if low < 0 or high >= self.likelihood.levels:
-            raise ValueError(
-                f"{owner}: x has levels from {low} to {high}; expected 0 to "
-                f"{self.likelihood.levels - 1}"
-            )
+        check_levels(owner, x, self.image_shape, self.likelihood.levels)
 
 
 @contextmanager
