@@ -54,11 +54,12 @@ class ProgramCheck {
     check(
         h.parameters > 0 && h.parameters < kLargest && h.components >= 0 && h.components < kLargest,
         "parameters");
-    check(draw == PixelDraw::kNone ||
-              (draw == PixelDraw::kCategorical && h.parameters == h.channels * h.levels) ||
-              (draw == PixelDraw::kLogistic && h.components > 0 &&
-               h.parameters == h.components * (1 + 2 * h.channels + pairs)),
-          "the draw");
+    check(
+        draw == PixelDraw::kNone ||
+            (draw == PixelDraw::kCategorical && h.parameters == h.channels * h.levels) ||
+            (draw == PixelDraw::kLogistic && h.components > 0 && h.parameters % h.components == 0 &&
+             h.parameters / h.components == 1 + 2 * h.channels + pairs),
+        "the draw");
     std::int64_t at = first;
     for (std::int64_t k = 0; k <= h.steps; ++k) {
       check(args_.list(k) == at && args_.list(k) <= args_.list(k + 1), "lists");
