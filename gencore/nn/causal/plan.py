@@ -40,6 +40,14 @@ class PixelPlan:
     Raises:
         TypeError: for weights of a half type.
         ValueError: for a network that is not causal, or has an operation that no instruction does.
+
+    Example:
+        >>> import torch
+        >>> from gencore.nn import CausalConv2d, DrawSpec, PixelInput, PixelPlan
+        >>> network = torch.nn.Sequential(PixelInput(1, 4), CausalConv2d(1, 4, (1, 2), last=(0, -1)))
+        >>> plan = PixelPlan(network, (1, 3, 3), DrawSpec("categorical", 4), num=5)
+        >>> x = torch.zeros(5, 1, 3, 3, dtype=torch.int64)
+        >>> plan.run(x, 0, plan.positions, uniforms=torch.rand(5, 1, 3, 3))  # draws x
     """
 
     def __init__(
