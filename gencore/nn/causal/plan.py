@@ -44,7 +44,8 @@ class PixelPlan:
     Example:
         >>> import torch
         >>> from gencore.nn import CausalConv2d, DrawSpec, PixelInput, PixelPlan
-        >>> network = torch.nn.Sequential(PixelInput(1, 4), CausalConv2d(1, 4, (1, 2), last=(0, -1)))
+        >>> left = CausalConv2d(1, 4, (1, 2), last=(0, -1))
+        >>> network = torch.nn.Sequential(PixelInput(1, 4), left)
         >>> plan = PixelPlan(network, (1, 3, 3), DrawSpec("categorical", 4), num=5)
         >>> x = torch.zeros(5, 1, 3, 3, dtype=torch.int64)
         >>> plan.run(x, 0, plan.positions, uniforms=torch.rand(5, 1, 3, 3))  # draws x
