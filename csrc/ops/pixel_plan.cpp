@@ -121,6 +121,7 @@ class ProgramCheck {
   void check_place(std::int64_t number, std::int64_t channel, std::int64_t count, std::int64_t down,
                    std::int64_t right) const {
     check(number >= 0 && number < header_.maps, "a map's number");
+    check(count > 0 && count < std::int64_t{1} << 50, "channels");
     check(-kLargest < down && down < kLargest && -kLargest < right && right < kLargest &&
               channel >= 0 && channel < kLargest,
           "a place");
