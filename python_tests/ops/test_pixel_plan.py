@@ -203,6 +203,23 @@ class Faulty(nn.Module):
         return self.layers(self.input(x))
 
 
+class LastChannels(Stack):
+    """Whose parameters are the later channels of a larger map."""
+
+    def forward(self, x, context=None):
+        return super().forward(x)[:, 3:]
+
+
+@torch.no_grad()
+def test_parameters_may_be_a_part_of_the_channels():
+    torch.manual_seed(0)
+    network, x = LastChannels(outputs=7), torch.randint(4, (2, 1, 4, 4))
+    plan = PixelPlan(network, (1, 4, 4), CATEGORICAL, 2)
+    parameters = torch.empty(2, 4, 4, 4)
+    plan.run(x, 0, plan.positions, parameters=parameters)
+    torch.testing.assert_close(parameters, network(x))
+
+
 class InPlace(nn.Module):
     """A network with an operation that means more than its name."""
 

@@ -386,7 +386,8 @@ class _Build:
             raise self._unknown("parameters that do not depend on the image, or are smaller")
         if self.groups == 1 and x.is_input:
             raise self._later()
-        if len(x.parts) > 1 or x.schedule != "pixel":
+        # The kernels read parameters from a map's first channel on.
+        if len(x.parts) > 1 or x.parts[0].first > 0 or x.schedule != "pixel":
             at = self._new_map(x.channels, 0, "pixel")
             first = 0
             for part in x.parts:
