@@ -16,6 +16,7 @@ PACKAGES = (
     "gencore.models.ebm",
     "gencore.models.flows",
     "gencore.models.hybrids",
+    "gencore.inference",
     "gencore.objectives",
     "gencore.train",
 )
