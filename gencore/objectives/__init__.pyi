@@ -6,6 +6,7 @@ from gencore.objectives.contrastive import (
     contrastive_divergence,
     contrastive_loss,
 )
+from gencore.objectives.prediction import gradient_difference_loss, lp_loss
 from gencore.objectives.recovery import (
     RecoveryEnergy,
     normal_approximation,
@@ -23,6 +24,8 @@ __all__ = [
     "contrastive_divergence",
     "contrastive_loss",
     "denoising_score_matching",
+    "gradient_difference_loss",
+    "lp_loss",
     "normal_approximation",
     "recovery_loss",
     "recovery_mean",
