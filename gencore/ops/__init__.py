@@ -6,32 +6,44 @@ file, the last three, and the settings that they share, are in ``<family>_refere
 families share is in ``_support``.
 """
 
-from gencore.ops._support.backend import (backend)
-from gencore.ops.actnorm import (actnorm)
-from gencore.ops.affine_coupling import (CouplingMask, affine_coupling, affine_coupling_backward_from_output, iaf_step)
-from gencore.ops.categorical import (categorical_log_prob)
-from gencore.ops.conv_network import (conv_network)
-from gencore.ops.dequantize import (dequantize, quantize)
-from gencore.ops.gaussian_nll import (gaussian_nll)
-from gencore.ops.langevin import (langevin_step, langevin_step_)
-from gencore.ops.leapfrog import (LeapfrogEnd, LeapfrogStart, leapfrog_end, leapfrog_start, leapfrog_step, leapfrog_step_)
-from gencore.ops.logistic_mixture import (discretized_logistic_log_prob, logistic_mixture_log_prob)
-from gencore.ops.made_inverse import (AutoregressiveScale, made_inverse)
-from gencore.ops.masked_conv2d import (MaskType, masked_conv2d)
-from gencore.ops.metropolis import (MetropolisStep, metropolis_accept, metropolis_accept_)
-from gencore.ops.mlp_chain import (mlp_langevin_chain)
-from gencore.ops.mlp_hmc import (MLPHMCChain, mlp_hmc_chain)
-from gencore.ops.mlp_network import (mlp_network)
-from gencore.ops.nuts import (NutsTree, nuts_leaf_, nuts_tree)
-from gencore.ops.phase_pool import (UnpoolMode, phase_pool, phase_unpool)
-from gencore.ops.prediction_losses import (PredictionLosses, prediction_losses)
-from gencore.ops.random import (philox_normal, philox_words, random_key, split_key)
-from gencore.ops.replica_exchange import (replica_swap_)
-from gencore.ops.riemannian_langevin import (riemannian_langevin_step, riemannian_langevin_step_)
-from gencore.ops.sghmc import (sghmc_step, sghmc_step_)
-from gencore.ops.spline import (rational_quadratic_spline)
-from gencore.ops.squeeze import (squeeze2d, unsqueeze2d)
-from gencore.ops.warp import (warp)
+from gencore.ops._support.backend import backend
+from gencore.ops.actnorm import actnorm
+from gencore.ops.affine_coupling import (
+    CouplingMask,
+    affine_coupling,
+    affine_coupling_backward_from_output,
+    iaf_step,
+)
+from gencore.ops.categorical import categorical_log_prob
+from gencore.ops.conv_network import conv_network
+from gencore.ops.dequantize import dequantize, quantize
+from gencore.ops.gaussian_nll import gaussian_nll
+from gencore.ops.langevin import langevin_step, langevin_step_
+from gencore.ops.leapfrog import (
+    LeapfrogEnd,
+    LeapfrogStart,
+    leapfrog_end,
+    leapfrog_start,
+    leapfrog_step,
+    leapfrog_step_,
+)
+from gencore.ops.logistic_mixture import discretized_logistic_log_prob, logistic_mixture_log_prob
+from gencore.ops.made_inverse import AutoregressiveScale, made_inverse
+from gencore.ops.masked_conv2d import MaskType, masked_conv2d
+from gencore.ops.metropolis import MetropolisStep, metropolis_accept, metropolis_accept_
+from gencore.ops.mlp_chain import mlp_langevin_chain
+from gencore.ops.mlp_hmc import MLPHMCChain, mlp_hmc_chain
+from gencore.ops.mlp_network import mlp_network
+from gencore.ops.nuts import NutsTree, nuts_leaf_, nuts_tree
+from gencore.ops.phase_pool import UnpoolMode, phase_pool, phase_unpool
+from gencore.ops.prediction_losses import PredictionLosses, prediction_losses
+from gencore.ops.random import philox_normal, philox_words, random_key, split_key
+from gencore.ops.replica_exchange import replica_swap_
+from gencore.ops.riemannian_langevin import riemannian_langevin_step, riemannian_langevin_step_
+from gencore.ops.sghmc import sghmc_step, sghmc_step_
+from gencore.ops.spline import rational_quadratic_spline
+from gencore.ops.squeeze import squeeze2d, unsqueeze2d
+from gencore.ops.warp import warp
 
 __all__ = [
     "AutoregressiveScale",
