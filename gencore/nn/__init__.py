@@ -25,6 +25,7 @@ from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
+from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
 from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import (
@@ -89,6 +90,7 @@ __all__ = [
     "Reversible",
     "Rewound",
     "RowLSTM",
+    "SpatialTransformerRegions",
     "SplineCoupling",
     "Squeeze",
     "Transform",
