@@ -6,6 +6,7 @@ from gencore.data.plane.densities import Density, load_density
 from gencore.data.video.affine_triplets import Motion, draw_motions, make_triplets, move_images
 from gencore.data.video.bouncing_digits import BouncingDigits
 from gencore.data.video.deformations import draw_deformations
+from gencore.data.video.film_writer import save_film
 from gencore.data.video.moving_shapes import MovingShapes, TrueMotion
 from gencore.data.video.video_dataset import ClipPlace, VideoDataset
 from gencore.data.video.videos import load_video
@@ -29,6 +30,7 @@ __all__ = [
     "load_video",
     "make_triplets",
     "move_images",
+    "save_film",
     "to_float",
     "to_uint8",
 ]
