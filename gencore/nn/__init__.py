@@ -1,22 +1,59 @@
 """Layers and tools for networks that the models share."""
 
-from gencore.nn.causal import (CausalConv2d, CausalConvTranspose2d, ContextMap, DiagonalBiLSTM, MaskedConv2d, PixelInput, PixelPlan, RowLSTM)
-from gencore.nn.likelihoods import (Categorical, DiscretizedLogistic, DiscretizedLogisticMixture, DrawSpec, PixelLikelihood, QuantizedLogistic)
-from gencore.nn.networks.conditioners import (ConvConditioner, ResidualConditioner)
-from gencore.nn.networks.feature_stack import (FeatureStack)
-from gencore.nn.networks.image_autoencoder import (ImageDecoder, ImageEncoder)
-from gencore.nn.networks.made import (MADE)
-from gencore.nn.networks.mlp import (MLP)
-from gencore.nn.networks.mlp_energy import (MLPEnergy)
-from gencore.nn.networks.notation import (NotatedNetwork)
-from gencore.nn.networks.residual_autoencoder import (ResidualDecoder, ResidualEncoder)
-from gencore.nn.networks.spatial_transformer import (SpatialTransformerRegions)
-from gencore.nn.phase_pooling import (PhasePool, PhaseUnpool)
-from gencore.nn.quantization import (EntropyModel, FactorizedPrior, Quantized, VectorQuantizer)
-from gencore.nn.stop_gradient import (stop_gradient)
-from gencore.nn.transforms import (ActNorm, AffineCoupling, Compose, Inverse, InverseAutoregressive, InvertibleConv1x1, MaskedAutoregressive, MultiScale, Permutation, Planar, Radial, Reversible, Rewound, SplineCoupling, Squeeze, Transform, UniformDequantization, VariationalDequantization)
+from gencore.nn.causal import (
+    CausalConv2d,
+    CausalConvTranspose2d,
+    ContextMap,
+    DiagonalBiLSTM,
+    MaskedConv2d,
+    PixelInput,
+    PixelPlan,
+    RowLSTM,
+)
+from gencore.nn.likelihoods import (
+    Categorical,
+    DiscretizedLogistic,
+    DiscretizedLogisticMixture,
+    DrawSpec,
+    PixelLikelihood,
+    QuantizedLogistic,
+)
+from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
+from gencore.nn.networks.feature_stack import FeatureStack
+from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
+from gencore.nn.networks.made import MADE
+from gencore.nn.networks.mlp import MLP
+from gencore.nn.networks.mlp_energy import MLPEnergy
+from gencore.nn.networks.notation import NotatedNetwork
+from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
+from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
+from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
+from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
+from gencore.nn.stop_gradient import stop_gradient
+from gencore.nn.transforms import (
+    ActNorm,
+    AffineCoupling,
+    Compose,
+    Inverse,
+    InverseAutoregressive,
+    InvertibleConv1x1,
+    MaskedAutoregressive,
+    MultiScale,
+    Permutation,
+    Planar,
+    Radial,
+    Reversible,
+    Rewound,
+    SplineCoupling,
+    Squeeze,
+    Transform,
+    UniformDequantization,
+    VariationalDequantization,
+)
 
 __all__ = [
+    "MADE",
+    "MLP",
     "ActNorm",
     "AffineCoupling",
     "Categorical",
@@ -37,8 +74,6 @@ __all__ = [
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
-    "MADE",
-    "MLP",
     "MLPEnergy",
     "MaskedAutoregressive",
     "MaskedConv2d",
