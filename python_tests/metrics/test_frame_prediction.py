@@ -7,6 +7,7 @@ import torch
 
 from gencore.data import MovingShapes, to_float
 from gencore.metrics import (
+    clip_moving_areas,
     evaluate_frame_prediction,
     moving_area,
     psnr,
@@ -157,6 +158,21 @@ class TestEvaluation:
         torch.testing.assert_close(
             seen["flow"].moving.psnr, seen["known"].moving.psnr, atol=2.0, rtol=0
         )
+
+    def test_areas_are_found_once_for_several_predictors(self):
+        clips = torch.stack(list(MovingShapes(clip_length=6, image_size=24, num_clips=3)))
+
+        def predict(frames, num_frames):
+            return frames[:, -num_frames:]
+
+        areas = clip_moving_areas(clips)
+        assert areas.shape == (3, 6, 24, 24)
+        assert areas[:, :5].flatten(2).any(2).all()
+        assert not areas[:, 5].any()
+        own, given = (
+            evaluate_frame_prediction(predict, [item]) for item in (clips, (clips, areas))
+        )
+        assert own.columns() == given.columns()
 
     def test_the_predictors_own_scale(self):
         clips = torch.stack(list(MovingShapes(clip_length=6, image_size=16, num_clips=2)))

@@ -14,7 +14,7 @@ from gencore.metrics.images.sharpness import sharpness_difference
 from gencore.metrics.images.ssim import ssim
 from gencore.metrics.video.moving_area import moving_area
 
-__all__ = ["AreaScores", "FramePredictionScores", "evaluate_frame_prediction"]
+__all__ = ["AreaScores", "FramePredictionScores", "clip_moving_areas", "evaluate_frame_prediction"]
 
 _SSIM_RADIUS = 5
 
@@ -57,6 +57,32 @@ class FramePredictionScores(NamedTuple):
             for name, values in zip(area._fields[:3], area[:3], strict=True)
             for value in (values[index],)
         }
+
+
+def clip_moving_areas(clips: Tensor, *, max_flow: float | None = None) -> Tensor:
+    """Find the pixels of each frame that move to the next, by `optical_flow` and `moving_area`.
+
+    Args:
+        clips: [N, T, C, H, W], uint8 or floating point in [0, 1].
+        max_flow: As of `moving_area`.
+
+    Returns:
+        bool [N, T, H, W]; the last frame, which has no next, has nothing that moves. It is what
+        `evaluate_frame_prediction` finds by itself, and takes beside the clips: found once, it
+        serves several predictors.
+
+    Raises:
+        As `optical_flow` does.
+
+    Example:
+        >>> clip = torch.zeros(1, 3, 1, 16, 16)
+        >>> clip_moving_areas(clip).any()
+        tensor(False)
+    """
+    before, after = clips[:, :-1], clips[:, 1:]
+    flow = optical_flow(before.flatten(0, 1), after.flatten(0, 1))
+    moving = moving_area(flow, max_flow=max_flow).unflatten(0, before.shape[:2])
+    return torch.cat([moving, torch.zeros_like(moving[:, :1])], 1)
 
 
 def evaluate_frame_prediction(
@@ -142,9 +168,8 @@ def evaluate_frame_prediction(
             )
         predicted = (predicted.to(target) - low) / (high - low)
         if known is None:
-            before = batch[:, num_given - 1 : num_given + num_frames - 1]
-            flow = optical_flow(before.flatten(0, 1), target.flatten(0, 1))
-            mask = moving_area(flow, max_flow=max_flow).unflatten(0, target.shape[:2])
+            seen = batch[:, num_given - 1 : num_given + num_frames]
+            mask = clip_moving_areas(seen, max_flow=max_flow)[:, :num_frames]
         else:
             mask = known[:, num_given - 1 : num_given + num_frames - 1]
         num_clips += len(batch)
