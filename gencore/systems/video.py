@@ -8,6 +8,7 @@ _WARP = "ops/test_warp.py"
 _ANCHORS = "ops/test_anchor_warp.py"
 _DIFFERENCES = "ops/test_prediction_losses.py"
 _LOSSES = "objectives/test_prediction.py"
+_BASELINES = "models/video/test_baselines.py"
 _MOTIONS = "data/test_motions.py::TestMotions"
 
 SYSTEMS = (
@@ -69,6 +70,19 @@ SYSTEMS = (
             f"{_DIFFERENCES}::TestPredictionLosses::test_gradcheck",
         ),
         notes="A sum; with alpha = 1 a ramp of three steps costs more than no edge",
+    ),
+    System(
+        id="M27",
+        name="Flow-warp baseline",
+        source="Mathieu 2017, §4.3.2",
+        implementation="gencore.models.constant_flow",
+        test=f"{_BASELINES}::test_m27_whole_flows_are_exact_shifts",
+        further_implementations=("gencore.models.copy_last", "gencore.data.optical_flow"),
+        further_tests=(
+            f"{_BASELINES}::test_m27_no_flow_is_the_identity_bit_for_bit",
+            f"{_BASELINES}::test_m27_is_grid_sample_again_and_again",
+        ),
+        notes="the thesis states no formula",
     ),
     System(
         id="L39",
