@@ -1,14 +1,13 @@
 // The losses of predicted images on CUDA. A block sums a piece of an image, whose sums are added up
 // in their order by a second launch. Backward, a thread looks at the four differences that its
 // pixel is in. Bytes as on the CPU: neighbours come from the cache.
-#include "../math/prediction_losses.h"
-
 #include <cuda_runtime.h>
 
 #include <cstdint>
 #include <type_traits>
 
 #include "../arguments/prediction_losses.h"
+#include "../math/prediction_losses.h"
 #include "../math/storage.h"
 #include "chainwise.cuh"
 #include "kernels.h"

@@ -15,7 +15,7 @@ EXPONENTS = {"1, 1": (1, 1), "2, 2": (2, 2), "1, 2": (1, 2), "2, 3": (2, 3)}
 
 def losses(prediction, target, p, alpha):
     """With a tensor of the images' dtype first, as the tester expects."""
-    return (target - prediction).detach(), *prediction_losses(prediction, target, p=p, alpha=alpha)
+    return 0 * prediction, *prediction_losses(prediction, target, p=p, alpha=alpha)
 
 
 class TestPredictionLosses(OpTester):
