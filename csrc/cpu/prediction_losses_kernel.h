@@ -67,6 +67,11 @@ void prediction_losses_images(const PredictionLosses& args, std::int64_t begin, 
         const auto pixel = [&](std::int64_t k) {
           return magnitude_power<kP>(load(x[k]) - load(other[k]), p);
         };
+        if (alpha == 0) {
+          for (std::int64_t k = 0; k < count; ++k) pixels[k] = pixel(k);
+          pixel_sum.add(pixels, count);
+          continue;
+        }
         const std::int64_t second_row = std::clamp<std::int64_t>(width - at, 0, count);
         if (at == 0) pixels[0] = pixel(0);
         for (std::int64_t k = at == 0 ? 1 : 0; k < second_row; ++k) {
@@ -110,19 +115,25 @@ void prediction_losses_backward_planes(const PredictionLossesBackward& args, std
     const std::int64_t image = item / args.channels;
     const T* x = static_cast<const T*>(args.x) + item * plane;
     const T* other = static_cast<const T*>(args.other) + item * plane;
-    T* x_grad = static_cast<T*>(args.x_grad) + item * plane;
+    T* __restrict x_grad = static_cast<T*>(args.x_grad) + item * plane;
     const A pixel_weight = A(p) * static_cast<const A*>(args.lp_grad)[image];
     const A weight = A(alpha) * static_cast<const A*>(args.gradient_difference_grad)[image];
     // The slopes of pixels [first, last), zero where there is no pixel a step before.
     const auto find = [&](std::int64_t first, std::int64_t last, std::int64_t step, A* slopes) {
       const std::int64_t from = std::clamp(step, first, last), to = std::clamp(plane, from, last);
       std::fill(slopes, slopes + (from - first), A(0));
-      slopes -= first;
       for (std::int64_t k = from; k < to; ++k)
-        slopes[k] = excess_slope<kAlpha>(load(x[k]) - load(x[k - step]),
-                                         load(other[k]) - load(other[k - step]), alpha);
-      std::fill(slopes + to, slopes + last, A(0));
+        slopes[k - first] = excess_slope<kAlpha>(load(x[k]) - load(x[k - step]),
+                                                 load(other[k]) - load(other[k - step]), alpha);
+      std::fill(slopes + (to - first), slopes + (last - first), A(0));
     };
+    const auto pixel = [&](std::int64_t k) {
+      return magnitude_power_slope<kP>(load(x[k]) - load(other[k]), p) * pixel_weight;
+    };
+    if (alpha == 0) {
+      for (std::int64_t k = 0; k < plane; ++k) x_grad[k] = store<T>(pixel(k));
+      continue;
+    }
     for (std::int64_t at = 0; at < plane; at += kPiece) {
       const std::int64_t count = std::min(plane - at, kPiece);
       find(at, at + count + 1, 1, across);
@@ -136,9 +147,7 @@ void prediction_losses_backward_planes(const PredictionLossesBackward& args, std
       }
       for (std::int64_t k = 0; k < count; ++k) {
         const A slope = (across[k] - across[k + 1]) + (down[k] - below[k]);
-        const A pixel =
-            magnitude_power_slope<kP>(load(x[at + k]) - load(other[at + k]), p) * pixel_weight;
-        x_grad[at + k] = store<T>(multiply_add(weight, slope, pixel));
+        x_grad[at + k] = store<T>(multiply_add(weight, slope, pixel(at + k)));
       }
     }
   }
