@@ -24,8 +24,10 @@ from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
+from gencore.nn.networks.notation import NotatedNetwork
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
+from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import (
@@ -76,7 +78,10 @@ __all__ = [
     "MaskedAutoregressive",
     "MaskedConv2d",
     "MultiScale",
+    "NotatedNetwork",
     "Permutation",
+    "PhasePool",
+    "PhaseUnpool",
     "PixelInput",
     "PixelLikelihood",
     "PixelPlan",

@@ -1,0 +1,24 @@
+from gencore.models.video.baselines import constant_flow, copy_last
+from gencore.models.video.image_pyramid import image_pyramid
+from gencore.models.video.linearizing_autoencoder import (
+    Code,
+    LinearizingAutoencoder,
+    LinearizingLoss,
+    PhaseCode,
+    SiameseAutoencoder,
+)
+from gencore.models.video.multi_scale_discriminator import MultiScaleDiscriminator
+from gencore.models.video.multi_scale_generator import MultiScaleGenerator
+
+__all__ = [
+    "Code",
+    "LinearizingAutoencoder",
+    "LinearizingLoss",
+    "MultiScaleDiscriminator",
+    "MultiScaleGenerator",
+    "PhaseCode",
+    "SiameseAutoencoder",
+    "constant_flow",
+    "copy_last",
+    "image_pyramid",
+]
