@@ -19,6 +19,7 @@ PAGES = [
     "recipes.md",
     "samplers.md",
     "vqvae.md",
+    "warping.md",
 ]
 
 
