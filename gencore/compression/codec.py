@@ -6,21 +6,25 @@ import zlib
 import torch
 from torch import Tensor
 
-from gencore.compression.coder import decode_images, encode_images
+from gencore.compression.coder import StreamReader, StreamWriter
 from gencore.compression.container import (
     CompressedFile,
     CompressedFileError,
     read_container,
     write_container,
 )
-from gencore.compression.session import CodingModel
+from gencore.compression.session import ChainModel, Code, CodingModel
 
 __all__ = ["compress", "decompress", "model_fingerprint"]
 
 
 @torch.no_grad()
 def compress(
-    model: CodingModel, x: Tensor, *, context: Tensor | None = None, images_per_stream: int = 128
+    model: CodingModel | ChainModel,
+    x: Tensor,
+    *,
+    context: Tensor | None = None,
+    images_per_stream: int = 128,
 ) -> bytes:
     r"""Images as a file, of about :math:`-\log_2 p(x)` bits and a head.
 
@@ -28,9 +32,11 @@ def compress(
     frequencies. The head has some 30 bytes, and 5 to 8 a stream.
 
     Args:
-        model: any with a `coding_session`, such as a `gencore.models.AutoregressiveImageModel`.
+        model: any with a `coding_session`, such as a `gencore.models.AutoregressiveImageModel`, or
+            with a `code` of its own.
         x: levels [N, C, H, W], uint8 or int64; N may be 0.
-        context: [N, ...], what a conditional model is given; whoever decompresses needs it too.
+        context: [N, ...], what a conditional model is given; whoever decompresses needs it too,
+            unless the model's `code` keeps it.
         images_per_stream: images that are decoded together; only 1 can be decoded alone. Fewer cost
             more bytes and more time.
 
@@ -67,8 +73,9 @@ def compress(
     x = x.to(_device(model), torch.int64)
     streams, checks = [], []
     for part in _parts(len(x), images_per_stream):
-        session = model.coding_session(len(x[part]), None if context is None else context[part])
-        streams.append(encode_images(session, x[part]))
+        writer = StreamWriter()
+        _code(model, writer, len(x[part]), x[part], None if context is None else context[part])
+        streams.append(writer.stream())
         checks.append(_check_sum(x[part]))
     return write_container(
         CompressedFile(model_fingerprint(model), shape, len(x), images_per_stream, streams, checks)
@@ -77,7 +84,7 @@ def compress(
 
 @torch.no_grad()
 def decompress(
-    model: CodingModel,
+    model: CodingModel | ChainModel,
     data: bytes,
     *,
     context: Tensor | None = None,
@@ -120,10 +127,9 @@ def decompress(
         if not max(first, part.start) < min(end, part.stop):
             continue
         size = part.stop - part.start
-        session = model.coding_session(size, None if context is None else context[part])
-        x = decode_images(
-            session, size, content.image_shape, content.streams[index], device=_device(model)
-        )
+        reader = StreamReader(content.streams[index], _device(model))
+        x = _code(model, reader, size, None, None if context is None else context[part])
+        reader.finish()
         if _check_sum(x) != content.checks[index]:
             raise CompressedFileError(
                 "the file is whole, but decodes to other levels than were compressed: the model "
@@ -133,7 +139,7 @@ def decompress(
     return torch.cat(images)
 
 
-def model_fingerprint(model: CodingModel) -> bytes:
+def model_fingerprint(model: CodingModel | ChainModel) -> bytes:
     """A hash, 8 bytes, of a model's class, the shape of its images, its levels and its weights.
 
     The levels are the `levels` of its `likelihood`, or its own.
@@ -159,8 +165,21 @@ def model_fingerprint(model: CodingModel) -> bytes:
     return digest.digest()
 
 
-def _check_model(owner: str, model: CodingModel) -> None:
-    if not isinstance(model, CodingModel):
+def _code(
+    model: CodingModel | ChainModel,
+    code: Code,
+    num: int,
+    x: Tensor | None,
+    context: Tensor | None,
+) -> Tensor:
+    """The images of a stream, in parts if the model has several."""
+    if isinstance(model, ChainModel):
+        return model.code(code, num, x, context)
+    return code(model.coding_session(num, context), (num, *_shape(model)), x)
+
+
+def _check_model(owner: str, model: CodingModel | ChainModel) -> None:
+    if not isinstance(model, CodingModel | ChainModel):
         raise TypeError(
             f"{owner}: {type(model).__name__} has no coding_session and image_shape; expected a "
             "model of images in raster order, such as an AutoregressiveImageModel"
@@ -175,7 +194,7 @@ def _check_context(owner: str, context: Tensor | None, num: int) -> None:
         )
 
 
-def _device(model: CodingModel) -> torch.device:
+def _device(model: CodingModel | ChainModel) -> torch.device:
     """Where the model's weights are."""
     tensors = (value for value in model.state_dict().values() if isinstance(value, Tensor))
     return next((value.device for value in tensors), torch.device("cpu"))
@@ -186,7 +205,7 @@ def _parts(num: int, size: int) -> list[slice]:
     return [slice(first, min(first + size, num)) for first in range(0, num, size)]
 
 
-def _shape(model: CodingModel) -> tuple[int, int, int]:
+def _shape(model: CodingModel | ChainModel) -> tuple[int, int, int]:
     channels, height, width = model.image_shape
     return channels, height, width
 

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 from torch.optim import Optimizer
 
-from gencore.compression import CodingModel
+from gencore.compression import ChainModel, ClassConditionalModel, CodingModel, ExactModel
 from gencore.data import ImageDataset
 from gencore.metrics import bits_per_dim
 from gencore.models import AutoregressiveImageModel
@@ -57,8 +57,18 @@ class AutoregressiveExperiment(LevelsExperiment):
         assert isinstance(model, AutoregressiveImageModel)
         return model
 
-    def image_model(self) -> CodingModel:
-        """The model with averaged weights; one that is compiled, or runs whole for each value."""
+    def image_model(self) -> CodingModel | ChainModel:
+        """The model with averaged weights; one of classes says those of the images."""
+        model = self.coding_model()
+        contexts = self.classes.context(self.classes.labels)
+        if contexts is None:
+            return model
+        assert isinstance(model, AutoregressiveImageModel | ExactModel)
+        return ClassConditionalModel(model, contexts, self.classes.labels.tolist())
+
+    def coding_model(self) -> CodingModel | ChainModel:
+        """The model that codes images, given their classes if it is conditional; here the model
+        itself, which is compiled."""
         return self.model
 
     def step(self, batch: Batch) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Generator, Tensor, nn
 
+from gencore.compression import AGAVEModel, AuxiliaryPixelCNNModel, ChainModel, CodingModel
 from gencore.data import ImageDataset
 from gencore.metrics import bits_per_dim
 from gencore.models import (
@@ -128,6 +129,20 @@ class AGAVEExperiment(LevelsExperiment):
             assert isinstance(drawn, Tensor)
             x = drawn
         return self.shown(x)
+
+    def image_model(self) -> CodingModel | ChainModel:
+        """The model that compresses; a `ValueError` for the plain VAE."""
+        model = self.model
+        if isinstance(model, AGAVE):
+            return AGAVEModel(model)
+        if isinstance(model, AuxiliaryPixelCNN):
+            return AuxiliaryPixelCNNModel(model)
+        if isinstance(model, PlainPixelCNN):
+            return model.primary
+        raise ValueError(
+            "the plain VAE gives its pixels no probabilities in whole numbers; models that compress "
+            "have pixels that follow each other"
+        )
 
     def evaluate(self, num: int) -> dict[str, float]:
         """Bits per dimension of up to `num` held-out test images, and of training images: those of

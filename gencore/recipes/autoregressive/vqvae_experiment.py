@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Generator, Tensor, nn
 
+from gencore.compression import VQVAEModel
 from gencore.data import ImageDataset
 from gencore.metrics import bits_per_dim, psnr
 from gencore.models import VQVAE, GatedPixelCNN
@@ -120,6 +121,11 @@ class VQVAEExperiment(ImageExperiment):
         """Images of codes from the prior, or from the uniform one while there is no other."""
         levels = self.autoencoder.sample(num, self.prior, generator=generator)
         return levels / 255
+
+    def image_model(self) -> VQVAEModel:
+        """The lossy coder of images: their codes by the prior, or by the uniform one while there is
+        no other."""
+        return VQVAEModel(self.autoencoder, self.prior)
 
     def evaluate(self, num: int) -> dict[str, float]:
         """The bound in bits per dimension, under the uniform prior and the learned one, of up to

@@ -539,7 +539,7 @@ class TestAuxiliaryPixelCNN:
         y = all_images((1, 1, 2))
         joint = 0.0
         for auxiliary, log_p in zip(y, model.auxiliary.log_prob(y), strict=True):
-            context = model._context(auxiliary[None]).expand(len(x), -1, -1, -1)
+            context = model.context(auxiliary[None]).expand(len(x), -1, -1, -1)
             conditional = model.primary.log_prob(x, context)
             joint += (log_p + conditional).exp().sum().item()
             # The bound of those images whose luma this is.
