@@ -8,6 +8,7 @@ from torch.nn.utils import parametrize
 
 from gencore.compression.exact_arithmetic import exact_arithmetic, exact_copy, to_grid
 from gencore.compression.exact_model import ExactModel
+from gencore.compression.exact_weight_norm import with_exact_weight_norm
 from gencore.compression.session import LevelFrequencies
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ def session_given(
 ) -> LevelFrequencies:
     """A session of a compiled model, given a context [num, ...] that is the same on every machine.
 
-    What such a model makes of the context alone, torch computes, whose sums depend on the machine.
-    Here it is computed by exact arithmetic from weights rounded to multiples of 2⁻¹⁶, and then
+    What such a model makes of the context alone, and normalised weights, torch computes, whose sums
+    depend on the machine. Here norms are rounded once, and what is made of the context is computed by exact arithmetic from weights rounded to multiples of 2⁻¹⁶, and then
     rounded to float32, in which the compiled part goes on.
 
     Args:
@@ -40,6 +41,7 @@ def session_given(
 
     if isinstance(model, ExactModel):
         return model.coding_session(num, context)
+    model = with_exact_weight_norm(model)
     place = next(model.parameters())
     plan = model.plan(num, None if context is None else context.to(place.device, place.dtype))
     if context is not None:
