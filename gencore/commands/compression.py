@@ -10,7 +10,7 @@ from gencore.options import UsageError, parse_options
 if TYPE_CHECKING:
     import torch
 
-    from gencore.compression import ChainModel, CodingModel, VQVAEModel
+    from gencore.compression import CompressingModel, VQVAEModel
 
 __all__ = ["CompressOptions", "DecompressOptions", "compress", "decompress"]
 
@@ -127,27 +127,25 @@ def decompress(words: list[str]) -> int:
     return 0
 
 
-def _load_model(run_dir: Path) -> "tuple[CodingModel | ChainModel | VQVAEModel, int]":
+def _load_model(run_dir: Path) -> "tuple[CompressingModel | VQVAEModel, int]":
     recipe, experiment, step, _ = load_run(run_dir, "cpu", with_data=False)
     if not experiment.can("image_model"):
         raise ValueError(
             f"the recipe {recipe.name} trains no model that compresses images; models that do give "
             "each pixel a distribution, in raster order"
         )
-    model: CodingModel | ChainModel | VQVAEModel = experiment.image_model()
+    model: CompressingModel | VQVAEModel = experiment.image_model()
     return model, step
 
 
-def _levels(model: "CodingModel | ChainModel | VQVAEModel") -> int:
-    from gencore.compression import ChainModel, VQVAEModel
+def _levels(model: "CompressingModel | VQVAEModel") -> int:
+    from gencore.compression import CodingModel
 
-    if isinstance(model, ChainModel | VQVAEModel):
-        return model.levels
-    return model.coding_session(1).levels
+    return model.coding_session(1).levels if isinstance(model, CodingModel) else model.levels
 
 
 def _labels(
-    model: "CodingModel | ChainModel | VQVAEModel", labels: tuple[int, ...], num: int
+    model: "CompressingModel | VQVAEModel", labels: tuple[int, ...], num: int
 ) -> "torch.Tensor | None":
     """The classes of all images, if they are given."""
     import torch

@@ -1,7 +1,7 @@
 from gencore.compression.agave import AGAVEModel
 from gencore.compression.auxiliary_pixelcnn import AuxiliaryPixelCNNModel
 from gencore.compression.class_conditional import ClassConditionalModel
-from gencore.compression.codec import compress, decompress
+from gencore.compression.codec import CompressingModel, compress, decompress
 from gencore.compression.coder import decode_images, encode_images
 from gencore.compression.container import CompressedFileError
 from gencore.compression.darn import DARNModel
@@ -26,8 +26,10 @@ __all__ = [
     "Code",
     "CodingModel",
     "CompressedFileError",
+    "CompressingModel",
     "DARNModel",
     "ExactModel",
+    "LatentModel",
     "LevelFrequencies",
     "MultiScaleModel",
     "VQVAEModel",

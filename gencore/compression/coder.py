@@ -11,10 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gencore.compression.container import CompressedFileError
-from gencore.compression.session import TOTAL_FREQUENCY, LevelFrequencies
+from gencore.compression.session import TOTAL_FREQUENCY, Code, LevelFrequencies
 from gencore.extras import compress_extra
 
-__all__ = ["StreamReader", "StreamWriter", "decode_images", "encode_images"]
+__all__ = [
+    "LevelReader",
+    "LevelWriter",
+    "StreamReader",
+    "StreamWriter",
+    "decode_images",
+    "encode_images",
+    "streams_and_family",
+]
 
 # Frequencies that a session gives at a time while images are encoded, and those of them that go
 # through the coder at a time, in cache.
@@ -85,23 +93,11 @@ def decode_images(
     return x
 
 
-class StreamWriter:
-    """A stream in the making: a call adds levels to it (see `Code`).
+class LevelWriter(Code):
+    """Hands levels to an encoder of constriction, or one with its `encode`."""
 
-    The range coder of the package constriction narrows an interval by the part that each level has
-    of all frequencies. Of 64 bits of state at least 8 are left below the frequencies' 24, so that
-    rounding costs a few ten-thousandths of a bit a value; the end costs at most 33 bits, for whole
-    words of 32.
-
-    References:
-        Martin, "Range encoding: an algorithm for removing redundancy from a digitised message",
-        1979; Bamler, "Understanding entropy coding with asymmetric numeral systems (ANS): a
-        statistician's perspective", 2022, for constriction.
-    """
-
-    def __init__(self) -> None:
-        queue, self._family = _constriction()
-        self._encoder = queue.RangeEncoder()
+    def __init__(self, encoder: Any) -> None:
+        self._encoder, self._family = encoder, streams_and_family()[1]
         self._is_empty = True
 
     def __call__(
@@ -131,6 +127,24 @@ class StreamWriter:
                 self._encoder.encode(symbols.to(torch.int32).cpu().numpy(), self._family, table)
         return levels
 
+
+class StreamWriter(LevelWriter):
+    """A stream in the making: a call adds levels to it (see `Code`).
+
+    The range coder of the package constriction narrows an interval by the part that each level has
+    of all frequencies. Of 64 bits of state at least 8 are left below the frequencies' 24, so that
+    rounding costs a few ten-thousandths of a bit a value; the end costs at most 33 bits, for whole
+    words of 32.
+
+    References:
+        Martin, "Range encoding: an algorithm for removing redundancy from a digitised message",
+        1979; Bamler, "Understanding entropy coding with asymmetric numeral systems (ANS): a
+        statistician's perspective", 2022, for constriction.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(streams_and_family()[0].queue.RangeEncoder())
+
     def stream(self) -> bytes:
         """All that was written; no bytes where nothing was."""
         if self._is_empty:
@@ -139,22 +153,11 @@ class StreamWriter:
         return words.astype("<u4").tobytes()
 
 
-class StreamReader:
-    """A stream that is read: a call returns the next levels (see `Code`).
+class LevelReader(Code):
+    """Takes levels from a decoder of constriction, and puts them on a device."""
 
-    Args:
-        data: the stream.
-        device: where sessions take levels.
-
-    Raises:
-        CompressedFileError: it does not consist of whole words.
-    """
-
-    def __init__(self, data: bytes, device: torch.device | str = "cpu") -> None:
-        if len(data) % 4:
-            raise CompressedFileError(f"a stream of {len(data)} bytes is none of whole words of 4")
-        queue, self._family = _constriction()
-        self._decoder = queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
+    def __init__(self, decoder: Any, device: torch.device | str) -> None:
+        self._decoder, self._family = decoder, streams_and_family()[1]
         self.device = device
 
     def __call__(
@@ -183,6 +186,24 @@ class StreamReader:
             row, column = divmod(pixel, width)
             read[:, channel, row, column] = torch.from_numpy(symbols).to(self.device)
         return read
+
+
+class StreamReader(LevelReader):
+    """A stream that is read: a call returns the next levels (see `Code`).
+
+    Args:
+        data: the stream.
+        device: where sessions take levels.
+
+    Raises:
+        CompressedFileError: it does not consist of whole words.
+    """
+
+    def __init__(self, data: bytes, device: torch.device | str = "cpu") -> None:
+        if len(data) % 4:
+            raise CompressedFileError(f"a stream of {len(data)} bytes is none of whole words of 4")
+        words = np.frombuffer(data, "<u4").astype(np.uint32)
+        super().__init__(streams_and_family()[0].queue.RangeDecoder(words), device)
 
     def finish(self) -> None:
         """Raises a CompressedFileError unless the stream ends here."""
@@ -250,8 +271,8 @@ def _weights(
     return (table - 1).astype(np.float32)
 
 
-def _constriction() -> tuple[Any, Any]:
-    """The package's queue, and the family of distributions that are given by weights."""
+def streams_and_family() -> tuple[Any, Any]:
+    """constriction's coders, and the family of distributions that are given by weights."""
     with compress_extra("compression of images"):
         stream = importlib.import_module("constriction").stream
-    return stream.queue, stream.model.Categorical(perfect=False)
+    return stream, stream.model.Categorical(perfect=False)

@@ -1,4 +1,4 @@
-"""Images of a `DARN`: its latent bits, from the top layer down, and then the pixels."""
+"""Images of a `DARN`, and its latent bits."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,9 +6,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gencore.compression.exact_arithmetic import exact_copy
+from gencore.compression.exact_arithmetic import (
+    exact_arithmetic,
+    exact_copy,
+    frequencies_of_logits,
+)
 from gencore.compression.exact_sessions import VectorSession
-from gencore.compression.session import ChainModel, Code
+from gencore.compression.fixed_frequencies import FixedFrequencies
+from gencore.compression.session import Code, LatentModel
 
 if TYPE_CHECKING:
     from gencore.models import DARN
@@ -16,19 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = ["DARNModel"]
 
-# Rounds in which every latent bit is tried the other way round.
-_SWEEPS = 3
 
+class DARNModel(LatentModel):
+    r"""A deep autoregressive network as a model that codes, by exact arithmetic and bits back.
 
-class DARNModel(ChainModel):
-    r"""A deep autoregressive network as a model that codes, by exact arithmetic.
+    An image takes
 
-    Latent bits h are chosen so that the whole is short, and an image takes
+    .. math:: -\log_2 p(x, h) + \log_2 q(h \mid x), \qquad h \sim q(h \mid x)
 
-    .. math:: -\log_2 p(h) - \log_2 p(x \mid h)
-
-    bits. This is the length of the pair. Minus the variational bound is less: it has back the
-    entropy of the encoder's h, which this code spends (bits-back coding would not).
+    bits, minus the variational bound in the mean: see :mod:`gencore.compression.bits_back`. The
+    first image of a stream takes those of its latents as well.
 
     Args:
         model: any DARN, in any order of the pixels.
@@ -38,8 +40,7 @@ class DARNModel(ChainModel):
         ValueError: for an image of another number of pixels.
 
     References:
-        Hinton and van Camp, "Keeping neural networks simple by minimizing the description length
-        of the weights", 1993, for the bits back.
+        Gregor, Danihelka, Mnih, Blundell and Wierstra, "Deep AutoRegressive Networks", 2014.
 
     Example:
         >>> import torch
@@ -58,60 +59,40 @@ class DARNModel(ChainModel):
                 f"{model.features} coordinates of DARN"
             )
         self.model, self.image_shape, self.levels = model, image_shape, 2
+        self.num_bits = model.num_bits
 
-    def code(
-        self, code: Code, num: int, x: Tensor | None = None, context: Tensor | None = None
-    ) -> Tensor:
-        """The layers from the top down; arguments as of `ChainModel`.
-
-        Raises:
-            ValueError: for a context.
-        """
-        if context is not None:
-            raise ValueError("DARNModel: got a context; expected none")
-        given: list[Tensor] = []
-        if x is not None:
-            pixels = x.flatten(1)
-            given = [pixels, *self.latents(pixels).split(self.model.latents, 1)]
-        above: Tensor | None = None
+    def posterior(self, code: Code, x: Tensor, h: Tensor | None = None) -> Tensor:
+        """Latent bits, int64 [N, num_bits], of images, from the layer above them upwards."""
         network = exact_copy(self.model)
+        given = None if h is None else h.split(self.model.latents, 1)
+        below, layers = x.flatten(1).double().cpu(), []
+        for index, encoder in enumerate(network.encoders):
+            with exact_arithmetic("DARNModel"):
+                logits = encoder(below)
+            table = frequencies_of_logits(torch.stack([torch.zeros_like(logits), logits], 2))
+            shape = (len(x), 1, 1, logits.shape[1])
+            bits = None if given is None else given[index].view(shape)
+            layer = code(FixedFrequencies(table, shape[3]), shape, bits).flatten(1)
+            below = layer.double().cpu()
+            layers.append(layer)
+        return torch.cat(layers, 1)
+
+    def joint(
+        self, code: Code, num: int, x: Tensor | None = None, h: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Images, and latent bits as of `posterior`, from the top layer down."""
+        given: tuple[Tensor, ...] = ()
+        if x is not None and h is not None:
+            given = (x.flatten(1), *h.split(self.model.latents, 1))
+        network, layers = exact_copy(self.model), list[Tensor]()
         for index in reversed(range(len(network.autoregressions))):
-            layer = _Layer(network.autoregressions[index], above)
+            layer = _Layer(network.autoregressions[index], layers[-1] if layers else None)
             order = layer.order
-            levels = None if x is None else given[index][:, order][:, None, None]
-            bits = code(VectorSession(layer), (num, 1, 1, layer.features), levels)[:, 0, 0]
-            above = torch.empty_like(bits)
-            above[:, order] = bits
-        assert above is not None
-        return above.view(num, *self.image_shape)
-
-    @torch.no_grad()
-    def latents(self, x: Tensor) -> Tensor:
-        """Latent bits h, int64 [N, num_bits], with a large p(x, h) of vectors x [N, D].
-
-        They start where the encoder's probabilities are largest. Then single bits change as long
-        as p(x, h) grows, three times each at most.
-        """
-        layer, parts = self.model.inputs(x), []
-        for encoder in self.model.encoders:
-            layer = (encoder(layer) > 0).to(layer.dtype)
-            parts.append(layer)
-        h = torch.cat(parts, 1).to(torch.int64)
-        best = self.model.log_joint(x, h)
-        for _ in range(_SWEEPS):
-            before = best
-            for bit in range(self.model.num_bits):
-                other = h.clone()
-                other[:, bit] = 1 - other[:, bit]
-                log_joint = self.model.log_joint(x, other)
-                better = log_joint > best
-                h, best = (
-                    torch.where(better[:, None], other, h),
-                    torch.where(better, log_joint, best),
-                )
-            if best.equal(before):
-                break
-        return h
+            levels = given[index][:, order][:, None, None] if given else None
+            bits = code(VectorSession(layer), (num, 1, 1, layer.features), levels).flatten(1)
+            layers.append(torch.empty_like(bits).index_copy(1, order.to(bits.device), bits))
+        *latents, pixels = layers
+        return pixels.view(num, *self.image_shape), torch.cat(latents[::-1], 1)
 
     def state_dict(self) -> Mapping[str, Any]:
         """The model's weights."""

@@ -1,4 +1,4 @@
-"""Values whose frequencies are the same at every position, whatever came before."""
+"""Values whose frequencies are known before the first of them is."""
 
 import torch
 from torch import Tensor
@@ -9,20 +9,22 @@ __all__ = ["FixedFrequencies", "uniform"]
 
 
 class FixedFrequencies(LevelFrequencies):
-    """A session of independent values of one distribution.
+    """A session of independent values.
 
     Args:
-        table: int32 [levels], positive and of the sum `TOTAL_FREQUENCY`.
+        table: int32 [levels], or [N, positions, levels], each row positive and of the sum
+            `TOTAL_FREQUENCY`.
         positions: values of an image.
     """
 
     def __init__(self, table: Tensor, positions: int) -> None:
         self.table = table
-        self.levels, self.positions = len(table), positions
+        self.levels, self.positions = table.shape[-1], positions
 
     def frequencies(self, x: Tensor, begin: int, end: int) -> Tensor:
         """The table, [N, end − begin, levels]."""
-        return self.table.to(x.device).expand(len(x), end - begin, -1)
+        table = self.table.expand(len(x), self.positions, -1)
+        return table[:, begin:end].to(x.device)
 
 
 def uniform(levels: int, positions: int) -> FixedFrequencies:

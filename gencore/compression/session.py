@@ -5,7 +5,14 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["TOTAL_FREQUENCY", "ChainModel", "Code", "CodingModel", "LevelFrequencies"]
+__all__ = [
+    "TOTAL_FREQUENCY",
+    "ChainModel",
+    "Code",
+    "CodingModel",
+    "LatentModel",
+    "LevelFrequencies",
+]
 
 TOTAL_FREQUENCY = 2**24
 """The sum of the frequencies of a position's levels."""
@@ -106,6 +113,34 @@ class ChainModel(Protocol):
             context: what the encoder is given beside them, if the model takes it; ``None`` where
                 parts are read, as the parts say it.
         """
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The weights, by name."""
+
+
+@runtime_checkable
+class LatentModel(Protocol):
+    """A model of images x and discrete latents h, and an encoder q(h | x), for bits-back coding.
+
+    Attributes:
+        image_shape: [C, H, W].
+        levels: of each value of the image.
+        num_bits: about the most bits that the latents of an image have under q.
+    """
+
+    image_shape: tuple[int, int, int]
+    levels: int
+    num_bits: int
+
+    def posterior(self, code: Code, x: Tensor, h: Tensor | None = None) -> Tensor:
+        """Latents [N, ...] of images [N, C, H, W], after `code` was called for each part under q;
+        h where they are written."""
+
+    def joint(
+        self, code: Code, num: int, x: Tensor | None = None, h: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Images and latents, after `code` was called for each part under p(x, h); both are given
+        where they are written."""
 
     def state_dict(self) -> Mapping[str, Any]:
         """The weights, by name."""

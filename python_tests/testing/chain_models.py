@@ -1,4 +1,4 @@
-"""Small models that code images in parts, and how many bits their parts have."""
+"""Small models that code images in parts or with bits back, and how many bits parts have."""
 
 import math
 
@@ -145,12 +145,6 @@ def bits_by_definition(name, model, x, parts):
         log_prob = model.network.double().log_prob(x, context)
         return len(x) * math.log2(len(model.labels)) - log_prob.sum().item() / math.log(2)
     network = model.model.double()
-    if name == "darn":
-        h, order = model.latents(x.flatten(1)), network.autoregressions[0].order
-        assert parts[0].flatten(1).equal(h[:, 6:])
-        assert parts[1].flatten(1).equal(h[:, :6])
-        assert parts[2].flatten(1).equal(x.flatten(1)[:, order])
-        return -network.log_joint(x.flatten(1), h).sum().item() / math.log(2)
     if name == "auxiliary":
         return -network.bound(x).sum().item() / math.log(2)
     number, places, _ = parts
