@@ -13,6 +13,7 @@ from gencore.compression.session import (
     ChainModel,
     Code,
     CodingModel,
+    LatentModel,
     LevelFrequencies,
 )
 from gencore.compression.vq_vae import VQVAEModel

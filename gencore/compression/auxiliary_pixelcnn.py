@@ -54,7 +54,7 @@ class AuxiliaryPixelCNNModel(ChainModel):
             raise ValueError("AuxiliaryPixelCNNModel: got a context; expected none")
         auxiliary = self.model.auxiliary
         y = None if x is None else self.model.numbers(self.model.target.target(x))
-        y = code(auxiliary.coding_session(num), (num, *auxiliary.image_shape), y)
+        y = code(session_given(auxiliary, num, None), (num, *auxiliary.image_shape), y)
         network = exact_copy(self.model)
         with exact_arithmetic("AuxiliaryPixelCNNModel"):
             maps = network.context(y.cpu())

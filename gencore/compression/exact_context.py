@@ -23,8 +23,9 @@ def session_given(
     """A session of a compiled model, given a context [num, ...] that is the same on every machine.
 
     What such a model makes of the context alone, and normalised weights, torch computes, whose sums
-    depend on the machine. Here norms are rounded once, and what is made of the context is computed by exact arithmetic from weights rounded to multiples of 2⁻¹⁶, and then
-    rounded to float32, in which the compiled part goes on.
+    depend on the machine. Here norms are rounded once, and what is made of the context is computed
+    by exact arithmetic from weights rounded to multiples of 2⁻¹⁶, and then rounded to float32, in
+    which the compiled part goes on.
 
     Args:
         model: any whose network can be compiled; or an `ExactModel`, whose own session is exact in

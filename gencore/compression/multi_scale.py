@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gencore.compression.exact_arithmetic import exact_arithmetic, exact_copy
+from gencore.compression.exact_context import session_given
 from gencore.compression.exact_model import ExactModel
 from gencore.compression.exact_sessions import ImageSession
 from gencore.compression.session import ChainModel, Code
@@ -68,7 +69,7 @@ class MultiScaleModel(ChainModel):
             small = self.small.code(code, num, small)
         else:
             shape = (num, *self.small.image_shape)
-            small = code(self.small.coding_session(num), shape, small)
+            small = code(session_given(self.small, num, None), shape, small)
         start = torch.full((num, *self.image_shape), -1, device=small.device)
         self.model.subsample(start).copy_(small)
         upsampling, large = exact_copy(self.model.upsampling), exact_copy(self.model.large)

@@ -140,8 +140,8 @@ class AGAVEExperiment(LevelsExperiment):
         if isinstance(model, PlainPixelCNN):
             return model.primary
         raise ValueError(
-            "the plain VAE gives its pixels no probabilities in whole numbers; models that compress "
-            "have pixels that follow each other"
+            "the plain VAE gives its pixels no probabilities in whole numbers; models that "
+            "compress have pixels that follow each other"
         )
 
     def evaluate(self, num: int) -> dict[str, float]:
