@@ -10,9 +10,9 @@ from torch.optim import Optimizer
 
 from gencore.compression import ChainModel, ClassConditionalModel, CodingModel, ExactModel
 from gencore.data import ImageDataset
-from gencore.metrics import bits_per_dim
 from gencore.models import AutoregressiveImageModel
 from gencore.recipes.autoregressive_images import AutoregressiveRecipe
+from gencore.recipes.level_bits import level_bits
 from gencore.recipes.levels_experiment import LevelsExperiment
 from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
@@ -153,7 +153,7 @@ class AutoregressiveExperiment(LevelsExperiment):
         save_image_grid(grid, folder / "completions.png", columns=2 + count)
 
     def _bits(self, log_prob: Tensor) -> Tensor:
-        return bits_per_dim(log_prob, self.image_shape.numel(), bins=1)
+        return level_bits(log_prob, self.image_shape)
 
     @torch.no_grad()
     def _mean_bits(self, data: ImageDataset) -> float:

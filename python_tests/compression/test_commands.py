@@ -1,5 +1,7 @@
 """gencore compress and decompress."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -141,7 +143,9 @@ def test_a_vq_vae_compresses_with_loss_and_says_so(vq_steps, tmp_path, monkeypat
     recipe = VQVAERecipe(
         steps=4, vq_steps=vq_steps, hidden_channels=8, num_codes=5, prior_channels=4, prior_layers=1
     )
-    run = trained(recipe, tmp_path, monkeypatch)
+    no_prior = pytest.warns(UserWarning, match="no prior of the codes is trained: the run has 4 st")
+    with no_prior if vq_steps == 4 else nullcontext():
+        run = trained(recipe, tmp_path, monkeypatch)
     values = torch.randint(256, (5, 8, 8), dtype=torch.uint8).numpy()
     np.save(tmp_path / "x.npy", values)
     capsys.readouterr()

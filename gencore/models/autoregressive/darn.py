@@ -9,16 +9,15 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from gencore.models.autoregressive.vectors import (
-    VectorModel,
-    ancestral,
-    check_order,
-    uniforms,
-)
+from gencore.models.autoregressive.ancestral import ancestral
+from gencore.models.autoregressive.orders import check_order
+from gencore.models.autoregressive.uniforms import uniforms
+from gencore.models.autoregressive.vector_model import VectorModel
 from gencore.models.starts import like
 from gencore.nn import MLP
 from gencore.nn.fixed_buffers import FixedBuffers, with_values
 from gencore.ops import random_key
+from gencore.sizes import check_whole
 
 __all__ = ["DARN"]
 
@@ -80,6 +79,7 @@ class DARN(VectorModel):
     ) -> None:
         super().__init__(features)
         self.latents = tuple(latents)
+        check_whole("DARN", latents=self.latents, hidden_widths=tuple(hidden_widths))
         if not self.latents or min(self.latents) < 1:
             raise ValueError(
                 f"DARN: latents are {self.latents}; expected a positive number for each stochastic "

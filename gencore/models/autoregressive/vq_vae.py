@@ -11,7 +11,7 @@ from gencore.models.autoregressive.levels import check_levels
 from gencore.nn.likelihoods import DiscretizedLogistic, PixelLikelihood
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
 from gencore.nn.quantization.vector_quantizer import CodeBookUpdate, VectorQuantizer
-from gencore.sizes import check_positive
+from gencore.sizes import check_positive, check_whole
 
 __all__ = ["VQVAE", "VQVAELoss"]
 
@@ -94,6 +94,10 @@ class VQVAE(nn.Module):
         revive_after: int | None = 100,
     ) -> None:
         super().__init__()
+        check_whole(
+            "VQVAE",
+            image_shape=tuple(image_shape), downsampling=downsampling, num_blocks=num_blocks,
+        )  # fmt: skip
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise ValueError(f"VQVAE: image_shape is {image_shape}; expected [C, H, W]")
         check_positive("VQVAE", channels=channels, block_channels=block_channels)

@@ -13,7 +13,7 @@ from gencore.compression import DARNModel, ExactModel
 from gencore.data import ImageDataset
 from gencore.data.splits import Split
 from gencore.models import DARN, NADE, DiscreteMADE, EoNADE, VectorModel
-from gencore.models.autoregressive.vectors import uniforms
+from gencore.models.autoregressive.uniforms import uniforms
 from gencore.models.log_mean_exp import log_mean_exp
 from gencore.ops import random_key
 from gencore.recipes.autoregressive.nade import NADERecipe
