@@ -6,6 +6,13 @@ from gencore.objectives.contrastive import (
     contrastive_divergence,
     contrastive_loss,
 )
+from gencore.objectives.multi_scale_prediction import (
+    MultiScalePredictionLoss,
+    WeightSchedule,
+    multi_scale_discriminator_loss,
+    multi_scale_generator_loss,
+    multi_scale_prediction_loss,
+)
 from gencore.objectives.prediction import gradient_difference_loss, lp_loss
 from gencore.objectives.recovery import (
     RecoveryEnergy,
@@ -18,14 +25,19 @@ from gencore.objectives.score_matching import denoising_score_matching
 __all__ = [
     "ChainKernel",
     "DivergenceError",
+    "MultiScalePredictionLoss",
     "RecoveryEnergy",
     "ShortRunLoss",
+    "WeightSchedule",
     "check_divergence",
     "contrastive_divergence",
     "contrastive_loss",
     "denoising_score_matching",
     "gradient_difference_loss",
     "lp_loss",
+    "multi_scale_discriminator_loss",
+    "multi_scale_generator_loss",
+    "multi_scale_prediction_loss",
     "normal_approximation",
     "recovery_loss",
     "recovery_mean",

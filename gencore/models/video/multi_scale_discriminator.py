@@ -104,7 +104,9 @@ class MultiScaleDiscriminator(nn.Module):
             side = image_size >> (num_scales - 1 - k)
             row = _TABLE[min(side.bit_length() - 3, len(_TABLE) - 1)]
             self.networks.append(
-                _ScaleNetwork(row, side, num_inputs + 1, channels, width, batch_norm, separate_frames)
+                _ScaleNetwork(
+                    row, side, num_inputs + 1, channels, width, batch_norm, separate_frames
+                )
             )
 
     def forward(self, frames: Tensor, candidates: Sequence[Tensor]) -> Tensor:
