@@ -6,6 +6,12 @@ from gencore.objectives.contrastive import (
     contrastive_divergence,
     contrastive_loss,
 )
+from gencore.objectives.linearity import (
+    curvature_cosine,
+    linear_prediction_loss,
+    linearity_loss,
+    reconstruction_loss,
+)
 from gencore.objectives.multi_scale_prediction import (
     MultiScalePredictionLoss,
     WeightSchedule,
@@ -32,13 +38,17 @@ __all__ = [
     "check_divergence",
     "contrastive_divergence",
     "contrastive_loss",
+    "curvature_cosine",
     "denoising_score_matching",
     "gradient_difference_loss",
+    "linear_prediction_loss",
+    "linearity_loss",
     "lp_loss",
     "multi_scale_discriminator_loss",
     "multi_scale_generator_loss",
     "multi_scale_prediction_loss",
     "normal_approximation",
+    "reconstruction_loss",
     "recovery_loss",
     "recovery_mean",
 ]

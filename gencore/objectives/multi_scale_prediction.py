@@ -51,8 +51,8 @@ def multi_scale_discriminator_loss(real: Tensor, predicted: Tensor) -> Tensor:
     _check_logits("multi_scale_discriminator_loss", real)
     if predicted.shape != real.shape:
         raise ValueError(
-            f"multi_scale_discriminator_loss: predicted has shape {list(predicted.shape)}; expected "
-            f"{list(real.shape)}, as real has"
+            f"multi_scale_discriminator_loss: predicted has shape {list(predicted.shape)}; "
+            f"expected {list(real.shape)}, as real has"
         )
     return (softplus(-real) + softplus(predicted)).sum(1)
 
@@ -148,10 +148,7 @@ def multi_scale_prediction_loss(
         losses = torch.stack(prediction_losses(prediction, target, p=p, alpha=alpha))
         scales.append(losses / target[0].numel() if pixel_means else losses)
     lp, gradient_difference = torch.stack(scales).sum(0)
-    if logits is None:
-        adversarial = torch.zeros_like(lp)
-    else:
-        adversarial = multi_scale_generator_loss(logits)
+    adversarial = torch.zeros_like(lp) if logits is None else multi_scale_generator_loss(logits)
     loss = (
         adversarial_weight * adversarial
         + lp_weight * lp

@@ -50,6 +50,12 @@ def test_fully_connected_from_vectors():
     assert network(torch.zeros(4, 7)).shape == (4, 2)
 
 
+def test_maps_from_vectors():
+    network = NotatedNetwork("7 -FC,ReLU-> 12 -reshape-> 3@2x2 -pad1,conv2-> 5@3x3")
+    assert network.shapes == ((7,), (12,), (3, 2, 2), (5, 3, 3))
+    assert network(torch.zeros(4, 7)).shape == (4, 5, 3, 3)
+
+
 def test_the_non_linearity_comes_after_batch_normalisation():
     layers = NotatedNetwork("3 -convp3,LeakyReLU/BN-> 8")
     assert [type(layer) for layer in layers] == [nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU]

@@ -1,4 +1,4 @@
-"""The discriminator of frame predictions: one network a scale says whether the last frame is real."""
+"""The discriminator of predicted frames: at each scale a network tells them from real ones."""
 
 import math
 from collections.abc import Sequence

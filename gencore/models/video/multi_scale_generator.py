@@ -192,7 +192,8 @@ class MultiScaleGenerator(nn.Module):
     def _check(self, frames: Tensor) -> None:
         if not frames.is_floating_point():
             raise TypeError(
-                f"MultiScaleGenerator: frames are {frames.dtype}; expected floating point in [-1, 1]"
+                f"MultiScaleGenerator: frames are {frames.dtype}; expected floating point in "
+                "[-1, 1]"
             )
         if frames.ndim != 5 or tuple(frames.shape[1:3]) != (self.num_inputs, self.channels):
             raise ValueError(

@@ -79,9 +79,8 @@ class NotatedNetwork(nn.Sequential):
             inner[0] = max(1, round(width * inner[0]))
         # A tensor on the meta device tells what shapes the layers give: of maps whose size is not
         # told it has large ones, which are not told either.
-        sized = len(maps[0]) == 3
-        connected = not sized and _split(arrows[0])[0] == "FC"
-        x = torch.empty(2, *maps[0], *([] if sized or connected else [1024] * 2), device="meta")
+        sized = len(maps[0]) == 3 or _split(arrows[0])[0] == "FC"
+        x = torch.empty(2, *maps[0], *([] if sized else [1024] * 2), device="meta")
         shapes = [tuple(maps[0])]
         for arrow, target in zip(arrows, maps[1:], strict=True):
             for text in _split(arrow):
@@ -89,8 +88,7 @@ class NotatedNetwork(nn.Sequential):
                     raise ValueError(f"NotatedNetwork: 'FC' of {notation!r} needs '@HxW' at first")
                 self.extend(_make(text, x, target))
                 x = _applied(text, x, target)
-            told = sized or x.ndim == 2
-            found = tuple(x.shape[1:]) if told else (x.shape[1],)
+            found = tuple(x.shape[1:]) if sized else (x.shape[1],)
             # One unit of a fully connected layer is a map of one pixel.
             expected = tuple(target[:1] if x.ndim == 2 and target[1:] == [1, 1] else target)
             if found[: len(expected)] != expected:
