@@ -14,7 +14,6 @@ from gencore.objectives.linearity import (
 )
 from gencore.objectives.multi_scale_prediction import (
     MultiScalePredictionLoss,
-    WeightSchedule,
     multi_scale_discriminator_loss,
     multi_scale_generator_loss,
     multi_scale_prediction_loss,
@@ -27,6 +26,7 @@ from gencore.objectives.recovery import (
     recovery_mean,
 )
 from gencore.objectives.score_matching import denoising_score_matching
+from gencore.objectives.weight_schedule import WeightSchedule
 
 __all__ = [
     "ChainKernel",

@@ -98,8 +98,8 @@ class TestSchedule:
             ((1.0, (3,), ()), r"steps are \(3,\) and values \(\); expected ascending steps"),
             ((1.0, (0,), (0.5,)), r"steps are \(0,\)"),
             ((1.0, (5, 5), (0.5, 0.1)), r"steps are \(5, 5\)"),
-            ((-1.0,), "a weight must be finite and not negative"),
-            ((1.0, (2,), (math.nan,)), "a weight must be finite"),
+            ((-1.0,), "a weight is -1.0; expected finite and not negative"),
+            ((1.0, (2,), (math.nan,)), "a weight is nan"),
         ],
     )
     def test_bad_input(self, arguments, message):
