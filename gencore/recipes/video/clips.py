@@ -46,8 +46,8 @@ class ClipRecipe(Recipe):
     """Side of the patches that a step sees; each is cut out of its clip anew."""
 
     min_motion: float = 0.0
-    """Motion that a patch has to show, if its clip has a place with as much: the root mean square of
-    the difference of neighbouring frames, from 0 to 1."""
+    """Motion that a patch has to show, if its clip has a place with as much: the root mean square
+    of the difference of neighbouring frames, from 0 to 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

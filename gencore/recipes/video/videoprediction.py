@@ -173,14 +173,14 @@ class VideoPredictionRecipe(ClipRecipe, OptimisedRecipe):
                 f"VideoPredictionRecipe: accumulate is {self.accumulate}, but batch_norm "
                 "normalises over a batch, which its parts are not"
             )
-        for name in ("lp", "gdl"):
-            try:
-                self.weight(name)
-            except ValueError as error:
-                raise ValueError(
-                    f"VideoPredictionRecipe: {name}_weight, {name}_steps and {name}_values do not "
-                    f"fit: {error}"
-                ) from error
+        try:
+            self.weight("lp")
+            self.weight("gdl")
+        except ValueError as error:
+            raise ValueError(
+                "VideoPredictionRecipe: a weight does not fit its further steps and values: "
+                f"{error}"
+            ) from error
 
     def weight(self, name: Literal["lp", "gdl"]) -> WeightSchedule:
         """The weight of a loss, step by step."""
