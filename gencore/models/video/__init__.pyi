@@ -1,3 +1,4 @@
+from gencore.models.video.baselines import constant_flow, copy_last
 from gencore.models.video.image_pyramid import image_pyramid
 from gencore.models.video.linearizing_autoencoder import (
     Code,
@@ -17,5 +18,7 @@ __all__ = [
     "MultiScaleGenerator",
     "PhaseCode",
     "SiameseAutoencoder",
+    "constant_flow",
+    "copy_last",
     "image_pyramid",
 ]
