@@ -63,8 +63,8 @@ SYSTEMS = (
             f"{_MULTI_SCALE}::TestGenerator::test_any_size_that_can_be_halved",
         ),
         recipe="videoprediction",
-        notes="the tanh comes after the residual sum, as in the authors' program; the thesis, which "
-        "has it before, claims outputs in [-1, 1]",
+        notes="the tanh comes after the residual sum, as in the authors' program, which keeps "
+        "predictions in [-1, 1]",
     ),
     System(
         id="M20",

@@ -1,5 +1,6 @@
 """Multi-scale prediction of frames in training: the generator, and the game with its adversary."""
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -9,14 +10,15 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from gencore.data import VideoDataset, to_float
-from gencore.metrics import psnr, sharpness_difference, ssim
-from gencore.models import MultiScaleDiscriminator, MultiScaleGenerator, image_pyramid
+from gencore.data import MovingShapes, VideoDataset, to_float
+from gencore.metrics import evaluate_frame_prediction
+from gencore.models import MultiScaleDiscriminator, MultiScaleGenerator, copy_last, image_pyramid
 from gencore.objectives import multi_scale_discriminator_loss, multi_scale_prediction_loss
 from gencore.ops import random_key
 from gencore.recipes.video.clips import ClipShape
 from gencore.recipes.video.videoprediction import VideoPredictionRecipe
 from gencore.train import Batch, Experiment, Optimisation, StateObject
+from gencore.train.chunks import chunks
 from gencore.train.done_steps import DoneSteps
 from gencore.train.optimisation import make_scheduler
 
@@ -29,9 +31,6 @@ __all__ = ["VideoPredictionExperiment"]
 _CHUNK = 16
 # The windows of the structural similarity have this side.
 _MIN_SIDE = 11
-# Equal images have no finite number of decibels; this is where the paper's program stops.
-_MAX_DECIBELS = 88.13
-_MEASURES = {"psnr": psnr, "ssim": ssim, "sharpness": sharpness_difference}
 _ADVICE = "a lower learning_rate, discriminator_learning_rate or max_grad_norm"
 
 
@@ -206,60 +205,62 @@ class VideoPredictionExperiment(Experiment):
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
         """The frames that follow the first ones of `num` test clips, evenly spaced in the film:
         [num, num_predicted, C, H, W] in [0, 1]."""
-        parts = [self._continue(clips, generator) for clips in self._test_clips(num)]
-        return torch.cat(parts)
+        recipe = self.recipe
+        parts = []
+        for clips, _ in self._test_clips(num):
+            given = to_float(clips[:, : recipe.num_inputs], -1, 1)
+            parts.append(self.model.predict(given, recipe.num_predicted, generator=generator))
+        return (torch.cat(parts) + 1) / 2
 
     def save_samples(self, samples: Tensor, path: Path) -> None:
         """A row for each clip: the given frames, then the true ones, then the predicted ones."""
-        from gencore.train.figures import save_image_grid
+        from gencore.train.figures import save_contact_sheet
 
-        real = torch.cat([(clips.cpu() + 1) / 2 for clips in self._test_clips(len(samples))])
-        rows = torch.cat([real, samples.cpu()], 1)
-        save_image_grid(rows.flatten(0, 1), path, columns=rows.shape[1])
+        real = torch.cat([to_float(clips).cpu() for clips, _ in self._test_clips(len(samples))])
+        save_contact_sheet(torch.cat([real, samples.cpu()], 1), path)
 
     def evaluate(self, num: int) -> dict[str, float]:
-        """Mean PSNR, SSIM and sharpness difference of each predicted frame, of up to `num` test
-        clips, for pixels in [0, 1]; beside them those of the last given frame.
+        """Mean PSNR, SSIM and sharpness difference of each predicted frame of up to `num` test
+        clips, as `evaluate_frame_prediction` takes them, beside those of the last given frame.
 
-        Frames are whole, cut to sides that the scales divide. Decibels of an image are counted up
-        to 88.13, since those of equal images are infinite.
+        Frames are whole, cut to sides that the scales divide. Moving areas are measured where the
+        data say what moves, as "moving-shapes" do.
         """
         num = min(num, len(self.test))
-        sums: dict[str, float] = {}
-        with torch.no_grad():
-            for clips in self._test_clips(num):
-                given, true = clips.split((self.recipe.num_inputs, self.recipe.num_predicted), 1)
-                last = given[:, -1:].expand_as(true)
-                answers = {"": self._continue(clips), "_last_input": (last + 1) / 2}
-                for suffix, frames in answers.items():
-                    for number in range(self.recipe.num_predicted):
-                        target = (true[:, number] + 1) / 2
-                        for name, measure in _MEASURES.items():
-                            values = measure(frames[:, number].contiguous(), target.contiguous())
-                            key = f"{name}/frame_{number + 1}{suffix}"
-                            total = values.clamp(max=_MAX_DECIBELS).sum().item()
-                            sums[key] = sums.get(key, 0.0) + total
-        return {"num_samples": num, **{key: total / num for key, total in sums.items()}}
+        measures: dict[str, float] = {"num_samples": num}
+        predictors = {"model": self.model.predict, "last_input": copy_last}
+        for name, predictor in predictors.items():
+            scores = evaluate_frame_prediction(
+                predictor,
+                self._test_clips(num),
+                num_given=self.recipe.num_inputs,
+                num_frames=self.recipe.num_predicted,
+                low=-1.0,
+                high=1.0,
+            )
+            for column, value in scores.columns().items():
+                if not math.isnan(value):
+                    measures[f"{column}/{name}"] = value
+        return measures
 
-    def _continue(self, clips: Tensor, generator: Generator | None = None) -> Tensor:
-        """Predicted frames in [0, 1], after the first frames of clips."""
-        given = clips[:, : self.recipe.num_inputs]
-        predicted = self.model.predict(given, self.recipe.num_predicted, generator=generator)
-        return (predicted + 1) / 2
-
-    def _test_clips(self, num: int) -> Iterator[Tensor]:
-        """`num` test clips in [-1, 1], evenly spaced, a few at a time."""
+    def _test_clips(self, num: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """`num` test clips, evenly spaced, a few at a time, uint8 [n, T, C, H, W]; and the pixels
+        that are known to move, bool [n, T, H, W]."""
         divisor = 2 ** (self.recipe.num_scales - 1)
-        height, width = (side - side % divisor for side in self.test.shape[2:])
-        top, left = (
-            (whole - side) // 2
-            for whole, side in zip(self.test.shape[2:], (height, width), strict=True)
+        rows, columns = (
+            slice(side % divisor // 2, side - side % divisor + side % divisor // 2)
+            for side in self.test.shape[2:]
         )
         chosen = [len(self.test) * i // num for i in range(num)]
-        for first in range(0, num, _CHUNK):
-            clips = torch.stack([self.test[index] for index in chosen[first : first + _CHUNK]])
-            clips = clips[..., top : top + height, left : left + width]
-            yield to_float(clips.to(self.fabric.device), -1, 1)
+        for part in chunks(num, _CHUNK):
+            clips = torch.stack([self.test[index] for index in chosen[part]])
+            moving = torch.zeros(len(clips), clips.shape[1], *clips.shape[3:], dtype=torch.bool)
+            if isinstance(self.test, MovingShapes):
+                moving = torch.stack([self.test.motion(index).moving for index in chosen[part]])
+            yield (
+                clips[..., rows, columns].to(self.fabric.device),
+                moving[..., rows, columns].to(self.fabric.device),
+            )
 
 
 def _frames(batch: Batch) -> tuple[Tensor, Tensor]:
