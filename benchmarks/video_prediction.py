@@ -68,8 +68,8 @@ def trained(name: str, out: Path, steps: int) -> Predictor:
     return experiment.model.predict
 
 
-def test_clips(num: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first test clips, a few at a time, with what is known to move in them."""
+def held_out_clips(num: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Test clips, a few at a time, with what is known to move in them."""
     clips = MovingShapes(clip_length=NUM_GIVEN + NUM_FRAMES, split="test", num_clips=num)
     for first in range(0, num, _BATCH):
         part = range(first, min(first + _BATCH, num))
@@ -83,7 +83,7 @@ def measured(predictors: Mapping[str, Predictor], num: int) -> str:
     """The tables (a) of whole frames and (b) of moving areas, as Markdown."""
     scores = {
         name: evaluate_frame_prediction(
-            predictor, test_clips(num), num_given=NUM_GIVEN, num_frames=NUM_FRAMES, low=-1.0,
+            predictor, held_out_clips(num), num_given=NUM_GIVEN, num_frames=NUM_FRAMES, low=-1.0,
             high=1.0,
         )
         for name, predictor in predictors.items()
@@ -106,7 +106,7 @@ def measured(predictors: Mapping[str, Predictor], num: int) -> str:
 
 def draw(predictors: Mapping[str, Predictor], path: Path) -> None:
     """Both predicted frames of a few clips side by side: the true ones, then a row a predictor."""
-    clips, _ = next(test_clips(_SHOWN))
+    clips, _ = next(held_out_clips(_SHOWN))
     rows = [to_float(clips[:, NUM_GIVEN:])]
     given = to_float(clips[:, :NUM_GIVEN], -1, 1)
     with torch.no_grad():
