@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import interpolate
 
 from gencore.choices import check_choice
-from gencore.models.video.image_pyramid import check_sides, image_pyramid
+from gencore.models.video.pyramid import check_sides, image_pyramid
 from gencore.ops import philox_normal, random_key
 from gencore.ops._support.checks import finite
 from gencore.sizes import check_positive

@@ -21,10 +21,11 @@ __all__ = ["VideoPredictionRecipe"]
 # show is not told; those are ours.
 _MODEL_1 = {
     "width": 1.0, "batch_size": 8, "optimizer": "sgd", "learning_rate": 0.04, "schedule": "linear",
-    "final_learning_rate": 0.005, "discriminator_learning_rate": 0.02, "steps": 100_000,
-    "min_motion": 0.05, "max_grad_norm": None, "num_scales": 4, "p": 1, "alpha": 1,
-    "lp_weight": 1.0, "gdl_weight": 0.0, "adversarial_weight": 0.0,
+    "final_learning_rate": 0.005, "steps": 100_000, "min_motion": 0.05, "max_grad_norm": None,
+    "num_scales": 4, "p": 1, "alpha": 1, "lp_weight": 1.0, "gdl_weight": 0.0,
+    "adversarial_weight": 0.0,
 }  # fmt: skip
+_ADVERSARIAL = {"adversarial_weight": 0.05, "discriminator_learning_rate": 0.02}
 # Model 2: patches of 64 pixels, Adam, minibatches of 16 and the adversarial loss alone.
 _MODEL_2 = {
     "width": 1.0, "batch_size": 16, "optimizer": "adam", "learning_rate": 2e-4,
@@ -38,8 +39,8 @@ _MATHIEU_2017: dict[str, dict[str, Any]] = {
     "mathieu2017-l2": {**_MODEL_1, "p": 2},
     "mathieu2017-l1": _MODEL_1,
     "mathieu2017-gdl": {**_MODEL_1, "gdl_weight": 1.0},
-    "mathieu2017-adversarial": {**_MODEL_1, "adversarial_weight": 0.05},
-    "mathieu2017-model1": {**_MODEL_1, "gdl_weight": 1.0, "adversarial_weight": 0.05},
+    "mathieu2017-adversarial": {**_MODEL_1, **_ADVERSARIAL},
+    "mathieu2017-model1": {**_MODEL_1, "gdl_weight": 1.0, **_ADVERSARIAL},
     "mathieu2017-model2": _MODEL_2,
 }
 
