@@ -9,7 +9,6 @@ from gencore.models.video.linearizing_autoencoder import (
 from gencore.models.video.multi_scale_discriminator import MultiScaleDiscriminator
 from gencore.models.video.multi_scale_generator import MultiScaleGenerator
 from gencore.models.video.pyramid import image_pyramid
-from gencore.models.video.pyramid import image_pyramid
 
 __all__ = [
     "Code",
