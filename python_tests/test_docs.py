@@ -18,6 +18,7 @@ PAGES = [
     "pixelrnn.md",
     "recipes.md",
     "samplers.md",
+    "video-prediction.md",
     "vqvae.md",
     "warping.md",
 ]

@@ -10,6 +10,9 @@ _DIFFERENCES = "ops/test_prediction_losses.py"
 _LOSSES = "objectives/test_prediction.py"
 _BASELINES = "models/video/test_baselines.py"
 _MOTIONS = "data/test_motions.py::TestMotions"
+_MULTI_SCALE = "models/video/test_multi_scale.py"
+_MULTI_SCALE_LOSS = "objectives/test_multi_scale_prediction.py"
+_PREDICTION_RECIPE = "recipes/test_videoprediction_recipe.py"
 
 SYSTEMS = (
     System(
@@ -47,6 +50,91 @@ SYSTEMS = (
             f"{_MOTIONS}::test_motions_are_a_group",
             f"{_MOTIONS}::test_translations_by_whole_pixels_are_exact",
         ),
+    ),
+    System(
+        id="M19",
+        name="Multi-scale generator of frames",
+        source="Mathieu 2017, §4.2.1",
+        implementation="gencore.models.MultiScaleGenerator",
+        test=f"{_MULTI_SCALE}::TestGenerator::test_zero_weights_predict_zero_at_every_scale",
+        further_implementations=("gencore.models.image_pyramid",),
+        further_tests=(
+            f"{_MULTI_SCALE}::TestUpsampling::test_the_backward_pass_is_the_adjoint",
+            f"{_MULTI_SCALE}::TestUpsampling::test_constants_are_exact",
+            f"{_MULTI_SCALE}::TestGenerator::test_any_size_that_can_be_halved",
+        ),
+        recipe="videoprediction",
+        notes="the tanh comes after the residual sum, as in the authors' program, which keeps "
+        "predictions in [-1, 1]",
+    ),
+    System(
+        id="M20",
+        name="Multi-scale adversarial training",
+        source="Mathieu 2017, §4.2.2",
+        implementation="gencore.objectives.multi_scale_discriminator_loss",
+        test=f"{_PREDICTION_RECIPE}::TestGame::test_each_step_moves_one_player_alone",
+        further_implementations=(
+            "gencore.objectives.multi_scale_generator_loss",
+            "gencore.models.MultiScaleDiscriminator",
+        ),
+        further_tests=(
+            f"{_MULTI_SCALE}::TestDiscriminator"
+            "::test_the_coarsest_generator_learns_through_the_finest_discriminator_alone",
+            f"{_MULTI_SCALE_LOSS}::test_the_squared_error_predicts_the_average_of_two_futures",
+            f"{_MULTI_SCALE_LOSS}::test_the_adversary_makes_it_one_of_the_two_futures",
+        ),
+        recipe="videoprediction",
+        notes="means over the batch by default, sums on demand; both players see one pass of the "
+        "generator",
+    ),
+    System(
+        id="M22",
+        name="Combined loss of multi-scale prediction",
+        source="Mathieu 2017, §4.2.4",
+        implementation="gencore.objectives.multi_scale_prediction_loss",
+        test=f"{_MULTI_SCALE_LOSS}::TestCombined::test_it_is_linear_in_the_three_weights",
+        further_implementations=("gencore.objectives.WeightSchedule",),
+        further_tests=(
+            f"{_MULTI_SCALE_LOSS}::TestSchedule::test_a_weight_changes_at_its_steps",
+            f"{_PREDICTION_RECIPE}::TestGame::test_weights_change_at_their_steps",
+        ),
+        recipe="videoprediction",
+    ),
+    System(
+        id="M23",
+        name="Models 1 and 2, and their baselines",
+        source="Mathieu 2017, §4.3.1",
+        implementation="gencore.models.MultiScaleGenerator",
+        test=f"{_MULTI_SCALE}::TestDiscriminator::test_flattened_sizes_are_those_of_the_table",
+        further_implementations=("gencore.models.MultiScaleDiscriminator",),
+        further_tests=(
+            f"{_MULTI_SCALE}::TestGenerator::test_inputs_are_twelve_channels_and_then_fifteen",
+            f"{_PREDICTION_RECIPE}::TestPresets::test_rows_of_the_table",
+            f"{_PREDICTION_RECIPE}::TestPresets::test_model_2_is_the_game_alone",
+        ),
+        recipe="videoprediction",
+        notes="Model 2's table is not legible: its layers are those of Model 1, with what the text "
+        "says of them",
+    ),
+    System(
+        id="M24",
+        name="Recursive prediction of frames",
+        source="Mathieu 2017, §4.3.3",
+        implementation="gencore.models.MultiScaleGenerator",
+        test=f"{_MULTI_SCALE}::TestPredict"
+        "::test_n_frames_are_n_single_frames_with_the_window_shifted",
+        further_tests=(f"{_MULTI_SCALE}::TestPredict::test_the_noise_of_every_frame_is_new",),
+        recipe="videoprediction",
+    ),
+    System(
+        id="B27",
+        name="Adversarial video prediction with the gradient difference loss",
+        source="Bruna, Lecture 11",
+        implementation="gencore.models.MultiScaleGenerator",
+        test=f"{_PREDICTION_RECIPE}::TestGame::test_the_loss_is_the_weighted_sum",
+        further_implementations=("gencore.objectives.multi_scale_prediction_loss",),
+        further_tests=(f"{_PREDICTION_RECIPE}::TestGame::test_each_step_moves_one_player_alone",),
+        recipe="videoprediction",
     ),
     System(
         id="M02",

@@ -1,5 +1,4 @@
 from gencore.models.video.baselines import constant_flow, copy_last
-from gencore.models.video.image_pyramid import image_pyramid
 from gencore.models.video.linearizing_autoencoder import (
     Code,
     LinearizingAutoencoder,
@@ -9,6 +8,7 @@ from gencore.models.video.linearizing_autoencoder import (
 )
 from gencore.models.video.multi_scale_discriminator import MultiScaleDiscriminator
 from gencore.models.video.multi_scale_generator import MultiScaleGenerator
+from gencore.models.video.pyramid import image_pyramid
 
 __all__ = [
     "Code",
