@@ -105,9 +105,7 @@ def linearizing_autoencoder(
         pool = PhasePool(
             plan.kernel, plan.stride, beta=beta, learnable=learn_beta, padding=plan.padding
         )
-        unpool = PhaseUnpool(
-            plan.kernel, plan.stride, output_size=plan.maps, padding=plan.padding
-        )
+        unpool = PhaseUnpool(plan.kernel, plan.stride, output_size=plan.maps, padding=plan.padding)
     return LinearizingAutoencoder(
         encoder, decoder, pool, unpool,
         learned_predictor=learned_predictor, curvature_of=curvature_of,
@@ -149,17 +147,16 @@ def _deep(shape: tuple[int, ...], width: float, architecture: str) -> _Plan:
     small = f"{second}@{height - 16}x{columns - 16}"
     encoder = f"{frame} -conv9,ReLU-> {half} -conv9,ReLU-> {small} -FC,ReLU-> {units}"
     decoder = (
-        f"{units} -FC,ReLU-> {second * (height - 16) * (columns - 16)} -reshape-> {small} "
+        f"-FC,ReLU-> {second * (height - 16) * (columns - 16)} -reshape-> {small} "
         f"-pad8,conv9,ReLU-> {half} -pad8,conv9-> {frame}"
     )
     if architecture == "deep1":
-        # The table has as many units again between both codes and the maps.
-        return _Plan(encoder, f"{2 * decoder_units(units)}{decoder[len(str(units)):]}")
+        return _Plan(encoder, f"{2 * units} {decoder}")
     if architecture == "deep2":
-        return _Plan(encoder, decoder)
+        return _Plan(encoder, f"{units} {decoder}")
     return _Plan(
         f"{encoder} -reshape-> {num}@8x8",
-        f"{num}@8x8 -reshape-> {decoder}",
+        f"{num}@8x8 -reshape-> {units} {decoder}",
         (num, 8, 8),
         (1, 8, 8),
         (1, 8, 8),
