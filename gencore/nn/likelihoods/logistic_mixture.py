@@ -72,8 +72,8 @@ class DiscretizedLogisticMixture(PixelLikelihood):
         self.levels = check_levels_count("DiscretizedLogisticMixture", levels)
         if type(num_components) is not int or num_components < 1:
             raise ValueError(
-                f"DiscretizedLogisticMixture: num_components is {num_components!r}; expected an integer "
-                "from 1 on"
+                f"DiscretizedLogisticMixture: num_components is {num_components!r}; expected an "
+                "integer from 1 on"
             )
         self.num_components, self.coupled = num_components, coupled
         self.settings = LogisticSettings(levels, num_components, True, coupled, 1, -0.5, -7.0)
@@ -92,8 +92,8 @@ class DiscretizedLogisticMixture(PixelLikelihood):
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         return logistic_mixture_log_prob(
-            parameters, x, levels=self.levels, num_components=self.num_components, coupled=self.coupled,
-            min_log_scale=self.settings.min_log_scale,
+            parameters, x, levels=self.levels, num_components=self.num_components,
+            coupled=self.coupled, min_log_scale=self.settings.min_log_scale,
         )  # fmt: skip
 
     def probabilities(self, parameters: Tensor, x: Tensor, channel: int) -> Tensor:
