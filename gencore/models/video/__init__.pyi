@@ -1,4 +1,6 @@
 from gencore.models.video.baselines import constant_flow, copy_last
+from gencore.models.video.image_pyramid import image_pyramid
+from gencore.models.video.linearizing_architectures import linearizing_autoencoder
 from gencore.models.video.linearizing_autoencoder import (
     Code,
     LinearizingAutoencoder,
@@ -21,4 +23,5 @@ __all__ = [
     "constant_flow",
     "copy_last",
     "image_pyramid",
+    "linearizing_autoencoder",
 ]
