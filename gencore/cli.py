@@ -147,13 +147,15 @@ def _list(words: list[str]) -> int:
 
 
 def _list_recipes_and_data() -> None:
-    from gencore.data.names import IMAGE_SOURCES
+    from gencore.data.names import IMAGE_SOURCES, VIDEO_SOURCES
     from gencore.recipes import RECIPES
 
     print("recipes (gencore train RECIPE)")
     _print_table((name, RECIPES.describe(name)) for name in RECIPES)
     print("\nimages (--data)")
     _print_table(IMAGE_SOURCES.items())
+    print("\nvideo (load_video)")
+    _print_table(VIDEO_SOURCES.items())
 
 
 def _info(words: list[str]) -> int:

@@ -7,7 +7,7 @@ __all__ = ["compress_extra", "data_extra", "samplers_extra", "training_extra"]
 
 _PACKAGES = {
     "compress": frozenset({"PIL", "constriction"}),
-    "data": frozenset({"PIL", "av", "braceexpand", "mlxtend", "skimage", "webdataset"}),
+    "data": frozenset({"PIL", "av", "braceexpand", "mlxtend", "skimage", "skvideo", "webdataset"}),
     "samplers": frozenset({"arviz", "matplotlib", "torchdiffeq"}),
     "train": frozenset(
         {

@@ -10,13 +10,14 @@ import pytest
 PACKAGES = (
     "gencore.compression",
     "gencore.data",
+    "gencore.inference",
     "gencore.metrics",
     "gencore.models",
     "gencore.models.autoregressive",
     "gencore.models.ebm",
     "gencore.models.flows",
     "gencore.models.hybrids",
-    "gencore.inference",
+    "gencore.models.video",
     "gencore.objectives",
     "gencore.train",
 )

@@ -4,17 +4,23 @@ from gencore.data.images.shards import ShardedImages, ShardSample
 from gencore.data.names import DensityName
 from gencore.data.plane.densities import Density, load_density
 from gencore.data.video.affine_triplets import Motion, draw_motions, make_triplets, move_images
+from gencore.data.video.bouncing_digits import BouncingDigits
 from gencore.data.video.deformations import draw_deformations
-from gencore.data.video.videos import ClipPlace, VideoDataset, load_video
+from gencore.data.video.moving_shapes import MovingShapes, TrueMotion
+from gencore.data.video.video_dataset import ClipPlace, VideoDataset
+from gencore.data.video.videos import load_video
 
 __all__ = [
+    "BouncingDigits",
     "ClipPlace",
     "Density",
     "DensityName",
     "ImageDataset",
     "Motion",
+    "MovingShapes",
     "ShardSample",
     "ShardedImages",
+    "TrueMotion",
     "VideoDataset",
     "draw_deformations",
     "draw_motions",

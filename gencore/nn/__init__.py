@@ -24,7 +24,9 @@ from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
+from gencore.nn.networks.notation import NotatedNetwork
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
+from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import (
@@ -75,7 +77,10 @@ __all__ = [
     "MaskedAutoregressive",
     "MaskedConv2d",
     "MultiScale",
+    "NotatedNetwork",
     "Permutation",
+    "PhasePool",
+    "PhaseUnpool",
     "PixelInput",
     "PixelLikelihood",
     "PixelPlan",

@@ -6,6 +6,13 @@ from gencore.objectives.contrastive import (
     contrastive_divergence,
     contrastive_loss,
 )
+from gencore.objectives.linearity import (
+    curvature_cosine,
+    linear_prediction_loss,
+    linearity_loss,
+    reconstruction_loss,
+)
+from gencore.objectives.prediction import gradient_difference_loss, lp_loss
 from gencore.objectives.recovery import (
     RecoveryEnergy,
     normal_approximation,
@@ -22,8 +29,14 @@ __all__ = [
     "check_divergence",
     "contrastive_divergence",
     "contrastive_loss",
+    "curvature_cosine",
     "denoising_score_matching",
+    "gradient_difference_loss",
+    "linear_prediction_loss",
+    "linearity_loss",
+    "lp_loss",
     "normal_approximation",
+    "reconstruction_loss",
     "recovery_loss",
     "recovery_mean",
 ]

@@ -35,6 +35,8 @@ from gencore.ops.mlp_chain import mlp_langevin_chain
 from gencore.ops.mlp_hmc import MLPHMCChain, mlp_hmc_chain
 from gencore.ops.mlp_network import mlp_network
 from gencore.ops.nuts import NutsTree, nuts_leaf_, nuts_tree
+from gencore.ops.phase_pool import UnpoolMode, phase_pool, phase_unpool
+from gencore.ops.prediction_losses import PredictionLosses, prediction_losses
 from gencore.ops.random import philox_normal, philox_words, random_key, split_key
 from gencore.ops.replica_exchange import replica_swap_
 from gencore.ops.riemannian_langevin import riemannian_langevin_step, riemannian_langevin_step_
@@ -52,6 +54,8 @@ __all__ = [
     "MaskType",
     "MetropolisStep",
     "NutsTree",
+    "PredictionLosses",
+    "UnpoolMode",
     "actnorm",
     "affine_coupling",
     "affine_coupling_backward_from_output",
@@ -78,8 +82,11 @@ __all__ = [
     "mlp_network",
     "nuts_leaf_",
     "nuts_tree",
+    "phase_pool",
+    "phase_unpool",
     "philox_normal",
     "philox_words",
+    "prediction_losses",
     "quantize",
     "random_key",
     "rational_quadratic_spline",

@@ -21,6 +21,14 @@ SYSTEMS = (
         ),
     ),
     System(
+        id="M01",
+        name="Notation of networks",
+        source="Mathieu 2017, §1.3",
+        implementation="gencore.nn.NotatedNetwork",
+        test="nn/test_notation.py::test_m01_lenet_5_has_the_sizes_of_the_thesis",
+        further_tests=("nn/test_notation.py::test_what_does_not_fit_is_told",),
+    ),
+    System(
         id="M18",
         name="Affine triplets",
         source="Mathieu 2017, §3.3.1",

@@ -1,0 +1,21 @@
+from gencore.models.video.image_pyramid import image_pyramid
+from gencore.models.video.linearizing_autoencoder import (
+    Code,
+    LinearizingAutoencoder,
+    LinearizingLoss,
+    PhaseCode,
+    SiameseAutoencoder,
+)
+from gencore.models.video.multi_scale_discriminator import MultiScaleDiscriminator
+from gencore.models.video.multi_scale_generator import MultiScaleGenerator
+
+__all__ = [
+    "Code",
+    "LinearizingAutoencoder",
+    "LinearizingLoss",
+    "MultiScaleDiscriminator",
+    "MultiScaleGenerator",
+    "PhaseCode",
+    "SiameseAutoencoder",
+    "image_pyramid",
+]

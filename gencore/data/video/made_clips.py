@@ -1,0 +1,55 @@
+"""What data sets of clips that are made on the fly have in common."""
+
+from typing import get_args
+
+import numpy as np
+
+from gencore.choices import check_choice
+from gencore.data.splits import Split
+
+__all__ = ["check_made_clips", "clip_random"]
+
+_NUM_CLIPS = {"train": 10_000, "test": 1_000}
+
+
+def check_made_clips(
+    owner: str,
+    clip_length: int,
+    num_clips: int | None,
+    image_size: int,
+    channels: int,
+    frame_step: int,
+    split: Split,
+    seed: int,
+) -> tuple[int, int]:
+    """Check the arguments of a data set; return the number of clips and that of the part.
+
+    Raises:
+        ValueError: one is out of range.
+    """
+    check_choice(owner, "split", split, get_args(Split))
+    num_clips = _NUM_CLIPS[split] if num_clips is None else num_clips
+    for name, value, least in (
+        ("clip_length", clip_length, 1),
+        ("num_clips", num_clips, 1),
+        ("image_size", image_size, 8),
+        ("frame_step", frame_step, 1),
+    ):
+        if value < least:
+            raise ValueError(f"{owner}: {name} = {value}, expected at least {least}")
+    if channels not in (1, 3):
+        raise ValueError(f"{owner}: channels = {channels}, expected 1 or 3")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"{owner}: seed = {seed}, expected 0 to 2**32 - 1")
+    return num_clips, get_args(Split).index(split)
+
+
+def clip_random(seed: int, part: int, index: int) -> np.random.RandomState:
+    """The random numbers of one clip.
+
+    Example:
+        >>> clip_random(0, 1, 5).uniform() == clip_random(0, 1, 5).uniform()
+        True
+    """
+    # The stream of RandomState is frozen by NumPy's compatibility policy; torch's is not.
+    return np.random.RandomState([seed, part, index])
