@@ -1,4 +1,5 @@
 from gencore.models.video.image_pyramid import image_pyramid
+from gencore.models.video.linearizing_architectures import linearizing_autoencoder
 from gencore.models.video.linearizing_autoencoder import (
     Code,
     LinearizingAutoencoder,
@@ -18,4 +19,5 @@ __all__ = [
     "PhaseCode",
     "SiameseAutoencoder",
     "image_pyramid",
+    "linearizing_autoencoder",
 ]

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
 from gencore.choices import check_choice
+from gencore.models.video.names import CurvatureOf
 from gencore.objectives.linearity import check_length, curvature_cosine, squared_error
 
 __all__ = ["Code", "LinearizingAutoencoder", "LinearizingLoss", "PhaseCode", "SiameseAutoencoder"]
@@ -102,7 +103,7 @@ class LinearizingAutoencoder(nn.Module):
         unpool: nn.Module | None = None,
         *,
         learned_predictor: bool = False,
-        curvature_of: Literal["code", "pool"] = "code",
+        curvature_of: CurvatureOf = "code",
     ) -> None:
         super().__init__()
         if (pool is None) != (unpool is None):
@@ -110,7 +111,7 @@ class LinearizingAutoencoder(nn.Module):
                 f"LinearizingAutoencoder: pool is {pool} and unpool {unpool}; expected both, or "
                 "neither"
             )
-        check_choice("LinearizingAutoencoder", "curvature_of", curvature_of, ("code", "pool"))
+        check_choice("LinearizingAutoencoder", "curvature_of", curvature_of, get_args(CurvatureOf))
         if curvature_of == "pool" and pool is None:
             raise ValueError("LinearizingAutoencoder: curvature_of is 'pool', but there is none")
         self.encoder, self.decoder, self.pool, self.unpool = encoder, decoder, pool, unpool
@@ -162,8 +163,7 @@ class LinearizingAutoencoder(nn.Module):
         Raises:
             ValueError: for a time that is not finite.
         """
-        if not math.isfinite(t):
-            raise ValueError(f"{type(self).__name__}: time is {t}; expected a finite number")
+        _check_time(type(self).__name__, t)
         if t < 0:
             first, second, t = second, first, 1 - t
         while t > 1:
@@ -264,7 +264,13 @@ class SiameseAutoencoder(LinearizingAutoencoder):
 
     def code_at(self, first: Code, second: Code, t: float) -> Code:
         """Both codes of which the frame at time t is decoded, [N, 2D]."""
+        _check_time(type(self).__name__, t)
         return self.predict_code(_between(first, second, t - 2), _between(first, second, t - 1))
+
+
+def _check_time(owner: str, t: float) -> None:
+    if not math.isfinite(t):
+        raise ValueError(f"{owner}: time is {t}; expected a finite number")
 
 
 def _mapped(function: Callable[..., Tensor], *codes: Code) -> Code:

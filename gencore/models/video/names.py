@@ -1,0 +1,8 @@
+"""Names that options choose between, without torch."""
+
+from typing import Literal
+
+__all__ = ["CurvatureOf", "LinearizingArchitecture"]
+
+CurvatureOf = Literal["code", "pool"]
+LinearizingArchitecture = Literal["shallow1", "shallow2", "deep1", "deep2", "deep3", "mlp"]
