@@ -1,0 +1,4 @@
+from gencore.inference.latent_descent import infer_latents
+from gencore.inference.latent_distribution import LatentDistribution, LatentDistributionForm
+
+__all__ = ["LatentDistribution", "LatentDistributionForm", "infer_latents"]

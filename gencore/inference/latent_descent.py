@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gencore.ops._support.checks import check_chains, check_state, index, per_row
+from gencore.ops._support.checks import check_chains, check_state, index, number, per_row
 from gencore.samplers.energy import energy_and_grad
 
 __all__ = ["infer_latents"]
@@ -24,8 +24,8 @@ def infer_latents(
 
     Only the gradient by the latents is computed. Parameters that the loss depends on keep their
     `.grad` and `requires_grad`, and the graphs of the steps are freed as they are made. The result
-    has no graph, so that a loss at it trains the parameters with δ held fixed. At a minimum of L
-    that is the whole gradient, d/dθ min_δ L(δ, θ) = ∂L/∂θ; before it, it is the usual approximation.
+    has no graph: a loss at it trains the parameters with δ held fixed. At a minimum of L that is
+    the whole gradient, d/dθ min_δ L(δ, θ) = ∂L/∂θ; before it, an approximation.
 
     What does not depend on the latents, such as the output of an encoder, belongs in front of the
     call and not into the loss. The loss of `gencore.samplers.CompiledEnergy(loss)` is compiled.
@@ -76,6 +76,18 @@ def infer_latents(
         for _ in range(num_steps):
             _, grad = energy_and_grad(loss, latents, owner=op, name="loss(latents)")
             latents = latents - scale * grad
-        if latents.device.type == "cpu" and not bool(latents.isfinite().all()):
-            _explain(loss, start, latents)
+        if latents.device.type == "cpu":
+            _check_finite(op, latents)
     return latents
+
+
+def _check_finite(op: str, latents: Tensor) -> None:
+    """Raise where a loss, or its gradient, was not finite: its row is not finite from then on."""
+    finite = latents.isfinite().flatten(1).all(1)
+    if not bool(finite.all()):
+        wrong = (~finite).nonzero().flatten().tolist()
+        raise ValueError(
+            f"{op}: the latents of {len(wrong)} of {len(latents)} rows (the first is row "
+            f"{wrong[0]}) are not finite: their loss or its gradient is not at the start, or grew "
+            "without bound, for which the remedy is a smaller step_size"
+        )

@@ -1,4 +1,8 @@
 from gencore.models.video.image_pyramid import image_pyramid
+from gencore.models.video.latent_linearizing_autoencoder import (
+    LatentLinearizingAutoencoder,
+    LatentLinearizingLoss,
+)
 from gencore.models.video.linearizing_architectures import linearizing_autoencoder
 from gencore.models.video.linearizing_autoencoder import (
     Code,
@@ -12,6 +16,8 @@ from gencore.models.video.multi_scale_generator import MultiScaleGenerator
 
 __all__ = [
     "Code",
+    "LatentLinearizingAutoencoder",
+    "LatentLinearizingLoss",
     "LinearizingAutoencoder",
     "LinearizingLoss",
     "MultiScaleDiscriminator",
