@@ -49,7 +49,7 @@ def start():
 @pytest.fixture(scope="module")
 def found(problem):
     """δ after many steps of 1/λ."""
-    return infer_latents(problem.loss, start(), num_steps=3000, step_size=problem.step_sizes())
+    return infer_latents(problem.loss, start(), num_steps=600, step_size=problem.step_sizes())
 
 
 def test_a_linear_decoder_leads_to_least_squares(problem, found):

@@ -1,24 +1,17 @@
 """The linearising auto-encoder with latents for what two frames do not tell about the third."""
 
-import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from gencore.inference import infer_latents
+from gencore.inference import DecoderError, infer_latents
 from gencore.models.video.linearizing_autoencoder import Code, LinearizingAutoencoder, PhaseCode
 from gencore.nn import DeltaCode
 from gencore.objectives.linearity import squared_error
 
 __all__ = ["LatentLinearizingAutoencoder", "LatentLinearizingLoss"]
-
-# Layers that are affine maps of their input, row by row.
-_AFFINE = (
-    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-)  # fmt: skip
 
 
 class LatentLinearizingLoss(NamedTuple):
@@ -46,8 +39,8 @@ class LatentLinearizingAutoencoder(nn.Module):
     without δ is their average and blurred; with δ it is one of them. To predict without a target,
     draw δ from a :class:`gencore.inference.LatentDistribution` of those of training films.
 
-    Linear layers and convolutions at the start of the decoder, if it is an `nn.Sequential` without
-    hooks, are applied once and not in each step, where the code has no phases.
+    Without phase pooling, what the decoder does before its first non-linearity is done once and not
+    in each step (see :class:`gencore.inference.DecoderError`).
 
     Args:
         autoencoder: of codes or of magnitudes and phases; δ corrects phases where there are any.
@@ -137,44 +130,18 @@ class LatentLinearizingAutoencoder(nn.Module):
     @torch.no_grad()
     def _infer(self, first: Code, second: Code, target: Tensor) -> Tensor:
         """Steps on the squared error alone: the cosine does not depend on δ."""
-        start = target.new_zeros(len(target), self.delta_code.weight.shape[1])
-        decode = self._decoder(first, second)
         return infer_latents(
-            lambda delta: squared_error(decode(delta), target),
-            start,
+            self._error(first, second, target),
+            target.new_zeros(len(target), self.delta_code.weight.shape[1]),
             num_steps=self.num_steps,
             step_size=self.step_size,
         )
 
-    def _decoder(self, first: Code, second: Code) -> Callable[[Tensor], Tensor]:
-        """The frames of films as a function of δ alone."""
-        affine, rest = _split(self.autoencoder.decoder)
-        # One pass for c and each D beside a forward and a backward pass in each step.
-        pays = bool(affine) and 2 + self.delta_code.weight.shape[1] < 2 * self.num_steps
-        if isinstance(first, PhaseCode) or isinstance(second, PhaseCode) or not pays:
-            return lambda delta: self.autoencoder.decode(self.predict_code(first, second, delta))
-        constant, slopes = self.delta_code.affine(first, second)
-        # Of an affine map A, A(c + Σₖ δₖ Dₖ) = A(c) + Σₖ δₖ (A(Dₖ) − A(0)).
-        zero = torch.zeros_like(constant[:1])
-        rows = affine(torch.cat([zero, constant, slopes.flatten(0, 1)]))
-        at_zero, constant, slopes = rows.tensor_split([1, 1 + len(constant)])
-        slopes = (slopes - at_zero).unflatten(0, (len(constant), -1))
-        return lambda delta: rest(_at(constant, slopes, delta))
-
-
-def _at(constant: Tensor, slopes: Tensor, delta: Tensor) -> Tensor:
-    """c + Σₖ δₖ Dₖ, of c [N, ...] and D [N, K, ...]."""
-    for number in range(delta.shape[1]):
-        weight = delta[:, number].view(-1, *(1,) * (constant.dim() - 1))
-        constant = torch.addcmul(constant, slopes[:, number], weight)
-    return constant
-
-
-def _split(decoder: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
-    """The affine layers at a decoder's start, none if it is no plain sequence, and the others."""
-    layers = list(decoder) if isinstance(decoder, nn.Sequential) else [decoder]
-    has_hooks = any(m._forward_hooks or m._forward_pre_hooks for m in decoder.modules())
-    is_plain = type(decoder).forward is nn.Sequential.forward and not has_hooks
-    num = len(list(itertools.takewhile(lambda layer: type(layer) in _AFFINE, layers)))
-    num = num if is_plain else 0
-    return nn.Sequential(*layers[:num]), nn.Sequential(*layers[num:])
+    def _error(self, first: Code, second: Code, target: Tensor) -> Callable[[Tensor], Tensor]:
+        """The squared error of films as a function of δ alone."""
+        if isinstance(first, PhaseCode) or isinstance(second, PhaseCode):
+            return lambda delta: squared_error(
+                self.autoencoder.decode(self.predict_code(first, second, delta)), target
+            )
+        affine = self.delta_code.affine(first, second)
+        return DecoderError(self.autoencoder.decoder, *affine, target, num_calls=self.num_steps)
