@@ -111,24 +111,31 @@ def _infer(work: _Work, loop: Loop) -> Tensor:
 def _train(work: _Work, loop: Loop) -> None:
     """The latents, then one backward pass for the parameters, from codes that are made once."""
     model, (x1, x2, y) = work.model, work.batch
-    z1, z2 = model.autoencoder.encode_all(x1, x2)
+    z1, z2, z3 = model.autoencoder.encode_all(x1, x2, y)
     assert isinstance(z1, Tensor)
     assert isinstance(z2, Tensor)
     delta = loop(z1.detach(), z2.detach(), y)
-    predicted = model.autoencoder.decode(model.predict_code(z1, z2, delta))
-    (predicted - y).square().sum().backward()
-    model.zero_grad()
+    _descend_parameters(model, z1, z2, z3, y, delta)
 
 
 def _train_with_encoder_in_loop(work: _Work) -> None:
     x1, x2, y = work.batch
     delta = _encoder_in_loop(work.model, x1, x2, y)
-    (work.model(x1, x2, delta) - y).square().sum().backward()
-    work.model.zero_grad()
+    _descend_parameters(work.model, *work.model.autoencoder.encode_all(x1, x2, y), y, delta)
+
+
+def _descend_parameters(
+    model: LatentLinearizingAutoencoder, z1: Code, z2: Code, z3: Code, y: Tensor, delta: Tensor
+) -> None:
+    """(3.12) at δ, and its gradients by the parameters."""
+    predicted = model.autoencoder.decode(model.predict_code(z1, z2, delta))
+    error = (predicted - y).square().flatten(1).sum(1)
+    (error - 0.3 * model.autoencoder.cosine(z1, z2, z3)).mean().backward()
+    model.zero_grad()
 
 
 def _train_ours(work: _Work) -> None:
-    work.model.loss(*work.batch).prediction_error.sum().backward()
+    work.model.loss(*work.batch, curvature_weight=0.3).loss.mean().backward()
     work.model.zero_grad()
 
 

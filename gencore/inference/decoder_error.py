@@ -71,7 +71,9 @@ class DecoderError:
             self._rest = decoder
         self._constant = constant
         self._slopes = [slope.contiguous() for slope in slopes.unbind(1)]
+        self._flat_slopes = [slope.flatten(1) for slope in self._slopes]
         self._target = target
+        self._is_perceptron = constant.dim() == 2 and _is_perceptron(self._rest)
 
     def __call__(self, delta: Tensor) -> Tensor:
         """L(δ) [N] of δ [N, K], with a graph to δ and to the decoder's parameters behind what was
@@ -82,16 +84,14 @@ class DecoderError:
         """L(δ) [N] and ∂L/∂δ [N, K]."""
         with torch.no_grad():
             hidden = self._at(delta)
-        if isinstance(self._rest, nn.Sequential) and _is_perceptron(self._rest):
-            value, grad = self._by_hand(self._rest, hidden)
-        else:
-            with torch.inference_mode(False), torch.enable_grad():
-                hidden = hidden.clone() if hidden.is_inference() else hidden
-                value = _square(self._rest(hidden.requires_grad_()) - self._target)
-                (grad,) = torch.autograd.grad(value, hidden, torch.ones_like(value))
-        flat = grad.flatten(1).to(delta.dtype)
-        products = [torch.linalg.vecdot(s.flatten(1).to(flat), flat) for s in self._slopes]
-        return value.detach().to(delta.dtype), torch.stack(products, 1)
+            if self._is_perceptron:
+                value, grad = self._by_hand(hidden)
+            else:
+                value, grad = self._by_autograd(hidden)
+                grad = grad.flatten(1)
+            grad = grad.to(delta.dtype)
+            products = [torch.linalg.vecdot(slope, grad) for slope in self._flat_slopes]
+            return value.to(delta.dtype), torch.stack(products, 1)
 
     def _at(self, delta: Tensor) -> Tensor:
         """c + Σₖ δₖ Dₖ."""
@@ -100,20 +100,32 @@ class DecoderError:
             hidden = torch.addcmul(hidden, slope, weight.view(-1, *(1,) * (hidden.dim() - 1)))
         return hidden
 
-    @torch.no_grad()
-    def _by_hand(self, layers: nn.Sequential, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """L and its gradient by what goes into the layers."""
-        outputs: list[Tensor] = []
-        for layer in layers:
-            hidden = layer(hidden)
-            outputs.append(hidden)
+    def _by_autograd(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """L and its gradient by what goes into the remaining layers."""
+        with torch.inference_mode(False):  # and with gradients
+            hidden = (hidden.clone() if hidden.is_inference() else hidden).requires_grad_()
+            value = _square(self._rest(hidden) - self._target)
+            (grad,) = torch.autograd.grad(value, hidden, torch.ones_like(value))
+        return value.detach(), grad
+
+    def _by_hand(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The same."""
+        assert isinstance(self._rest, nn.Sequential)
+        passed: list[tuple[nn.Module, Tensor]] = []
+        for layer in self._rest:
+            hidden = (
+                functional.linear(hidden, layer.weight, layer.bias)
+                if isinstance(layer, nn.Linear)
+                else hidden.relu()
+            )
+            passed.append((layer, hidden))
         difference = hidden - self._target
         grad = 2 * difference
-        for layer, output in zip(reversed(layers), reversed(outputs), strict=True):
+        for layer, output in reversed(passed):
             if isinstance(layer, nn.Linear):
-                grad = functional.linear(grad, layer.weight.T)
+                grad = grad @ layer.weight
             else:
-                grad = torch.where(output > 0, grad, 0)
+                grad = torch.ops.aten.threshold_backward(grad, output, 0)
         return _square(difference), grad
 
 
@@ -135,7 +147,9 @@ def _split(decoder: nn.Module) -> tuple[nn.Sequential, nn.Module]:
     return nn.Sequential(*layers[:num]), nn.Sequential(*layers[num:])
 
 
-def _is_perceptron(layers: nn.Sequential) -> bool:
-    """Whether these are linear layers on vectors and ReLUs only."""
-    is_plain = type(layers).forward is nn.Sequential.forward and not _has_hooks(layers)
-    return is_plain and all(type(layer) in (nn.Linear, nn.ReLU) for layer in layers)
+def _is_perceptron(layers: nn.Module) -> bool:
+    """Whether these are linear layers and ReLUs only."""
+    if type(layers).forward is not nn.Sequential.forward or _has_hooks(layers):
+        return False
+    assert isinstance(layers, nn.Sequential)
+    return all(type(layer) in (nn.Linear, nn.ReLU) for layer in layers)

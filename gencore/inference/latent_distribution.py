@@ -102,7 +102,6 @@ class LatentDistribution(nn.Module):
 
     def sample(self, num: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw latents [num, ...]."""
-        options = {"dtype": self.mean.dtype, "device": self.mean.device}
         shape = (num, *self.latents.shape[1:])
         if self.form != "gaussian":
             index = torch.randint(
@@ -114,7 +113,9 @@ class LatentDistribution(nn.Module):
             centre, scale = drawn.flatten(1), self.bandwidth
         else:
             centre, scale = self.mean, 1.0
-        noise = torch.randn(num, len(self.mean), generator=generator, **options)
+        noise = torch.randn(
+            num, len(self.mean), generator=generator, dtype=self.mean.dtype, device=self.mean.device
+        )
         return (centre + scale * noise @ self.scale_tril.T).view(shape)
 
     def log_prob(self, latents: Tensor) -> Tensor:
