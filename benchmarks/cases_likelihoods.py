@@ -32,7 +32,7 @@ def _mixture(x: Tensor, what: str) -> Iterator[Case]:
     number = _COMPONENTS * (1 + 2 * channels + channels * (channels - 1) // 2)
 
     def ours(parameters: Tensor) -> Tensor:
-        return logistic_mixture_log_prob(parameters, x, components=_COMPONENTS)
+        return logistic_mixture_log_prob(parameters, x, num_components=_COMPONENTS)
 
     yield from _passes("mixture log-prob", what, ours, _eager_mixture, number, x)
 

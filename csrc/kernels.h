@@ -19,6 +19,7 @@
 #include "arguments/nuts.h"
 #include "arguments/philox.h"
 #include "arguments/pixel_plan.h"
+#include "arguments/prediction_losses.h"
 #include "arguments/replica_exchange.h"
 #include "arguments/spline.h"
 #include "arguments/squeeze.h"
@@ -63,6 +64,8 @@
   BOTH(philox_fill, PhiloxFill, storage)                                       \
   CUDA(piece_sums, PieceSums)                                                  \
   BOTH(pixel_plan, PixelPlan, accumulation)                                    \
+  BOTH(prediction_losses, PredictionLosses, storage)                           \
+  BOTH(prediction_losses_backward, PredictionLossesBackward, storage)          \
   BOTH(replica_swap, ReplicaSwap, accumulation)                                \
   BOTH(riemannian_langevin_step, RiemannianLangevinStep, storage)              \
   BOTH(sghmc_step, SghmcStep, storage)                                         \

@@ -379,7 +379,7 @@ def _sample(words: list[str]) -> int:
 
     import numpy as np
 
-    from gencore.train.atomic import replacing
+    from gencore.atomic import replacing
     from gencore.train.loop import seeded
 
     if not experiment.can("sample"):

@@ -7,7 +7,9 @@ __all__ = ["compress_extra", "data_extra", "samplers_extra", "training_extra"]
 
 _PACKAGES = {
     "compress": frozenset({"PIL", "constriction"}),
-    "data": frozenset({"PIL", "av", "braceexpand", "mlxtend", "skimage", "skvideo", "webdataset"}),
+    "data": frozenset(
+        {"PIL", "av", "braceexpand", "mlxtend", "rich", "skimage", "skvideo", "webdataset"}
+    ),
     "samplers": frozenset({"arviz", "matplotlib", "torchdiffeq"}),
     "train": frozenset(
         {

@@ -65,8 +65,8 @@ def compress(words: list[str]) -> int:
         raise UsageError(f"--out must be a file other than the images, got {out}")
     model, step = _load_model(options.run_dir)
 
+    from gencore.atomic import replacing
     from gencore.compression import compress, decompress, read_exact_images
-    from gencore.train.atomic import replacing
 
     levels = _levels(model)
     channels, height, width = model.image_shape

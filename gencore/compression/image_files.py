@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gencore.atomic import replacing
 from gencore.data.images.arrays import read_array_images
 from gencore.data.images.decoding import decode_image
 from gencore.data.images.folder import images_below
 from gencore.extras import compress_extra
-from gencore.train.atomic import replacing
 
 __all__ = ["EXACT_SUFFIXES", "read_exact_images", "write_exact_images"]
 

@@ -6,7 +6,9 @@ from gencore.data.plane.densities import Density, load_density
 from gencore.data.video.affine_triplets import Motion, draw_motions, make_triplets, move_images
 from gencore.data.video.bouncing_digits import BouncingDigits
 from gencore.data.video.deformations import draw_deformations
+from gencore.data.video.film_writer import save_film
 from gencore.data.video.moving_shapes import MovingShapes, TrueMotion
+from gencore.data.video.optical_flow import flow_to_image, optical_flow
 from gencore.data.video.video_dataset import ClipPlace, VideoDataset
 from gencore.data.video.videos import load_video
 
@@ -24,11 +26,14 @@ __all__ = [
     "VideoDataset",
     "draw_deformations",
     "draw_motions",
+    "flow_to_image",
     "load_density",
     "load_images",
     "load_video",
     "make_triplets",
     "move_images",
+    "optical_flow",
+    "save_film",
     "to_float",
     "to_uint8",
 ]

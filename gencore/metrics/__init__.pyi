@@ -61,12 +61,20 @@ from gencore.metrics.streaming.predictions import (
     StreamingInceptionScore,
     StreamingTweakedInceptionScore,
 )
+from gencore.metrics.video.frame_prediction import (
+    AreaScores,
+    FramePredictionScores,
+    evaluate_frame_prediction,
+)
+from gencore.metrics.video.moving_area import moving_area
 
 __all__ = [
+    "AreaScores",
     "ClassifierFeatures",
     "DensityCoverage",
     "DetectionScores",
     "Features",
+    "FramePredictionScores",
     "GanTestTrain",
     "GaussianKernel",
     "GaussianMoments",
@@ -99,6 +107,7 @@ __all__ = [
     "density_coverage",
     "detection_scores",
     "distance_name",
+    "evaluate_frame_prediction",
     "extract_features",
     "false_positive_rate",
     "feature_name",
@@ -115,6 +124,7 @@ __all__ = [
     "kernel_distance",
     "mode_coverage",
     "mode_coverage_of_counts",
+    "moving_area",
     "nearest_neighbors",
     "pixel_features",
     "prd",

@@ -14,6 +14,8 @@ from gencore.ops.affine_coupling import (
     affine_coupling_backward_from_output,
     iaf_step,
 )
+from gencore.ops.affine_warp import affine_warp
+from gencore.ops.anchor_warp import anchor_warp
 from gencore.ops.categorical import categorical_log_prob
 from gencore.ops.conv_network import conv_network
 from gencore.ops.dequantize import dequantize, quantize
@@ -41,9 +43,11 @@ from gencore.ops.random import philox_normal, philox_words, random_key, split_ke
 from gencore.ops.replica_exchange import replica_swap_
 from gencore.ops.riemannian_langevin import riemannian_langevin_step, riemannian_langevin_step_
 from gencore.ops.sghmc import sghmc_step, sghmc_step_
+from gencore.ops.splat import splat
 from gencore.ops.spline import rational_quadratic_spline
 from gencore.ops.squeeze import squeeze2d, unsqueeze2d
 from gencore.ops.warp import warp
+from gencore.ops.warp_chain import warp_chain
 
 __all__ = [
     "AutoregressiveScale",
@@ -59,6 +63,8 @@ __all__ = [
     "actnorm",
     "affine_coupling",
     "affine_coupling_backward_from_output",
+    "affine_warp",
+    "anchor_warp",
     "backend",
     "categorical_log_prob",
     "conv_network",
@@ -95,8 +101,10 @@ __all__ = [
     "riemannian_langevin_step_",
     "sghmc_step",
     "sghmc_step_",
+    "splat",
     "split_key",
     "squeeze2d",
     "unsqueeze2d",
     "warp",
+    "warp_chain",
 ]

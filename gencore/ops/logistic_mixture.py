@@ -99,7 +99,7 @@ def logistic_mixture_log_prob(
     x: Tensor,
     *,
     levels: int = 256,
-    components: int,
+    num_components: int,
     coupled: bool = True,
     min_log_scale: float = -7.0,
 ) -> Tensor:
@@ -120,7 +120,7 @@ def logistic_mixture_log_prob(
             bfloat16 or float16; half types are computed in float32.
         x: levels 0 … L − 1, [N, C, H, W], uint8 or int64.
         levels: L, 2 to 65536.
-        components: M.
+        num_components: M.
         coupled: whether means follow the earlier channels.
         min_log_scale: log-scales are clamped to this from below, and to 30 from above.
 
@@ -141,18 +141,18 @@ def logistic_mixture_log_prob(
         >>> import torch
         >>> from gencore.ops import logistic_mixture_log_prob
         >>> x = torch.arange(4).view(1, 1, 1, 4)
-        >>> logistic_mixture_log_prob(torch.zeros(1, 6, 1, 4), x, levels=4, components=2).exp()
+        >>> logistic_mixture_log_prob(torch.zeros(1, 6, 1, 4), x, levels=4, num_components=2).exp()
         tensor([[[0.3392, 0.1608, 0.1608, 0.3392]]])
     """
     op = "logistic_mixture_log_prob"
     check_state(op, parameters, "parameters")
     channels = check_pixels(op, parameters, x, "parameters")
     levels = _check_levels(op, levels)
-    components = index(op, "components", components)
-    if components < 1:
-        raise ValueError(f"{op}: components is {components}; expected one or more")
+    num_components = index(op, "num_components", num_components)
+    if num_components < 1:
+        raise ValueError(f"{op}: num_components is {num_components}; expected one or more")
     lowest = _check_min_log_scale(op, min_log_scale)
-    settings = LogisticSettings(levels, components, True, bool(coupled), 1, -0.5, lowest)
+    settings = LogisticSettings(levels, num_components, True, bool(coupled), 1, -0.5, lowest)
     _check_parameters(op, parameters, channels, settings, has_scales=True)
     check_levels(op, x, levels)
     return _log_prob(parameters, None, x, settings)

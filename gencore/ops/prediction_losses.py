@@ -1,21 +1,26 @@
 """What a predicted image is compared with its target by: the pixels, and their differences."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
+from gencore.ops._support.autograd import differentiable, gradients, gradients_of_reference
+from gencore.ops._support.backend import state
 from gencore.ops._support.checks import accumulation_dtype, check_like, check_state, index
 
 __all__ = ["PredictionLosses", "prediction_losses"]
+
+_ops = torch.ops.gencore
 
 
 class PredictionLosses(NamedTuple):
     """Both losses of each image, [N], in float32, or float64 for float64 images."""
 
     lp: Tensor
-    """Σ |y − ŷ|^p over channels and pixels."""
+    """The Lᵖ loss."""
     gradient_difference: Tensor
-    """Σ ||∇y| − |∇ŷ||^α over channels, pixels and both directions."""
+    """The gradient difference loss."""
 
 
 def prediction_losses(
@@ -60,25 +65,88 @@ def prediction_losses(
         raise ValueError(
             f"{op}: prediction has shape {list(prediction.shape)}, expected [N, C, H, W]"
         )
+    if prediction.shape[2] * prediction.shape[3] >= 2**31:
+        raise ValueError(
+            f"{op}: prediction has shape {list(prediction.shape)}, expected fewer than 2**31 pixels"
+        )
     p, alpha = index(op, "p", p), index(op, "alpha", alpha)
     if p not in (1, 2):
         raise ValueError(f"{op}: p is {p}, expected 1 or 2")
-    if alpha < 1:
-        raise ValueError(f"{op}: alpha is {alpha}, expected at least 1")
-    return PredictionLosses(*_reference(prediction, target, p, alpha))
+    if not 1 <= alpha < 2**31:
+        raise ValueError(f"{op}: alpha is {alpha}, expected at least 1, and less than 2**31")
+    if state.reference:
+        return PredictionLosses(*_reference(prediction, target, p, alpha))
+    return PredictionLosses(*_losses(prediction, target, p, alpha))
 
 
 def _reference(prediction: Tensor, target: Tensor, p: int, alpha: int) -> tuple[Tensor, Tensor]:
     """``prediction_losses`` in pure PyTorch."""
     wide = accumulation_dtype(prediction)
     prediction, target = prediction.to(wide), target.to(wide)
-    differences = sum(
+    down, across = (
         _power(target.diff(dim=dim).abs() - prediction.diff(dim=dim).abs(), alpha).sum((1, 2, 3))
         for dim in (2, 3)
     )
-    return _power(target - prediction, p).sum((1, 2, 3)), differences
+    return _power(target - prediction, p).sum((1, 2, 3)), down + across
 
 
 def _power(value: Tensor, exponent: int) -> Tensor:
     """|value|^exponent, whose second derivative is right at 0 where it exists."""
     return value.pow(exponent) if exponent % 2 == 0 else value.abs().pow(exponent)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    prediction, target, *ctx.exponents = inputs
+    ctx.save_for_backward(prediction, target)
+
+
+def _differentiate(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    images = ctx.saved_tensors
+    # Both losses are symmetric in the two images.
+    found = [
+        _backward(*grads, *pair, *ctx.exponents) if need else None
+        for pair, need in zip((images, images[::-1]), ctx.needs_input_grad, strict=False)
+    ]
+    return *found, None, None
+
+
+def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *operands, p, alpha = inputs
+    ctx.exponents = (p, alpha)
+    ctx.save_for_backward(*operands)
+
+
+def _differentiate_backward(ctx: Any, tangent: Tensor) -> tuple[Tensor | None, ...]:
+    """The derivative of the reference's first derivative."""
+
+    def reference_backward(
+        lp_grad: Tensor, difference_grad: Tensor, x: Tensor, other: Tensor
+    ) -> list[Tensor | None]:
+        losses = _reference(x, other, *ctx.exponents)
+        return gradients(losses, [x], [lp_grad, difference_grad])
+
+    found = gradients_of_reference(reference_backward, ctx.saved_tensors, [tangent])
+    return *found, None, None
+
+
+_losses = differentiable(_ops.prediction_losses.default, _differentiate, _setup)
+_backward = differentiable(
+    _ops.prediction_losses_backward.default, _differentiate_backward, _backward_setup
+)
+
+
+# Shapes of their results.
+
+
+@torch.library.register_fake("gencore::prediction_losses")
+def _(prediction: Tensor, target: Tensor, p: int, alpha: int) -> tuple[Tensor, Tensor]:
+    wide = accumulation_dtype(prediction)
+    lp, difference = (prediction.new_empty(prediction.shape[0], dtype=wide) for _ in range(2))
+    return lp, difference
+
+
+@torch.library.register_fake("gencore::prediction_losses_backward")
+def _(
+    lp_grad: Tensor, gradient_difference_grad: Tensor, x: Tensor, other: Tensor, p: int, alpha: int
+) -> Tensor:
+    return torch.empty_like(x)

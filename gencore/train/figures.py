@@ -7,10 +7,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gencore.atomic import replacing
+from gencore.data.images.grid import enlarge, image_grid, shown_levels
 from gencore.extras import training_extra
-from gencore.train.atomic import replacing
 
-__all__ = ["check_packages", "image_grid", "plot_log", "save_image_grid", "save_plane_panels"]
+__all__ = [
+    "check_packages",
+    "image_grid",
+    "plot_log",
+    "save_contact_sheet",
+    "save_image_grid",
+    "save_plane_panels",
+]
 
 
 def check_packages() -> None:
@@ -18,36 +26,6 @@ def check_packages() -> None:
     with training_extra():
         import matplotlib  # noqa: F401
         import PIL  # noqa: F401
-
-
-def image_grid(images: Tensor, *, columns: int | None = None, gap: int = 1) -> Tensor:
-    """Lays images out row by row, with a mid-grey gap between and around them.
-
-    Args:
-        images: [N, C, H, W], N ≥ 1.
-        columns: images in a row; the smallest square that holds all by default.
-        gap: pixels.
-
-    Returns:
-        One image [C, rows·(H + gap) + gap, columns·(W + gap) + gap] of the same type.
-
-    Example:
-        >>> image_grid(torch.zeros(3, 1, 8, 8)).shape
-        torch.Size([1, 19, 19])
-    """
-    if images.ndim != 4 or len(images) == 0:
-        raise ValueError(f"image_grid: expected images [N, C, H, W], got {tuple(images.shape)}")
-    num, channels, height, width = images.shape
-    columns = columns or math.ceil(math.sqrt(num))
-    rows = math.ceil(num / columns)
-    grey = 0.5 if images.is_floating_point() else 128
-    size = (channels, rows * (height + gap) + gap, columns * (width + gap) + gap)
-    grid = images.new_full(size, grey)
-    for index, image in enumerate(images):
-        top = (index // columns) * (height + gap) + gap
-        left = (index % columns) * (width + gap) + gap
-        grid[:, top : top + height, left : left + width] = image
-    return grid
 
 
 def save_image_grid(
@@ -61,7 +39,7 @@ def save_image_grid(
     """Writes images as one PNG, enlarged by whole pixels so that small images can be seen.
 
     Args:
-        images: float [N, C, H, W] in [0, 1] (values outside are clipped), C = 1 or 3.
+        images: float [N, C, H, W] in [0, 1] (values outside are clipped) or uint8, C = 1 or 3.
         path: the file.
         columns: images in a row.
         above: further images, uint8 of the same shape, of which some, evenly spaced, fill a row on
@@ -75,20 +53,34 @@ def save_image_grid(
         raise ValueError(
             f"save_image_grid: expected 1 or 3 channels, got images {tuple(images.shape)}"
         )
-    grid = image_grid(images.detach().float().cpu().nan_to_num(0.5), columns=columns)
+    pixels = image_grid(shown_levels(images), columns=columns)
     if above is not None:
         across = min(columns or math.ceil(math.sqrt(len(images))), len(above))
         # Evenly spaced: data sets are often sorted by class.
         chosen = above[torch.arange(across) * len(above) // across]
-        row = image_grid(chosen.cpu().float() / 255, columns=across)
-        row = torch.nn.functional.pad(row, (0, grid.shape[2] - row.shape[2], 0, 1), value=0.5)
-        grid = torch.cat([row, grid], 1)
-    scale = max(1, math.ceil(min_side / max(grid.shape[1:])))
-    pixels = grid.clamp(0, 1).mul(255).round().to(torch.uint8)
-    pixels = pixels.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        row = image_grid(chosen.cpu(), columns=across)
+        row = torch.nn.functional.pad(row, (0, pixels.shape[2] - row.shape[2], 0, 1), value=128)
+        pixels = torch.cat([row, pixels], 1)
+    pixels = enlarge(pixels, max(1, math.ceil(min_side / max(pixels.shape[1:]))))
     array = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)
     with replacing(Path(path)) as temporary:
         Image.fromarray(array.contiguous().numpy()).save(temporary, format="PNG")
+
+
+def save_contact_sheet(clips: Tensor, path: str | Path, *, min_side: int = 640) -> None:
+    """Writes clips as one PNG: a row is a clip, and its columns are the frames in order.
+
+    Args:
+        clips: float [N, T, C, H, W] in [0, 1] (values outside are clipped) or uint8, C = 1 or 3.
+        path: the file.
+        min_side: as in `save_image_grid`.
+    """
+    if clips.ndim != 5 or clips.shape[2] not in (1, 3) or 0 in clips.shape:
+        raise ValueError(
+            f"save_contact_sheet: clips have shape {tuple(clips.shape)}, expected [N, T, C, H, W], "
+            "not empty, with 1 or 3 channels"
+        )
+    save_image_grid(clips.flatten(0, 1), path, columns=clips.shape[1], min_side=min_side)
 
 
 def save_plane_panels(panels: Mapping[str, Tensor], half_width: float, path: str | Path) -> None:

@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gencore.atomic import cannot_write, replacing
 from gencore.extras import training_extra
-from gencore.train.atomic import cannot_write, replacing
 from gencore.train.devices import on_rank_zero
 from gencore.train.progress import ProgressDisplay
 from gencore.train.recipe import Recipe

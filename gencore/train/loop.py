@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from gencore.atomic import replacing
 from gencore.train import figures
-from gencore.train.atomic import replacing
 from gencore.train.checkpoint import load_checkpoint, save_checkpoint
 from gencore.train.devices import Vote, launch, on_rank_zero
 from gencore.train.experiment import Diverged, Experiment

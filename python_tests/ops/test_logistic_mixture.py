@@ -22,7 +22,7 @@ SETTINGS = {
 
 def log_prob(parameters, x, log_scale=None, **numbers):
     function = (
-        logistic_mixture_log_prob if "components" in numbers else discretized_logistic_log_prob
+        logistic_mixture_log_prob if "num_components" in numbers else discretized_logistic_log_prob
     )
     more = {} if log_scale is None else {"log_scale": log_scale}
     # With zeros like the parameters: the tester expects one of their dtype first.
@@ -33,7 +33,7 @@ class TestLogisticLogProb(OpTester):
     function = staticmethod(log_prob)
     overload = torch.ops.gencore.logistic_mixture_log_prob.default
     differentiable = ("parameters", "log_scale")
-    variants = {"mixture": {"components": 2}, "single": {}, "quantised": {"bins": 4}}  # noqa: RUF012
+    variants = {"mixture": {"num_components": 2}, "single": {}, "quantised": {"bins": 4}}  # noqa: RUF012
     needs_chains = True
 
     def tensors(self, variant, shape, dtype, device):
@@ -124,7 +124,7 @@ def test_probabilities_of_a_mixture_sum_to_one(name, device):
         log_scales = [math.log(scale), math.log(0.05), -9.0]
         parameters = row_of([0.1, 2.0, -0.7, -0.9, 0.3, 0.01, *log_scales], 256, device)
         with backend(name):
-            found = logistic_mixture_log_prob(parameters, x, components=3)
+            found = logistic_mixture_log_prob(parameters, x, num_components=3)
         assert found.exp().double().sum().item() == pytest.approx(1.0, abs=1e-6), scale
 
 
@@ -134,7 +134,7 @@ def test_probabilities_of_coupled_channels_sum_to_one(device):
     generator = torch.Generator().manual_seed(4)
     values = torch.randn(2 * 10, generator=generator, dtype=torch.float64).tolist()
     parameters = row_of(values, 125, device, torch.float64)
-    found = logistic_mixture_log_prob(parameters, x, levels=5, components=2)
+    found = logistic_mixture_log_prob(parameters, x, levels=5, num_components=2)
     assert found.exp().sum().item() == pytest.approx(1.0, abs=1e-13)
 
 
@@ -176,7 +176,7 @@ def test_one_component_is_a_single_logistic(device):
     single = torch.randn(2, 6, 4, 5, generator=generator, dtype=torch.float64).to(device)
     mixture = torch.cat([17 + 0 * single[:, :1], single], 1)
     torch.testing.assert_close(
-        logistic_mixture_log_prob(mixture, x, components=1, coupled=False),
+        logistic_mixture_log_prob(mixture, x, num_components=1, coupled=False),
         discretized_logistic_log_prob(single, x),
         rtol=1e-13, atol=1e-13,
     )  # fmt: skip
@@ -189,7 +189,7 @@ def test_coupling_moves_the_mean_of_the_later_channel(device):
     pair = row_of([0.3, 0.1, -0.2, -1.0, -2.0, k], 1, device, torch.float64)
     apart = row_of([0.1, -0.2 + math.tanh(k) * scaled, -1.0, -2.0], 1, device, torch.float64)
     torch.testing.assert_close(
-        logistic_mixture_log_prob(pair, x, components=1),
+        logistic_mixture_log_prob(pair, x, num_components=1),
         discretized_logistic_log_prob(apart, x),
         rtol=1e-13, atol=1e-13,
     )  # fmt: skip
@@ -245,9 +245,9 @@ def test_a_clamped_log_scale_has_no_gradient(device):
     x = torch.tensor([[[[127]]]], device=device)
     for name in BACKENDS:
         with backend(name):
-            found = logistic_mixture_log_prob(parameters[:, [0, 2, 3]], x, components=1)
+            found = logistic_mixture_log_prob(parameters[:, [0, 2, 3]], x, num_components=1)
             (low,) = torch.autograd.grad(found.sum(), parameters)
-            found = logistic_mixture_log_prob(parameters[:, [0, 2, 4]], x, components=1)
+            found = logistic_mixture_log_prob(parameters[:, [0, 2, 4]], x, num_components=1)
             (high,) = torch.autograd.grad(found.sum(), parameters)
         assert low[0, 3].item() == 0
         assert high[0, 4].item() != 0
@@ -259,7 +259,7 @@ def test_what_is_not_a_number_stays_so(device):
     parameters[0, 0, 0, 0] = parameters[0, 2, 0, 1] = parameters[0, 5, 0, 2] = math.nan
     for name in BACKENDS:
         with backend(name):
-            assert logistic_mixture_log_prob(parameters, x, components=2).isnan().all()
+            assert logistic_mixture_log_prob(parameters, x, num_components=2).isnan().all()
 
 
 def test_an_impossible_component_counts_for_nothing(device):
@@ -269,8 +269,8 @@ def test_an_impossible_component_counts_for_nothing(device):
     two = one.repeat_interleave(2, 1).clone()
     two[:, 1] = -math.inf
     two.requires_grad_()
-    found = logistic_mixture_log_prob(two, x, components=2)
-    torch.testing.assert_close(found, logistic_mixture_log_prob(one, x, components=1))
+    found = logistic_mixture_log_prob(two, x, num_components=2)
+    torch.testing.assert_close(found, logistic_mixture_log_prob(one, x, num_components=1))
     (grad,) = torch.autograd.grad(found.sum(), two)
     assert not grad[:, 1::2].any()
 
@@ -293,8 +293,8 @@ def test_half_types_are_computed_in_float32(device):
     generator = torch.Generator().manual_seed(7)
     x = torch.randint(0, 256, (2, 3, 8, 9), generator=generator).to(device)
     parameters = torch.randn(2, 40, 8, 9, generator=generator).to(device, torch.bfloat16)
-    found = logistic_mixture_log_prob(parameters, x, components=4)
-    expected = logistic_mixture_log_prob(parameters.float(), x, components=4)
+    found = logistic_mixture_log_prob(parameters, x, num_components=4)
+    expected = logistic_mixture_log_prob(parameters.float(), x, num_components=4)
     assert torch.equal(found, expected)
 
 
@@ -334,13 +334,13 @@ def test_bad_input_is_named(arguments, error, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"components": 0}, "components is 0; expected one or more"),
-        ({"components": 2}, "parameters has 10 channels, expected 20 for x of 3"),
+        ({"num_components": 0}, "num_components is 0; expected one or more"),
+        ({"num_components": 2}, "parameters has 10 channels, expected 20 for x of 3"),
         ({"coupled": False}, "parameters has 10 channels, expected 7 for x of 3"),
     ],
 )
 def test_bad_input_of_a_mixture_is_named(arguments, message):
-    given = {"components": 1, **arguments}
+    given = {"num_components": 1, **arguments}
     with pytest.raises(ValueError, match=f"^logistic_mixture_log_prob: {message}"):
         logistic_mixture_log_prob(torch.zeros(2, 10, 4, 5), X, **given)
 

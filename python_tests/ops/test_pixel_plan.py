@@ -105,7 +105,7 @@ def test_the_reference_makes_the_same_choices(draw):
     torch.manual_seed(3)
     channels = 2
     pairs = 1 if draw.coupled else 0
-    outputs = 8 if draw.kind == "categorical" else draw.components * (1 + 2 * channels + pairs)
+    outputs = 8 if draw.kind == "categorical" else draw.num_components * (1 + 2 * channels + pairs)
     network = Stack(channels, outputs=outputs)
     network.last.weight *= 4
     uniforms = torch.rand(5, channels + (draw.kind == "logistic"), 4, 4, generator=generator())

@@ -29,13 +29,13 @@ pytest.importorskip("sklearn")
 fabric_module = pytest.importorskip("lightning_fabric")
 pytest.importorskip("PIL.Image")
 
-SMALL_PIXELS = {"channels": 4, "num_resnets": 1, "components": 2}
+SMALL_PIXELS = {"channels": 4, "num_resnets": 1, "num_components": 2}
 SMALL_VAE = {"vae_channels": 4, "vae_scales": 1, "latent_size": 2}
-SMALL = {"batch_size": 8, "iw_samples": 3, **SMALL_PIXELS, **SMALL_VAE}
+SMALL = {"batch_size": 8, "importance_samples": 3, **SMALL_PIXELS, **SMALL_VAE}
 
 
 def make(**options):
-    small = {"batch_size": 8, "iw_samples": 3}
+    small = {"batch_size": 8, "importance_samples": 3}
     if options.get("model") != "vae":
         small |= SMALL_PIXELS
     if "pixelcnn" not in options.get("model", ""):
@@ -207,7 +207,7 @@ def test_presets_are_recipes_whose_models_can_be_made(name):
     recipe = AGAVERecipe.preset(name)
     with torch.device("meta"):
         model = make_model(recipe, (3, 32, 32))
-    assert model.primary.likelihood.components == 10
+    assert model.primary.likelihood.num_components == 10
     expected = {"lucas2020-16x16": (3, 16, 16), "lucas2020-8x8": (3, 8, 8)}
     expected["lucas2020-grey"] = (1, 32, 32)
     assert model.vae.target.shape == expected.get(name, (3, 32, 32))

@@ -11,8 +11,8 @@ import pytest
 from testing.runs import train
 from testing.toy_recipe import ToyRecipe
 
+from gencore.atomic import replacing
 from gencore.train import RunFolder, claim
-from gencore.train.atomic import replacing
 from gencore.train.claim import Claim
 
 pytest.importorskip("lightning_fabric")

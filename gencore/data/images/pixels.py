@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-__all__ = ["convert_channels", "resize_images", "to_float", "to_uint8"]
+__all__ = ["convert_channels", "luma", "resize_images", "to_float", "to_uint8"]
 
 # ITU-R BT.601 luma, the weights of every common grey-scale conversion.
 _LUMA = (0.299, 0.587, 0.114)
@@ -126,8 +126,15 @@ def convert_channels(images: Tensor, channels: int) -> Tensor:
         return images
     if channels == 3:
         return images.repeat(1, 3, 1, 1)
-    weights = torch.tensor(_LUMA).view(3, 1, 1)
-    return _convert(images, lambda levels: (levels * weights).sum(1, keepdim=True))
+    return _convert(images, luma)
+
+
+def luma(images: Tensor) -> Tensor:
+    """Grey [N, 1, H, W] of floating point images [N, C, H, W] with C = 1 or 3."""
+    if images.shape[1] == 1:
+        return images
+    weights = torch.tensor(_LUMA, dtype=images.dtype, device=images.device).view(3, 1, 1)
+    return (images * weights).sum(1, keepdim=True)
 
 
 def _convert(images: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:

@@ -6,8 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gencore.ops import warp
-from gencore.ops._support.checks import accumulation_dtype
+from gencore.ops import affine_warp
 
 __all__ = ["Motion", "draw_motions", "make_triplets", "move_images"]
 
@@ -116,16 +115,10 @@ def move_images(images: Tensor, motion: Motion, tau: float) -> Tensor:
         raise ValueError(
             f"move_images: {len(motion.angle)} motions for {len(images)} images, expected as many"
         )
-    height, width = images.shape[2:]
     # The inverse is the motion run backwards.
     matrix, translation = motion.at(-tau)
-    row = torch.arange(height).to(matrix) - (height - 1) / 2
-    column = torch.arange(width).to(matrix) - (width - 1) / 2
-    places = torch.stack(torch.meshgrid(column, row, indexing="xy"), -1)
-    # What is added to a place, and not the place itself, so that whole shifts stay whole.
-    change = matrix - torch.eye(2).to(matrix)
-    flow = torch.einsum("nij,hwj->nihw", change, places) + translation[..., None, None]
-    return warp(images, flow.to(images.device, accumulation_dtype(images)), padding="border")
+    affine = torch.cat([matrix, translation.unsqueeze(-1)], -1)
+    return affine_warp(images, affine.to(images.device), padding="border")
 
 
 def make_triplets(images: Tensor, motion: Motion) -> Tensor:

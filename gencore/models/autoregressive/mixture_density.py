@@ -50,7 +50,7 @@ class MixtureDensityNetwork(nn.Module):
     Args:
         context_size: C, the numbers in a row of x; 0 for a density without x.
         features: D, the numbers in a row of y.
-        components: K.
+        num_components: K.
         hidden_widths: of the network; none for parameters that are linear in x.
         covariance: "diagonal", "isotropic" (one σ_k for all coordinates) or "unit" (σ = 1).
         min_scale: σ_min.
@@ -69,7 +69,7 @@ class MixtureDensityNetwork(nn.Module):
         >>> from gencore.models import MixtureDensityNetwork
         >>> y = torch.rand(256, 1)                   # x = y + 0.3 sin(2πy) has up to three y an x
         >>> x = y + 0.3 * torch.sin(2 * torch.pi * y)
-        >>> model = MixtureDensityNetwork(1, 1, components=3)
+        >>> model = MixtureDensityNetwork(1, 1, num_components=3)
         >>> model(y, x).mean().backward()
         >>> model.log_prob(y, x).shape, model.sample(x).shape, model.mean(x).shape
         (torch.Size([256]), torch.Size([256, 1]), torch.Size([256, 1]))
@@ -80,7 +80,7 @@ class MixtureDensityNetwork(nn.Module):
         context_size: int,
         features: int,
         *,
-        components: int = 5,
+        num_components: int = 5,
         hidden_widths: Sequence[int] = (64,),
         covariance: Covariance = "diagonal",
         min_scale: float = 1e-3,
@@ -88,20 +88,24 @@ class MixtureDensityNetwork(nn.Module):
     ) -> None:
         super().__init__()
         name = "MixtureDensityNetwork"
-        check_positive(name, features=features, components=components)
+        check_positive(name, features=features, num_components=num_components)
         check_choice(name, "covariance", covariance, get_args(Covariance))
         if not 0 <= min_scale < math.inf:
             raise ValueError(f"{name}: min_scale is {min_scale}; expected 0 or a positive number")
-        self.context_size, self.features, self.components = context_size, features, components
+        self.context_size, self.features, self.num_components = (
+            context_size,
+            features,
+            num_components,
+        )
         self.covariance, self.min_scale = covariance, min_scale
         self._num_scales = {"unit": 0, "isotropic": 1, "diagonal": features}[covariance]
-        num_outputs = components * (1 + features + self._num_scales)
+        num_outputs = num_components * (1 + features + self._num_scales)
         self.network = MLP(
             context_size, hidden_widths, num_outputs, activation=activation, zero_last=False
         )
         # Centres that start alike would get the same gradient for ever; without a hidden layer or
         # an x nothing else tells them apart.
-        self.centres = nn.Parameter(torch.randn(components, features))
+        self.centres = nn.Parameter(torch.randn(num_components, features))
 
     def forward(self, y: Tensor, x: Tensor | None = None) -> Tensor:
         """−log p(y | x), [N]: what training minimises."""
@@ -110,7 +114,7 @@ class MixtureDensityNetwork(nn.Module):
     def mixtures(self, x: Tensor | None = None, num: int = 1) -> GaussianMixtures:
         """The mixtures of x [N, C]; without x, `num` times the same."""
         x = self._context(x, num)
-        k, d, s = self.components, self.features, self._num_scales
+        k, d, s = self.num_components, self.features, self._num_scales
         logits, mean, log_scale = self.network(x).expand(len(x), -1).split((k, k * d, k * s), 1)
         mean = mean.unflatten(1, (k, d)) + self.centres
         if self.covariance == "unit":
@@ -225,4 +229,4 @@ class MixtureDensityNetwork(nn.Module):
         return x
 
     def extra_repr(self) -> str:
-        return f"components={self.components}, covariance={self.covariance!r}"
+        return f"num_components={self.num_components}, covariance={self.covariance!r}"

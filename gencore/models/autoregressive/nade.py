@@ -24,7 +24,7 @@ class NADE(AutoregressiveVectorModel):
 
     Args:
         features: D.
-        hidden: H, units of the hidden layer.
+        num_hidden: H, units of the hidden layer.
         levels: of a coordinate.
         order: the coordinates from first to last; ``None``: as they come.
 
@@ -41,7 +41,7 @@ class NADE(AutoregressiveVectorModel):
     Example:
         >>> import torch
         >>> from gencore.models import NADE
-        >>> nade = NADE(3, hidden=8, order=[2, 0, 1])
+        >>> nade = NADE(3, num_hidden=8, order=[2, 0, 1])
         >>> cube = torch.cartesian_prod(*[torch.arange(2)] * 3)
         >>> round(nade.log_prob(cube).exp().sum().item(), 4)
         1.0
@@ -53,18 +53,18 @@ class NADE(AutoregressiveVectorModel):
     def __init__(
         self,
         features: int,
-        hidden: int = 500,
+        num_hidden: int = 500,
         *,
         levels: int = 2,
         order: Sequence[int] | Tensor | None = None,
     ) -> None:
         super().__init__(features, levels, order)
-        check_positive("NADE", hidden=hidden)
-        self.input_weight = nn.Parameter(torch.empty(features, hidden))
-        self.hidden_bias = nn.Parameter(torch.zeros(hidden))
-        self.output_weight = nn.Parameter(torch.empty(features, self.num_logits, hidden))
+        check_positive("NADE", num_hidden=num_hidden)
+        self.input_weight = nn.Parameter(torch.empty(features, num_hidden))
+        self.hidden_bias = nn.Parameter(torch.zeros(num_hidden))
+        self.output_weight = nn.Parameter(torch.empty(features, self.num_logits, num_hidden))
         self.output_bias = nn.Parameter(torch.zeros(features, self.num_logits))
-        for weight, fan_in in ((self.input_weight, features), (self.output_weight, hidden)):
+        for weight, fan_in in ((self.input_weight, features), (self.output_weight, num_hidden)):
             nn.init.uniform_(weight, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
 
     def logits(self, u: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ class Program:
         for step in steps.steps:
             lists[step.list] += _instruction(step, weights)
         kind = 0 if draw is None else _DRAWS[draw.kind]
-        components = 0 if draw is None or draw.kind == "categorical" else draw.components
+        components = 0 if draw is None or draw.kind == "categorical" else draw.num_components
         coupled = draw is not None and draw.coupled
         lowest = weights.put_number(0.0 if draw is None else draw.min_log_scale)
         header = [

@@ -46,7 +46,7 @@ class DiscretizedLogisticMixture(PixelLikelihood):
 
     Args:
         levels: L.
-        components: M.
+        num_components: M.
         coupled: whether means follow the earlier channels of the pixel.
 
     Raises:
@@ -59,7 +59,7 @@ class DiscretizedLogisticMixture(PixelLikelihood):
     Example:
         >>> import torch
         >>> from gencore.nn import DiscretizedLogisticMixture
-        >>> likelihood = DiscretizedLogisticMixture(256, components=10)
+        >>> likelihood = DiscretizedLogisticMixture(256, num_components=10)
         >>> likelihood.num_parameters(3), likelihood.num_uniforms(3)
         (100, 4)
         >>> x = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
@@ -67,21 +67,21 @@ class DiscretizedLogisticMixture(PixelLikelihood):
         torch.Size([2, 8, 8])
     """
 
-    def __init__(self, levels: int = 256, components: int = 10, coupled: bool = True) -> None:
+    def __init__(self, levels: int = 256, num_components: int = 10, coupled: bool = True) -> None:
         super().__init__()
         self.levels = check_levels_count("DiscretizedLogisticMixture", levels)
-        if type(components) is not int or components < 1:
+        if type(num_components) is not int or num_components < 1:
             raise ValueError(
-                f"DiscretizedLogisticMixture: components is {components!r}; expected an integer "
-                "from 1 on"
+                f"DiscretizedLogisticMixture: num_components is {num_components!r}; expected an "
+                "integer from 1 on"
             )
-        self.components, self.coupled = components, coupled
-        self.settings = LogisticSettings(levels, components, True, coupled, 1, -0.5, -7.0)
+        self.num_components, self.coupled = num_components, coupled
+        self.settings = LogisticSettings(levels, num_components, True, coupled, 1, -0.5, -7.0)
 
     @property
     def spec(self) -> DrawSpec:
         return DrawSpec(
-            "logistic", self.levels, self.components, self.coupled, self.settings.min_log_scale
+            "logistic", self.levels, self.num_components, self.coupled, self.settings.min_log_scale
         )
 
     def num_parameters(self, channels: int) -> int:
@@ -92,8 +92,8 @@ class DiscretizedLogisticMixture(PixelLikelihood):
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         return logistic_mixture_log_prob(
-            parameters, x, levels=self.levels, components=self.components, coupled=self.coupled,
-            min_log_scale=self.settings.min_log_scale,
+            parameters, x, levels=self.levels, num_components=self.num_components,
+            coupled=self.coupled, min_log_scale=self.settings.min_log_scale,
         )  # fmt: skip
 
     def probabilities(self, parameters: Tensor, x: Tensor, channel: int) -> Tensor:
@@ -107,7 +107,7 @@ class DiscretizedLogisticMixture(PixelLikelihood):
         weights = log_weights.softmax(1)
         means = parts.mean_given(channel, scaled(x[:, :channel, None].to(wide.dtype), s))
         total = torch.zeros_like(weights[:, :1])
-        for m in range(self.components):
+        for m in range(self.num_components):
             one = slice(m, m + 1)
             component = level_probabilities(means[:, one], parts.log_scale[:, channel, one], s)
             total = total + weights[:, one] * component
@@ -140,4 +140,4 @@ class DiscretizedLogisticMixture(PixelLikelihood):
         return (parts.logits.softmax(1).unsqueeze(1) * levels).sum(2)
 
     def extra_repr(self) -> str:
-        return f"levels={self.levels}, components={self.components}, coupled={self.coupled}"
+        return f"levels={self.levels}, num_components={self.num_components}, coupled={self.coupled}"

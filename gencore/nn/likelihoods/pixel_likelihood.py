@@ -20,14 +20,14 @@ class DrawSpec:
         kind: ``"categorical"`` for :class:`gencore.nn.Categorical`, ``"logistic"`` for
             :class:`gencore.nn.DiscretizedLogisticMixture`, which say what is done.
         levels: number of values of a channel.
-        components: of a mixture of logistics.
+        num_components: of a mixture of logistics.
         coupled: whether a logistic's mean follows the earlier channels of the pixel.
         min_log_scale: below which no logistic's log-scale is.
     """
 
     kind: Literal["categorical", "logistic"]
     levels: int
-    components: int = 1
+    num_components: int = 1
     coupled: bool = False
     min_log_scale: float = -7.0
 

@@ -16,6 +16,7 @@ from gencore.ops._support.extension import native
 __all__ = [
     "accumulation_dtype",
     "bounds",
+    "check_accumulated",
     "check_chains",
     "check_coefficient",
     "check_fake_devices",
@@ -94,6 +95,17 @@ def check_like(op: str, x: Tensor, other: Tensor, name: str, of: str = "x") -> N
         raise ValueError(
             f"{op}: {name} has shape {list(other.shape)}, {of} has shape {list(x.shape)}; "
             "they must be equal"
+        )
+    if other.device != x.device:
+        raise ValueError(f"{op}: {name} is on {other.device}, {of} on {x.device}")
+
+
+def check_accumulated(op: str, x: Tensor, other: Tensor, name: str, of: str = "x") -> None:
+    """Raise unless ``other`` has the dtype of ``x``, whose name is ``of``, or the accumulation
+    dtype, and is on its device."""
+    if other.dtype not in (x.dtype, accumulation_dtype(x)):
+        raise TypeError(
+            f"{op}: {name} is {other.dtype}, expected {accumulation_dtype(x)}, {of}: {x.dtype}"
         )
     if other.device != x.device:
         raise ValueError(f"{op}: {name} is on {other.device}, {of} on {x.device}")

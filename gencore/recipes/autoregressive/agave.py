@@ -20,7 +20,7 @@ __all__ = ["AGAVERecipe"]
 _LUCAS_2020: dict[str, Any] = {
     "data": "cifar-10-batches-bin", "image_size": 32, "bits": 8, "kl_weight": 12.0,
     "iaf_steps": 1, "latent_size": 256, "vae_channels": 128, "vae_scales": 3,
-    "channels": 160, "num_resnets": 5, "num_scales": 3, "components": 10, "dropout": 0.5,
+    "channels": 160, "num_resnets": 5, "num_scales": 3, "num_components": 10, "dropout": 0.5,
     "batch_size": 64, "steps": 400_000, "pretrain_steps": 100_000,
 }  # fmt: skip
 _VARIANTS: dict[str, dict[str, Any]] = {
@@ -47,7 +47,7 @@ _USED_BY: dict[str, UsedBy] = {
     "kl_weight": _AGAVE, "auxiliary_drop_step": _AGAVE, "pretrain_steps": _AGAVE,
     "latent_size": _WITH_LATENTS, "iaf_steps": _WITH_LATENTS, "vae_channels": _WITH_LATENTS,
     "vae_scales": _WITH_LATENTS,
-    "channels": _WITH_PIXELS, "num_resnets": _WITH_PIXELS, "components": _WITH_PIXELS,
+    "channels": _WITH_PIXELS, "num_resnets": _WITH_PIXELS, "num_components": _WITH_PIXELS,
     "num_scales": _PLUS_PLUS, "dropout": _PLUS_PLUS,
 }  # fmt: skip
 
@@ -123,7 +123,7 @@ class AGAVERecipe(LevelsRecipe, OptimisedRecipe):
     num_scales: int = 1
     """The pixelCNN's resolutions."""
 
-    components: int = 5
+    num_components: int = 5
     """Logistics in the pixelCNN's mixture."""
 
     dropout: float = 0.0
@@ -136,20 +136,20 @@ class AGAVERecipe(LevelsRecipe, OptimisedRecipe):
     """How pixels are drawn: by the features of the new pixel, or by the whole network for each. The
     grey model has the second alone, whatever is named here."""
 
-    iw_samples: int = 150
+    importance_samples: int = 150
     """Latents an image of the importance-weighted bound among the measures; 0 leaves it out."""
 
-    changeable = frozenset({"steps", "show_data", "method", "iw_samples"})
+    changeable = frozenset({"steps", "show_data", "method", "importance_samples"})
     tunable = frozenset({"learning_rate", "warmup_steps", "max_grad_norm", "ema_decay"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_positive(
             "target_factor", "latent_size", "vae_channels", "channels", "num_resnets",
-            "num_scales", "components",
+            "num_scales", "num_components",
         )  # fmt: skip
         self.check_not_negative(
-            "kl_weight", "pretrain_steps", "iaf_steps", "vae_scales", "iw_samples"
+            "kl_weight", "pretrain_steps", "iaf_steps", "vae_scales", "importance_samples"
         )
         bins = self.target_bins
         if bins is not None and (bins < 2 or self.levels % bins):

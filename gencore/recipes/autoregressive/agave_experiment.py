@@ -139,8 +139,9 @@ class AGAVEExperiment(LevelsExperiment):
             for term, bits in self._mean_bits(images).items():
                 if name == "test" or term == "bits_per_dim":
                     measures[f"{term}/{name}"] = bits
-            if name == "test" and self.recipe.iw_samples and hasattr(self.model, "iw_bound"):
-                measures[f"bits_per_dim_iw{self.recipe.iw_samples}/test"] = self._iw_bits(images)
+            samples = self.recipe.importance_samples
+            if name == "test" and samples and hasattr(self.model, "iw_bound"):
+                measures[f"bits_per_dim_iw{samples}/test"] = self._iw_bits(images)
         for name, bits in self.gaussian_bits().items():
             measures[f"bits_per_dim/{name}"] = bits
         return measures
@@ -219,7 +220,7 @@ class AGAVEExperiment(LevelsExperiment):
         bits = [
             bound_bits(
                 model.iw_bound(
-                    images[part].to(device), self.recipe.iw_samples,
+                    images[part].to(device), self.recipe.importance_samples,
                     chunk=_CHUNK, key=key, first=part.start,
                 ).double(),
                 self.image_shape,
@@ -301,4 +302,4 @@ def _pixelcnn(
 
 
 def _mixture(recipe: AGAVERecipe, levels: int) -> DiscretizedLogisticMixture:
-    return DiscretizedLogisticMixture(levels, recipe.components)
+    return DiscretizedLogisticMixture(levels, recipe.num_components)

@@ -16,7 +16,7 @@ def fixed(log_weights, means, log_scales=None, **options):
     """A density without x with these parameters."""
     components, features = means.shape
     model = MixtureDensityNetwork(
-        0, features, components=components, min_scale=0.0,
+        0, features, num_components=components, min_scale=0.0,
         covariance="unit" if log_scales is None else "diagonal", **options,
     )  # fmt: skip
     parts = [log_weights, means.flatten()] + ([] if log_scales is None else [log_scales.flatten()])
@@ -32,7 +32,7 @@ def test_a_mixture_of_two_is_recovered():
     quantiles = torch.special.ndtri((torch.arange(1000) + 0.5) / 1000)
     y = torch.cat([quantiles - 3, quantiles + 3])[:, None]
     x = torch.zeros(len(y), 1)
-    model = MixtureDensityNetwork(1, 1, components=2, hidden_widths=(16,))
+    model = MixtureDensityNetwork(1, 1, num_components=2, hidden_widths=(16,))
     optimizer = torch.optim.Adam(model.parameters(), 0.02)
     for _ in range(500):
         optimizer.zero_grad()
@@ -52,7 +52,7 @@ def test_a_mixture_of_two_is_recovered():
 def test_the_density_is_that_of_torch(covariance):
     torch.manual_seed(1)
     model = MixtureDensityNetwork(
-        3, 2, components=4, covariance=covariance, min_scale=0.2
+        3, 2, num_components=4, covariance=covariance, min_scale=0.2
     ).double()  # fmt: skip
     x, y = torch.randn(6, 3).double(), torch.randn(6, 2).double()
     mixture = model.mixtures(x)
@@ -86,13 +86,13 @@ def test_the_gradient_is_the_closed_form():
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_gradcheck(covariance):
     torch.manual_seed(3)
-    model = MixtureDensityNetwork(2, 2, components=3, covariance=covariance).double()
+    model = MixtureDensityNetwork(2, 2, num_components=3, covariance=covariance).double()
     x, y = (torch.randn(4, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
     assert torch.autograd.gradcheck(model.log_prob, (y, x))
 
 
 def test_the_density_integrates_to_one():
-    model = MixtureDensityNetwork(1, 1, components=3).double()
+    model = MixtureDensityNetwork(1, 1, num_components=3).double()
     y = torch.linspace(-20, 20, 20_001).double()[:, None]
     x = torch.full_like(y, 0.3)
     mass = torch.trapezoid(model.log_prob(y, x).exp(), y[:, 0])
@@ -135,7 +135,7 @@ def test_the_mode_is_the_highest_one():
 
 
 def test_points_far_away_keep_a_finite_density_and_gradient():
-    model = MixtureDensityNetwork(1, 1, components=3)
+    model = MixtureDensityNetwork(1, 1, num_components=3)
     y, x = torch.tensor([[1e4], [-1e4]]), torch.zeros(2, 1)
     loss = model(y, x).sum()
     loss.backward()
@@ -144,7 +144,7 @@ def test_points_far_away_keep_a_finite_density_and_gradient():
 
 
 def test_a_component_cannot_collapse_on_a_point():
-    model = MixtureDensityNetwork(0, 1, components=1, min_scale=0.1)
+    model = MixtureDensityNetwork(0, 1, num_components=1, min_scale=0.1)
     with torch.no_grad():
         model.network.constant.copy_(torch.tensor([0.0, 0.0, -50.0]))
         model.centres.zero_()

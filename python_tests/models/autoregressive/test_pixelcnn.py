@@ -32,7 +32,7 @@ def plusplus(shape, **options):
 MODELS = {"PixelCNN": pixelcnn, "GatedPixelCNN": gated, "PixelCNNPlusPlus": plusplus}
 LIKELIHOODS = {
     "categorical": Categorical,
-    "mixture": lambda levels: DiscretizedLogisticMixture(levels, components=3),
+    "mixture": lambda levels: DiscretizedLogisticMixture(levels, num_components=3),
     "independent": lambda levels: DiscretizedLogisticMixture(levels, 2, coupled=False),
     "logistic": DiscretizedLogistic,
 }

@@ -1,0 +1,1 @@
+"""Predicted frames of films: where things move, and how well they are predicted there."""
