@@ -14,6 +14,7 @@ PAGES = [
     "autoregressive-vectors.md",
     "compression.md",
     "data.md",
+    "linearizing.md",
     "metrics.md",
     "pixelrnn.md",
     "recipes.md",

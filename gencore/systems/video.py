@@ -9,6 +9,8 @@ _ANCHORS = "ops/test_anchor_warp.py"
 _DIFFERENCES = "ops/test_prediction_losses.py"
 _LOSSES = "objectives/test_prediction.py"
 _MOTIONS = "data/test_motions.py::TestMotions"
+_LINEARITY = "objectives/test_linearity.py"
+_LINEARIZING = "models/video/test_linearizing_autoencoder.py"
 
 SYSTEMS = (
     System(
@@ -30,6 +32,69 @@ SYSTEMS = (
         implementation="gencore.nn.NotatedNetwork",
         test="nn/test_notation.py::test_m01_lenet_5_has_the_sizes_of_the_thesis",
         further_tests=("nn/test_notation.py::test_what_does_not_fit_is_told",),
+    ),
+    System(
+        id="M09",
+        name="Naive linearity loss",
+        source="Mathieu 2017, §3.1.1",
+        implementation="gencore.objectives.linearity_loss",
+        test=f"{_LINEARITY}::test_m09_shrinking_codes_lowers_the_linearity_loss_alone",
+        further_implementations=(
+            "gencore.objectives.reconstruction_loss",
+            "gencore.objectives.linear_prediction_loss",
+        ),
+        further_tests=(f"{_LINEARITY}::test_the_losses_of_linear_maps_in_closed_form",),
+        notes="Shrinking the codes by γ divides (3.2) by γ², where the thesis has γ.",
+    ),
+    System(
+        id="M10",
+        name="Linearising auto-encoder with curvature penalty",
+        source="Mathieu 2017, §3.2",
+        implementation="gencore.models.LinearizingAutoencoder",
+        test=f"{_LINEARIZING}::TestBumps::test_m10_codes_become_straight",
+        recipe="linae",
+        further_implementations=("gencore.objectives.curvature_cosine",),
+        further_tests=(
+            f"{_LINEARIZING}::TestBumps::test_the_table",
+            f"{_LINEARIZING}::TestBumps::test_pixels_are_curved",
+            f"{_LINEARIZING}::TestLoss::test_it_is_equation_3_6",
+            f"{_LINEARITY}::TestCosine::test_it_is_that_of_the_angle",
+            f"{_LINEARITY}::TestCosine::test_gradients",
+        ),
+        notes="The thesis gives neither λ nor its optimiser; a loss is a sum over pixels.",
+    ),
+    System(
+        id="M13",
+        name="Magnitude and phase predictor",
+        source="Mathieu 2017, §3.2.1",
+        implementation="gencore.models.LinearizingAutoencoder",
+        test=f"{_LINEARIZING}::TestPredictor::test_m13_magnitudes_stay_and_phases_go_on",
+        recipe="linae",
+        further_implementations=("gencore.models.PhaseCode",),
+        further_tests=(
+            f"{_LINEARIZING}::TestPredictor::"
+            "test_m13_a_predicted_step_of_one_node_moves_the_map_by_one",
+            f"{_LINEARIZING}::TestPredictor::test_a_learned_predictor_starts_as_the_fixed_one",
+            f"{_LINEARIZING}::TestLoss::test_magnitudes_have_no_curvature",
+        ),
+    ),
+    System(
+        id="M17",
+        name="Shallow and deep architectures of table 3.1",
+        source="Mathieu 2017, §3.3",
+        implementation="gencore.models.linearizing_autoencoder",
+        test=f"{_LINEARIZING}::TestArchitectures::test_m17_codes_of_phases",
+        recipe="linae",
+        further_implementations=("gencore.models.SiameseAutoencoder",),
+        further_tests=(
+            f"{_LINEARIZING}::TestArchitectures::test_m17_codes_of_4096",
+            f"{_LINEARIZING}::TestPaths::test_they_go_through_both_codes_and_the_predictions",
+            f"{_LINEARIZING}::TestPaths::test_the_siamese_decoder_has_the_codes_before",
+            "recipes/test_linae_recipe.py::TestFigures::test_a_strip_is_above_what_is_decoded",
+        ),
+        notes="Trained on photographs' patches and digits that move in the plane, in place of "
+        "YouTube's films and NORB. The 32 groups of shallow architecture 2 need features in a "
+        "circle.",
     ),
     System(
         id="M18",

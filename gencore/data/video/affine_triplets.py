@@ -80,13 +80,25 @@ def draw_motions(
         >>> motion.velocity.shape, bool(motion.velocity.abs().max() <= 4)
         (torch.Size([5, 2]), True)
     """
+    device = None if generator is None else generator.device
+    uniform = torch.rand(num, 4, generator=generator, device=device)
+    return scale_motions(uniform, max_shift=max_shift, max_angle=max_angle, max_scale=max_scale)
+
+
+def scale_motions(
+    uniform: Tensor, *, max_shift: float, max_angle: float, max_scale: float
+) -> Motion:
+    """The motions that `draw_motions` makes of uniform numbers in [0, 1), [N, 4].
+
+    Raises:
+        ValueError: a bound is out of range.
+    """
     if max_shift < 0 or max_angle < 0 or max_scale < 1:
         raise ValueError(
             f"draw_motions: max_shift = {max_shift}, max_angle = {max_angle}, max_scale = "
             f"{max_scale}, expected at least 0, 0 and 1"
         )
-    device = None if generator is None else generator.device
-    uniform = 2 * torch.rand(num, 4, generator=generator, device=device) - 1
+    uniform = 2 * uniform - 1
     return Motion(
         uniform[:, 0] * math.log(max_scale), uniform[:, 1] * max_angle, uniform[:, 2:] * max_shift
     )
