@@ -48,8 +48,7 @@ struct PhasePools {
   }
 };
 
-// In pooling magnitudes, phases, logarithms of sums, and their gradients, are of the accumulation
-// type.
+// In pooling magnitudes, phases, entropies, and their gradients, are of the accumulation type.
 struct PhasePoolArguments : PhasePools {
   const void* z;
   Coefficient beta;  // a chain is a group
@@ -58,13 +57,15 @@ struct PhasePoolArguments : PhasePools {
 struct PhasePool : PhasePoolArguments {
   void* magnitude;
   void* phase;
-  void* log_sum;  // log of the sum of exp(beta z)
+  // The entropy of the weights, up to what rounding the magnitude m costs: the weights are
+  // exp(beta (z - m) - entropy), which is exact where one element has all the weight.
+  void* entropy;
 };
 
 struct PhasePoolBackward : PhasePoolArguments {
   const void* magnitude;
   const void* phase;
-  const void* log_sum;
+  const void* entropy;
   const void* grad_magnitude;
   const void* grad_phase;
   void* z_grad;     // of the accumulation type; for the one kernel

@@ -173,7 +173,7 @@ void phase_pool_range(const PhasePool& args, std::int64_t begin, std::int64_t en
         largest[k] = most > largest[k] ? most : largest[k];
       });
     A* const magnitude = static_cast<A*>(args.magnitude) + row.at;
-    A* const log_sum = static_cast<A*>(args.log_sum) + row.at;
+    A* const entropy = static_cast<A*>(args.entropy) + row.at;
     std::fill_n(weight, pools, A(0));
     std::fill_n(magnitude, pools, A(0));
     for (A* sum : sums) std::fill_n(sum, pools, A(0));
@@ -192,7 +192,7 @@ void phase_pool_range(const PhasePool& args, std::int64_t begin, std::int64_t en
     }
     for (std::int64_t k = 0; k < pools; ++k) {
       magnitude[k] = largest[k] + magnitude[k] / weight[k];
-      log_sum[k] = multiply_add(beta, largest[k], natural_logarithm(weight[k]));
+      entropy[k] = multiply_add(beta, largest[k] - magnitude[k], natural_logarithm(weight[k]));
     }
     for (int axis = 0; axis < 3; ++axis) {
       if (args.kernel[axis] == 1) continue;
@@ -202,16 +202,20 @@ void phase_pool_range(const PhasePool& args, std::int64_t begin, std::int64_t en
   }
 }
 
-// What the gradient of a row's elements is made of, for each column x: with E = exp(beta z - least)
-// the pools k of the row that hold an element contribute
-//     E (slope + beta B),   B = constant + slope (z - origin) + features c_f + rows c_r
-// to its gradient, where slope is the sum over k of u_k dL/dm_k, u_k = exp(least - log_sum_k), and
-// so on. The gradient of beta is the sum of E (z - origin) B over all elements.
+// What the gradient of a row's elements is made of, for each column x. A pool k has the weights
+// exp(beta (z - m_k) - H_k). Of the pools with the column, the one with the smallest sum of
+// exponentials has magnitude m and entropy H; with E = exp(beta (z - m) - H), which is at most 1,
+// all of them together contribute
+//     E (slope + beta B),   B = constant + slope (z - m) + features c_f + rows c_r
+// to the gradient of an element, where slope is the sum over k of u_k dL/dm_k,
+// u_k = exp(beta (m - m_k) + H - H_k), and so on. The gradient of beta is the sum of E z B over all
+// elements, with any origin of z.
 template <class A>
 class PoolSlopes {
  public:
   PoolSlopes(Scratch& scratch, std::int64_t columns, std::int64_t pools)
-      : least(scratch.take<A>(columns)),
+      : magnitude(scratch.take<A>(columns)),
+        entropy(scratch.take<A>(columns)),
         slope(scratch.take<A>(columns)),
         constant(scratch.take<A>(columns)),
         features(scratch.take<A>(columns)),
@@ -219,18 +223,15 @@ class PoolSlopes {
         of_pool_{scratch.take<A>(pools), scratch.take<A>(pools), scratch.take<A>(pools)},
         constant_(scratch.take<A>(pools)) {}
   static std::size_t bytes(std::int64_t columns, std::int64_t pools) {
-    return 5 * Scratch::size<A>(columns) + 4 * Scratch::size<A>(pools);
+    return 6 * Scratch::size<A>(columns) + 4 * Scratch::size<A>(pools);
   }
 
-  void find(const PhasePoolBackward& args, const PoolRow& row) {
+  void find(const PhasePoolBackward& args, const PoolRow& row, A beta) {
     const std::int64_t columns = args.size[2], pools = args.pools[2];
-    const A* magnitude = static_cast<const A*>(args.magnitude) + row.at;
-    const A* grad = static_cast<const A*>(args.grad_magnitude) + row.at;
-    const A* log_sum = static_cast<const A*>(args.log_sum) + row.at;
-    // Near the elements, so that differences are exact; where the first magnitude is NaN, others
-    // need not be.
-    origin = is_finite(magnitude[0]) ? magnitude[0] : A(0);
-    for (std::int64_t k = 0; k < pools; ++k) constant_[k] = -(grad[k] * (magnitude[k] - origin));
+    const A* const of_pool = static_cast<const A*>(args.magnitude) + row.at;
+    const A* const grad = static_cast<const A*>(args.grad_magnitude) + row.at;
+    const A* const entropy_of_pool = static_cast<const A*>(args.entropy) + row.at;
+    std::fill_n(constant_, pools, A(0));
     for (int axis = 0; axis < 3; ++axis) {
       if (args.kernel[axis] == 1) {
         std::fill_n(of_pool_[axis], pools, A(0));
@@ -244,17 +245,29 @@ class PoolSlopes {
         constant_[k] = multiply_add(-phase_grad[k], phase[k], constant_[k]);
       }
     }
-    std::fill_n(least, columns, std::numeric_limits<A>::max());
-    for (A* sum : {slope, constant, features, rows}) std::fill_n(sum, columns, A(0));
+    // A column that no pool has: E is zero.
+    std::fill_n(entropy, columns, std::numeric_limits<A>::max());
+    for (A* values : {magnitude, slope, constant, features, rows})
+      std::fill_n(values, columns, A(0));
     for (std::int64_t at = 0; at < args.kernel[2]; ++at)
       for_each_pool(args, at, [&](std::int64_t x, std::int64_t k) {
-        least[x] = log_sum[k] < least[x] ? log_sum[k] : least[x];
+        magnitude[x] = of_pool[k];
+        entropy[x] = entropy_of_pool[k];
+      });
+    for (std::int64_t at = 0; at < args.kernel[2]; ++at)
+      for_each_pool(args, at, [&](std::int64_t x, std::int64_t k) {
+        const bool less =
+            multiply_add(beta, of_pool[k] - magnitude[x], entropy_of_pool[k] - entropy[x]) < A(0);
+        magnitude[x] = less ? of_pool[k] : magnitude[x];
+        entropy[x] = less ? entropy_of_pool[k] : entropy[x];
       });
     for (std::int64_t at = 0; at < args.kernel[2]; ++at) {
       const A coordinate = phase_coordinate<A>(at, args.kernel[2]);
       for_each_pool(args, at, [&](std::int64_t x, std::int64_t k) {
-        const A u = exp_negative(least[x] - log_sum[k]);
-        const A here = multiply_add(of_pool_[2][k], coordinate, constant_[k]);
+        const A difference = magnitude[x] - of_pool[k];
+        const A u = exp_negative(multiply_add(beta, difference, entropy[x] - entropy_of_pool[k]));
+        const A here = multiply_add(of_pool_[2][k], coordinate,
+                                    multiply_add(grad[k], difference, constant_[k]));
         slope[x] = multiply_add(u, grad[k], slope[x]);
         constant[x] = multiply_add(u, here, constant[x]);
         features[x] = multiply_add(u, of_pool_[0][k], features[x]);
@@ -263,12 +276,21 @@ class PoolSlopes {
     }
   }
 
-  A* const least;  // of the pools' log_sum; no element's beta z is above it
-  A* const slope;
-  A* const constant;
-  A* const features;
-  A* const rows;
-  A origin = 0;
+  // E and B of an element.
+  void terms(std::int64_t x, A z, A beta, A feature, A row, A& e, A& b) const {
+    const A difference = z - magnitude[x];
+    e = exp_negative(multiply_add(beta, difference, -entropy[x]));
+    b = multiply_add(slope[x], difference, constant[x]);
+    b = multiply_add(features[x], feature, b);
+    b = multiply_add(rows[x], row, b);
+  }
+
+  A* const __restrict magnitude;
+  A* const __restrict entropy;
+  A* const __restrict slope;
+  A* const __restrict constant;
+  A* const __restrict features;
+  A* const __restrict rows;
 
  private:
   A* const of_pool_[3];  // dL/dp
@@ -302,26 +324,18 @@ void phase_pool_backward_range(const PhasePoolBackward& args, std::int64_t begin
       const A beta = beta_of<A>(args, group);
       for (std::int64_t h = 0; h < args.pools[1]; ++h) {
         const PoolRow row(args, image, group, h);
-        slopes.find(args, row);
+        slopes.find(args, row, beta);
         for_each_map_row(args, row, [&](std::int64_t i, std::int64_t j, std::int64_t offset) {
           if (offset < from || offset >= to) return;
           const A feature = phase_coordinate<A>(i, args.kernel[0]);
           const A line = phase_coordinate<A>(j, args.kernel[1]);
-          const T* __restrict value = z + offset;
-          A* __restrict grad = z_grad + start + offset;
-          const A* __restrict least = slopes.least;
-          const A* __restrict slope = slopes.slope;
-          const A* __restrict constant = slopes.constant;
-          const A* __restrict of_feature = slopes.features;
-          const A* __restrict of_row = slopes.rows;
-          const A origin = slopes.origin;
+          const T* const value = z + offset;
+          A* const grad = z_grad + start + offset;
+#pragma GCC ivdep
           for (std::int64_t x = 0; x < columns; ++x) {
-            const A here = load(value[x]);
-            const A e = exp_negative(multiply_add(beta, here, -least[x]));
-            A b = multiply_add(slope[x], here - origin, constant[x]);
-            b = multiply_add(of_feature[x], feature, b);
-            b = multiply_add(of_row[x], line, b);
-            grad[x] = multiply_add(e, multiply_add(beta, b, slope[x]), grad[x]);
+            A e, b;
+            slopes.terms(x, load(value[x]), beta, feature, line, e, b);
+            grad[x] = multiply_add(e, multiply_add(beta, b, slopes.slope[x]), grad[x]);
           }
         });
       }
@@ -342,21 +356,22 @@ void phase_pool_beta_backward_range(const PhasePoolBackward& args, std::int64_t 
   for (std::int64_t item = begin; item < end; ++item) {
     const PoolRow row(args, item);
     const A beta = beta_of<A>(args, row.group);
-    slopes.find(args, row);
+    slopes.find(args, row, beta);
     std::fill_n(sums, columns, A(0));
+    // One of the elements' size, so that little cancels.
+    const A first = static_cast<const A*>(args.magnitude)[row.at];
+    const A origin = is_finite(first) ? first : A(0);
     const T* const z = static_cast<const T*>(args.z) + row.image * args.size[0] * args.plane();
     for_each_map_row(args, row, [&](std::int64_t i, std::int64_t j, std::int64_t offset) {
       const A feature = phase_coordinate<A>(i, args.kernel[0]);
       const A line = phase_coordinate<A>(j, args.kernel[1]);
-      const T* __restrict value = z + offset;
+      const T* const value = z + offset;
 #pragma GCC ivdep
       for (std::int64_t x = 0; x < columns; ++x) {
-        const A here = load(value[x]), from_origin = here - slopes.origin;
-        const A e = exp_negative(multiply_add(beta, here, -slopes.least[x]));
-        A b = multiply_add(slopes.slope[x], from_origin, slopes.constant[x]);
-        b = multiply_add(slopes.features[x], feature, b);
-        b = multiply_add(slopes.rows[x], line, b);
-        sums[x] = multiply_add(e * from_origin, b, sums[x]);
+        const A here = load(value[x]);
+        A e, b;
+        slopes.terms(x, here, beta, feature, line, e, b);
+        sums[x] = multiply_add(e * (here - origin), b, sums[x]);
       }
     });
     double total = 0;

@@ -100,8 +100,10 @@ __global__ void __launch_bounds__(kThreads) phase_pool_kernel(PhasePool args) {
     sum[1] = multiply_add(e, line, sum[1]);
     sum[2] = multiply_add(e, column, sum[2]);
   });
-  static_cast<A*>(args.magnitude)[index] = largest + below / weight;
-  static_cast<A*>(args.log_sum)[index] = multiply_add(beta, largest, natural_logarithm(weight));
+  const A magnitude = largest + below / weight;
+  static_cast<A*>(args.magnitude)[index] = magnitude;
+  static_cast<A*>(args.entropy)[index] =
+      multiply_add(beta, largest - magnitude, natural_logarithm(weight));
 #pragma unroll
   for (int axis = 0; axis < 3; ++axis)
     if (args.kernel[axis] > 1)
@@ -153,7 +155,8 @@ __global__ void __launch_bounds__(kThreads) phase_pool_backward_kernel(PhasePool
     const A beta = beta_of<A>(args, plane % args.pools[0]);
     const std::int64_t pool = plane * args.pool_plane() + at;
     const A slope = static_cast<const A*>(args.grad_magnitude)[pool];
-    A b = slope * (value - static_cast<const A*>(args.magnitude)[pool]);
+    const A difference = value - static_cast<const A*>(args.magnitude)[pool];
+    A b = slope * difference;
     const int element[3] = {i, j, k};
     std::int64_t phase = plane * args.dims() * args.pool_plane() + at;
 #pragma unroll
@@ -164,7 +167,8 @@ __global__ void __launch_bounds__(kThreads) phase_pool_backward_kernel(PhasePool
                        coordinate - static_cast<const A*>(args.phase)[phase], b);
       phase += args.pool_plane();
     }
-    const A e = exp_negative(multiply_add(beta, value, -static_cast<const A*>(args.log_sum)[pool]));
+    const A e =
+        exp_negative(multiply_add(beta, difference, -static_cast<const A*>(args.entropy)[pool]));
     grad = multiply_add(e, multiply_add(beta, b, slope), grad);
   });
   static_cast<A*>(args.z_grad)[index] = grad;
@@ -182,7 +186,7 @@ __global__ void __launch_bounds__(kThreads)
     const Pool pool(args, index);
     const std::int64_t plane = pool.image * args.pools[0] + pool.group;
     const A beta = beta_of<A>(args, pool.group);
-    const A log_sum = static_cast<const A*>(args.log_sum)[index];
+    const A entropy = static_cast<const A*>(args.entropy)[index];
     const A magnitude = static_cast<const A*>(args.magnitude)[index];
     const A grad = static_cast<const A*>(args.grad_magnitude)[index];
     A constant = 0, phase_grad[3] = {};
@@ -195,7 +199,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     A sum = 0;
     pool.for_each<T>(args, [&](A feature, A line, A column, A value) {
-      const A e = exp_negative(multiply_add(beta, value, -log_sum));
+      const A e = exp_negative(multiply_add(beta, value - magnitude, -entropy));
       A b = multiply_add(grad, value - magnitude, constant);
       b = multiply_add(phase_grad[0], feature, b);
       b = multiply_add(phase_grad[1], line, b);

@@ -32,7 +32,7 @@ Arguments pool_arguments(const char* op, const Tensor& like, std::int64_t images
                        stride = settings.stride[axis],
                        padding = axis == 0 ? 0 : settings.padding[axis - 1];
     STD_TORCH_CHECK(kernel >= 1 && kernel < std::int64_t{1} << 24 && stride >= 1 && padding >= 0 &&
-                        padding < kernel && size >= 0 && size < std::int64_t{1} << 30 &&
+                        padding < kernel && size >= 1 && size < std::int64_t{1} << 30 &&
                         size + 2 * padding >= kernel,
                     op, ": the pools do not fit the map");
     args.size[axis] = size;
@@ -116,13 +116,13 @@ std::tuple<Tensor, Tensor, Tensor> phase_pool(Tensor z, OptionalTensor beta, dou
                                          circular});
   const ScalarType wide = accumulation_type(z_c);
   Tensor magnitude = magnitudes(z_c, args, wide), phase = phases(z_c, args, wide),
-         log_sum = magnitudes(z_c, args, wide);
+         entropy = magnitudes(z_c, args, wide);
   args.magnitude = magnitude.mutable_data_ptr();
   args.phase = phase.mutable_data_ptr();
-  args.log_sum = log_sum.mutable_data_ptr();
+  args.entropy = entropy.mutable_data_ptr();
   launch_items(z_c, args, args.images * args.pools[0] * args.pools[1], grain(row_elements(args)),
                GENCORE_KERNELS(phase_pool));
-  return {magnitude, phase, log_sum};
+  return {magnitude, phase, entropy};
 }
 
 Tensor z_backward(const Tensor& z, PhasePoolBackward args) {
@@ -155,7 +155,7 @@ Tensor beta_backward(const Tensor& z, const Tensor& beta, PhasePoolBackward args
 
 std::tuple<Tensor, Tensor> phase_pool_backward(
     Tensor grad_magnitude, Tensor grad_phase, Tensor z, OptionalTensor beta, Tensor magnitude,
-    Tensor phase, Tensor log_sum, bool needs_z, bool needs_beta, double number,
+    Tensor phase, Tensor entropy, bool needs_z, bool needs_beta, double number,
     std::int64_t kernel_features, std::int64_t kernel_rows, std::int64_t kernel_columns,
     std::int64_t stride_features, std::int64_t stride_rows, std::int64_t stride_columns,
     std::int64_t padding_rows, std::int64_t padding_columns, bool circular) {
@@ -170,18 +170,18 @@ std::tuple<Tensor, Tensor> phase_pool_backward(
   STD_TORCH_CHECK(!needs_beta || beta, op, ": a number has no gradient");
   const ScalarType wide = accumulation_type(z_c);
   const std::int64_t count = pools_of(args);
-  for (const Tensor* each : {&grad_magnitude, &magnitude, &log_sum})
+  for (const Tensor* each : {&grad_magnitude, &magnitude, &entropy})
     check_operand(*each, count, wide, z_c, op);
   for (const Tensor* each : {&grad_phase, &phase})
     check_operand(*each, count * args.dims(), wide, z_c, op);
   const Tensor grad_magnitude_c = as_contiguous(grad_magnitude),
                grad_phase_c = as_contiguous(grad_phase), magnitude_c = as_contiguous(magnitude),
-               phase_c = as_contiguous(phase), log_sum_c = as_contiguous(log_sum);
+               phase_c = as_contiguous(phase), entropy_c = as_contiguous(entropy);
   args.grad_magnitude = grad_magnitude_c.const_data_ptr();
   args.grad_phase = grad_phase_c.const_data_ptr();
   args.magnitude = magnitude_c.const_data_ptr();
   args.phase = phase_c.const_data_ptr();
-  args.log_sum = log_sum_c.const_data_ptr();
+  args.entropy = entropy_c.const_data_ptr();
   return {
       needs_z ? z_backward(z_c, args) : torch::stable::new_empty(z_c, {0}),
       needs_beta ? beta_backward(z_c, *beta_c, args) : torch::stable::new_empty(z_c, {0}, wide)};
@@ -262,7 +262,7 @@ GENCORE_OPERATORS({"phase_pool(Tensor z, Tensor? beta, float number, " GENCORE_P
                    ") -> (Tensor, Tensor, Tensor)",
                    TORCH_BOX(&phase_pool)},
                   {"phase_pool_backward(Tensor grad_magnitude, Tensor grad_phase, Tensor z, "
-                   "Tensor? beta, Tensor magnitude, Tensor phase, Tensor log_sum, bool needs_z, "
+                   "Tensor? beta, Tensor magnitude, Tensor phase, Tensor entropy, bool needs_z, "
                    "bool needs_beta, float number, " GENCORE_POOLS ") -> (Tensor, Tensor)",
                    TORCH_BOX(&phase_pool_backward)},
                   {"phase_unpool(Tensor magnitude, Tensor phase, int features, int rows, "

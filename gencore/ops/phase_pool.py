@@ -197,8 +197,8 @@ def _pools(op: str, kernel_size: Any, stride: Any, padding: Any, circular: bool)
 
 def _counts(op: str, pools: Pools, sizes: tuple[int, int, int]) -> tuple[int, int, int]:
     """How many pools there are along each axis, or raise."""
-    padded = [size + 2 * padding for size, padding in zip(sizes, pools.padding, strict=True)]
-    if any(size < kernel for size, kernel in zip(padded, pools.kernel, strict=True)):
+    axes = zip(sizes, pools.padding, pools.kernel, strict=True)
+    if any(size < 1 or size + 2 * padding < kernel for size, padding, kernel in axes):
         raise ValueError(
             f"{op}: a map of {tuple(sizes)} features, rows and columns is smaller than a pool of "
             f"{pools.kernel}"

@@ -142,7 +142,7 @@ def _pool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -
 
 
 def _pool_differentiate(
-    ctx: Any, magnitude_grad: Tensor, phase_grad: Tensor, log_sum_grad: Tensor
+    ctx: Any, magnitude_grad: Tensor, phase_grad: Tensor, entropy_grad: Tensor
 ) -> tuple[Tensor | None, ...]:
     needs = ctx.needs_input_grad[:2]
     grads = _pool_backward(
@@ -235,7 +235,7 @@ def _(
     beta: Tensor | None,
     magnitude: Tensor,
     phase: Tensor,
-    log_sum: Tensor,
+    entropy: Tensor,
     needs_z: bool,
     needs_beta: bool,
     *numbers: Any,
