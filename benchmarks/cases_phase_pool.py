@@ -1,12 +1,15 @@
-"""Phase pooling and unpooling, forward and backward, beside the forms in torch."""
+"""Phase pooling and unpooling, forward and backward, beside forms in torch.
+
+Pooling is compared with windows, a softmax and sums. The best eager form of unpooling that we know
+is its reference: the shares of all elements of each pool, and an ``index_add`` of them."""
 
 from collections.abc import Iterator
 
 import torch
-from harness import Case, forms, passes
+from harness import Case, forms, passes, references
 from torch import Tensor
 
-from gencore.ops import backend, phase_pool, phase_unpool
+from gencore.ops import phase_pool, phase_unpool
 
 _BETA = 3.0
 
@@ -58,14 +61,9 @@ def _unpooling(shape: tuple[int, ...], stride: int, device: torch.device) -> Ite
     def ours(magnitude: Tensor, phase: Tensor) -> Tensor:
         return phase_unpool(magnitude, phase, 4, stride, output_size=size)
 
-    def eager() -> Tensor:
-        """Shares of all elements of each pool, added up: the operator's reference."""
-        with backend("reference"):
-            return ours(magnitude, phase)
-
     case = Case(
         "phase-pool", "phase_unpool", _size(shape, stride),
-        forms(lambda: ours(magnitude, phase), eager),
+        {"ours": lambda: ours(magnitude, phase), **references(lambda: ours(magnitude, phase))},
         elements=shape[0] * shape[1] * shape[2] * shape[3],
     )  # fmt: skip
     # Read magnitudes and phases, write z; read them and z's gradient, write theirs.

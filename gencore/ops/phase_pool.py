@@ -192,7 +192,8 @@ def _pools(op: str, kernel_size: Any, stride: Any, padding: Any, circular: bool)
             f"{op}: padding is {tuple(paddings)}, expected from 0 to below the kernel's "
             f"{tuple(kernel[1:])}, so that every pool has an element"
         )
-    return Pools(*kernel, *strides, *paddings, bool(circular))
+    numbers: tuple[Any, ...] = (*kernel, *strides, *paddings, bool(circular))
+    return Pools(*numbers)
 
 
 def _counts(op: str, pools: Pools, sizes: tuple[int, int, int]) -> tuple[int, int, int]:
