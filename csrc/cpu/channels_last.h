@@ -34,7 +34,10 @@ typename Square<kSide, accumulate_t<T>>::Vector load_row(const T* from, int coun
     return vector;
   }
   alignas(64) A row[kSide] = {};
-  for (int k = 0; k < count; ++k) row[k] = load(from[k]);
+  if (count == kSide)
+    for (int k = 0; k < kSide; ++k) row[k] = load(from[k]);
+  else
+    for (int k = 0; k < count; ++k) row[k] = load(from[k]);
   __builtin_memcpy(&vector, row, sizeof(vector));
   return vector;
 }
@@ -48,7 +51,10 @@ void store_row(typename Square<kSide, accumulate_t<T>>::Vector vector, T* to, in
   }
   alignas(64) A row[kSide];
   __builtin_memcpy(row, &vector, sizeof(vector));
-  for (int k = 0; k < count; ++k) to[k] = store<T>(row[k]);
+  if (count == kSide)
+    for (int k = 0; k < kSide; ++k) to[k] = store<T>(row[k]);
+  else
+    for (int k = 0; k < count; ++k) to[k] = store<T>(row[k]);
 }
 
 // Pixels [at, at + count) of the channels that begin at `from`, `plane` elements apart: from
@@ -59,9 +65,8 @@ void to_channels_last(const T* from, std::int64_t plane, int channels, std::int6
   for (std::int64_t at = 0; at < count; at += kSide) {
     const int pixels = static_cast<int>(std::min<std::int64_t>(kSide, count - at));
     Square<kSide, accumulate_t<T>> square{};
-    for_each_row<kSide>(channels, [&](int c) {
-      square.rows[c] = load_row<kSide>(from + c * plane + at, pixels);
-    });
+    for_each_row<kSide>(
+        channels, [&](int c) { square.rows[c] = load_row<kSide>(from + c * plane + at, pixels); });
     square.transpose();
     for_each_row<kSide>(pixels, [&](int k) {
       __builtin_memcpy(to + (at + k) * kSide, &square.rows[k], sizeof(square.rows[k]));
@@ -80,9 +85,8 @@ void from_channels_last(const accumulate_t<T>* from, T* to, std::int64_t plane, 
       __builtin_memcpy(&square.rows[k], from + (at + k) * kSide, sizeof(square.rows[k]));
     });
     square.transpose();
-    for_each_row<kSide>(channels, [&](int c) {
-      store_row<kSide>(square.rows[c], to + c * plane + at, pixels);
-    });
+    for_each_row<kSide>(
+        channels, [&](int c) { store_row<kSide>(square.rows[c], to + c * plane + at, pixels); });
   }
 }
 

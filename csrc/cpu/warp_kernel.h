@@ -36,10 +36,9 @@ struct Neighbours {
 
   Neighbours(const WarpSamples<kRank, A>& samples, const A* image, std::int64_t k) {
     for (int j = 0; j < 1 << kRank; ++j)
-      pixels[j] = Lanes<A, kLanes>::load(
-          image + static_cast<std::int64_t>(samples.place[j][k]) * kLanes);
-    for (int a = 0; a < kRank; ++a)
-      fraction[a] = Lanes<A, kLanes>::fill(samples.fraction[a][k]);
+      pixels[j] =
+          Lanes<A, kLanes>::load(image + static_cast<std::int64_t>(samples.place[j][k]) * kLanes);
+    for (int a = 0; a < kRank; ++a) fraction[a] = Lanes<A, kLanes>::fill(samples.fraction[a][k]);
   }
 };
 
@@ -111,7 +110,8 @@ void warp_lines(const Warp& args, std::int64_t first, std::int64_t last) {
                 square.rows[i] = warp_value<kRank>(near.pixels, near.fraction).value;
               }
               square.transpose();
-              const int pixels = static_cast<int>(std::min<std::int64_t>(kLanes, samples.count - k));
+              const int pixels =
+                  static_cast<int>(std::min<std::int64_t>(kLanes, samples.count - k));
               for_each_row<kLanes>(part.channels, [&](int c) {
                 store_row<kLanes>(square.rows[c], out + c * plane + at + k, pixels);
               });

@@ -88,8 +88,7 @@ struct WarpSamples {
       });
       low = std::min(low, at[0]);
       high = std::max(high, at[kCorners - 1]);
-      unrolled<kCorners>(
-          [&](auto j) { place[j][k] = outside ^ ((at[j] ^ outside) & -inside[j]); });
+      unrolled<kCorners>([&](auto j) { place[j][k] = outside ^ ((at[j] ^ outside) & -inside[j]); });
     }
     first = low;
     last = high;

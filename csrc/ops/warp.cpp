@@ -28,16 +28,15 @@ Arguments warp_arguments(const char* op, const Tensor& x, const Tensor& flow, bo
   args.rank = static_cast<int>(rank);
   args.images = x.size(0);
   args.flows = args.images > 0 ? flow.size(0) / args.images : 1;
-  STD_TORCH_CHECK(flow.size(0) == args.images * args.flows, op,
-                  ": flow has ", flow.size(0), " fields for ", args.images, " images");
+  STD_TORCH_CHECK(flow.size(0) == args.images * args.flows, op, ": flow has ", flow.size(0),
+                  " fields for ", args.images, " images");
   args.channels = x.size(1);
   std::int64_t plane = 1;
   for (int a = 0; a < 3; ++a) {
     const std::int64_t dim = x.dim() - 1 - a;
     args.sizes[a] = a < rank ? x.size(dim) : 1;
     plane *= args.sizes[a];
-    STD_TORCH_CHECK(a >= rank || flow.size(dim) == x.size(dim), op,
-                    ": flow and x differ in size");
+    STD_TORCH_CHECK(a >= rank || flow.size(dim) == x.size(dim), op, ": flow and x differ in size");
     STD_TORCH_CHECK(args.sizes[a] <= kLargestSide && plane < std::int64_t{1} << 31, op,
                     ": an image is too large");
   }
@@ -85,10 +84,10 @@ std::tuple<Tensor, Tensor> warp_backward(Tensor grad_out, Tensor x, Tensor flow,
                flow_c = as_contiguous(flow);
   auto args = warp_arguments<WarpBackward>(op, x_c, flow_c, border);
   const auto shape = result_shape(x, flow);
-  STD_TORCH_CHECK(std::equal(shape.begin(), shape.end(), grad_out.sizes().begin(),
-                             grad_out.sizes().end()) &&
-                      grad_out.scalar_type() == x.scalar_type() && same_device(grad_out, x),
-                  op, ": grad_out must be as the warped images");
+  STD_TORCH_CHECK(
+      std::equal(shape.begin(), shape.end(), grad_out.sizes().begin(), grad_out.sizes().end()) &&
+          grad_out.scalar_type() == x.scalar_type() && same_device(grad_out, x),
+      op, ": grad_out must be as the warped images");
   args.grad_out = grad_c.const_data_ptr();
   Tensor x_grad = needs_x ? with_huge_pages(torch::stable::new_empty(x_c, x_c.sizes()))
                           : torch::stable::new_empty(x_c, {0});
