@@ -37,10 +37,14 @@ struct Warp : WarpArguments {
 // that each plane's largest finite gradient decides.
 struct WarpBackward : WarpArguments {
   const void* grad_out;
-  void* x_grad;         // as x, or null
-  void* flow_grad;      // as flow, or null
-  double* largest;      // [images, channels], for CUDA's x_grad alone
-  std::uint64_t* sums;  // as x, zero beforehand, for CUDA's x_grad alone
+  void* x_grad;     // as x, or null
+  void* flow_grad;  // as flow, or null
+  // For CUDA's x_grad alone.
+  double* largest;       // [images, channels]
+  std::uint64_t* sums;   // as x, zero beforehand
+  std::uint32_t* marks;  // [images, channels, words], zero beforehand: a bit for what is not finite
+
+  GENCORE_HD std::int64_t words() const { return (plane() + 31) / 32; }
 };
 
 }  // namespace gencore

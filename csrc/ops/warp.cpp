@@ -99,12 +99,15 @@ std::tuple<Tensor, Tensor> warp_backward(Tensor grad_out, Tensor x, Tensor flow,
   }
   if (needs_x) args.x_grad = x_grad.mutable_data_ptr();
   if (needs_flow) args.flow_grad = flow_grad.mutable_data_ptr();
-  Tensor largest, sums;
+  Tensor largest, sums, marks;
   if (needs_x && !x.is_cpu()) {
     largest = torch::stable::new_empty(x_c, {args.images, args.channels}, ScalarType::Double);
     sums = torch::stable::new_zeros(x_c, x_c.sizes(), ScalarType::Long);
     args.largest = static_cast<double*>(largest.mutable_data_ptr());
     args.sums = static_cast<std::uint64_t*>(sums.mutable_data_ptr());
+    marks =
+        torch::stable::new_zeros(x_c, {args.images, args.channels, args.words()}, ScalarType::Int);
+    args.marks = static_cast<std::uint32_t*>(marks.mutable_data_ptr());
   }
   if (needs_x || needs_flow)
     launch_items(x_c, args, args.images * args.lines(), line_grain(args),
