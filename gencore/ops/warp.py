@@ -124,13 +124,12 @@ def _reference(x: Tensor, flow: Tensor, border: bool) -> Tensor:
         return anything.expand(flow.shape[0], *x.shape[1:]).clone()
     if flow.shape[0] != x.shape[0]:
         x = x.repeat_interleave(flow.shape[0] // x.shape[0], 0)
-    # A displacement that is NaN along one axis is so along all.
-    flow = torch.where(flow.isnan().any(1, keepdim=True), math.nan, flow)
+    lost = flow.isnan().any(1)  # along all axes, if along one
     image = x.to(flow.dtype).flatten(2)
     axes = []  # of the displacements: the last dimension first
     for a in range(rank):
         places = torch.arange(sizes[-1 - a], device=x.device)
-        near, far, fraction = _axis(flow[:, a], places.view(-1, *[1] * a), border)
+        near, far, fraction = _axis(flow[:, a], lost, places.view(-1, *[1] * a), border)
         axes.append(((near, far), fraction.unsqueeze(1)))
 
     def between(chosen: tuple[Tensor, ...]) -> Tensor:
@@ -158,16 +157,18 @@ def _pixels(image: Tensor, at: tuple[Tensor, ...], sizes: torch.Size, border: bo
     return values if border else values.masked_fill(outside.unsqueeze(1), 0.0)
 
 
-def _axis(flow: Tensor, at: Tensor, border: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _axis(flow: Tensor, lost: Tensor, at: Tensor, border: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The pixels around each sample along one axis, and how far it is from the first.
 
-    Both are the sample's own pixel where the displacement is NaN.
+    Both are the sample's own pixel, and the distance is NaN, where the displacement is lost.
     """
     last, margin = at.numel() - 1, 0 if border else 2
     bounded = flow.clamp(-at - margin, last - at + margin)
     whole = bounded.detach().floor()
-    near = at + whole.nan_to_num().long()
-    return near, near + ~whole.isnan(), bounded - whole
+    near = at + whole.masked_fill(lost, 0.0).long()
+    # Zero, but where it is NaN and so is its derivative, which that of clamp is not.
+    unknown = flow.where(lost, 0.0) * torch.zeros_like(flow).masked_fill(lost, math.nan)
+    return near, near + ~lost, bounded - whole + unknown
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
