@@ -79,8 +79,7 @@
   BOTH(spline_backward, SplineBackward, storage)                               \
   BOTH(squeeze2d, Squeeze2d, untyped)                                          \
   BOTH(warp, Warp, storage)                                                    \
-  BOTH(warp_flow_backward, WarpFlowBackward, storage)                          \
-  BOTH(warp_x_backward, WarpXBackward, storage)
+  BOTH(warp_backward, WarpBackward, storage)
 
 // For the kernels that a user of the list leaves out.
 #define GENCORE_NO_KERNEL(...)
