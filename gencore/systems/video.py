@@ -143,7 +143,11 @@ SYSTEMS = (
         source="Mathieu 2017, §3.3.1",
         implementation="gencore.data.make_triplets",
         test=f"{_MOTIONS}::test_nothing_moves_at_time_zero",
-        further_implementations=("gencore.data.draw_motions", "gencore.data.move_images"),
+        further_implementations=(
+            "gencore.data.draw_motions",
+            "gencore.data.move_images",
+            "gencore.ops.affine_warp",
+        ),
         further_tests=(
             f"{_MOTIONS}::test_motions_are_a_group",
             f"{_MOTIONS}::test_translations_by_whole_pixels_are_exact",

@@ -1,5 +1,4 @@
 from gencore.models.video.baselines import constant_flow, copy_last
-from gencore.models.video.image_pyramid import image_pyramid
 from gencore.models.video.latent_linearizing_autoencoder import (
     LatentLinearizingAutoencoder,
     LatentLinearizingLoss,
