@@ -12,17 +12,14 @@ from gencore.nn import DeltaCode
 
 def draw_films(num):
     speed, skipped = 2.5 + torch.rand(num, 1), torch.rand(num, 1) < 0.5
-    start = 3 + (26 - 3 * speed) * torch.rand(num, 1)
     times = torch.cat([torch.zeros(num, 1), torch.ones(num, 1), 2.0 + skipped], 1)
-    places = (start + speed * times)[:, :, None]
+    places = (3 + (26 - 3 * speed) * torch.rand(num, 1) + speed * times)[:, :, None]
     return torch.exp(-(torch.arange(32) - places).square() / 4.5).unbind(1)
 
 
 torch.manual_seed(0)
-plain = linearizing_autoencoder("mlp", (32,))
-latent = LatentLinearizingAutoencoder(
-    linearizing_autoencoder("mlp", (32,)), DeltaCode(8, 3, form="velocity"), step_size=0.1
-)
+plain, inner = (linearizing_autoencoder("mlp", (32,)) for _ in range(2))
+latent = LatentLinearizingAutoencoder(inner, DeltaCode(8, 3, form="velocity"), step_size=0.1)
 for model in (plain, latent):
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     for _ in range(600):

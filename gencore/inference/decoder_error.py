@@ -69,8 +69,9 @@ class DecoderError:
             slopes = (slopes - at_zero).unflatten(0, (len(constant), -1))
         else:
             self._rest = decoder
-        self._constant = constant
-        self._slopes = [slope.contiguous() for slope in slopes.unbind(1)]
+        # Autocast may have made them of half precision, in which steps would be lost.
+        self._constant = constant.to(target.dtype)
+        self._slopes = [slope.to(target.dtype).contiguous() for slope in slopes.unbind(1)]
         self._flat_slopes = [slope.flatten(1) for slope in self._slopes]
         self._target = target
         self._is_perceptron = constant.dim() == 2 and _is_perceptron(self._rest)
@@ -89,9 +90,9 @@ class DecoderError:
             else:
                 value, grad = self._by_autograd(hidden)
                 grad = grad.flatten(1)
-            grad = grad.to(delta.dtype)
+            grad = grad.to(self._target.dtype)
             products = [torch.linalg.vecdot(slope, grad) for slope in self._flat_slopes]
-            return value.to(delta.dtype), torch.stack(products, 1)
+            return value.to(delta.dtype), torch.stack(products, 1).to(delta.dtype)
 
     def _at(self, delta: Tensor) -> Tensor:
         """c + Σₖ δₖ Dₖ."""

@@ -28,7 +28,9 @@ def infer_latents(
     the whole gradient, d/dθ min_δ L(δ, θ) = ∂L/∂θ; before it, an approximation.
 
     What does not depend on the latents, such as the output of an encoder, belongs in front of the
-    call and not into the loss. The loss of `gencore.samplers.CompiledEnergy(loss)` is compiled.
+    call and not into the loss. `gencore.samplers.CompiledEnergy(loss)` is a loss that is compiled.
+    Each step calls the loss once: layers that draw or count in training mode (dropout, batch
+    normalisation) do so each time.
 
     Args:
         loss: maps latents [N, ...] to losses [N], each row by itself. Where it has a method

@@ -11,6 +11,8 @@ from gencore.ops._support.checks import check_state
 
 __all__ = ["LatentDistribution", "LatentDistributionForm"]
 
+_LOG_TWO_PI = math.log(2 * math.pi)
+
 LatentDistributionForm = Literal["empirical", "gaussian", "kde"]
 
 
@@ -96,7 +98,7 @@ class LatentDistribution(nn.Module):
                     f"{owner}: the latents lie in a plane of fewer than {size} dimensions, where "
                     "they have no density; expected others, or the form 'empirical'"
                 )
-        self.register_buffer("latents", latents if form != "gaussian" else latents[:1])
+        self.register_buffer("latents", latents[:0] if form == "gaussian" else latents)
         self.register_buffer("mean", flat.mean(0))
         self.register_buffer("scale_tril", scale_tril)
 
@@ -134,20 +136,23 @@ class LatentDistribution(nn.Module):
                 f"LatentDistribution: got latents of shape {list(latents.shape)}; expected "
                 f"[N, {', '.join(map(str, self.latents.shape[1:]))}]"
             )
+        points = self._whiten(latents)
+        log_norm = self.scale_tril.diagonal().log().sum() + 0.5 * len(self.mean) * _LOG_TWO_PI
         if self.form == "gaussian":
-            return self._normal(latents.flatten(1) - self.mean, 1.0)
-        differences = latents.flatten(1)[:, None] - self.latents.flatten(1)
-        values = self._normal(differences, self.bandwidth)
-        return values.logsumexp(1) - math.log(len(self.latents))
+            centre = torch.linalg.solve_triangular(self.scale_tril, self.mean[:, None], upper=False)
+            return -0.5 * (points - centre.T).square().sum(1) - log_norm
+        # Without the products of matrices that lose digits where distances are small.
+        distances = torch.cdist(
+            points, self._whiten(self.latents), compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        values = -0.5 * (distances / self.bandwidth).square()
+        log_num = math.log(len(self.latents)) + len(self.mean) * math.log(self.bandwidth)
+        return values.logsumexp(1) - log_num - log_norm
 
-    def _normal(self, difference: Tensor, scale: float) -> Tensor:
-        """log N(difference; 0, scale² Σ) of [..., D]."""
-        rows = difference.flatten(0, -2)
-        white = torch.linalg.solve_triangular(scale * self.scale_tril, rows.T, upper=False).T
-        size = len(self.mean)
-        log_det = self.scale_tril.diagonal().log().sum() + size * math.log(scale)
-        log_norm = log_det + 0.5 * size * math.log(2 * math.pi)
-        return (-0.5 * white.square().sum(1) - log_norm).view(difference.shape[:-1])
+    def _whiten(self, latents: Tensor) -> Tensor:
+        """In coordinates in which Σ is the identity, [N, D]."""
+        rows = latents.flatten(1).T
+        return torch.linalg.solve_triangular(self.scale_tril, rows, upper=False).T
 
     def extra_repr(self) -> str:
         return f"form={self.form!r}, latents={list(self.latents.shape)}"

@@ -17,6 +17,10 @@ _LINEARITY = "objectives/test_linearity.py"
 _LINEARIZING = "models/video/test_linearizing_autoencoder.py"
 _POOL = "ops/test_phase_pool.py"
 _UNPOOL = "ops/test_phase_unpool.py"
+_DELTA = "nn/test_delta_code.py"
+_DESCENT = "inference/test_latent_descent.py"
+_LATENT = "models/video/test_latent_linearizing_autoencoder.py"
+_UNCERTAIN = "models/video/test_uncertainty.py"
 
 SYSTEMS = (
     System(
@@ -118,6 +122,50 @@ SYSTEMS = (
             f"{_LINEARIZING}::TestPredictor::test_a_learned_predictor_starts_as_the_fixed_one",
             f"{_LINEARIZING}::TestLoss::test_magnitudes_have_no_curvature",
         ),
+    ),
+    System(
+        id="M14",
+        name="Code corrected by latents",
+        source="Mathieu 2017, §3.2.2",
+        implementation="gencore.nn.DeltaCode",
+        test=f"{_DELTA}::test_no_latents_give_the_last_code_or_the_extrapolation",
+        further_tests=(
+            f"{_DELTA}::test_gradcheck",
+            f"{_DELTA}::test_gradients_of_the_printed_form",
+            f"{_DELTA}::test_the_affine_form_is_the_code",
+        ),
+        notes="(3.11) as printed gives the last code without latents; the form that gives the "
+        "extrapolation is offered beside it",
+    ),
+    System(
+        id="M15",
+        name="Inference of latents",
+        source="Mathieu 2017, §3.2.2, Algorithm 3.1",
+        implementation="gencore.inference.infer_latents",
+        test=f"{_DESCENT}::test_a_linear_decoder_leads_to_least_squares",
+        further_implementations=(
+            "gencore.inference.DecoderError",
+            "gencore.inference.LatentDistribution",
+        ),
+        further_tests=(
+            f"{_DESCENT}::test_at_the_minimum_the_gradient_by_parameters_is_the_whole_one",
+            f"{_DESCENT}::test_a_row_does_not_depend_on_the_others",
+            f"{_LATENT}::test_the_latents_are_those_of_algorithm_3_1",
+            f"{_LATENT}::test_the_cosine_has_no_gradient_by_the_latents",
+            "inference/test_latent_distribution.py::"
+            "test_the_kernel_density_is_the_mixture_and_its_draws_are_of_it",
+        ),
+    ),
+    System(
+        id="M16",
+        name="Uncertainty experiment",
+        source="Mathieu 2017, §3.3.3",
+        implementation="gencore.models.LatentLinearizingAutoencoder",
+        test=f"{_UNCERTAIN}::test_m16_predictions_are_sharp_and_latents_tell_what_happened",
+        further_tests=(
+            f"{_UNCERTAIN}::test_m16_latents_drawn_from_their_estimate_give_one_of_both_futures",
+        ),
+        notes="On a moving bump in place of NORB",
     ),
     System(
         id="M17",

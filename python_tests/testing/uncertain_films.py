@@ -49,24 +49,39 @@ def trained_model(form, steps, *, seed):
     return model
 
 
-@torch.no_grad()
 def uncertainty_measures(model, num=4000):
     """Squared errors a frame, with the inferred δ and of the average of both futures, below which
-    no prediction without latents falls; and of how many films a linear function of δ, fitted to
-    others, tells s."""
+    no prediction without latents falls; and for how many films a linear function of δ, a logistic
+    regression on others, tells s."""
     (train, _, s_train), (test, futures, s_test) = (
         uncertain_films(num, torch.Generator().manual_seed(seed)) for seed in (1234, 5678)
     )
     x1, x2, y = test.unbind(1)
     delta_train, delta = model.infer(*train.unbind(1)), model.infer(x1, x2, y)
-
-    def with_one(latents):
-        return torch.cat([latents, torch.ones(num, 1)], 1)
-
-    probe = torch.linalg.lstsq(with_one(delta_train), 2 * s_train - 1).solution
-    told = (with_one(delta) @ probe > 0) == (s_test > 0)
+    told = _logits(delta_train, s_train, delta) > 0
+    with torch.no_grad():
+        predicted = model(x1, x2, delta)
     return {
-        "error": (model(x1, x2, delta) - y).square().sum(1).mean().item(),
+        "error": (predicted - y).square().sum(1).mean().item(),
         "average": (futures.mean(1) - y).square().sum(1).mean().item(),
-        "probe": told.float().mean().item(),
+        "probe": (told == (s_test > 0)).float().mean().item(),
     }
+
+
+def _logits(x, label, new):
+    """Of the logistic regression on rows x [N, D] of labels 0 and 1, at other rows."""
+    scale = x.std(0)
+    rows, new = (torch.cat([z / scale, torch.ones(len(z), 1)], 1) for z in (x, new))
+    weight = torch.zeros(rows.shape[1], requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        logits = rows @ weight
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, label)
+        loss = loss + 1e-5 * weight.square().sum()  # where the two kinds are apart
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return new @ weight.detach()

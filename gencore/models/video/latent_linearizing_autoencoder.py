@@ -7,7 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from gencore.inference import DecoderError, infer_latents
-from gencore.models.video.linearizing_autoencoder import Code, LinearizingAutoencoder, PhaseCode
+from gencore.models.video.linearizing_autoencoder import (
+    Code,
+    LinearizingAutoencoder,
+    PhaseCode,
+    SiameseAutoencoder,
+)
 from gencore.nn import DeltaCode
 from gencore.objectives.linearity import squared_error
 
@@ -49,7 +54,8 @@ class LatentLinearizingAutoencoder(nn.Module):
         step_size: α.
 
     Raises:
-        ValueError: from the first use, if `delta_code` is of another size.
+        ValueError: for an auto-encoder without a predictor or with a learned one, in whose place δ
+            is; from the first use, if `delta_code` is of another size.
 
     References:
         Mathieu, "Unsupervised Learning under Uncertainty", 2017, §3.2.2; Goroshin, Mathieu and
@@ -82,6 +88,13 @@ class LatentLinearizingAutoencoder(nn.Module):
         step_size: float = 0.02,
     ) -> None:
         super().__init__()
+        is_learned = isinstance(autoencoder.extrapolation, nn.Parameter)
+        if is_learned or isinstance(autoencoder, SiameseAutoencoder):
+            raise ValueError(
+                f"LatentLinearizingAutoencoder: got a {type(autoencoder).__name__} with "
+                f"{'a learned' if is_learned else 'no'} predictor; expected the fixed one, which "
+                "the latents correct"
+            )
         self.autoencoder, self.delta_code = autoencoder, delta_code
         self.num_steps, self.step_size = num_steps, step_size
 

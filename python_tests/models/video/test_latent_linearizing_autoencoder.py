@@ -112,3 +112,23 @@ def test_with_phase_pooling_latents_change_phases_only():
 def test_a_step_that_is_too_large_is_told():
     with pytest.raises(ValueError, match="remedy is a smaller step_size"):
         small_model(step_size=1e9, num_steps=400).infer(*frames(12))
+
+
+def test_a_predictor_that_the_latents_would_replace_is_told():
+    with pytest.raises(ValueError, match="LinearizingAutoencoder with a learned predictor"):
+        LatentLinearizingAutoencoder(
+            linearizing_autoencoder("mlp", (8,), learned_predictor=True), DeltaCode(8, 1)
+        )
+    with pytest.raises(ValueError, match="got a SiameseAutoencoder with no predictor"):
+        LatentLinearizingAutoencoder(
+            linearizing_autoencoder("deep1", (1, 20, 20), width=0.01), DeltaCode(8, 1)
+        )
+
+
+def test_under_autocast_latents_stay_in_single_precision():
+    model = small_model(step_size=0.1).float()
+    x1, x2, y = frames(12).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        delta = model.infer(x1, x2, y)
+    assert delta.dtype == torch.float32
+    torch.testing.assert_close(delta, model.infer(x1, x2, y), rtol=0.1, atol=0.02)
