@@ -17,6 +17,7 @@
 #include "arguments/metropolis.h"
 #include "arguments/mlp_chain.h"
 #include "arguments/nuts.h"
+#include "arguments/phase_pool.h"
 #include "arguments/philox.h"
 #include "arguments/pixel_plan.h"
 #include "arguments/prediction_losses.h"
@@ -61,6 +62,11 @@
   BOTH(mlp_hmc_chain, MlpHmcChain, storage)                                    \
   BOTH(mlp_langevin_chain, MlpLangevinChain, storage)                          \
   BOTH(nuts_leaf, NutsLeaf, storage)                                           \
+  BOTH(phase_pool, PhasePool, storage)                                         \
+  BOTH(phase_pool_backward, PhasePoolBackward, storage)                        \
+  BOTH(phase_pool_beta_backward, PhasePoolBackward, storage)                   \
+  BOTH(phase_unpool, PhaseUnpool, storage)                                     \
+  BOTH(phase_unpool_backward, PhaseUnpoolBackward, storage)                    \
   BOTH(philox_fill, PhiloxFill, storage)                                       \
   CUDA(piece_sums, PieceSums)                                                  \
   BOTH(pixel_plan, PixelPlan, accumulation)                                    \
@@ -73,8 +79,7 @@
   BOTH(spline_backward, SplineBackward, storage)                               \
   BOTH(squeeze2d, Squeeze2d, untyped)                                          \
   BOTH(warp, Warp, storage)                                                    \
-  BOTH(warp_flow_backward, WarpFlowBackward, storage)                          \
-  BOTH(warp_x_backward, WarpXBackward, storage)
+  BOTH(warp_backward, WarpBackward, storage)
 
 // For the kernels that a user of the list leaves out.
 #define GENCORE_NO_KERNEL(...)

@@ -452,7 +452,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[list[str]], int]]] = {
     "train": ("RECIPE [options]", "train a recipe; its run goes to a folder", _train),
     "sample": ("RUN_DIR [options]", "draw samples from a trained run", _sample),
     "evaluate": ("RUN_DIR [options]", "measure a trained run", _evaluate),
-    "compress": ("RUN_DIR IMAGES [options]", "compress images by a run, losslessly", compress),
+    "compress": ("RUN_DIR IMAGES [options]", "compress images by a run", compress),
     "decompress": ("RUN_DIR FILE [options]", "restore compressed images", decompress),
     "info": ("", "versions, kernels and devices in use", _info),
 }

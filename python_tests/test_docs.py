@@ -19,7 +19,9 @@ PAGES = [
     "pixelrnn.md",
     "recipes.md",
     "samplers.md",
+    "video-prediction.md",
     "vqvae.md",
+    "warping.md",
 ]
 
 

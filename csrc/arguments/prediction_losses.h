@@ -13,7 +13,7 @@ namespace gencore {
 struct PredictionLossesArguments {
   Dtype dtype;
   int p;
-  int alpha;
+  int alpha;  // 0: without the gradient difference, which is 0 then
   std::int64_t images;
   std::int64_t channels;
   std::int64_t height;

@@ -1,4 +1,4 @@
-// A vector register of floats or doubles, as wide as the instruction-set level has them.
+// A vector register of floats or doubles, as wide as the instruction-set level has them, or a part.
 #pragma once
 
 #include <cstdint>
@@ -25,9 +25,12 @@ inline constexpr int kVectorBytes = 16;
 #if defined(__AVX512F__)
 inline __m512 fused(__m512 a, __m512 b, __m512 c) { return _mm512_fmadd_ps(a, b, c); }
 inline __m512d fused(__m512d a, __m512d b, __m512d c) { return _mm512_fmadd_pd(a, b, c); }
-#elif defined(__FMA__)
+#endif
+#if defined(__FMA__)
 inline __m256 fused(__m256 a, __m256 b, __m256 c) { return _mm256_fmadd_ps(a, b, c); }
 inline __m256d fused(__m256d a, __m256d b, __m256d c) { return _mm256_fmadd_pd(a, b, c); }
+inline __m128 fused(__m128 a, __m128 b, __m128 c) { return _mm_fmadd_ps(a, b, c); }
+inline __m128d fused(__m128d a, __m128d b, __m128d c) { return _mm_fmadd_pd(a, b, c); }
 #else
 template <class Vector>
 inline Vector fused(Vector a, Vector b, Vector c) {
@@ -35,10 +38,10 @@ inline Vector fused(Vector a, Vector b, Vector c) {
 }
 #endif
 
-template <class A>
+template <class A, int kCount = kVectorBytes / sizeof(A)>
 struct Lanes {
-  typedef A Vector __attribute__((vector_size(kVectorBytes)));
-  static constexpr int count = kVectorBytes / sizeof(A);
+  typedef A Vector __attribute__((vector_size(kCount * sizeof(A))));
+  static constexpr int count = kCount;
   Vector value;
 
   static Lanes fill(A a) { return {a - Vector{}}; }

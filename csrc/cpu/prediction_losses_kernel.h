@@ -1,6 +1,6 @@
 // The losses of predicted images. Bytes per pixel of b bytes: forward reads 2 b; backward reads 2 b
 // and writes b. A plane is taken as one long row, so that narrow images fill vectors too: the pixel
-// above is a width before, and what a difference across a row's end gave is cleared.
+// above is a width before, and the first column, before which a row has ended, is set right after.
 #pragma once
 
 #include <algorithm>
@@ -37,10 +37,10 @@ void with_loss_exponents(const PredictionLossesArguments& args, const Body& body
 template <class A>
 inline constexpr std::int64_t kLossPiece = 4096 / sizeof(A);
 
-// Sets the values of a piece of pixels [at, at + count) to zero in the images' first column.
-template <class A>
-void clear_first_column(std::int64_t at, std::int64_t count, std::int64_t width, A* values) {
-  for (std::int64_t k = (width - at % width) % width; k < count; k += width) values[k] = A(0);
+// Calls body(k) for those of the pixels [at, at + count) that are in the first column.
+template <class Body>
+void for_first_column(std::int64_t at, std::int64_t count, std::int64_t width, const Body& body) {
+  for (std::int64_t k = (width - at % width) % width; k < count; k += width) body(k);
 }
 
 template <class T, class Exponents>
@@ -60,17 +60,31 @@ void prediction_losses_images(const PredictionLosses& args, std::int64_t begin, 
         const T* x = static_cast<const T*>(args.x) + offset + at;
         const T* other = static_cast<const T*>(args.other) + offset + at;
         const auto difference = [&](std::int64_t k, std::int64_t step) {
-          return magnitude_power<kAlpha>(excess(load(x[k]) - load(x[k - step]),
-                                                load(other[k]) - load(other[k - step])),
-                                         alpha);
+          return magnitude_power<kAlpha>(
+              excess(load(x[k]) - load(x[k - step]), load(other[k]) - load(other[k - step])),
+              alpha);
         };
-        differences[0] = A(0);
-        for (std::int64_t k = at == 0 ? 1 : 0; k < count; ++k) differences[k] = difference(k, 1);
-        clear_first_column(at, count, width, differences);
-        for (std::int64_t k = std::max<std::int64_t>(width - at, 0); k < count; ++k)
-          differences[k] += difference(k, width);
-        for (std::int64_t k = 0; k < count; ++k)
-          pixels[k] = magnitude_power<kP>(load(x[k]) - load(other[k]), p);
+        const auto pixel = [&](std::int64_t k) {
+          return magnitude_power<kP>(load(x[k]) - load(other[k]), p);
+        };
+        if (alpha == 0) {
+          for (std::int64_t k = 0; k < count; ++k) pixels[k] = pixel(k);
+          pixel_sum.add(pixels, count);
+          continue;
+        }
+        const std::int64_t second_row = std::clamp<std::int64_t>(width - at, 0, count);
+        if (at == 0) pixels[0] = pixel(0);
+        for (std::int64_t k = at == 0 ? 1 : 0; k < second_row; ++k) {
+          pixels[k] = pixel(k);
+          differences[k] = difference(k, 1);
+        }
+        for (std::int64_t k = second_row; k < count; ++k) {
+          pixels[k] = pixel(k);
+          differences[k] = difference(k, 1) + difference(k, width);
+        }
+        for_first_column(at, count, width, [&](std::int64_t k) {
+          differences[k] = k < second_row ? A(0) : difference(k, width);
+        });
         pixel_sum.add(pixels, count);
         difference_sum.add(differences, count);
       }
@@ -83,9 +97,8 @@ void prediction_losses_images(const PredictionLosses& args, std::int64_t begin, 
 // Items are images.
 template <class T>
 void prediction_losses_range(const PredictionLosses& args, std::int64_t begin, std::int64_t end) {
-  with_loss_exponents(args, [&](auto exponents) {
-    prediction_losses_images<T>(args, begin, end, exponents);
-  });
+  with_loss_exponents(
+      args, [&](auto exponents) { prediction_losses_images<T>(args, begin, end, exponents); });
 }
 
 template <class T, class Exponents>
@@ -102,23 +115,29 @@ void prediction_losses_backward_planes(const PredictionLossesBackward& args, std
     const std::int64_t image = item / args.channels;
     const T* x = static_cast<const T*>(args.x) + item * plane;
     const T* other = static_cast<const T*>(args.other) + item * plane;
-    T* x_grad = static_cast<T*>(args.x_grad) + item * plane;
+    T* __restrict x_grad = static_cast<T*>(args.x_grad) + item * plane;
     const A pixel_weight = A(p) * static_cast<const A*>(args.lp_grad)[image];
     const A weight = A(alpha) * static_cast<const A*>(args.gradient_difference_grad)[image];
     // The slopes of pixels [first, last), zero where there is no pixel a step before.
     const auto find = [&](std::int64_t first, std::int64_t last, std::int64_t step, A* slopes) {
       const std::int64_t from = std::clamp(step, first, last), to = std::clamp(plane, from, last);
       std::fill(slopes, slopes + (from - first), A(0));
-      slopes -= first;
       for (std::int64_t k = from; k < to; ++k)
-        slopes[k] = excess_slope<kAlpha>(load(x[k]) - load(x[k - step]),
-                                         load(other[k]) - load(other[k - step]), alpha);
-      std::fill(slopes + to, slopes + last, A(0));
+        slopes[k - first] = excess_slope<kAlpha>(load(x[k]) - load(x[k - step]),
+                                                 load(other[k]) - load(other[k - step]), alpha);
+      std::fill(slopes + (to - first), slopes + (last - first), A(0));
     };
+    const auto pixel = [&](std::int64_t k) {
+      return magnitude_power_slope<kP>(load(x[k]) - load(other[k]), p) * pixel_weight;
+    };
+    if (alpha == 0) {
+      for (std::int64_t k = 0; k < plane; ++k) x_grad[k] = store<T>(pixel(k));
+      continue;
+    }
     for (std::int64_t at = 0; at < plane; at += kPiece) {
       const std::int64_t count = std::min(plane - at, kPiece);
       find(at, at + count + 1, 1, across);
-      clear_first_column(at, count + 1, width, across);
+      for_first_column(at, count + 1, width, [&](std::int64_t k) { across[k] = A(0); });
       const A* below = down + std::min(width, kPiece);
       if (width <= kPiece) {
         find(at, at + count + width, width, down);
@@ -128,9 +147,7 @@ void prediction_losses_backward_planes(const PredictionLossesBackward& args, std
       }
       for (std::int64_t k = 0; k < count; ++k) {
         const A slope = (across[k] - across[k + 1]) + (down[k] - below[k]);
-        const A pixel =
-            magnitude_power_slope<kP>(load(x[at + k]) - load(other[at + k]), p) * pixel_weight;
-        x_grad[at + k] = store<T>(multiply_add(weight, slope, pixel));
+        x_grad[at + k] = store<T>(multiply_add(weight, slope, pixel(at + k)));
       }
     }
   }

@@ -1,14 +1,13 @@
 // The losses of predicted images on CUDA. A block sums a piece of an image, whose sums are added up
 // in their order by a second launch. Backward, a thread looks at the four differences that its
 // pixel is in. Bytes as on the CPU: neighbours come from the cache.
-#include "../math/prediction_losses.h"
-
 #include <cuda_runtime.h>
 
 #include <cstdint>
 #include <type_traits>
 
 #include "../arguments/prediction_losses.h"
+#include "../math/prediction_losses.h"
 #include "../math/storage.h"
 #include "chainwise.cuh"
 #include "kernels.h"
@@ -60,7 +59,7 @@ __global__ void __launch_bounds__(kThreads) prediction_losses_kernel(PredictionL
   double lp = 0.0, difference = 0.0;
   for (std::int64_t k = piece * kThreads + threadIdx.x; k < size; k += args.pieces * kThreads) {
     lp += magnitude_power<kP>(load(x[k]) - load(other[k]), args.p);
-    difference += differences<T, kAlpha>(args, offset + k);
+    if (args.alpha != 0) difference += differences<T, kAlpha>(args, offset + k);
   }
   const Place place{blockIdx.x, static_cast<int>(threadIdx.x), kThreads, true};
   lp = chain_sum(place, lp);
@@ -104,10 +103,12 @@ __global__ void __launch_bounds__(kThreads)
                                 load(other[to]) - load(other[to - step]), args.alpha);
   };
   A across = 0, down = 0;
-  if (column != 0) across = slope(0, 1);
-  if (column + 1 != width) across -= slope(1, 1);
-  if (at >= width) down = slope(0, args.width);
-  if (at + args.width < args.plane()) down -= slope(args.width, args.width);
+  if (args.alpha != 0) {
+    if (column != 0) across = slope(0, 1);
+    if (column + 1 != width) across -= slope(1, 1);
+    if (at >= width) down = slope(0, args.width);
+    if (at + args.width < args.plane()) down -= slope(args.width, args.width);
+  }
   const A pixel = magnitude_power_slope<kP>(load(x[0]) - load(other[0]), args.p) *
                   (A(args.p) * static_cast<const A*>(args.lp_grad)[image]);
   const A weight = A(args.alpha) * static_cast<const A*>(args.gradient_difference_grad)[image];

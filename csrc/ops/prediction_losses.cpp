@@ -21,7 +21,7 @@ Arguments losses_arguments(const char* op, const Tensor& x, const Tensor& other,
   check_matches(other, x, op, "the target");
   STD_TORCH_CHECK(x.size(2) * x.size(3) < std::int64_t{1} << 31, op, ": an image is too large");
   STD_TORCH_CHECK(p == 1 || p == 2, op, ": p must be 1 or 2");
-  STD_TORCH_CHECK(alpha >= 1 && alpha < std::int64_t{1} << 31, op, ": alpha must be at least 1");
+  STD_TORCH_CHECK(alpha >= 0 && alpha < std::int64_t{1} << 31, op, ": alpha must be at least 0");
   Arguments args{};
   args.dtype = dtype_of(x, op);
   args.p = static_cast<int>(p);

@@ -1,4 +1,4 @@
-"""Lossless compression of images with models that give exact frequencies of their levels."""
+"""Compression of images with models that give exact frequencies of their levels."""
 
 from gencore.lazy import lazy_exports
 

@@ -2,25 +2,34 @@
 
 import hashlib
 import zlib
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from gencore.compression.coder import decode_images, encode_images
+from gencore.compression.bits_back import decode_bits_back, encode_bits_back
+from gencore.compression.coder import StreamReader, StreamWriter
 from gencore.compression.container import (
     CompressedFile,
     CompressedFileError,
     read_container,
     write_container,
 )
-from gencore.compression.session import CodingModel
+from gencore.compression.session import ChainModel, Code, CodingModel, LatentModel
 
-__all__ = ["compress", "decompress", "model_fingerprint"]
+__all__ = ["CompressingModel", "compress", "decompress", "model_fingerprint"]
+
+CompressingModel: TypeAlias = CodingModel | ChainModel | LatentModel
+"""Any that compresses: value by value, in parts, or with bits back."""
 
 
 @torch.no_grad()
 def compress(
-    model: CodingModel, x: Tensor, *, context: Tensor | None = None, images_per_stream: int = 128
+    model: CompressingModel,
+    x: Tensor,
+    *,
+    context: Tensor | None = None,
+    images_per_stream: int = 128,
 ) -> bytes:
     r"""Images as a file, of about :math:`-\log_2 p(x)` bits and a head.
 
@@ -28,9 +37,11 @@ def compress(
     frequencies. The head has some 30 bytes, and 5 to 8 a stream.
 
     Args:
-        model: any with a `coding_session`, such as a `gencore.models.AutoregressiveImageModel`.
+        model: any with a `coding_session`, such as a `gencore.models.AutoregressiveImageModel`, or
+            with a `code` of its own.
         x: levels [N, C, H, W], uint8 or int64; N may be 0.
-        context: [N, ...], what a conditional model is given; whoever decompresses needs it too.
+        context: [N, ...], what a conditional model is given; whoever decompresses needs it too,
+            unless the model's `code` keeps it.
         images_per_stream: images that are decoded together; only 1 can be decoded alone. Fewer cost
             more bytes and more time.
 
@@ -67,8 +78,7 @@ def compress(
     x = x.to(_device(model), torch.int64)
     streams, checks = [], []
     for part in _parts(len(x), images_per_stream):
-        session = model.coding_session(len(x[part]), None if context is None else context[part])
-        streams.append(encode_images(session, x[part]))
+        streams.append(_encoded(model, x[part], None if context is None else context[part]))
         checks.append(_check_sum(x[part]))
     return write_container(
         CompressedFile(model_fingerprint(model), shape, len(x), images_per_stream, streams, checks)
@@ -77,7 +87,7 @@ def compress(
 
 @torch.no_grad()
 def decompress(
-    model: CodingModel,
+    model: CompressingModel,
     data: bytes,
     *,
     context: Tensor | None = None,
@@ -120,10 +130,8 @@ def decompress(
         if not max(first, part.start) < min(end, part.stop):
             continue
         size = part.stop - part.start
-        session = model.coding_session(size, None if context is None else context[part])
-        x = decode_images(
-            session, size, content.image_shape, content.streams[index], device=_device(model)
-        )
+        given = None if context is None else context[part]
+        x = _decoded(model, content.streams[index], size, given)
         if _check_sum(x) != content.checks[index]:
             raise CompressedFileError(
                 "the file is whole, but decodes to other levels than were compressed: the model "
@@ -133,7 +141,7 @@ def decompress(
     return torch.cat(images)
 
 
-def model_fingerprint(model: CodingModel) -> bytes:
+def model_fingerprint(model: CompressingModel) -> bytes:
     """A hash, 8 bytes, of a model's class, the shape of its images, its levels and its weights.
 
     The levels are the `levels` of its `likelihood`, or its own.
@@ -159,8 +167,43 @@ def model_fingerprint(model: CodingModel) -> bytes:
     return digest.digest()
 
 
-def _check_model(owner: str, model: CodingModel) -> None:
-    if not isinstance(model, CodingModel):
+def _encoded(model: CompressingModel, x: Tensor, context: Tensor | None) -> bytes:
+    """The stream of images."""
+    if isinstance(model, LatentModel):
+        _check_no_context(model, context)
+        return encode_bits_back(model, x)
+    writer = StreamWriter()
+    _code(model, writer, len(x), x, context)
+    return writer.stream()
+
+
+def _decoded(model: CompressingModel, data: bytes, num: int, context: Tensor | None) -> Tensor:
+    """The images of a stream."""
+    if isinstance(model, LatentModel):
+        _check_no_context(model, context)
+        return decode_bits_back(model, num, data, device=_device(model))
+    reader = StreamReader(data, _device(model))
+    x = _code(model, reader, num, None, context)
+    reader.finish()
+    return x
+
+
+def _code(
+    model: CodingModel | ChainModel, code: Code, num: int, x: Tensor | None, context: Tensor | None
+) -> Tensor:
+    """Images, in parts if the model has several."""
+    if isinstance(model, ChainModel):
+        return model.code(code, num, x, context)
+    return code(model.coding_session(num, context), (num, *_shape(model)), x)
+
+
+def _check_no_context(model: LatentModel, context: Tensor | None) -> None:
+    if context is not None:
+        raise ValueError(f"{type(model).__name__}: got a context; expected none")
+
+
+def _check_model(owner: str, model: CompressingModel) -> None:
+    if not isinstance(model, CompressingModel):
         raise TypeError(
             f"{owner}: {type(model).__name__} has no coding_session and image_shape; expected a "
             "model of images in raster order, such as an AutoregressiveImageModel"
@@ -175,7 +218,7 @@ def _check_context(owner: str, context: Tensor | None, num: int) -> None:
         )
 
 
-def _device(model: CodingModel) -> torch.device:
+def _device(model: CompressingModel) -> torch.device:
     """Where the model's weights are."""
     tensors = (value for value in model.state_dict().values() if isinstance(value, Tensor))
     return next((value.device for value in tensors), torch.device("cpu"))
@@ -186,7 +229,7 @@ def _parts(num: int, size: int) -> list[slice]:
     return [slice(first, min(first + size, num)) for first in range(0, num, size)]
 
 
-def _shape(model: CodingModel) -> tuple[int, int, int]:
+def _shape(model: CompressingModel) -> tuple[int, int, int]:
     channels, height, width = model.image_shape
     return channels, height, width
 

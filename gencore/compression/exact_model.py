@@ -1,32 +1,16 @@
 """Models whose networks run whole for each value, by exact arithmetic: any of them can code."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gencore.compression.exact_arithmetic import (
-    exact_arithmetic,
-    exact_copy,
-    frequencies_of_logits,
-    to_grid,
-)
+from gencore.compression.exact_arithmetic import exact_copy, to_grid
+from gencore.compression.exact_sessions import ImageSession, VectorSession, VectorSteps
 from gencore.compression.session import LevelFrequencies
 
 __all__ = ["ExactModel"]
-
-
-class _VectorModel(Protocol):
-    """What is used of `gencore.models.AutoregressiveVectorModel`."""
-
-    features: int
-    levels: int
-    order: Tensor
-
-    def inputs(self, x: Tensor) -> Tensor: ...
-
-    def steps(self, u: Tensor) -> Iterator[Tensor]: ...
 
 
 class ExactModel:
@@ -95,70 +79,20 @@ class ExactModel:
         """
         network = exact_copy(self.model)
         if not self.is_vector:
-            return _ImageSession(
+            return ImageSession(
                 network, None if context is None else to_grid(context.cpu().double())
             )
         if context is not None:
             raise ValueError("ExactModel: a model of vectors takes no context")
-        return _VectorSession(network)  # type: ignore[arg-type]
+        return VectorSession(network)  # type: ignore[arg-type]
 
     def state_dict(self) -> Mapping[str, Any]:
         """The model's weights."""
         return {f"{type(self.model).__name__}.{k}": v for k, v in self.model.state_dict().items()}
 
 
-class _ImageSession:
-    """One pass for all positions that are asked for at a time: none sees what comes later."""
-
-    def __init__(self, model: Any, context: Tensor | None) -> None:
-        self.model, self.context = model, context
-        self.channels, height, width = model.image_shape
-        self.levels = int(model.likelihood.levels)
-        self.positions = self.channels * height * width
-        self._pixel, self._logits = -1, torch.empty(0)
-
-    def frequencies(self, x: Tensor, begin: int, end: int) -> Tensor:
-        pixel = (
-            begin // self.channels if end == begin + 1 and self.model.channel_groups == 1 else -1
-        )
-        if pixel < 0 or pixel != self._pixel:
-            with exact_arithmetic("ExactModel"):
-                parameters = self.model(x.cpu(), self.context)
-            # [N, C·L, H, W] → [N, H·W·C, L]
-            logits = parameters.unflatten(1, (self.channels, self.levels)).permute(0, 3, 4, 1, 2)
-            self._pixel, self._logits = pixel, logits.flatten(1, 3)
-        return frequencies_of_logits(self._logits[:, begin:end])
-
-
-class _VectorSession:
-    """The model's own steps, a coordinate each, on both sides."""
-
-    def __init__(self, model: _VectorModel) -> None:
-        self.model = model
-        self.levels, self.positions = model.levels, model.features
-        self._u = torch.empty(0)
-        self._steps: Iterator[Tensor] = iter(())
-
-    def frequencies(self, x: Tensor, begin: int, end: int) -> Tensor:
-        values = x.cpu().permute(0, 2, 3, 1).flatten(1)
-        rows = []
-        with exact_arithmetic("ExactModel"):
-            if begin == 0:
-                self._u = self.model.inputs(torch.zeros_like(values))
-                self._steps = self.model.steps(self._u)
-            for place in range(begin, end):
-                # The steps see a coordinate when the next one is asked for.
-                if place:
-                    self._u[:, place - 1] = self.model.inputs(values[:, place - 1])
-                logits = next(self._steps)
-                if self.levels == 2:
-                    logits = torch.cat([torch.zeros_like(logits), logits], 1)
-                rows.append(logits)
-        return frequencies_of_logits(torch.stack(rows, 1))
-
-
 def _shape_of_vectors(
-    model: _VectorModel, shape: tuple[int, int, int] | None
+    model: VectorSteps, shape: tuple[int, int, int] | None
 ) -> tuple[int, int, int]:
     name = type(model).__name__
     if shape is None or shape[0] != 1 or shape[1] * shape[2] != model.features:

@@ -64,6 +64,7 @@ from gencore.metrics.streaming.predictions import (
 from gencore.metrics.video.frame_prediction import (
     AreaScores,
     FramePredictionScores,
+    clip_moving_areas,
     evaluate_frame_prediction,
 )
 from gencore.metrics.video.moving_area import moving_area
@@ -104,6 +105,7 @@ __all__ = [
     "bits_per_dim",
     "block_interval",
     "bootstrap_interval",
+    "clip_moving_areas",
     "density_coverage",
     "detection_scores",
     "distance_name",

@@ -10,6 +10,7 @@ from gencore.nn.causal import (
     PixelPlan,
     RowLSTM,
 )
+from gencore.nn.delta_code import DeltaCode, DeltaForm
 from gencore.nn.likelihoods import (
     Categorical,
     DiscretizedLogistic,
@@ -62,6 +63,8 @@ __all__ = [
     "Compose",
     "ContextMap",
     "ConvConditioner",
+    "DeltaCode",
+    "DeltaForm",
     "DiagonalBiLSTM",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",

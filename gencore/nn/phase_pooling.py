@@ -75,8 +75,10 @@ class PhasePool(nn.Module):
 
     def extra_repr(self) -> str:
         learnt = "" if self.log_beta is None else ", learnable=True"
+        with torch.no_grad():
+            beta = float(self.beta)
         return (
-            f"{self.kernel_size}, {self.stride}, beta={float(self.beta):.4g}{learnt}, "
+            f"{self.kernel_size}, {self.stride}, beta={beta:.4g}{learnt}, "
             f"padding={self.padding}, circular={self.circular}"
         )
 

@@ -12,6 +12,12 @@ from gencore.objectives.linearity import (
     linearity_loss,
     reconstruction_loss,
 )
+from gencore.objectives.multi_scale_prediction import (
+    MultiScalePredictionLoss,
+    multi_scale_discriminator_loss,
+    multi_scale_generator_loss,
+    multi_scale_prediction_loss,
+)
 from gencore.objectives.prediction import gradient_difference_loss, lp_loss
 from gencore.objectives.recovery import (
     RecoveryEnergy,
@@ -20,12 +26,15 @@ from gencore.objectives.recovery import (
     recovery_mean,
 )
 from gencore.objectives.score_matching import denoising_score_matching
+from gencore.objectives.weight_schedule import WeightSchedule
 
 __all__ = [
     "ChainKernel",
     "DivergenceError",
+    "MultiScalePredictionLoss",
     "RecoveryEnergy",
     "ShortRunLoss",
+    "WeightSchedule",
     "check_divergence",
     "contrastive_divergence",
     "contrastive_loss",
@@ -35,6 +44,9 @@ __all__ = [
     "linear_prediction_loss",
     "linearity_loss",
     "lp_loss",
+    "multi_scale_discriminator_loss",
+    "multi_scale_generator_loss",
+    "multi_scale_prediction_loss",
     "normal_approximation",
     "reconstruction_loss",
     "recovery_loss",

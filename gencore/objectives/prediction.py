@@ -38,7 +38,7 @@ def lp_loss(prediction: Tensor, target: Tensor, p: int) -> Tensor:
     References:
         Mathieu, "Unsupervised Learning under Uncertainty", 2017, §2.1.1 and §4.2.
     """
-    return prediction_losses(prediction, target, p=p).lp
+    return prediction_losses(prediction, target, p=p, alpha=0).lp
 
 
 def gradient_difference_loss(prediction: Tensor, target: Tensor, alpha: int = 1) -> Tensor:
@@ -72,4 +72,6 @@ def gradient_difference_loss(prediction: Tensor, target: Tensor, alpha: int = 1)
     References:
         Mathieu, "Unsupervised Learning under Uncertainty", 2017, §4.2.3.
     """
+    if alpha == 0:
+        raise ValueError("gradient_difference_loss: alpha is 0, expected at least 1")
     return prediction_losses(prediction, target, alpha=alpha).gradient_difference

@@ -8,9 +8,15 @@ import torch
 from torch import Tensor
 
 from gencore.choices import check_choice
-from gencore.ops._support.backend import transforming
+from gencore.ops._support.backend import state, transforming
 from gencore.ops._support.checks import accumulation_dtype, check_state, number
-from gencore.ops.phase_pool_reference import Pools, pool_reference, unpool_reference
+from gencore.ops.phase_pool_reference import (
+    Pools,
+    native_pool,
+    native_unpool,
+    pool_reference,
+    unpool_reference,
+)
 
 __all__ = ["UnpoolMode", "phase_pool", "phase_unpool"]
 
@@ -79,7 +85,12 @@ def phase_pool(
         beta = beta.to(accumulation_dtype(z))
     else:
         beta = number(op, "beta", beta)
-    magnitude, phase = pool_reference(z, beta, pools)
+    if state.reference:
+        magnitude, phase = pool_reference(z, beta, pools)
+    elif isinstance(beta, Tensor):
+        magnitude, phase, _ = native_pool(z, beta, 0.0, *pools)
+    else:
+        magnitude, phase, _ = native_pool(z, None, beta, *pools)
     return magnitude.to(z.dtype), phase.to(z.dtype)
 
 
@@ -147,7 +158,10 @@ def phase_unpool(
     sizes = features, rows, columns
     _check_operands(op, magnitude, phase, _counts(op, pools, sizes), len(pools.axes))
     clamp = mode == "clamp"
-    return unpool_reference(magnitude, phase, pools, sizes, clamp).to(magnitude.dtype)
+    if state.reference:
+        return unpool_reference(magnitude, phase, pools, sizes, clamp).to(magnitude.dtype)
+    z: Tensor = native_unpool(magnitude, phase, *sizes, clamp, *pools)
+    return z
 
 
 def _integers(op: str, name: str, value: Any, length: int) -> list[int]:
@@ -178,13 +192,14 @@ def _pools(op: str, kernel_size: Any, stride: Any, padding: Any, circular: bool)
             f"{op}: padding is {tuple(paddings)}, expected from 0 to below the kernel's "
             f"{tuple(kernel[1:])}, so that every pool has an element"
         )
-    return Pools(*kernel, *strides, *paddings, bool(circular))
+    numbers: tuple[Any, ...] = (*kernel, *strides, *paddings, bool(circular))
+    return Pools(*numbers)
 
 
 def _counts(op: str, pools: Pools, sizes: tuple[int, int, int]) -> tuple[int, int, int]:
     """How many pools there are along each axis, or raise."""
-    padded = [size + 2 * padding for size, padding in zip(sizes, pools.padding, strict=True)]
-    if any(size < kernel for size, kernel in zip(padded, pools.kernel, strict=True)):
+    axes = zip(sizes, pools.padding, pools.kernel, strict=True)
+    if any(size < 1 or size + 2 * padding < kernel for size, padding, kernel in axes):
         raise ValueError(
             f"{op}: a map of {tuple(sizes)} features, rows and columns is smaller than a pool of "
             f"{pools.kernel}"

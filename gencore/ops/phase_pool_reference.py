@@ -1,18 +1,22 @@
-"""Phase pooling and unpooling in pure PyTorch, and the pools that both are over."""
+"""Phase pooling and unpooling in pure PyTorch, the pools that both are over, and derivatives."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gencore.ops._support.autograd import differentiable, gradients, gradients_of_reference
 from gencore.ops._support.checks import accumulation_dtype
 
-__all__ = ["Pools", "pool_reference", "unpool_reference"]
+__all__ = ["Pools", "native_pool", "native_unpool", "pool_reference", "unpool_reference"]
+
+_ops = torch.ops.gencore
 
 
 class Pools(NamedTuple):
-    """Which elements of [features, rows, columns] each pool holds."""
+    """Which elements of [features, rows, columns] each pool holds: the numbers of the family's
+    schemas, in their order there."""
 
     kernel_features: int
     kernel_rows: int
@@ -126,3 +130,128 @@ def _hats(phase: Tensor, nodes: int, clamp: bool) -> Tensor:
     node = torch.arange(nodes, device=phase.device, dtype=phase.dtype)
     far_share = torch.where(node == near + 1, fraction, torch.zeros_like(fraction))
     return torch.where(node == near, 1 - fraction, far_share).where(~at.isnan(), at)
+
+
+# Derivatives of the compiled operators.
+
+
+def _pool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    z, beta, ctx.number, *pools = inputs
+    ctx.pools = Pools(*pools)
+    ctx.save_for_backward(z, beta, *output)
+
+
+def _pool_differentiate(
+    ctx: Any, magnitude_grad: Tensor, phase_grad: Tensor, entropy_grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    needs = ctx.needs_input_grad[:2]
+    grads = _pool_backward(
+        magnitude_grad, phase_grad, *ctx.saved_tensors, *needs, ctx.number, *ctx.pools
+    )
+    found = (grad if need else None for grad, need in zip(grads, needs, strict=True))
+    return *found, *(None,) * 10
+
+
+def _pool_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    needs_z, needs_beta, ctx.number, *pools = inputs[7:]
+    ctx.needs = needs_z, needs_beta
+    ctx.pools = Pools(*pools)
+    ctx.save_for_backward(*inputs[:4])
+
+
+def _pool_differentiate_backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]:
+    """The derivative of the reference's first derivative. The forward operator's results, which
+    the kernel is given too, are functions of the other operands."""
+
+    def reference_backward(
+        magnitude_grad: Tensor, phase_grad: Tensor, z: Tensor, beta: Tensor | None
+    ) -> list[Tensor | None]:
+        results = pool_reference(z, ctx.number if beta is None else beta, ctx.pools)
+        wanted = [t if need else None for t, need in zip((z, beta), ctx.needs, strict=True)]
+        return gradients(results, wanted, (magnitude_grad, phase_grad))
+
+    found = gradients_of_reference(reference_backward, ctx.saved_tensors, tangents)
+    return *found, *(None,) * 15
+
+
+def _unpool_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    magnitude, phase, *sizes, ctx.clamp = inputs[:6]
+    ctx.sizes, ctx.pools = tuple(sizes), Pools(*inputs[6:])
+    ctx.save_for_backward(magnitude, phase)
+
+
+def _unpool_differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grads = _unpool_backward(grad, *ctx.saved_tensors, ctx.clamp, *ctx.pools)
+    return *grads, *(None,) * 13
+
+
+def _unpool_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.clamp, *pools = inputs[3:]
+    ctx.pools = Pools(*pools)
+
+
+def _unpool_differentiate_backward(ctx: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]:
+    """The derivative of the reference's first derivative."""
+
+    def reference_backward(grad: Tensor, magnitude: Tensor, phase: Tensor) -> list[Tensor | None]:
+        features, rows, columns = grad.shape[1:]
+        out = unpool_reference(magnitude, phase, ctx.pools, (features, rows, columns), ctx.clamp)
+        return gradients([out.to(grad.dtype)], (magnitude, phase), [grad])
+
+    found = gradients_of_reference(reference_backward, ctx.saved_tensors, tangents)
+    return *found, *(None,) * 10
+
+
+native_pool = differentiable(_ops.phase_pool.default, _pool_differentiate, _pool_setup)
+_pool_backward = differentiable(
+    _ops.phase_pool_backward.default, _pool_differentiate_backward, _pool_backward_setup
+)
+native_unpool = differentiable(_ops.phase_unpool.default, _unpool_differentiate, _unpool_setup)
+_unpool_backward = differentiable(
+    _ops.phase_unpool_backward.default, _unpool_differentiate_backward, _unpool_backward_setup
+)
+
+
+# Shapes of their results.
+
+
+@torch.library.register_fake("gencore::phase_pool")
+def _(z: Tensor, beta: Tensor | None, number: float, *numbers: Any) -> tuple[Tensor, ...]:
+    pools = Pools(*numbers)
+    features, rows, columns = z.shape[1:]
+    groups, h, w = pools.counts((features, rows, columns))
+    images, dims, dtype = z.shape[0], len(pools.axes), accumulation_dtype(z)
+    magnitude = z.new_empty(images, groups, h, w, dtype=dtype)
+    phase = z.new_empty(images, groups, dims, h, w, dtype=dtype)
+    return magnitude, phase, torch.empty_like(magnitude)
+
+
+@torch.library.register_fake("gencore::phase_pool_backward")
+def _(
+    grad_magnitude: Tensor,
+    grad_phase: Tensor,
+    z: Tensor,
+    beta: Tensor | None,
+    magnitude: Tensor,
+    phase: Tensor,
+    entropy: Tensor,
+    needs_z: bool,
+    needs_beta: bool,
+    *numbers: Any,
+) -> tuple[Tensor, Tensor]:
+    wide = accumulation_dtype(z)
+    shape = beta.shape if needs_beta and beta is not None else (0,)
+    return z.new_empty(z.shape if needs_z else (0,)), z.new_empty(shape, dtype=wide)
+
+
+@torch.library.register_fake("gencore::phase_unpool")
+def _(
+    magnitude: Tensor, phase: Tensor, features: int, rows: int, columns: int, *numbers: Any
+) -> Tensor:
+    return magnitude.new_empty(magnitude.shape[0], features, rows, columns)
+
+
+@torch.library.register_fake("gencore::phase_unpool_backward")
+def _(grad: Tensor, magnitude: Tensor, phase: Tensor, *numbers: Any) -> tuple[Tensor, Tensor]:
+    return magnitude.new_empty(magnitude.shape), phase.new_empty(phase.shape)

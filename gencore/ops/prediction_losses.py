@@ -42,7 +42,7 @@ def prediction_losses(
         prediction: ŷ, images [N, C, H, W], float64, float32, bfloat16 or float16.
         target: y, like ``prediction``.
         p: 1 or 2.
-        alpha: α, an integer of at least 1.
+        alpha: α, an integer of at least 1; or 0, which leaves the gradient difference out: it is 0.
 
     Raises:
         TypeError: for arguments or dtypes of the wrong kind.
@@ -72,8 +72,8 @@ def prediction_losses(
     p, alpha = index(op, "p", p), index(op, "alpha", alpha)
     if p not in (1, 2):
         raise ValueError(f"{op}: p is {p}, expected 1 or 2")
-    if not 1 <= alpha < 2**31:
-        raise ValueError(f"{op}: alpha is {alpha}, expected at least 1, and less than 2**31")
+    if alpha >= 2**31:
+        raise ValueError(f"{op}: alpha is {alpha}, expected less than 2**31")
     if state.reference:
         return PredictionLosses(*_reference(prediction, target, p, alpha))
     return PredictionLosses(*_losses(prediction, target, p, alpha))
@@ -83,11 +83,14 @@ def _reference(prediction: Tensor, target: Tensor, p: int, alpha: int) -> tuple[
     """``prediction_losses`` in pure PyTorch."""
     wide = accumulation_dtype(prediction)
     prediction, target = prediction.to(wide), target.to(wide)
+    lp = _power(target - prediction, p).sum((1, 2, 3))
+    if alpha == 0:
+        return lp, torch.zeros_like(lp)
     down, across = (
         _power(target.diff(dim=dim).abs() - prediction.diff(dim=dim).abs(), alpha).sum((1, 2, 3))
         for dim in (2, 3)
     )
-    return _power(target - prediction, p).sum((1, 2, 3)), down + across
+    return lp, down + across
 
 
 def _power(value: Tensor, exponent: int) -> Tensor:

@@ -228,6 +228,27 @@ def philox_words(size: Sequence[int], key: Tensor, *, first_element: int = 0) ->
     return result
 
 
+def philox_uniform(
+    size: Sequence[int],
+    key: Tensor,
+    *,
+    first_element: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Uniform numbers in [0, 1), multiples of 2⁻²⁴, of one draw of a Philox stream.
+
+    Arguments as for `philox_normal`; the highest 24 bits of `philox_words` make a number.
+
+    Example:
+        >>> import torch
+        >>> from gencore.ops.random import philox_uniform
+        >>> philox_uniform((2,), torch.tensor([0, 0]))
+        tensor([0.3990, 0.8805])
+    """
+    words = philox_words(size, key, first_element=first_element)
+    return (words >> 8).to(dtype) * 2.0**-24
+
+
 # The references. Words are int64 tensors in [0, 2^32); torch's int64 product wraps modulo 2^64,
 # which is what the 32 x 32 -> 64 bit product needs.
 

@@ -1,7 +1,6 @@
 """Forward warping: what each pixel gives to the places that it moves to."""
 
-from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -116,62 +115,65 @@ def _reference(x: Tensor, flow: Tensor) -> Tensor:
     """``splat`` with sums in pure PyTorch."""
     image = x.to(flow.dtype)
     y = torch.zeros_like(image.flatten(2))
-    for share, whole in _shares(flow):
-        place, inside = _places(whole)
-        given = (image * share.masked_fill(~inside, 0.0)).flatten(2)
-        y = y.scatter_add(2, place.flatten(2).expand(-1, x.shape[1], -1), given)
+    for part in _parts(flow):
+        given = (image * part.share.masked_fill(~part.inside, 0.0)).flatten(2)
+        y = y.scatter_add(2, part.place.unsqueeze(1).expand(-1, x.shape[1], -1), given)
     return y.view(x.shape).to(x.dtype)
 
 
 def _softmax(x: Tensor, flow: Tensor, importance: Tensor) -> Tensor:
     """Each place has an exponent of its own, so that the four parts of the pixels are splatted one
     after the other, with weights that their places decide."""
-    parts = []
-    for share, whole in _shares(flow):
-        place, inside = _places(whole)
-        parts.append((share, whole, place.flatten(1), inside & (share.detach() > 0)))
+    parts = _parts(flow)
+    lands = [part.inside & (part.share.detach() > 0) for part in parts]
     with torch.no_grad():
         largest = importance.new_full((x.shape[0], x.shape[2] * x.shape[3]), -torch.inf)
-        for _, _, place, lands in parts:
-            candidates = importance.masked_fill(~lands, -torch.inf).flatten(1)
-            largest = largest.scatter_reduce(1, place, candidates, "amax")
+        for part, landing in zip(parts, lands, strict=True):
+            candidates = importance.masked_fill(~landing, -torch.inf).flatten(1)
+            largest = largest.scatter_reduce(1, part.place, candidates, "amax")
         largest = largest.masked_fill(largest == -torch.inf, 0.0)
     total = x.new_zeros(())
-    for share, whole, place, lands in parts:
-        exponent = importance - largest.gather(1, place).view_as(importance)
-        weight = share * exponent.masked_fill(~lands, -torch.inf).exp()
-        total = total + _sum(torch.cat([x * weight, weight], 1), whole)
+    for part, landing in zip(parts, lands, strict=True):
+        exponent = importance - largest.gather(1, part.place).view_as(importance)
+        weight = part.share * exponent.masked_fill(~landing, -torch.inf).exp()
+        total = total + _sum(torch.cat([x * weight, weight], 1), part.whole)
     value, weight = total[:, :-1], total[:, -1:]
     return value / weight.masked_fill(weight == 0, 1.0)
 
 
-def _shares(flow: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The four places that a pixel is shared out among: how much each has, [N, 1, H, W], and its
-    displacement in whole pixels, [N, 2, H, W]."""
+class _Part(NamedTuple):
+    """What one of the four places around its target gets of each pixel."""
+
+    share: Tensor
+    """The value of the kernel k, [N, 1, H, W]."""
+    whole: Tensor
+    """The displacement to there in whole pixels, [N, 2, H, W]."""
+    place: Tensor
+    """Its index in a plane, 0 where it is outside, [N, H W]."""
+    inside: Tensor
+    """Whether it is inside of the image, [N, 1, H, W]."""
+
+
+def _parts(flow: Tensor) -> list[_Part]:
     height, width = flow.shape[2:]
-    right, down = (
-        axis.clamp(-at - 2, size + 1 - at)  # beyond two pixels outside all is lost
-        for axis, at, size in (
-            (flow[:, :1], torch.arange(width, device=flow.device), width),
-            (flow[:, 1:], torch.arange(height, device=flow.device)[:, None], height),
-        )
-    )
-    left, up = (axis.detach().floor() for axis in (right, down))
+    columns = torch.arange(width, device=flow.device)
+    rows = torch.arange(height, device=flow.device).unsqueeze(1)
+    # Beyond two pixels outside all is lost.
+    right = flow[:, :1].clamp(-columns - 2, width + 1 - columns)
+    down = flow[:, 1:].clamp(-rows - 2, height + 1 - rows)
+    left, up = right.detach().floor(), down.detach().floor()
     right, down = right - left, down - up
-    for row, share_down in ((up, 1 - down), (up + 1, down)):
-        for column, share_right in ((left, 1 - right), (left + 1, right)):
-            yield share_down * share_right, torch.cat([column, row], 1)
-
-
-def _places(whole: Tensor) -> tuple[Tensor, Tensor]:
-    """Where whole displacements lead to, as indices in a plane, and whether that is inside of the
-    image, both [N, 1, H, W]."""
-    height, width = whole.shape[2:]
-    steps = whole.nan_to_num().long()
-    column = steps[:, :1] + torch.arange(width, device=whole.device)
-    row = steps[:, 1:] + torch.arange(height, device=whole.device)[:, None]
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    return (row * width + column).masked_fill(~inside, 0), inside
+    column, row = (step.nan_to_num().long() for step in (left, up))
+    column, row = column + columns, row + rows
+    parts = []
+    for below in (0, 1):
+        for beside in (0, 1):
+            share = (down if below else 1 - down) * (right if beside else 1 - right)
+            at_row, at_column = row + below, column + beside
+            inside = (at_row >= 0) & (at_row < height) & (at_column >= 0) & (at_column < width)
+            place = (at_row * width + at_column).masked_fill(~inside, 0).flatten(1)
+            parts.append(_Part(share, torch.cat([left + beside, up + below], 1), place, inside))
+    return parts
 
 
 # The operator has no kernel of its own: it is the x-gradient of warp, whose derivatives are warp's

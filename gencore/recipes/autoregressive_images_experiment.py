@@ -8,11 +8,11 @@ import torch
 from torch import Generator, Tensor
 from torch.optim import Optimizer
 
-from gencore.compression import CodingModel
+from gencore.compression import ChainModel, ClassConditionalModel, CodingModel, ExactModel
 from gencore.data import ImageDataset
-from gencore.metrics import bits_per_dim
 from gencore.models import AutoregressiveImageModel
 from gencore.recipes.autoregressive_images import AutoregressiveRecipe
+from gencore.recipes.level_bits import level_bits
 from gencore.recipes.levels_experiment import LevelsExperiment
 from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
@@ -57,8 +57,18 @@ class AutoregressiveExperiment(LevelsExperiment):
         assert isinstance(model, AutoregressiveImageModel)
         return model
 
-    def image_model(self) -> CodingModel:
-        """The model with averaged weights; one that is compiled, or runs whole for each value."""
+    def image_model(self) -> CodingModel | ChainModel:
+        """The model with averaged weights; one of classes says those of the images."""
+        model = self.coding_model()
+        contexts = self.classes.context(self.classes.labels)
+        if contexts is None:
+            return model
+        assert isinstance(model, AutoregressiveImageModel | ExactModel)
+        return ClassConditionalModel(model, contexts, self.classes.labels.tolist())
+
+    def coding_model(self) -> CodingModel | ChainModel:
+        """The model that codes images, given their classes if it is conditional; here the model
+        itself, which is compiled."""
         return self.model
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -143,7 +153,7 @@ class AutoregressiveExperiment(LevelsExperiment):
         save_image_grid(grid, folder / "completions.png", columns=2 + count)
 
     def _bits(self, log_prob: Tensor) -> Tensor:
-        return bits_per_dim(log_prob, self.image_shape.numel(), bins=1)
+        return level_bits(log_prob, self.image_shape)
 
     @torch.no_grad()
     def _mean_bits(self, data: ImageDataset) -> float:

@@ -62,8 +62,10 @@ def network_of(energy: Energy, x: Tensor) -> dict[str, Any] | None:
     return None if x.is_cuda and widest > _WIDEST_ON_CUDA else network
 
 
-def energies(owner: str, energy: Energy, x: Tensor) -> Tensor:
+def energies(owner: str, energy: Energy, x: Tensor, name: str = "energy(x)") -> Tensor:
     """The energies E(xₙ), [N], or an error on behalf of `owner` that says why there are none.
+
+    `name` is what errors call them.
 
     Raises:
         TypeError, ValueError: as `energy_and_grad`.
@@ -72,12 +74,17 @@ def energies(owner: str, energy: Energy, x: Tensor) -> Tensor:
         value = energy(x)
     except ValueError as error:
         _explain(owner, error)
-    check_energies(owner, "energy(x)", value, x)
+    check_energies(owner, name, value, x)
     return value
 
 
 def energy_and_grad(
-    energy: Energy, x: Tensor, *, create_graph: bool = False, owner: str = "energy_and_grad"
+    energy: Energy,
+    x: Tensor,
+    *,
+    create_graph: bool = False,
+    owner: str = "energy_and_grad",
+    name: str = "energy(x)",
 ) -> tuple[Tensor, Tensor]:
     """The energies E(xₙ) and their gradients ∇E(xₙ).
 
@@ -91,6 +98,7 @@ def energy_and_grad(
         create_graph: whether the results are differentiable in `x` and in whatever the energy
             depends on.
         owner: the function that errors are to name.
+        name: what they are to call the energies.
 
     Returns:
         Energies [N] and gradients [N, ...].
@@ -112,11 +120,11 @@ def energy_and_grad(
         if not (create_graph and x.requires_grad):
             # A tensor made in inference mode cannot enter a graph, its copy can.
             x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
-        value = energies(owner, energy, x)
+        value = energies(owner, energy, x, name)
         if not value.requires_grad:
             raise ValueError(
-                f"{owner}: energy(x) is not differentiable in x: it was detached, or does not "
-                "depend on x (write a constant energy as 0 * x.flatten(1).sum(1))"
+                f"{owner}: {name} is not differentiable in x: it was detached, or does not depend "
+                "on x (write a constant energy as 0 * x.flatten(1).sum(1))"
             )
         # As of value.sum(), less a sum.
         (grad,) = torch.autograd.grad(value, x, torch.ones_like(value), create_graph=create_graph)

@@ -157,11 +157,20 @@ SYSTEMS = (
         further_implementations=(
             "gencore.compression.decompress",
             "gencore.compression.ExactModel",
+            "gencore.compression.ClassConditionalModel",
+            "gencore.compression.MultiScaleModel",
+            "gencore.compression.DARNModel",
+            "gencore.compression.AGAVEModel",
+            "gencore.compression.AuxiliaryPixelCNNModel",
+            "gencore.compression.VQVAEModel",
         ),
         further_tests=(
             f"{_COMPRESSION}::test_a_model_of_equal_logits_takes_8_bits_a_value",
             f"{_COMPRESSION}::test_other_processes_threads_and_instruction_sets_decode",
             "compression/test_coder.py::test_a_stream_is_that_of_exact_arithmetic",
+            "compression/test_chains.py::test_images_come_back_from_as_many_bits_as_the_parts_have",
+            "compression/test_chains.py::"
+            "test_images_of_darn_come_back_from_as_many_bits_as_are_not_had_back",
         ),
         notes="the thesis names no coder: it is the range coder of the package constriction, "
         "with whole-number frequencies of sum 2^24",

@@ -4,6 +4,8 @@ from gencore.systems.system import System
 
 __all__ = ["SYSTEMS"]
 
+_PREDICTION = "metrics/test_frame_prediction.py"
+
 SYSTEMS = (
     System(
         id="M25",
@@ -17,6 +19,26 @@ SYSTEMS = (
             "metrics/test_image_measures.py::test_the_two_variants_of_sharpness_cancel_differently",
         ),
         notes="the formula and the authors' program differ; both are there",
+    ),
+    System(
+        id="M26",
+        name="Moving-area mask",
+        source="Mathieu 2017, §4.3.2",
+        implementation="gencore.metrics.moving_area",
+        test=f"{_PREDICTION}::TestMovingArea::"
+        "test_m26_blank_psnr_is_restricted_psnr_and_the_fraction",
+        further_implementations=(
+            "gencore.metrics.evaluate_frame_prediction",
+            "gencore.data.optical_flow",
+            "gencore.data.flow_to_image",
+        ),
+        further_tests=(
+            f"{_PREDICTION}::TestMovingArea::test_m26_pixels_above_four_fifths_of_the_longest",
+            f"{_PREDICTION}::TestEvaluation::test_columns_are_the_means_of_the_measures",
+            f"{_PREDICTION}::TestEvaluation::test_nearly_perfect_clips_are_left_out",
+        ),
+        notes="TV-L1 in place of EpicFlow; the footnote's polarity is that of the complement, and "
+        "both are there",
     ),
     System(
         id="M36",

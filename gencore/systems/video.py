@@ -8,9 +8,15 @@ _WARP = "ops/test_warp.py"
 _ANCHORS = "ops/test_anchor_warp.py"
 _DIFFERENCES = "ops/test_prediction_losses.py"
 _LOSSES = "objectives/test_prediction.py"
+_BASELINES = "models/video/test_baselines.py"
 _MOTIONS = "data/test_motions.py::TestMotions"
+_MULTI_SCALE = "models/video/test_multi_scale.py"
+_MULTI_SCALE_LOSS = "objectives/test_multi_scale_prediction.py"
+_PREDICTION_RECIPE = "recipes/test_videoprediction_recipe.py"
 _LINEARITY = "objectives/test_linearity.py"
 _LINEARIZING = "models/video/test_linearizing_autoencoder.py"
+_POOL = "ops/test_phase_pool.py"
+_UNPOOL = "ops/test_phase_unpool.py"
 
 SYSTEMS = (
     System(
@@ -32,6 +38,15 @@ SYSTEMS = (
         implementation="gencore.nn.NotatedNetwork",
         test="nn/test_notation.py::test_m01_lenet_5_has_the_sizes_of_the_thesis",
         further_tests=("nn/test_notation.py::test_what_does_not_fit_is_told",),
+    ),
+    System(
+        id="M02",
+        name="MSE and L1 losses",
+        source="Mathieu 2017, §2.1.1",
+        implementation="gencore.objectives.lp_loss",
+        test=f"{_LOSSES}::test_the_best_constant_for_two_values",
+        further_tests=(f"{_LOSSES}::test_lp_losses_are_negative_log_likelihoods",),
+        notes="With p = 1 a Laplace density of unit variance has the scale 1/√2",
     ),
     System(
         id="M09",
@@ -62,6 +77,32 @@ SYSTEMS = (
             f"{_LINEARITY}::TestCosine::test_gradients",
         ),
         notes="The thesis gives neither λ nor its optimiser; a loss is a sum over pixels.",
+    ),
+    System(
+        id="M11",
+        name="Phase pooling",
+        source="Mathieu 2017, §3.2.1",
+        implementation="gencore.ops.phase_pool",
+        test=f"{_POOL}::test_pools_by_loops",
+        further_implementations=("gencore.nn.PhasePool",),
+        further_tests=(
+            f"{_POOL}::test_sums_of_derivatives",
+            f"{_POOL}::test_derivatives_by_beta_are_variance_and_covariance",
+            f"{_POOL}::test_a_bump_that_moves_has_a_linear_phase",
+        ),
+    ),
+    System(
+        id="M12",
+        name="Unpooling by magnitude and phase",
+        source="Mathieu 2017, §3.2.1",
+        implementation="gencore.ops.phase_unpool",
+        test=f"{_UNPOOL}::test_mass_and_centre_are_magnitude_and_phase",
+        further_implementations=("gencore.nn.PhaseUnpool",),
+        further_tests=(
+            f"{_UNPOOL}::test_pools_by_loops",
+            f"{_UNPOOL}::test_the_round_trip_of_a_phase_on_an_element",
+            f"{_UNPOOL}::test_a_phase_shift_of_one_element_moves_the_map_by_one",
+        ),
     ),
     System(
         id="M13",
@@ -102,24 +143,47 @@ SYSTEMS = (
         source="Mathieu 2017, §3.3.1",
         implementation="gencore.data.make_triplets",
         test=f"{_MOTIONS}::test_nothing_moves_at_time_zero",
-        further_implementations=(
-            "gencore.data.draw_motions",
-            "gencore.data.move_images",
-            "gencore.ops.affine_warp",
-        ),
+        further_implementations=("gencore.data.draw_motions", "gencore.data.move_images"),
         further_tests=(
             f"{_MOTIONS}::test_motions_are_a_group",
             f"{_MOTIONS}::test_translations_by_whole_pixels_are_exact",
         ),
     ),
     System(
-        id="M02",
-        name="MSE and L1 losses",
-        source="Mathieu 2017, §2.1.1",
-        implementation="gencore.objectives.lp_loss",
-        test=f"{_LOSSES}::test_the_best_constant_for_two_values",
-        further_tests=(f"{_LOSSES}::test_lp_losses_are_negative_log_likelihoods",),
-        notes="With p = 1 a Laplace density of unit variance has the scale 1/√2",
+        id="M19",
+        name="Multi-scale generator of frames",
+        source="Mathieu 2017, §4.2.1",
+        implementation="gencore.models.MultiScaleGenerator",
+        test=f"{_MULTI_SCALE}::TestGenerator::test_zero_weights_predict_zero_at_every_scale",
+        further_implementations=("gencore.models.image_pyramid",),
+        further_tests=(
+            f"{_MULTI_SCALE}::TestUpsampling::test_the_backward_pass_is_the_adjoint",
+            f"{_MULTI_SCALE}::TestUpsampling::test_constants_are_exact",
+            f"{_MULTI_SCALE}::TestGenerator::test_any_size_that_can_be_halved",
+        ),
+        recipe="videoprediction",
+        notes="the tanh comes after the residual sum, as in the authors' program, which keeps "
+        "predictions in [-1, 1]",
+    ),
+    System(
+        id="M20",
+        name="Multi-scale adversarial training",
+        source="Mathieu 2017, §4.2.2",
+        implementation="gencore.objectives.multi_scale_discriminator_loss",
+        test=f"{_PREDICTION_RECIPE}::TestGame::test_each_step_moves_one_player_alone",
+        further_implementations=(
+            "gencore.objectives.multi_scale_generator_loss",
+            "gencore.models.MultiScaleDiscriminator",
+        ),
+        further_tests=(
+            f"{_MULTI_SCALE}::TestDiscriminator"
+            "::test_the_coarsest_generator_learns_through_the_finest_discriminator_alone",
+            f"{_MULTI_SCALE_LOSS}::test_the_squared_error_predicts_the_average_of_two_futures",
+            f"{_MULTI_SCALE_LOSS}::test_the_adversary_makes_it_one_of_the_two_futures",
+        ),
+        recipe="videoprediction",
+        notes="means over the batch by default, sums on demand; both players see one pass of the "
+        "generator",
     ),
     System(
         id="M21",
@@ -136,6 +200,58 @@ SYSTEMS = (
         notes="A sum; with alpha = 1 a ramp of three steps costs more than no edge",
     ),
     System(
+        id="M22",
+        name="Combined loss of multi-scale prediction",
+        source="Mathieu 2017, §4.2.4",
+        implementation="gencore.objectives.multi_scale_prediction_loss",
+        test=f"{_MULTI_SCALE_LOSS}::TestCombined::test_it_is_linear_in_the_three_weights",
+        further_implementations=("gencore.objectives.WeightSchedule",),
+        further_tests=(
+            f"{_MULTI_SCALE_LOSS}::TestSchedule::test_a_weight_changes_at_its_steps",
+            f"{_PREDICTION_RECIPE}::TestGame::test_weights_change_at_their_steps",
+        ),
+        recipe="videoprediction",
+    ),
+    System(
+        id="M23",
+        name="Models 1 and 2, and their baselines",
+        source="Mathieu 2017, §4.3.1",
+        implementation="gencore.models.MultiScaleGenerator",
+        test=f"{_MULTI_SCALE}::TestDiscriminator::test_flattened_sizes_are_those_of_the_table",
+        further_implementations=("gencore.models.MultiScaleDiscriminator",),
+        further_tests=(
+            f"{_MULTI_SCALE}::TestGenerator::test_inputs_are_twelve_channels_and_then_fifteen",
+            f"{_PREDICTION_RECIPE}::TestPresets::test_rows_of_the_table",
+            f"{_PREDICTION_RECIPE}::TestPresets::test_model_2_is_the_game_alone",
+        ),
+        recipe="videoprediction",
+        notes="Model 2's table is not legible: its layers are those of Model 1, with what the text "
+        "says of them",
+    ),
+    System(
+        id="M24",
+        name="Recursive prediction of frames",
+        source="Mathieu 2017, §4.3.3",
+        implementation="gencore.models.MultiScaleGenerator",
+        test=f"{_MULTI_SCALE}::TestPredict"
+        "::test_n_frames_are_n_single_frames_with_the_window_shifted",
+        further_tests=(f"{_MULTI_SCALE}::TestPredict::test_the_noise_of_every_frame_is_new",),
+        recipe="videoprediction",
+    ),
+    System(
+        id="M27",
+        name="Flow-warp baseline",
+        source="Mathieu 2017, §4.3.2",
+        implementation="gencore.models.constant_flow",
+        test=f"{_BASELINES}::test_m27_whole_flows_are_exact_shifts",
+        further_implementations=("gencore.models.copy_last", "gencore.data.optical_flow"),
+        further_tests=(
+            f"{_BASELINES}::test_m27_no_flow_is_the_identity_bit_for_bit",
+            f"{_BASELINES}::test_m27_is_grid_sample_again_and_again",
+        ),
+        notes="the thesis states no formula",
+    ),
+    System(
         id="L39",
         name="Spatial-transformer regions",
         source="Lucas 2020, §B.3.3",
@@ -150,5 +266,15 @@ SYSTEMS = (
             f"{_ANCHORS}::test_derivatives",
             "nn/test_spatial_transformer.py::test_at_first_it_is_a_dilated_convolution",
         ),
+    ),
+    System(
+        id="B27",
+        name="Adversarial video prediction with the gradient difference loss",
+        source="Bruna, Lecture 11",
+        implementation="gencore.models.MultiScaleGenerator",
+        test=f"{_PREDICTION_RECIPE}::TestGame::test_the_loss_is_the_weighted_sum",
+        further_implementations=("gencore.objectives.multi_scale_prediction_loss",),
+        further_tests=(f"{_PREDICTION_RECIPE}::TestGame::test_each_step_moves_one_player_alone",),
+        recipe="videoprediction",
     ),
 )

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gencore.ops import philox_normal, philox_words, random_key
+from gencore.ops import philox_normal, random_key
+from gencore.ops.random import philox_uniform
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -89,8 +90,7 @@ class Batch:
     def uniform(self, shape: Sequence[int] | None = None, *, key: Tensor | None = None) -> Tensor:
         """U[0, 1) noise [B, *shape] of the rows, float32, as `normal`."""
         size, key, first_element = self._stream(shape, key)
-        words = philox_words(size, key, first_element=first_element)
-        return (words >> 8).to(torch.float32) * 2.0**-24
+        return philox_uniform(size, key, first_element=first_element)
 
     def _stream(
         self, shape: Sequence[int] | None, key: Tensor | None

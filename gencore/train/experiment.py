@@ -112,8 +112,9 @@ class Experiment(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no measures")
 
     def image_model(self) -> Any:
-        """The model by which ``gencore compress`` codes images, a `gencore.compression.CodingModel`
-        with the weights that samples are drawn of. An experiment without one leaves this out.
+        """The model by which ``gencore compress`` codes images, with the weights that samples are
+        drawn of: a `CodingModel`, a `ChainModel` or a `VQVAEModel` of `gencore.compression`. An
+        experiment without one leaves this out.
         """
         raise NotImplementedError(f"{type(self).__name__} codes no images")
 

@@ -196,11 +196,17 @@ def _rewinding(device: torch.device) -> Callable[[], None]:
 
 
 def make_scheduler(
-    optimizer: Optimizer, schedule: "Schedule", *, warmup_steps: int, steps: int
+    optimizer: Optimizer,
+    schedule: "Schedule",
+    *,
+    warmup_steps: int,
+    steps: int,
+    final: float = 0.0,
 ) -> LRScheduler | None:
     """The factor of the learning rate in step t = 0, 1, …: from 1/W in a line to 1 in W steps of
     warm-up, 1/W + (1 − 1/W)·t/W, and then 1 ("constant"), or what falls to 0 after the last of T
-    steps: 1 − s ("linear") or (1 + cos πs)/2 ("cosine") with s = (t − W)/(T − W).
+    steps: 1 − s ("linear") or (1 + cos πs)/2 ("cosine") with s = (t − W)/(T − W). With `final` it
+    falls to that, in the same form.
 
     Returns:
         None where the factor is always 1.
@@ -214,7 +220,8 @@ def make_scheduler(
         if step < warmup_steps:
             return 1 / warmup_steps + (1 - 1 / warmup_steps) * step / warmup_steps
         s = min((step - warmup_steps) / max(steps - warmup_steps, 1), 1.0)
-        return 1 - s if schedule == "linear" else (1 + math.cos(math.pi * s)) / 2
+        falling = 1 - s if schedule == "linear" else (1 + math.cos(math.pi * s)) / 2
+        return final + (1 - final) * falling
 
     return LambdaLR(optimizer, factor)
 

@@ -1,5 +1,7 @@
 """gencore compress and decompress."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,11 @@ from testing.runs import train
 from gencore import cli
 from gencore.compression import write_exact_images
 from gencore.recipes import RecipeRegistry
+from gencore.recipes.autoregressive.agave import AGAVERecipe
 from gencore.recipes.autoregressive.nade import NADERecipe
 from gencore.recipes.autoregressive.pixelcnn import PixelCNNRecipe
 from gencore.recipes.autoregressive.pixelrnn import PixelRNNRecipe
+from gencore.recipes.autoregressive.vqvae import VQVAERecipe
 
 pytest.importorskip("constriction")
 pytest.importorskip("lightning_fabric")
@@ -37,6 +41,14 @@ def images(tmp_path):
     x = torch.randint(16, (12, 1, 4, 4), generator=torch.Generator().manual_seed(4))
     write_exact_images(x, 16, tmp_path / "images")
     return x
+
+
+def trained(recipe, folder, monkeypatch):
+    """A run of one of our own recipes."""
+    place = f"{type(recipe).__module__}:{type(recipe).__name__}"
+    monkeypatch.setattr("gencore.recipes.RECIPES", RecipeRegistry({recipe.name: place}))
+    train(folder / "run", recipe, num_samples=0, num_evaluate=0)
+    return folder / "run"
 
 
 def pixels(folder):
@@ -76,14 +88,22 @@ def test_images_may_be_named_one_by_one_and_come_back_as_an_array(run_dir, image
         (NADERecipe(steps=2, hidden_widths=(8,)), 1),
         (PixelCNNRecipe(steps=2, channels=6, num_layers=1, bits=4), 4),
         (PixelRNNRecipe(steps=2, channels=4, num_layers=1, bits=3, model="row_lstm"), 3),
+        (
+            PixelRNNRecipe(steps=2, channels=4, num_layers=1, bits=3, model="multiscale"),
+            3,
+        ),
+        (NADERecipe(steps=2, model="darn", latents=(8,), order="random"), 1),
+        (AGAVERecipe(steps=2, channels=6, vae_channels=6), 4),
+        (AGAVERecipe(steps=2, channels=6, model="auxiliary-pixelcnn", target="small"), 4),
+        (AGAVERecipe(steps=2, channels=6, model="pixelcnn"), 4),
     ],
-    ids=["nade", "pixelcnn", "pixelrnn"],
-)
+    ids=[
+        "nade", "pixelcnn", "pixelrnn", "multiscale", "darn", "agave", "auxiliary-pixelcnn",
+        "plain pixelcnn",
+    ],
+)  # fmt: skip
 def test_runs_of_our_recipes_compress(recipe, bits, tmp_path, monkeypatch):
-    place = f"{type(recipe).__module__}:{type(recipe).__name__}"
-    monkeypatch.setattr("gencore.recipes.RECIPES", RecipeRegistry({recipe.name: place}))
-    run = tmp_path / "run"
-    train(run, recipe, num_samples=0, num_evaluate=0)
+    run = trained(recipe, tmp_path, monkeypatch)
     values = torch.randint(256, (5, 8, 8), dtype=torch.uint8).numpy()
     np.save(tmp_path / "x.npy", values)
     words = [run, tmp_path / "x.npy", "--reduce", "--out", tmp_path / "file"]
@@ -92,6 +112,64 @@ def test_runs_of_our_recipes_compress(recipe, bits, tmp_path, monkeypatch):
     assert cli.main(["decompress", *map(str, words)]) == 0
     back = np.load(tmp_path / "back.npy")[:, 0]
     assert (back >> 8 - bits == values >> 8 - bits).all()  # as the recipe reads them
+
+
+def test_runs_that_know_classes_say_them_in_the_file(tmp_path, monkeypatch, capsys):
+    recipe = PixelCNNRecipe(steps=3, channels=6, num_layers=1, bits=4, class_conditional=True)
+    run = trained(recipe, tmp_path, monkeypatch)
+    values = 17 * torch.randint(16, (5, 8, 8), dtype=torch.uint8).numpy()
+    np.save(tmp_path / "x.npy", values)
+    sizes = []
+    for number, words in enumerate([[], ["--label", "9"], ["--label", "0", "1", "2", "3", "4"]]):
+        file, back = str(tmp_path / f"file{number}"), str(tmp_path / f"back{number}.npy")
+        x = str(tmp_path / "x.npy")
+        assert cli.main(["compress", str(run), x, "--out", file, *words]) == 0
+        assert cli.main(["decompress", str(run), file, "--out", back]) == 0
+        assert (np.load(back)[:, 0] == values).all()
+        sizes.append((tmp_path / f"file{number}").stat().st_size)
+    assert sizes[0] <= min(sizes) + 4
+    capsys.readouterr()
+    for words, message in (
+        (["--label", "10"], "--label names no class 10; the classes of the run are 0 1 2 3 4 5"),
+        (["--label", "1", "2"], "--label has 2 classes; expected one, or 5"),
+    ):
+        assert cli.main(["compress", str(run), x, "--out", str(tmp_path / "y"), *words]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "y").exists()
+
+
+@pytest.mark.parametrize("vq_steps", [2, 4], ids=["with a prior", "without"])
+def test_a_vq_vae_compresses_with_loss_and_says_so(vq_steps, tmp_path, monkeypatch, capsys):
+    recipe = VQVAERecipe(
+        steps=4, vq_steps=vq_steps, hidden_channels=8, num_codes=5, prior_channels=4, prior_layers=1
+    )
+    no_prior = pytest.warns(UserWarning, match="no prior of the codes is trained: the run has 4 st")
+    with no_prior if vq_steps == 4 else nullcontext():
+        run = trained(recipe, tmp_path, monkeypatch)
+    values = torch.randint(256, (5, 8, 8), dtype=torch.uint8).numpy()
+    np.save(tmp_path / "x.npy", values)
+    capsys.readouterr()
+    words = [run, tmp_path / "x.npy", "--out", tmp_path / "file"]
+    assert cli.main(["compress", *map(str, words)]) == 0
+    assert ", lossy: " in capsys.readouterr().out
+    # 16 codes an image, of log2 5 bits under a prior that knows nothing.
+    assert (tmp_path / "file").stat().st_size < 35 + 5 * 16 * 3.5 / 8
+    out = tmp_path / "back.npy"
+    words = [run, tmp_path / "file", "--out", out]
+    assert cli.main(["decompress", *map(str, words)]) == 0
+    said = capsys.readouterr().out
+    assert said == f"5 images, lossy: like those that were compressed: {out}\n"
+    assert np.load(out).shape == (5, 1, 8, 8)
+    words = [run, tmp_path / "x.npy", "--label", "1", "--out", tmp_path / "y"]
+    assert cli.main(["compress", *map(str, words)]) == 2
+    assert "--label is for class-conditional runs, which this is not" in capsys.readouterr().err
+
+
+def test_the_plain_vae_does_not_compress(tmp_path, monkeypatch, capsys):
+    run = trained(AGAVERecipe(steps=1, model="vae", vae_channels=4), tmp_path, monkeypatch)
+    capsys.readouterr()
+    assert cli.main(["compress", str(run), "x.npy"]) == 2
+    assert "the plain VAE gives its pixels no probabilities" in capsys.readouterr().err
 
 
 def test_images_of_more_levels_are_reduced_if_that_is_asked_for(run_dir, tmp_path):

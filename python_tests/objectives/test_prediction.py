@@ -52,3 +52,9 @@ def test_what_the_mean_of_two_edges_costs(alpha):
     # Per row: the mean's steps of 1/2 differ by 1/2 from 1 and from 0; the first edge is right
     # half of the time, and else two differences are wrong by 1.
     assert (blurred, sharp) == (4 * 2 * 0.5**alpha, 4 * 1.0)
+
+
+def test_alpha_is_at_least_one():
+    x = torch.zeros(1, 1, 2, 2)
+    with pytest.raises(ValueError, match="gradient_difference_loss: alpha is 0"):
+        gradient_difference_loss(x, x, 0)

@@ -10,12 +10,12 @@ from testing.op_tester import TOLERANCE, OpTester, expanded, outputs
 
 from gencore.ops import backend, prediction_losses
 
-EXPONENTS = {"1, 1": (1, 1), "2, 2": (2, 2), "1, 2": (1, 2), "2, 3": (2, 3)}
+EXPONENTS = {"1, 1": (1, 1), "2, 2": (2, 2), "1, 2": (1, 2), "2, 3": (2, 3), "1, 0": (1, 0)}
 
 
 def losses(prediction, target, p, alpha):
     """With a tensor of the images' dtype first, as the tester expects."""
-    return (target - prediction).detach(), *prediction_losses(prediction, target, p=p, alpha=alpha)
+    return 0 * prediction, *prediction_losses(prediction, target, p=p, alpha=alpha)
 
 
 class TestPredictionLosses(OpTester):
@@ -183,7 +183,8 @@ X = torch.zeros(2, 3, 4, 5)
         ({"prediction": X.int()}, TypeError, "prediction is torch.int32"),
         ({"p": 3}, ValueError, "p is 3, expected 1 or 2"),
         ({"p": 1.5}, TypeError, "p must be an integer, got float"),
-        ({"alpha": 0}, ValueError, "alpha is 0, expected at least 1"),
+        ({"alpha": -1}, ValueError, "alpha must not be negative, got -1"),
+        ({"alpha": 2**31}, ValueError, "alpha is 2147483648, expected less than"),
         ({"alpha": 1.5}, TypeError, "alpha must be an integer, got float"),
     ],
     ids=str,

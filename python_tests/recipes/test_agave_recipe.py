@@ -19,10 +19,10 @@ from gencore.recipes.autoregressive.agave import AGAVERecipe
 from gencore.recipes.autoregressive.agave_experiment import (
     PlainPixelCNN,
     _vae,
-    bound_bits,
     make_model,
     objective_weights,
 )
+from gencore.recipes.level_bits import level_bits
 from gencore.train import Batch
 
 pytest.importorskip("sklearn")
@@ -118,18 +118,18 @@ class TestBits:
             "grey": AGAVE(_vae(recipe, target), GrayscaleDecoder(colours)),
         }
         for name, model in models.items():
-            bits = bound_bits(model.bound(x), shape)
+            bits = level_bits(model.bound(x), shape)
             torch.testing.assert_close(bits, torch.full((5,), 4.0), msg=name)
         grey = GrayscaleTarget(shape, levels, bins=4)
         auxiliary = AuxiliaryPixelCNN(uniform(grey.shape, 4, 0), uniform(shape, levels, 1), grey)
-        bits = bound_bits(auxiliary.bound(x), shape)
+        bits = level_bits(auxiliary.bound(x), shape)
         torch.testing.assert_close(bits, torch.full((5,), 4.0 + 2 / 3))
         # A decoder at the middle of the range with a wide scale: two values that are as likely.
         vae = _vae(recipe, FullResolutionTarget(shape, 2))
         for parameter in vae.decoder.parameters():
             parameter.data.zero_()
         vae.decoder.last[1].bias.data.fill_(1.0)  # where the only edge is
-        bits = bound_bits(vae.bound(x // 8), shape)
+        bits = level_bits(vae.bound(x // 8), shape)
         torch.testing.assert_close(bits, torch.full((5,), 1.0))
 
     def test_the_terms_that_are_logged_are_bits_of_the_image(self):

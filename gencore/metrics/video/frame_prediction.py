@@ -14,7 +14,7 @@ from gencore.metrics.images.sharpness import sharpness_difference
 from gencore.metrics.images.ssim import ssim
 from gencore.metrics.video.moving_area import moving_area
 
-__all__ = ["AreaScores", "FramePredictionScores", "evaluate_frame_prediction"]
+__all__ = ["AreaScores", "FramePredictionScores", "clip_moving_areas", "evaluate_frame_prediction"]
 
 _SSIM_RADIUS = 5
 
@@ -59,6 +59,32 @@ class FramePredictionScores(NamedTuple):
         }
 
 
+def clip_moving_areas(clips: Tensor, *, max_flow: float | None = None) -> Tensor:
+    """Find the pixels of each frame that move to the next, by `optical_flow` and `moving_area`.
+
+    Args:
+        clips: [N, T, C, H, W], uint8 or floating point in [0, 1].
+        max_flow: As of `moving_area`.
+
+    Returns:
+        bool [N, T, H, W]; the last frame, which has no next, has nothing that moves. It is what
+        `evaluate_frame_prediction` finds by itself, and takes beside the clips: found once, it
+        serves several predictors.
+
+    Raises:
+        As `optical_flow` does.
+
+    Example:
+        >>> clip = torch.zeros(1, 3, 1, 16, 16)
+        >>> clip_moving_areas(clip).any()
+        tensor(False)
+    """
+    before, after = clips[:, :-1], clips[:, 1:]
+    flow = optical_flow(before.flatten(0, 1), after.flatten(0, 1))
+    moving = moving_area(flow, max_flow=max_flow).unflatten(0, before.shape[:2])
+    return torch.cat([moving, torch.zeros_like(moving[:, :1])], 1)
+
+
 def evaluate_frame_prediction(
     predictor: Callable[[Tensor, int], Tensor],
     clips: Iterable[Tensor | tuple[Tensor, Tensor]],
@@ -69,6 +95,7 @@ def evaluate_frame_prediction(
     high: float = 1.0,
     masked: Masked = "blank",
     max_moving_psnr: float | None = 50.0,
+    max_flow: float | None = None,
     sharpness: Literal["thesis", "released"] = "thesis",
 ) -> FramePredictionScores:
     """Predict frames of clips, and measure them as the thesis does: PSNR, SSIM and sharpness
@@ -92,6 +119,9 @@ def evaluate_frame_prediction(
         high: What it takes for white.
         masked: "blank", or "restrict" for means over the moving area alone.
         max_moving_psnr: From which PSNR of the moving area on a clip is left out; None for none.
+            A better predictor has more clips left out: compare `num_clips`, or give None.
+        max_flow: As of `moving_area`: pixels that move by more than 0.8 · max_flow, in place of
+            those that move by more than 0.8 of the longest displacement of their frame.
         sharpness: The definition, as in `sharpness_difference`.
 
     Returns:
@@ -138,9 +168,8 @@ def evaluate_frame_prediction(
             )
         predicted = (predicted.to(target) - low) / (high - low)
         if known is None:
-            before = batch[:, num_given - 1 : num_given + num_frames - 1]
-            flow = optical_flow(before.flatten(0, 1), target.flatten(0, 1))
-            mask = moving_area(flow).unflatten(0, target.shape[:2])
+            seen = batch[:, num_given - 1 : num_given + num_frames]
+            mask = clip_moving_areas(seen, max_flow=max_flow)[:, :num_frames]
         else:
             mask = known[:, num_given - 1 : num_given + num_frames - 1]
         num_clips += len(batch)

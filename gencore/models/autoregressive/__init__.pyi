@@ -26,7 +26,8 @@ from gencore.models.autoregressive.pixel_rnn import PixelRNN
 from gencore.models.autoregressive.pixelcnn import PixelCNN
 from gencore.models.autoregressive.pixelcnn_plusplus import PixelCNNPlusPlus
 from gencore.models.autoregressive.receptive_fields import receptive_field
-from gencore.models.autoregressive.vectors import AutoregressiveVectorModel, VectorModel
+from gencore.models.autoregressive.vector_model import VectorModel
+from gencore.models.autoregressive.vectors import AutoregressiveVectorModel
 from gencore.models.autoregressive.vq_vae import VQVAE
 
 __all__ = [

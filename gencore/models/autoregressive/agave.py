@@ -9,6 +9,8 @@ from gencore.models.autoregressive.auxiliary_vae import AuxiliaryVAE
 from gencore.models.autoregressive.bound_terms import BoundTerms
 from gencore.models.autoregressive.image_model import AutoregressiveImageModel, SamplingMethod
 from gencore.models.log_mean_exp import log_mean_exp
+from gencore.models.shapes import output_shape
+from gencore.nn import ContextMap
 from gencore.samplers.chains import check_count
 
 __all__ = ["AGAVE", "AuxiliarySample"]
@@ -48,7 +50,7 @@ class AGAVE(nn.Module):
             f(z). A :class:`gencore.nn.FeatureStack` is the one of the thesis.
 
     Raises:
-        ValueError: for decoders of different images.
+        ValueError: for decoders of different images, or maps that the pixels do not take.
 
     References:
         Lucas, "Deep generative models: over-generalisation and mode-dropping", 2020, (3.13).
@@ -88,6 +90,14 @@ class AGAVE(nn.Module):
             )
         self.vae, self.primary = vae, primary
         self.stack = nn.Identity() if stack is None else stack
+        maps = (2, target.shape[0], *target.image_shape[1:])
+        given = output_shape("AGAVE", "stack", self.stack, maps)
+        taken = getattr(primary, "context", None)
+        if given and isinstance(taken, ContextMap) and given[1] != taken.channels:
+            raise ValueError(
+                f"AGAVE: the pixels are given maps of {given[1]} channels; primary has "
+                f"context_channels {taken.channels}"
+            )
 
     def forward(
         self,

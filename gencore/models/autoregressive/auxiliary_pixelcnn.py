@@ -70,8 +70,8 @@ class AuxiliaryPixelCNN(nn.Module):
         first: int = 0,
     ) -> BoundTerms:
         """log p(x | y), log p(y) and no divergence, of levels x [N, C, H, W]; nothing is drawn."""
-        number = self._numbers(self.target.target(x))
-        primary = self.primary.log_prob(x, self._context(number))
+        number = self.numbers(self.target.target(x))
+        primary = self.primary.log_prob(x, self.context(number))
         return BoundTerms(primary, self.auxiliary.log_prob(number), torch.zeros_like(primary))
 
     def bound(
@@ -98,11 +98,12 @@ class AuxiliaryPixelCNN(nn.Module):
         """Images, and with `return_aux` their auxiliary images, of levels scaled to [−1, 1];
         arguments as for `AGAVE.sample`."""
         number = self.auxiliary.sample(num, method=method, generator=generator)
-        context = self._context(number)
+        context = self.context(number)
         x = self.primary.sample(num, context, method=method, generator=generator)
         return AuxiliarySample(x, self._scaled(number)) if return_aux else x
 
-    def _numbers(self, y: Tensor) -> Tensor:
+    def numbers(self, y: Tensor) -> Tensor:
+        """The numbers of the bins of auxiliary images y, whose levels are multiples of L/b."""
         return y.div(self.target.levels // self.target.bins, rounding_mode="floor")
 
     def _scaled(self, number: Tensor) -> Tensor:
@@ -110,6 +111,7 @@ class AuxiliaryPixelCNN(nn.Module):
         dtype = next(self.primary.parameters()).dtype
         return (number.to(dtype) + 0.5) * (2 / self.target.bins) - 1
 
-    def _context(self, number: Tensor) -> Tensor:
+    def context(self, number: Tensor) -> Tensor:
+        """What the pixels are given, [N, K, H, W], of numbers of bins [N, *target.shape]."""
         context: Tensor = self.stack(self.target.context(self._scaled(number)))
         return context

@@ -12,6 +12,7 @@ from gencore.models.autoregressive.bound_terms import BoundTerms
 from gencore.models.autoregressive.levels import check_levels
 from gencore.models.flows.flow_posterior import FlowPosterior
 from gencore.models.log_mean_exp import log_mean_exp
+from gencore.models.shapes import output_shape
 from gencore.models.starts import normal_starts
 from gencore.nn.causal import PixelInput
 from gencore.ops import philox_normal, random_key
@@ -92,6 +93,12 @@ class AuxiliaryVAE(nn.Module):
         self.latent_size, self.posterior = latent_size, posterior
         self.input = PixelInput(target.image_shape[0], target.levels)
         self._is_gaussian = not any(True for _ in posterior.parameters())
+        # Two of each: a layer that normalises over a batch takes no single one.
+        shape = (2, self.input.out_channels, *target.image_shape[1:])
+        if found := output_shape("AuxiliaryVAE", "the encoder", encoder, shape):
+            self._check_parameters(found)
+        if found := output_shape("AuxiliaryVAE", "the decoder", decoder, (2, latent_size)):
+            self._check_decoded(found)
 
     def loss_terms(
         self,
@@ -158,11 +165,7 @@ class AuxiliaryVAE(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """f(z), [N, *target.shape], of latents [N, L]."""
         f: Tensor = self.decoder(z)
-        if f.shape != (len(z), *self.target.shape):
-            raise ValueError(
-                f"AuxiliaryVAE: the decoder gives {list(f.shape)}; expected "
-                f"{[len(z), *self.target.shape]}, the shape of the auxiliary image"
-            )
+        self._check_decoded(f.shape, len(z))
         return f
 
     def log_weights(
@@ -234,15 +237,26 @@ class AuxiliaryVAE(nn.Module):
         check_levels("AuxiliaryVAE", x, self.target.image_shape, self.target.levels)
         size, context_size = self.latent_size, self.posterior.context_size
         parameters: Tensor = self.encoder(self.input(x))
-        if parameters.shape != (len(x), 2 * size + context_size):
-            raise ValueError(
-                f"AuxiliaryVAE: the encoder gives {list(parameters.shape)}; expected "
-                f"{[len(x), 2 * size + context_size]}: means and log-standard deviations of "
-                f"{size} latents, and a context of {context_size}"
-            )
+        self._check_parameters(parameters.shape, len(x))
         parameters = parameters.to(torch.promote_types(parameters.dtype, torch.float32))
         mean, log_std, context = parameters.split([size, size, context_size], 1)
         return mean, log_std, context if context_size else None
+
+    def _check_parameters(self, shape: torch.Size, num: int = 2) -> None:
+        size, context_size = self.latent_size, self.posterior.context_size
+        if shape != (num, 2 * size + context_size):
+            raise ValueError(
+                f"AuxiliaryVAE: the encoder gives {list(shape)}; expected "
+                f"{[num, 2 * size + context_size]}: means and log-standard deviations of "
+                f"{size} latents, and a context of {context_size}"
+            )
+
+    def _check_decoded(self, shape: torch.Size, num: int = 2) -> None:
+        if shape != (num, *self.target.shape):
+            raise ValueError(
+                f"AuxiliaryVAE: the decoder gives {list(shape)}; expected "
+                f"{[num, *self.target.shape]}, the shape of the auxiliary image"
+            )
 
     def _noise(
         self, like: Tensor, k: int, generator: Generator | None, key: Tensor | None, first: int

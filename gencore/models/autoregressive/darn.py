@@ -9,16 +9,15 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from gencore.models.autoregressive.vectors import (
-    VectorModel,
-    ancestral,
-    check_order,
-    uniforms,
-)
+from gencore.models.autoregressive.ancestral import ancestral
+from gencore.models.autoregressive.orders import check_order
+from gencore.models.autoregressive.uniforms import uniforms
+from gencore.models.autoregressive.vector_model import VectorModel
 from gencore.models.starts import like
 from gencore.nn import MLP
 from gencore.nn.fixed_buffers import FixedBuffers, with_values
 from gencore.ops import random_key
+from gencore.sizes import check_whole
 
 __all__ = ["DARN"]
 
@@ -80,6 +79,7 @@ class DARN(VectorModel):
     ) -> None:
         super().__init__(features)
         self.latents = tuple(latents)
+        check_whole("DARN", latents=self.latents, hidden_widths=tuple(hidden_widths))
         if not self.latents or min(self.latents) < 1:
             raise ValueError(
                 f"DARN: latents are {self.latents}; expected a positive number for each stochastic "
@@ -92,7 +92,7 @@ class DARN(VectorModel):
         )
         # From the data upwards: each given the layer above, and the top one given nothing.
         self.decoders = nn.ModuleList(
-            _Autoregression(size, above, hidden_widths, None if layer else order)
+            Autoregression(size, above, hidden_widths, None if layer else order)
             for layer, (size, above) in enumerate(pairwise((*sizes, 0)))
         )
 
@@ -232,7 +232,7 @@ class DARN(VectorModel):
     def _draw(self, x: Tensor, known: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         above: Tensor | None = None
         data, *latents = zip(
-            self._autoregressions, draws.split((self.features, *self.latents), 1), strict=True
+            self.autoregressions, draws.split((self.features, *self.latents), 1), strict=True
         )
         for decoder, numbers in reversed(latents):
             nothing = torch.zeros_like(numbers, dtype=torch.int64)
@@ -247,8 +247,9 @@ class DARN(VectorModel):
         )
 
     @property
-    def _autoregressions(self) -> "list[_Autoregression]":
-        return [layer for layer in self.decoders if isinstance(layer, _Autoregression)]
+    def autoregressions(self) -> "list[Autoregression]":
+        """The distributions of the layers given those above, from the data upwards."""
+        return [layer for layer in self.decoders if isinstance(layer, Autoregression)]
 
     def _layers(self, x: Tensor, h: Tensor) -> list[Tensor]:
         self._check(x)
@@ -283,7 +284,7 @@ def half_gradient_bits(logits: Tensor, number: Tensor) -> Tensor:
     return h + (logits - logits.detach()) * (1 - q_of_h) / 2
 
 
-class _Autoregression(FixedBuffers):
+class Autoregression(FixedBuffers):
     """Logits b + W y + f(c) of bits y [N, S], with W strictly triangular in an order."""
 
     order: Tensor

@@ -7,18 +7,17 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor, nn
 
-from gencore.models.autoregressive.vectors import (
-    AutoregressiveVectorModel,
-    ancestral,
-    check_order,
-    level_log_prob,
-    running_sums,
-    uniforms,
-)
+from gencore.models.autoregressive.ancestral import ancestral
+from gencore.models.autoregressive.level_draws import level_log_prob
+from gencore.models.autoregressive.orders import check_order
+from gencore.models.autoregressive.running_sums import running_sums
+from gencore.models.autoregressive.uniforms import uniforms
+from gencore.models.autoregressive.vectors import AutoregressiveVectorModel
 from gencore.models.log_mean_exp import log_mean_exp
 from gencore.models.starts import like
 from gencore.ops import random_key
 from gencore.ops.mlp import ActivationName, activate, activation_kind
+from gencore.sizes import check_whole
 
 __all__ = ["EoNADE"]
 
@@ -76,6 +75,7 @@ class EoNADE(AutoregressiveVectorModel):
     ) -> None:
         super().__init__(features, levels, order)
         widths = tuple(hidden_widths)
+        check_whole("EoNADE", hidden_widths=widths)
         if not widths or min(widths) < 1:
             raise ValueError(
                 f"EoNADE: hidden_widths are {widths}; expected a positive width for each hidden "

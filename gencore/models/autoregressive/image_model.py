@@ -1,7 +1,6 @@
 """What models of images by a conditional distribution a pixel share."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -11,7 +10,9 @@ from gencore.choices import check_choice
 from gencore.models.autoregressive.coding import CodingSession
 from gencore.models.autoregressive.levels import check_levels
 from gencore.models.autoregressive.sampling import Known, draw_naively, draw_with_plan
+from gencore.models.evaluating import evaluating
 from gencore.nn.causal.plan import PixelPlan
+from gencore.sizes import check_whole
 
 if TYPE_CHECKING:
     from gencore.nn.likelihoods import PixelLikelihood
@@ -54,6 +55,7 @@ class AutoregressiveImageModel(nn.Module):
     ) -> None:
         super().__init__()
         name = type(self).__name__
+        check_whole(name, image_shape=image_shape, channel_groups=channel_groups)
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise ValueError(f"{name}: image_shape is {image_shape}; expected [C, H, W]")
         if channel_groups not in (1, image_shape[0]):
@@ -132,19 +134,21 @@ class AutoregressiveImageModel(nn.Module):
 
         Raises:
             TypeError: for arguments of another kind.
-            ValueError: for shapes or values that do not fit, or for a network that cannot be
-                compiled, of which the naive method draws.
+            ValueError: for shapes or values that do not fit, a context that is not finite, or for
+                a network that cannot be compiled, of which the naive method draws.
         """
         name = type(self).__name__
         check_choice(f"{name}.sample", "method", method, ("incremental", "naive"))
         if num < 0:
             raise ValueError(f"{name}.sample: num is {num}; expected at least 0")
         self._check_context("sample", num, context)
+        if isinstance(context, Tensor) and not bool(context.isfinite().all()):
+            raise ValueError(f"{name}.sample: the context has values that are not finite")
         place = next(self.parameters())
         images = Known.of(f"{name}.sample", self, num, given, known, out, place.device)
         size = (num, self.likelihood.num_uniforms(self.image_shape[0]), *self.image_shape[1:])
         uniforms = torch.rand(size, generator=generator, dtype=torch.float32, device=place.device)
-        with _evaluating(self):
+        with evaluating(self):
             self.draw(method, images, context, uniforms, progress)
         return images.x
 
@@ -181,7 +185,7 @@ class AutoregressiveImageModel(nn.Module):
             ValueError: for a network that is not causal, or has an operation that is not compiled.
         """
         self._check_context("plan", num, context)
-        with _evaluating(self):
+        with evaluating(self):
             return PixelPlan(
                 self,
                 self.image_shape,
@@ -213,15 +217,3 @@ class AutoregressiveImageModel(nn.Module):
         """Raise unless x holds images of the model's shape and levels."""
         owner = f"{type(self).__name__}.{method}"
         check_levels(owner, x, self.image_shape, self.likelihood.levels)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Without dropout and alike, each part of the model as it was afterwards."""
-    in_training = [part for part in model.modules() if part.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for part in in_training:
-            part.training = True

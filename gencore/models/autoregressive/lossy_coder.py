@@ -9,7 +9,8 @@ from torch import Generator, Tensor, nn
 
 from gencore.choices import check_choice
 from gencore.nn.quantization import EntropyModel
-from gencore.ops import philox_words, random_key
+from gencore.ops import random_key
+from gencore.ops.random import philox_uniform
 
 __all__ = ["LossyCoder", "RateDistortion", "Rounding"]
 
@@ -158,5 +159,5 @@ def _noise(y: Tensor, generator: Generator | None, key: Tensor | None, first: in
     """Uniform in [−½, ½), of this process's rows."""
     if key is None:
         key = random_key(generator, device=y.device)
-    words = philox_words(y.shape, key, first_element=first * y[:1].numel())
-    return (words >> 8).to(y.dtype) * 2.0**-24 - 0.5
+    first_element = first * y[:1].numel()
+    return philox_uniform(y.shape, key, first_element=first_element, dtype=y.dtype) - 0.5

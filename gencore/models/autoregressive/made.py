@@ -9,16 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gencore.models.autoregressive.vectors import (
-    AutoregressiveVectorModel,
-    ancestral,
-    level_log_prob,
-)
+from gencore.models.autoregressive.ancestral import ancestral
+from gencore.models.autoregressive.level_draws import level_log_prob
+from gencore.models.autoregressive.vectors import AutoregressiveVectorModel
 from gencore.models.log_mean_exp import log_mean_exp
 from gencore.nn import MADE
 from gencore.nn.fixed_buffers import with_values
 from gencore.ops.mlp import ActivationName
-from gencore.sizes import check_positive
+from gencore.sizes import check_positive, check_whole
 
 __all__ = ["DiscreteMADE"]
 
@@ -97,6 +95,7 @@ class DiscreteMADE(AutoregressiveVectorModel):
                 first = order
         super().__init__(features, levels, first)
         self.num_masks, self.order_agnostic = num_masks, order_agnostic
+        check_whole("DiscreteMADE", hidden_widths=tuple(hidden_widths))
         self.network = MADE(features, hidden_widths, self.num_logits, activation=activation)
         with with_values():
             own = [torch.arange(width) for width in self.network.hidden_widths]

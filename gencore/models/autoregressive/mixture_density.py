@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from gencore.choices import check_choice
-from gencore.models.autoregressive.vectors import uniforms
+from gencore.models.autoregressive.uniforms import uniforms
 from gencore.models.starts import like, normal_starts
 from gencore.nn import MLP
 from gencore.ops import random_key

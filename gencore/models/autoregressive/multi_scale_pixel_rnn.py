@@ -11,6 +11,7 @@ from gencore.models.autoregressive.pixel_rnn import LSTMCell, PixelRNN
 from gencore.models.autoregressive.sampling import Known
 from gencore.nn import PixelInput
 from gencore.nn.likelihoods import PixelLikelihood
+from gencore.sizes import check_whole
 
 __all__ = ["MultiScalePixelRNN"]
 
@@ -76,6 +77,7 @@ class MultiScalePixelRNN(AutoregressiveImageModel):
         channel_groups: int | None = None,
     ) -> None:
         name = "MultiScalePixelRNN"
+        check_whole(name, image_shape=image_shape, factor=factor)
         if factor < 2 or any(side % factor for side in image_shape[1:]):
             raise ValueError(
                 f"{name}: factor is {factor}; expected at least 2 and a divisor of the sides of "

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from gencore.models.autoregressive.vectors import AutoregressiveVectorModel, running_sums
+from gencore.models.autoregressive.running_sums import running_sums
+from gencore.models.autoregressive.vectors import AutoregressiveVectorModel
 from gencore.sizes import check_positive
 
 __all__ = ["NADE"]

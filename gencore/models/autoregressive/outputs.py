@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from gencore.nn import MaskedConv2d
 from gencore.nn.likelihoods import Categorical, PixelLikelihood
+from gencore.sizes import check_whole
 
 __all__ = ["OutputLayers", "check_kernel_sizes", "choose_groups", "choose_likelihood"]
 
@@ -41,8 +42,10 @@ def choose_groups(
         widths: of the network's layers, by name.
 
     Raises:
+        TypeError: for sizes that are no whole numbers.
         ValueError: for groups that the likelihood does not allow, or that divide not all widths.
     """
+    check_whole(owner, channel_groups=groups, **widths)
     in_blocks = isinstance(likelihood, Categorical)
     if groups is None:
         groups = image_channels if in_blocks else 1
@@ -62,6 +65,7 @@ def choose_groups(
 
 def check_kernel_sizes(owner: str, smallest: int, **sizes: int) -> None:
     """Raise a ValueError for the first of these kernel sizes that is even or too small."""
+    check_whole(owner, **sizes)
     for name, size in sizes.items():
         if size < smallest or size % 2 == 0:
             raise ValueError(f"{owner}: {name} is {size}; expected odd and at least {smallest}")

@@ -11,7 +11,7 @@ from gencore.models.autoregressive.levels import check_levels
 from gencore.nn.likelihoods import DiscretizedLogistic, PixelLikelihood
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
 from gencore.nn.quantization.vector_quantizer import CodeBookUpdate, VectorQuantizer
-from gencore.sizes import check_positive
+from gencore.sizes import check_positive, check_whole
 
 __all__ = ["VQVAE", "VQVAELoss"]
 
@@ -94,6 +94,10 @@ class VQVAE(nn.Module):
         revive_after: int | None = 100,
     ) -> None:
         super().__init__()
+        check_whole(
+            "VQVAE",
+            image_shape=tuple(image_shape), downsampling=downsampling, num_blocks=num_blocks,
+        )  # fmt: skip
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise ValueError(f"VQVAE: image_shape is {image_shape}; expected [C, H, W]")
         check_positive("VQVAE", channels=channels, block_channels=block_channels)
@@ -182,7 +186,7 @@ class VQVAE(nn.Module):
         if prior is None:
             value = -math.prod(self.code_shape) * math.log(self.num_codes)
             return self.quantizer.code_book.new_full((len(codes),), value)
-        self._check_prior(prior)
+        self.check_prior(prior)
         return prior.log_prob(codes.unsqueeze(1))
 
     @torch.no_grad()
@@ -230,7 +234,7 @@ class VQVAE(nn.Module):
     ) -> Tensor:
         """Codes, int64 [N, H', W'], drawn from the prior; arguments as of `sample`."""
         if prior is not None:
-            self._check_prior(prior)
+            self.check_prior(prior)
             return prior.sample(num, method=method, generator=generator).squeeze(1)
         return torch.randint(
             self.num_codes, (num, *self.code_shape[1:]),
@@ -248,7 +252,8 @@ class VQVAE(nn.Module):
     def _log_likelihood(self, x: Tensor, values: Tensor) -> Tensor:
         return self.likelihood.log_prob(self.decoder(values), x).flatten(1).sum(1)
 
-    def _check_prior(self, prior: AutoregressiveImageModel) -> None:
+    def check_prior(self, prior: AutoregressiveImageModel) -> None:
+        """Raise a ValueError unless the prior is one of these codes."""
         levels = prior.likelihood.levels
         if prior.image_shape != self.code_shape or levels != self.num_codes:
             raise ValueError(

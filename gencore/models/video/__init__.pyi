@@ -1,5 +1,9 @@
 from gencore.models.video.baselines import constant_flow, copy_last
 from gencore.models.video.image_pyramid import image_pyramid
+from gencore.models.video.latent_linearizing_autoencoder import (
+    LatentLinearizingAutoencoder,
+    LatentLinearizingLoss,
+)
 from gencore.models.video.linearizing_architectures import linearizing_autoencoder
 from gencore.models.video.linearizing_autoencoder import (
     Code,
@@ -10,9 +14,12 @@ from gencore.models.video.linearizing_autoencoder import (
 )
 from gencore.models.video.multi_scale_discriminator import MultiScaleDiscriminator
 from gencore.models.video.multi_scale_generator import MultiScaleGenerator
+from gencore.models.video.pyramid import image_pyramid
 
 __all__ = [
     "Code",
+    "LatentLinearizingAutoencoder",
+    "LatentLinearizingLoss",
     "LinearizingAutoencoder",
     "LinearizingLoss",
     "MultiScaleDiscriminator",

@@ -38,7 +38,6 @@ def constant_flow(
     num_frames: int,
     *,
     flow: Tensor | None = None,
-    carry_flow: bool = False,
     data_range: float = 1.0,
 ) -> Tensor:
     """Predict that the last flow goes on: with the displacement F of each pixel of the last frame
@@ -48,8 +47,9 @@ def constant_flow(
 
     Values between pixels are bilinear; outside, the border goes on. A flow of zero gives the last
     frame bit for bit, and whole displacements that are equal everywhere give exact shifts. The
-    thesis names the baseline and states no formula; in this one, which is the usual, F at a place
-    that something reaches is not the F of what reaches it.
+    thesis names the baseline and states no formula. In this one F stays in its place, and at a
+    place that something will reach it is not yet the F of what reaches it: the front of a thing
+    that moves by more than the flow is smooth over is cut off, more with every frame.
 
     Args:
         frames: Floating point [N, T, C, H, W], T ≥ 2, or T ≥ 1 with a flow.
@@ -57,8 +57,6 @@ def constant_flow(
         flow: F in pixels, float32 or of the frames' dtype, [N, 2, H, W], to the right in channel 0
             and down in channel 1. By default it is estimated from the last two frames:
             −`gencore.data.optical_flow`(x_m, x_{m−1}).
-        carry_flow: Let F move on as the pixels do, F_k(q) = F_{k−1}(q − F_{k−1}(q)), so that a
-            thing keeps its velocity when it has left its place. Without it F stays in place.
         data_range: Difference of the highest and the lowest possible level of the frames, for the
             estimate: 2 for frames in [−1, 1].
 
@@ -92,8 +90,6 @@ def constant_flow(
     for _ in range(num_frames):
         last = warp(last, -flow, padding="border")
         predictions.append(last)
-        if carry_flow:
-            flow = warp(flow, -flow, padding="border")
     return torch.stack(predictions, 1)
 
 

@@ -151,7 +151,7 @@ class LinearizingAutoencoder(nn.Module):
 
     def predict(self, first: Tensor, second: Tensor) -> Tensor:
         """The frame ỹ [N, ...] that follows two frames x¹ and x² (3.5)."""
-        return self.decode(self.predict_code(*self._encode_all(first, second)))
+        return self.decode(self.predict_code(*self.encode_all(first, second)))
 
     def code_at(self, first: Code, second: Code, t: float) -> Code:
         """The code at time t of the path through two codes.
@@ -183,7 +183,7 @@ class LinearizingAutoencoder(nn.Module):
             >>> [model.interpolate(x1, x2, t).item() for t in (-1, 0.5, 2)]
             [-1.0, 0.5, 2.0]
         """
-        z1, z2 = self._encode_all(first, second)
+        z1, z2 = self.encode_all(first, second)
         return self.decode(self.code_at(z1, z2, t))
 
     def cosine(self, first: Code, second: Code, third: Code) -> Tensor:
@@ -213,13 +213,13 @@ class LinearizingAutoencoder(nn.Module):
             target: y, the frame that follows.
             curvature_weight: λ.
         """
-        z1, z2, z3 = self._encode_all(first, second, target)
+        z1, z2, z3 = self.encode_all(first, second, target)
         error = squared_error(self.decode(self.predict_code(z1, z2)), target)
         cosine = self.cosine(z1, z2, z3)
         return LinearizingLoss(0.5 * error - curvature_weight * cosine, error, cosine)
 
-    def _encode_all(self, *frames: Tensor) -> tuple[Code, ...]:
-        """The codes of several frames of each film, in one call of the encoder."""
+    def encode_all(self, *frames: Tensor) -> tuple[Code, ...]:
+        """The codes of several frames [N, ...] of each film, in one call of the encoder."""
         codes, size = self.encode(torch.cat(frames)), (len(frames), len(frames[0]))
         if isinstance(codes, PhaseCode):
             magnitude, phase = (part.unflatten(0, size).unbind() for part in codes)

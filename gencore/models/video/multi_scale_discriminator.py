@@ -1,4 +1,4 @@
-"""The discriminator of frame predictions: one network a scale says whether the last frame is real."""
+"""The discriminator of predicted frames: at each scale a network tells them from real ones."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gencore.models.video.image_pyramid import check_sides, image_pyramid
+from gencore.models.video.pyramid import check_sides, image_pyramid
 from gencore.ops._support.checks import finite
 from gencore.sizes import check_positive
 

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import interpolate
 
 from gencore.choices import check_choice
-from gencore.models.video.image_pyramid import check_sides, image_pyramid
+from gencore.models.video.pyramid import check_sides, image_pyramid
 from gencore.ops import philox_normal, random_key
 from gencore.ops._support.checks import finite
 from gencore.sizes import check_positive
@@ -192,7 +192,8 @@ class MultiScaleGenerator(nn.Module):
     def _check(self, frames: Tensor) -> None:
         if not frames.is_floating_point():
             raise TypeError(
-                f"MultiScaleGenerator: frames are {frames.dtype}; expected floating point in [-1, 1]"
+                f"MultiScaleGenerator: frames are {frames.dtype}; expected floating point in "
+                "[-1, 1]"
             )
         if frames.ndim != 5 or tuple(frames.shape[1:3]) != (self.num_inputs, self.channels):
             raise ValueError(

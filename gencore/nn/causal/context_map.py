@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gencore.nn.context import check_context_dtype, check_context_is_tensor
+from gencore.sizes import check_whole
 
 __all__ = ["ContextMap"]
 
@@ -32,6 +33,7 @@ class ContextMap(nn.Module):
 
     def __init__(self, owner: str, channels: int, sides: tuple[int, int]) -> None:
         super().__init__()
+        check_whole(owner, context_channels=channels)
         if channels < 0:
             raise ValueError(f"{owner}: context_channels is {channels}; expected at least 0")
         self.owner = owner

@@ -5,6 +5,7 @@ writes them down as numbers, and the operator ``pixel_plan_`` runs them. Here is
 features of the images in the making.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -104,6 +105,15 @@ class PixelPlan:
             p.numbers, p.weights, self.state, x, uniforms, known, parameters,
             frequencies, begin, end,
         )  # fmt: skip
+
+    def give(self, maps: Sequence[Tensor]) -> None:
+        """Puts other numbers in the place of the features that torch made of the context.
+
+        Args:
+            maps: [N, K, h, w], as many and of the shapes as `trace` gives of the network
+                (:attr:`gencore.nn.causal.steps.Steps.given`).
+        """
+        self.program.give(self.state, maps)
 
     def features(self) -> dict[str, Tensor]:
         """Name of the network's operation → its features [N, K, h, w], where all are kept."""

@@ -1,6 +1,6 @@
 """The steps of a causal network as numbers, and the memory of its features."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -123,14 +123,21 @@ class Program:
     def start(self, num: int) -> Tensor:
         """The memory [N, size] of images of which no pixel is known."""
         state = self.weights.new_zeros(num, self.size)
-        for memory, features in zip(self.memory, self.steps.maps, strict=True):
-            if features.values is not None:
-                pixels = features.values.permute(0, 2, 3, 1)
-                memory.view(state)[..., : features.channels].copy_(pixels)
+        self.give(state, self.steps.given)
         image = self.steps.maps[self.steps.input]
         levels = self.image_shape[0] * self.embedding
         self.memory[self.steps.input].view(state)[..., levels : image.channels] = 1
         return state
+
+    def give(self, state: Tensor, maps: Sequence[Tensor]) -> None:
+        """Writes the maps [N, K, h, w] of what does not depend on the image into its memory."""
+        given = (
+            (memory, features.channels)
+            for memory, features in zip(self.memory, self.steps.maps, strict=True)
+            if features.values is not None
+        )
+        for (memory, channels), values in zip(given, maps, strict=True):
+            memory.view(state)[..., :channels].copy_(values.permute(0, 2, 3, 1))
 
     def read(self, state: Tensor, part: Part) -> Tensor:
         """Features [N, K, h, w]."""

@@ -96,3 +96,8 @@ class Steps:
     table: Tensor | None = None
     output: Part | None = None
     named: dict[str, tuple[Part, ...]] = field(default_factory=dict)
+
+    @property
+    def given(self) -> list[Tensor]:
+        """The values [N, K, h, w] of the maps that do not depend on the image, in their order."""
+        return [features.values for features in self.maps if features.values is not None]

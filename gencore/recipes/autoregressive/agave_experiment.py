@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Generator, Tensor, nn
 
+from gencore.compression import AGAVEModel, AuxiliaryPixelCNNModel, ChainModel, CodingModel
 from gencore.data import ImageDataset
-from gencore.metrics import bits_per_dim
 from gencore.models import (
     AGAVE,
     AutoregressiveImageModel,
@@ -27,6 +27,7 @@ from gencore.models import (
 from gencore.nn import DiscretizedLogisticMixture, FeatureStack, ImageDecoder, ImageEncoder
 from gencore.ops import random_key
 from gencore.recipes.autoregressive.agave import AGAVERecipe
+from gencore.recipes.level_bits import level_bits
 from gencore.recipes.levels_experiment import LevelsExperiment
 from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
@@ -35,7 +36,7 @@ from gencore.train.done_steps import DoneSteps
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["AGAVEExperiment", "PlainPixelCNN", "bound_bits", "make_model"]
+__all__ = ["AGAVEExperiment", "PlainPixelCNN", "make_model"]
 
 # Images, and latents of the importance-weighted bound, that are measured at once.
 _CHUNK = 128
@@ -66,12 +67,6 @@ class PlainPixelCNN(nn.Module):
 
 
 Model: TypeAlias = AGAVE | AuxiliaryVAE | AuxiliaryPixelCNN | PlainPixelCNN
-
-
-def bound_bits(log_prob: Tensor, shape: Sequence[int]) -> Tensor:
-    """Bits per dimension of images of `shape` [C, H, W], of lower bounds of their log-likelihoods
-    in nats: the one account of all models here."""
-    return bits_per_dim(log_prob, torch.Size(shape).numel(), bins=1)
 
 
 class AGAVEExperiment(LevelsExperiment):
@@ -111,7 +106,7 @@ class AGAVEExperiment(LevelsExperiment):
             )
             scalars = {"loss": -terms.objective(**weights), **self._shares(terms)}
             return {
-                name: bound_bits(-value, self.image_shape).mean() for name, value in scalars.items()
+                name: level_bits(-value, self.image_shape).mean() for name, value in scalars.items()
             }
 
         scalars = self.optimisation.step(batch, loss)
@@ -128,6 +123,20 @@ class AGAVEExperiment(LevelsExperiment):
             assert isinstance(drawn, Tensor)
             x = drawn
         return self.shown(x)
+
+    def image_model(self) -> CodingModel | ChainModel:
+        """The model that compresses; a `ValueError` for the plain VAE."""
+        model = self.model
+        if isinstance(model, AGAVE):
+            return AGAVEModel(model)
+        if isinstance(model, AuxiliaryPixelCNN):
+            return AuxiliaryPixelCNNModel(model)
+        if isinstance(model, PlainPixelCNN):
+            return model.primary
+        raise ValueError(
+            "the plain VAE gives its pixels no probabilities in whole numbers; models that "
+            "compress have pixels that follow each other"
+        )
 
     def evaluate(self, num: int) -> dict[str, float]:
         """Bits per dimension of up to `num` held-out test images, and of training images: those of
@@ -208,7 +217,7 @@ class AGAVEExperiment(LevelsExperiment):
             terms = model.loss_terms(x, key=key, first=part.start)
             bound = -model.bound(x, key=key, first=part.start)
             for name, cost in {"bits_per_dim": bound, **self._shares(terms)}.items():
-                bits = bound_bits(-cost.double(), self.image_shape).sum().item()
+                bits = level_bits(-cost.double(), self.image_shape).sum().item()
                 sums[name] = sums.get(name, 0.0) + bits
         return {name: total / len(images) for name, total in sums.items()}
 
@@ -218,7 +227,7 @@ class AGAVEExperiment(LevelsExperiment):
         assert isinstance(model, AGAVE | AuxiliaryVAE)
         key = random_key(device=device)
         bits = [
-            bound_bits(
+            level_bits(
                 model.iw_bound(
                     images[part].to(device), self.recipe.importance_samples,
                     chunk=_CHUNK, key=key, first=part.start,

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Generator, Tensor
 
-from gencore.compression import ExactModel
+from gencore.compression import DARNModel, ExactModel
 from gencore.data import ImageDataset
 from gencore.data.splits import Split
 from gencore.models import DARN, NADE, DiscreteMADE, EoNADE, VectorModel
-from gencore.models.autoregressive.vectors import uniforms
+from gencore.models.autoregressive.uniforms import uniforms
 from gencore.models.log_mean_exp import log_mean_exp
 from gencore.ops import random_key
 from gencore.recipes.autoregressive.nade import NADERecipe
@@ -75,10 +75,12 @@ class NADEExperiment(ImageExperiment):
         """Binary images of the model, one pixel after another."""
         return self._images(self.model.sample(num, generator=generator))
 
-    def image_model(self) -> ExactModel:
-        """The model that compresses; a `ValueError` unless it is exact, in raster order."""
+    def image_model(self) -> ExactModel | DARNModel:
+        """The model that compresses; a `ValueError` for several sets of masks, for colours, and for
+        another order than the raster, which DARN alone may have."""
         channels, height, width = self.image_shape
-        return ExactModel(self.model, (channels, height, width))
+        model, shape = self.model, (channels, height, width)
+        return DARNModel(model, shape) if isinstance(model, DARN) else ExactModel(model, shape)
 
     def evaluate(self, num: int) -> dict[str, float]:
         """−log p in nats of up to `num` held-out test images, and of training images.

@@ -1,6 +1,6 @@
 """Autoregressive models of images made of LSTMs, by maximum likelihood."""
 
-from gencore.compression import ExactModel
+from gencore.compression import ExactModel, MultiScaleModel
 from gencore.models import AutoregressiveImageModel, MultiScalePixelRNN, PixelRNN
 from gencore.recipes.autoregressive.pixelrnn import PixelRNNRecipe
 from gencore.recipes.autoregressive_images_experiment import AutoregressiveExperiment
@@ -17,9 +17,12 @@ class PixelRNNExperiment(AutoregressiveExperiment):
         channels, height, width = self.image_shape
         return make_model(self.recipe, (channels, height, width), self.classes.context_size)
 
-    def image_model(self) -> ExactModel:
-        """LSTMs are not compiled; a `ValueError` for several scales, whose order is another."""
-        return ExactModel(self.model)
+    def coding_model(self) -> ExactModel | MultiScaleModel:
+        """LSTMs are not compiled: they run whole for each value."""
+        model = self.model
+        return (
+            MultiScaleModel(model) if isinstance(model, MultiScalePixelRNN) else ExactModel(model)
+        )
 
 
 def make_model(

@@ -1,6 +1,7 @@
 """VQ-VAE on images, and then an autoregressive prior of its codes."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,11 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Generator, Tensor, nn
 
+from gencore.compression import VQVAEModel
 from gencore.data import ImageDataset
-from gencore.metrics import bits_per_dim, psnr
+from gencore.metrics import psnr
 from gencore.models import VQVAE, GatedPixelCNN
 from gencore.ops import random_key
 from gencore.recipes.autoregressive.vqvae import VQVAERecipe
+from gencore.recipes.level_bits import level_bits
 from gencore.train import Batch, ImageExperiment, Optimisation, StateObject
 from gencore.train.chunks import chunks
 from gencore.train.done_steps import DoneSteps
@@ -84,6 +87,13 @@ class VQVAEExperiment(ImageExperiment):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """A step of the autoencoder, or of the prior once that has had its steps."""
+        if self._done.number == 0 and self.recipe.steps <= self.recipe.vq_steps:
+            warnings.warn(
+                f"no prior of the codes is trained: the run has {self.recipe.steps} steps, and the "
+                f"first {self.recipe.vq_steps} (vq_steps) are the autoencoder's; samples have "
+                "codes of a uniform prior",
+                stacklevel=2,
+            )
         is_vq = self._done.number < self.recipe.vq_steps
         scalars = self._vq_step(batch) if is_vq else self._prior_step(batch)
         self._done.number += 1
@@ -120,6 +130,11 @@ class VQVAEExperiment(ImageExperiment):
         """Images of codes from the prior, or from the uniform one while there is no other."""
         levels = self.autoencoder.sample(num, self.prior, generator=generator)
         return levels / 255
+
+    def image_model(self) -> VQVAEModel:
+        """The lossy coder of images: their codes by the prior, or by the uniform one while there is
+        no other."""
+        return VQVAEModel(self.autoencoder, self.prior)
 
     def evaluate(self, num: int) -> dict[str, float]:
         """The bound in bits per dimension, under the uniform prior and the learned one, of up to
@@ -178,7 +193,7 @@ class VQVAEExperiment(ImageExperiment):
         return math.prod(self.image_shape)
 
     def _bits(self, log_prob: Tensor) -> Tensor:
-        return bits_per_dim(log_prob, self._num_dims, bins=1)
+        return level_bits(log_prob, self.image_shape)
 
     def _mean_bits(self, log_prob: Tensor) -> float:
         return self._bits(log_prob.double()).mean().item()

@@ -9,11 +9,11 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from gencore.data import ImageDataset
-from gencore.metrics import bits_per_dim
 from gencore.models import Flow, Glow, RealNVP
 from gencore.nn import ConvConditioner, UniformDequantization, VariationalDequantization
 from gencore.ops import random_key
 from gencore.recipes.flows.glow import GlowRecipe
+from gencore.recipes.level_bits import level_bits
 from gencore.recipes.levels_experiment import LevelsExperiment
 from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
@@ -59,7 +59,7 @@ class DequantizedBits(nn.Module):
         y, log_det = self.dequantization(images, key=key, first=first)
         # The log-determinant counts the levels already.
         log_prob = self.flow.log_prob(y - 0.5, context) + log_det
-        return bits_per_dim(log_prob, images[0].numel(), bins=1)
+        return level_bits(log_prob, images.shape[1:])
 
 
 class GlowExperiment(LevelsExperiment):

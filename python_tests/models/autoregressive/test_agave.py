@@ -450,13 +450,13 @@ class TestUse:
         with pytest.raises(ValueError, match="posterior has 3 latents"):
             AuxiliaryVAE(vae.encoder, vae.decoder, self.target, 2, posterior=FlowPosterior(3))
         with pytest.raises(ValueError, match="the encoder gives"):
-            AuxiliaryVAE(vae.encoder, vae.decoder, self.target, 3).bound(
-                levels_like((3, 4, 4), 4, 1)
-            )
-        with pytest.raises(ValueError, match=r"the decoder gives \[1, 3, 2, 2\]"):
-            AuxiliaryVAE(
-                vae.encoder, vae.decoder, FullResolutionTarget((3, 4, 4), 4), LATENTS
-            ).bound(levels_like((3, 4, 4), 4, 1))
+            AuxiliaryVAE(vae.encoder, vae.decoder, self.target, 3)
+        with pytest.raises(ValueError, match=r"the decoder gives \[2, 3, 2, 2\]"):
+            AuxiliaryVAE(vae.encoder, vae.decoder, FullResolutionTarget((3, 4, 4), 4), LATENTS)
+        with pytest.raises(ValueError, match=r"the decoder does not take \[2, 2\]"):
+            AuxiliaryVAE(vae.encoder, ImageDecoder(5, (3, 2, 2)), self.target, LATENTS)
+        with pytest.raises(ValueError, match="given maps of 3 channels; primary has context_chann"):
+            AGAVE(vae, GatedPixelCNN((3, 4, 4), 6, 1, levels=4, context_channels=4))
         x = levels_like((3, 4, 4), 4, 1)
         with pytest.raises(ValueError, match="steps is 1; expected 2 or more"):
             make(self.target).interpolate(x, x, 1)
@@ -539,7 +539,7 @@ class TestAuxiliaryPixelCNN:
         y = all_images((1, 1, 2))
         joint = 0.0
         for auxiliary, log_p in zip(y, model.auxiliary.log_prob(y), strict=True):
-            context = model._context(auxiliary[None]).expand(len(x), -1, -1, -1)
+            context = model.context(auxiliary[None]).expand(len(x), -1, -1, -1)
             conditional = model.primary.log_prob(x, context)
             joint += (log_p + conditional).exp().sum().item()
             # The bound of those images whose luma this is.

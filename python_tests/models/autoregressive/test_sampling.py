@@ -219,3 +219,12 @@ def test_a_coding_session_gives_the_models_probabilities(small):
     torch.testing.assert_close(bits, expected.detach(), rtol=1e-4, atol=1e-3)
     with pytest.raises(TypeError, match="float64"):
         small.double().coding_session(3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_context_that_is_not_finite_is_refused(value):
+    model = PixelCNNPlusPlus((1, 4, 4), 4, 1, 1, levels=4, context_channels=2)
+    context = torch.zeros(3, 2)
+    context[1, 0] = value
+    with pytest.raises(ValueError, match=r"PixelCNNPlusPlus\.sample: the context has values that"):
+        model.sample(3, context)

@@ -8,7 +8,7 @@ import torch
 from testing.vector_testing import all_vectors, random_model
 
 from gencore.models import DARN, NADE, DiscreteMADE, EoNADE
-from gencore.models.autoregressive.vectors import level_log_prob
+from gencore.models.autoregressive.level_draws import level_log_prob
 from gencore.ops import random_key
 
 ORDERS = {

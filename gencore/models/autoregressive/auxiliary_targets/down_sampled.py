@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gencore.models.autoregressive.auxiliary_targets.auxiliary_target import AuxiliaryTarget
+from gencore.sizes import check_whole
 
 __all__ = ["DownSampledTarget"]
 
@@ -32,6 +33,7 @@ class DownSampledTarget(AuxiliaryTarget):
     """
 
     def __init__(self, image_shape: Sequence[int], factor: int, levels: int = 256) -> None:
+        check_whole("DownSampledTarget", image_shape=image_shape, factor=factor)
         channels, height, width = image_shape
         if factor < 1 or height % factor or width % factor:
             raise ValueError(
