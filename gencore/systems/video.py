@@ -63,7 +63,7 @@ SYSTEMS = (
             "gencore.objectives.linear_prediction_loss",
         ),
         further_tests=(f"{_LINEARITY}::test_the_losses_of_linear_maps_in_closed_form",),
-        notes="Shrinking the codes by γ divides (3.2) by γ², where the thesis has γ.",
+        notes="Codes that are g times smaller divide (3.2) by the square of g; the thesis has g.",
     ),
     System(
         id="M10",
