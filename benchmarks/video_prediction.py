@@ -32,7 +32,7 @@ MODELS = {
 }
 SHARED = {"width": 0.0625, "schedule": "linear"}
 NUM_GIVEN, NUM_FRAMES = 4, 2
-_BATCH, _SHOWN = 20, 5
+_BATCH, _SHOWN = 20, 4
 
 Predictor = Callable[[Tensor, int], Tensor]
 
@@ -111,7 +111,7 @@ def draw(predictors: Mapping[str, Predictor], path: Path) -> None:
     given = to_float(clips[:, :NUM_GIVEN], -1, 1)
     with torch.no_grad():
         rows += [(predict(given, NUM_FRAMES) + 1) / 2 for predict in predictors.values()]
-    save_contact_sheet(torch.stack(rows).flatten(1, 2), path)
+    save_contact_sheet(torch.stack(rows).flatten(1, 2), path, min_side=500)
 
 
 if __name__ == "__main__":
