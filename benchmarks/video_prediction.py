@@ -1,6 +1,7 @@
 """The rows of Table 4.4 on moving shapes: what each loss of multi-scale prediction is worth.
 
-    python benchmarks/video_prediction.py --out runs/video
+    python benchmarks/video_prediction.py --out runs/shapes
+    python benchmarks/video_prediction.py --out runs/carphone --data carphone --rows L1 "GDL + L1"
 
 trains the models of Table 4.3 that are not there yet, narrow and for few steps, measures them and
 the baselines on test clips, and writes `table.md` and `predictions.png`.
@@ -14,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gencore.data import MovingShapes, to_float
+from gencore.data import MovingShapes, VideoDataset, load_video, to_float
 from gencore.metrics import evaluate_frame_prediction
 from gencore.models import constant_flow, copy_last
 from gencore.recipes.video.videoprediction import VideoPredictionRecipe
@@ -31,8 +32,10 @@ MODELS = {
     "Adv + GDL": {"discriminator_learning_rate": 1e-3},
 }
 SHARED = {"width": 0.0625, "schedule": "linear"}
+# Of films, in which little moves and clips are few.
+FILMS = {"stride": 2, "min_motion": 0.03}
 NUM_GIVEN, NUM_FRAMES = 4, 2
-_BATCH, _SHOWN = 20, 5
+_BATCH, _SHOWN = 20, 4
 
 Predictor = Callable[[Tensor, int], Tensor]
 
@@ -42,22 +45,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--clips", type=int, default=200, help="test clips that are measured")
+    parser.add_argument("--data", default="moving-shapes", help="as of the recipe")
+    parser.add_argument("--rows", nargs="+", choices=MODELS, default=list(MODELS))
     options = parser.parse_args()
     predictors: dict[str, Predictor] = {
-        name: trained(name, options.out, options.steps) for name in MODELS
+        name: trained(name, options.out, options.steps, options.data) for name in options.rows
     }
     predictors |= {
         "last input": copy_last, "optical flow": partial(constant_flow, data_range=2.0),
     }  # fmt: skip
-    table = measured(predictors, options.clips)
+    clips = load_video(options.data, clip_length=NUM_GIVEN + NUM_FRAMES, split="test")
+    table = measured(predictors, clips, options.clips)
     (options.out / "table.md").write_text(table, encoding="utf-8")
     print(table)
-    draw(predictors, options.out / "predictions.png")
+    draw(predictors, clips, options.out / "predictions.png")
 
 
-def trained(name: str, out: Path, steps: int) -> Predictor:
+def trained(name: str, out: Path, steps: int, data: str) -> Predictor:
     """The recursive predictor of a row, trained unless its run is there."""
-    recipe = VideoPredictionRecipe(steps=steps, **{**SHARED, **MODELS[name]})
+    settings = {**SHARED, **({} if data == "moving-shapes" else FILMS), **MODELS[name]}
+    recipe = VideoPredictionRecipe(data=data, steps=steps, **settings)
     folder = out / name.replace(" ", "").replace(",", "-").replace("+", "-").lower()
     if not RunFolder(folder).checkpoint.exists():
         experiment = fit(recipe, folder, accelerator="cpu", num_evaluate=0, loggers=())
@@ -68,23 +75,24 @@ def trained(name: str, out: Path, steps: int) -> Predictor:
     return experiment.model.predict
 
 
-def held_out_clips(num: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Test clips, a few at a time, with what is known to move in them."""
-    clips = MovingShapes(clip_length=NUM_GIVEN + NUM_FRAMES, split="test", num_clips=num)
+def first_clips(clips: VideoDataset, num: int) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
+    """The first test clips, a few at a time, with what is known to move in them, if it is."""
+    num = min(num, len(clips))
     for first in range(0, num, _BATCH):
         part = range(first, min(first + _BATCH, num))
-        yield (
-            torch.stack([clips[index] for index in part]),
-            torch.stack([clips.motion(index).moving for index in part]),
-        )
+        batch = torch.stack([clips[index] for index in part])
+        if isinstance(clips, MovingShapes):
+            yield batch, torch.stack([clips.motion(index).moving for index in part])
+        else:
+            yield batch
 
 
-def measured(predictors: Mapping[str, Predictor], num: int) -> str:
+def measured(predictors: Mapping[str, Predictor], clips: VideoDataset, num: int) -> str:
     """The tables (a) of whole frames and (b) of moving areas, as Markdown."""
     scores = {
         name: evaluate_frame_prediction(
-            predictor, held_out_clips(num), num_given=NUM_GIVEN, num_frames=NUM_FRAMES, low=-1.0,
-            high=1.0,
+            predictor, first_clips(clips, num), num_given=NUM_GIVEN, num_frames=NUM_FRAMES,
+            low=-1.0, high=1.0,
         )
         for name, predictor in predictors.items()
     }  # fmt: skip
@@ -104,14 +112,14 @@ def measured(predictors: Mapping[str, Predictor], num: int) -> str:
     return f"{text}Pixels that move to the first and to the second frame: {fractions}.\n"
 
 
-def draw(predictors: Mapping[str, Predictor], path: Path) -> None:
+def draw(predictors: Mapping[str, Predictor], clips: VideoDataset, path: Path) -> None:
     """Both predicted frames of a few clips side by side: the true ones, then a row a predictor."""
-    clips, _ = next(held_out_clips(_SHOWN))
-    rows = [to_float(clips[:, NUM_GIVEN:])]
-    given = to_float(clips[:, :NUM_GIVEN], -1, 1)
+    shown = torch.stack([clips[index] for index in range(min(_SHOWN, len(clips)))])
+    rows = [to_float(shown[:, NUM_GIVEN:])]
+    given = to_float(shown[:, :NUM_GIVEN], -1, 1)
     with torch.no_grad():
         rows += [(predict(given, NUM_FRAMES) + 1) / 2 for predict in predictors.values()]
-    save_contact_sheet(torch.stack(rows).flatten(1, 2), path)
+    save_contact_sheet(torch.stack(rows).flatten(1, 2), path, min_side=500)
 
 
 if __name__ == "__main__":
