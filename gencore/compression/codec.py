@@ -15,7 +15,9 @@ from gencore.compression.container import (
     read_container,
     write_container,
 )
+from gencore.compression.exact_context import session_given
 from gencore.compression.session import ChainModel, Code, CodingModel, LatentModel
+from gencore.models.autoregressive.image_model import AutoregressiveImageModel
 
 __all__ = ["CompressingModel", "compress", "decompress", "model_fingerprint"]
 
@@ -194,7 +196,13 @@ def _code(
     """Images, in parts if the model has several."""
     if isinstance(model, ChainModel):
         return model.code(code, num, x, context)
-    return code(model.coding_session(num, context), (num, *_shape(model)), x)
+    # A model's own session leaves norms and what is made of a context alone to torch, whose sums
+    # depend on the machine.
+    if isinstance(model, AutoregressiveImageModel):
+        session = session_given(model, num, context)
+    else:
+        session = model.coding_session(num, context)
+    return code(session, (num, *_shape(model)), x)
 
 
 def _check_no_context(model: LatentModel, context: Tensor | None) -> None:
