@@ -59,7 +59,7 @@ def anchor_warp(features: Tensor, transforms: Tensor) -> Tensor:
             f"{[n, height, width, 2, 3]} for features of shape {list(features.shape)}"
         )
     check_accumulated(op, features, transforms, "transforms", "features")
-    points = _warp_to_each(features, _displacements(transforms.to(accumulation_dtype(features))))
+    points = warp(features, _displacements(transforms.to(accumulation_dtype(features))))
     return points.unflatten(1, (3, 3)).permute(0, 3, 1, 2, 4, 5)
 
 
@@ -70,9 +70,3 @@ def _displacements(transforms: Tensor) -> Tensor:
     across = steps.repeat(3).view(9, 1, 1, 1)
     down = steps.repeat_interleave(3).view(9, 1, 1, 1)
     return matrix[..., 0, :, :] * across + matrix[..., 1, :, :] * down + matrix[..., 2, :, :]
-
-
-def _warp_to_each(x: Tensor, flows: Tensor) -> Tensor:
-    """Images [N, C, H, W] warped by K fields each, [N, K, 2, H, W]: [N, K, C, H, W]."""
-    repeated = x.repeat_interleave(flows.shape[1], 0)
-    return warp(repeated, flows.flatten(0, 1)).unflatten(0, flows.shape[:2])

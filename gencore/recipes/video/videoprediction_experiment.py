@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from gencore.data import MovingShapes, VideoDataset, to_float
-from gencore.metrics import evaluate_frame_prediction
+from gencore.metrics import clip_moving_areas, evaluate_frame_prediction
 from gencore.models import MultiScaleDiscriminator, MultiScaleGenerator, copy_last, image_pyramid
 from gencore.objectives import multi_scale_discriminator_loss, multi_scale_prediction_loss
 from gencore.ops import random_key
@@ -207,7 +207,7 @@ class VideoPredictionExperiment(Experiment):
         [num, num_predicted, C, H, W] in [0, 1]."""
         recipe = self.recipe
         parts = []
-        for clips, _ in self._test_clips(num):
+        for clips in self._test_clips(num):
             given = to_float(clips[:, : recipe.num_inputs], -1, 1)
             parts.append(self.model.predict(given, recipe.num_predicted, generator=generator))
         return (torch.cat(parts) + 1) / 2
@@ -216,23 +216,24 @@ class VideoPredictionExperiment(Experiment):
         """A row for each clip: the given frames, then the true ones, then the predicted ones."""
         from gencore.train.figures import save_contact_sheet
 
-        real = torch.cat([to_float(clips).cpu() for clips, _ in self._test_clips(len(samples))])
+        real = torch.cat([to_float(clips).cpu() for clips in self._test_clips(len(samples))])
         save_contact_sheet(torch.cat([real, samples.cpu()], 1), path)
 
     def evaluate(self, num: int) -> dict[str, float]:
         """Mean PSNR, SSIM and sharpness difference of each predicted frame of up to `num` test
         clips, as `evaluate_frame_prediction` takes them, beside those of the last given frame.
 
-        Frames are whole, cut to sides that the scales divide. Moving areas are measured where the
-        data say what moves, as "moving-shapes" do.
+        Frames are whole, cut to sides that the scales divide. What moves is known of
+        "moving-shapes"; of other films the optical flow tells it.
         """
         num = min(num, len(self.test))
+        clips = list(self._clips_and_motion(num))
         measures: dict[str, float] = {"num_samples": num}
         predictors = {"model": self.model.predict, "last_input": copy_last}
         for name, predictor in predictors.items():
             scores = evaluate_frame_prediction(
                 predictor,
-                self._test_clips(num),
+                clips,
                 num_given=self.recipe.num_inputs,
                 num_frames=self.recipe.num_predicted,
                 low=-1.0,
@@ -243,24 +244,34 @@ class VideoPredictionExperiment(Experiment):
                     measures[f"{column}/{name}"] = value
         return measures
 
-    def _test_clips(self, num: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """`num` test clips, evenly spaced, a few at a time, uint8 [n, T, C, H, W]; and the pixels
-        that are known to move, bool [n, T, H, W]."""
+    def _test_clips(self, num: int) -> Iterator[Tensor]:
+        """`num` test clips, evenly spaced, a few at a time, uint8 [n, T, C, H, W]."""
+        for part in self._chosen(num):
+            clips = torch.stack([self.test[index] for index in part])
+            yield self._cut(clips).to(self.fabric.device)
+
+    def _clips_and_motion(self, num: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Those clips, and the pixels that move, bool [n, T, H, W]: where the data do not know
+        them, by their optical flow."""
+        for part, clips in zip(self._chosen(num), self._test_clips(num), strict=True):
+            if isinstance(self.test, MovingShapes):
+                known = torch.stack([self.test.motion(index).moving for index in part])
+                yield clips, self._cut(known).to(clips.device)
+            else:
+                yield clips, clip_moving_areas(clips)
+
+    def _chosen(self, num: int) -> Iterator[list[int]]:
+        chosen = [len(self.test) * i // num for i in range(num)]
+        return (chosen[part] for part in chunks(num, _CHUNK))
+
+    def _cut(self, frames: Tensor) -> Tensor:
+        """The middle of frames [..., H, W], with sides that the scales divide."""
         divisor = 2 ** (self.recipe.num_scales - 1)
         rows, columns = (
             slice(side % divisor // 2, side - side % divisor + side % divisor // 2)
             for side in self.test.shape[2:]
         )
-        chosen = [len(self.test) * i // num for i in range(num)]
-        for part in chunks(num, _CHUNK):
-            clips = torch.stack([self.test[index] for index in chosen[part]])
-            moving = torch.zeros(len(clips), clips.shape[1], *clips.shape[3:], dtype=torch.bool)
-            if isinstance(self.test, MovingShapes):
-                moving = torch.stack([self.test.motion(index).moving for index in chosen[part]])
-            yield (
-                clips[..., rows, columns].to(self.fabric.device),
-                moving[..., rows, columns].to(self.fabric.device),
-            )
+        return frames[..., rows, columns]
 
 
 def _frames(batch: Batch) -> tuple[Tensor, Tensor]:
