@@ -34,6 +34,6 @@ with torch.no_grad():
 titles = "first", "second", "third", "without δ", "δ inferred", "δ drawn"
 figure, axes = plt.subplots(1, 6, figsize=(9, 2.2), layout="constrained")
 for axis, title, frames in zip(axes, titles, (x1, x2, y, *predictions), strict=True):
-    axis.imshow(frames, vmin=0, vmax=1, cmap="gray")
+    axis.imshow(frames, vmin=0, vmax=1, cmap="gray", aspect="auto")
     axis.set(title=title, xticks=[], yticks=[])
 plt.savefig(sys.argv[1] if len(sys.argv) > 1 else "uncertain_motion.png", dpi=120)
