@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from gencore.inference import LatentDistribution
-from gencore.models import LatentLinearizingAutoencoder, linearizing_autoencoder
+from gencore.models import LatentLinearizingAutoencoder, linearizing_architecture
 from gencore.nn import DeltaCode
 
 
@@ -18,7 +18,7 @@ def draw_films(num):
 
 
 torch.manual_seed(0)
-plain, inner = (linearizing_autoencoder("mlp", (32,)) for _ in range(2))
+plain, inner = (linearizing_architecture("mlp", (32,)) for _ in range(2))
 latent = LatentLinearizingAutoencoder(inner, DeltaCode(8, 3, form="velocity"), step_size=0.1)
 for model in (plain, latent):
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)

@@ -2,7 +2,7 @@
 
 import torch
 
-from gencore.models import linearizing_autoencoder
+from gencore.models import linearizing_architecture
 
 SIZE, STD, MAX_SPEED = 32, 1.5, 3.5
 
@@ -21,7 +21,7 @@ def trained_on_bumps(steps, *, seed, curvature_weight, phase_pooling):
     """The fully connected model of 32-128-64 units after this many steps of 128 films."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    model = linearizing_autoencoder("mlp", (SIZE,), phase_pooling=phase_pooling)
+    model = linearizing_architecture("mlp", (SIZE,), phase_pooling=phase_pooling)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     for _ in range(steps):
         films = bump_films(128, generator)

@@ -2,7 +2,7 @@
 
 import torch
 
-from gencore.models import LatentLinearizingAutoencoder, linearizing_autoencoder
+from gencore.models import LatentLinearizingAutoencoder, linearizing_architecture
 from gencore.nn import DeltaCode
 
 SIZE, STD = 32, 1.5
@@ -31,7 +31,7 @@ def trained_model(form, steps, *, seed):
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     has_phases = form == "velocity"
-    autoencoder = linearizing_autoencoder("mlp", (SIZE,), phase_pooling=has_phases)
+    autoencoder = linearizing_architecture("mlp", (SIZE,), phase_pooling=has_phases)
     model = LatentLinearizingAutoencoder(
         autoencoder,
         DeltaCode(8 if has_phases else 64, 3, form=form),

@@ -3,7 +3,7 @@ from gencore.models.video.latent_linearizing_autoencoder import (
     LatentLinearizingAutoencoder,
     LatentLinearizingLoss,
 )
-from gencore.models.video.linearizing_architectures import linearizing_autoencoder
+from gencore.models.video.linearizing_architectures import linearizing_architecture
 from gencore.models.video.linearizing_autoencoder import (
     Code,
     LinearizingAutoencoder,
@@ -28,5 +28,5 @@ __all__ = [
     "constant_flow",
     "copy_last",
     "image_pyramid",
-    "linearizing_autoencoder",
+    "linearizing_architecture",
 ]

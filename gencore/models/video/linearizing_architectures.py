@@ -9,7 +9,7 @@ from gencore.models.video.linearizing_autoencoder import LinearizingAutoencoder,
 from gencore.models.video.names import CurvatureOf, LinearizingArchitecture
 from gencore.nn import NotatedNetwork, PhasePool, PhaseUnpool
 
-__all__ = ["linearizing_autoencoder"]
+__all__ = ["linearizing_architecture"]
 
 _Size = tuple[int, int, int]
 
@@ -26,7 +26,7 @@ class _Plan(NamedTuple):
     padding: tuple[int, int] = (0, 0)
 
 
-def linearizing_autoencoder(
+def linearizing_architecture(
     architecture: LinearizingArchitecture,
     image_shape: Sequence[int],
     *,
@@ -75,12 +75,12 @@ def linearizing_autoencoder(
 
     Example:
         >>> import torch
-        >>> model = linearizing_autoencoder("shallow1", (3, 32, 32))
+        >>> model = linearizing_architecture("shallow1", (3, 32, 32))
         >>> code = model.encode(torch.rand(2, 3, 32, 32))
         >>> code.magnitude.shape, code.phase.shape
         (torch.Size([2, 16, 8, 8]), torch.Size([2, 16, 3, 8, 8]))
     """
-    owner = "linearizing_autoencoder"
+    owner = "linearizing_architecture"
     check_choice(owner, "architecture", architecture, get_args(LinearizingArchitecture))
     if not width > 0:
         raise ValueError(f"{owner}: width is {width}; expected a positive number")
@@ -117,7 +117,7 @@ def _shallow(shape: tuple[int, ...], width: float, *, overlapping: bool) -> _Pla
     stride = 2 if overlapping else 4
     if height % stride or columns % stride:
         raise ValueError(
-            f"linearizing_autoencoder: the sides are {height} and {columns}; expected multiples "
+            f"linearizing_architecture: the sides are {height} and {columns}; expected multiples "
             f"of {stride}"
         )
     # As many as groups of 4 take.
@@ -137,7 +137,7 @@ def _deep(shape: tuple[int, ...], width: float, architecture: str) -> _Plan:
     channels, height, columns = shape
     if min(height, columns) <= 16:
         raise ValueError(
-            f"linearizing_autoencoder: the sides are {height} and {columns}; expected more than "
+            f"linearizing_architecture: the sides are {height} and {columns}; expected more than "
             "16, which the convolutions of 'deep' architectures take away"
         )
     first, second, num = (max(1, round(size * width)) for size in (16, 32, 64))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gencore.data import ImageDataset, Motion, move_images, to_float
 from gencore.data.video.affine_triplets import scale_motions
-from gencore.models import LinearizingAutoencoder, linearizing_autoencoder
+from gencore.models import LinearizingAutoencoder, linearizing_architecture
 from gencore.objectives import curvature_cosine
 from gencore.recipes.video.linae import LinAERecipe
 from gencore.train import Batch, ImageExperiment, StateObject
@@ -42,7 +42,7 @@ class LinAEExperiment(ImageExperiment):
                 f"margin is {recipe.margin}, which leaves nothing of images of "
                 f"{sides[0]}x{sides[1]}: choose less, or a larger image_size"
             )
-        model = linearizing_autoencoder(
+        model = linearizing_architecture(
             recipe.architecture, (channels, *frame),
             width=recipe.width, phase_pooling=recipe.phase_pooling, beta=recipe.beta,
             learn_beta=recipe.learn_beta, learned_predictor=recipe.learned_predictor,

@@ -9,7 +9,7 @@ from gencore.models import (
     LatentLinearizingAutoencoder,
     LinearizingAutoencoder,
     PhaseCode,
-    linearizing_autoencoder,
+    linearizing_architecture,
 )
 from gencore.nn import DeltaCode, NotatedNetwork
 
@@ -93,7 +93,7 @@ def test_no_gradient_goes_through_the_loop():
 
 def test_with_phase_pooling_latents_change_phases_only():
     torch.manual_seed(0)
-    autoencoder = linearizing_autoencoder("mlp", (32,)).double()
+    autoencoder = linearizing_architecture("mlp", (32,)).double()
     model = LatentLinearizingAutoencoder(autoencoder, DeltaCode(8, 3, form="velocity")).double()
     x1, x2, y = frames(32)
     z1, z2 = autoencoder.encode_all(x1, x2)
@@ -117,11 +117,11 @@ def test_a_step_that_is_too_large_is_told():
 def test_a_predictor_that_the_latents_would_replace_is_told():
     with pytest.raises(ValueError, match="LinearizingAutoencoder with a learned predictor"):
         LatentLinearizingAutoencoder(
-            linearizing_autoencoder("mlp", (8,), learned_predictor=True), DeltaCode(8, 1)
+            linearizing_architecture("mlp", (8,), learned_predictor=True), DeltaCode(8, 1)
         )
     with pytest.raises(ValueError, match="got a SiameseAutoencoder with no predictor"):
         LatentLinearizingAutoencoder(
-            linearizing_autoencoder("deep1", (1, 20, 20), width=0.01), DeltaCode(8, 1)
+            linearizing_architecture("deep1", (1, 20, 20), width=0.01), DeltaCode(8, 1)
         )
 
 

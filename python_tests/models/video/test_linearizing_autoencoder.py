@@ -10,7 +10,7 @@ from testing.bump_films import MAX_SPEED, STD, bump_films, bump_measures, traine
 from torch import nn
 
 from gencore.models import LinearizingAutoencoder, PhaseCode, SiameseAutoencoder
-from gencore.models import linearizing_autoencoder as make
+from gencore.models import linearizing_architecture as make
 from gencore.objectives import curvature_cosine
 
 
