@@ -357,7 +357,8 @@ class SampleOptions:
     """How many; without it as many as suit the recipe."""
 
     out: Path | None = None
-    """A .png (figure) or an .npy (float32 [num, ...]); without it RUN_DIR/samples.png."""
+    """A .png (figure), an .npy (float32 [num, ...]) or, of a model of films, a .gif, .mp4 or .mkv;
+    without it RUN_DIR/samples.png."""
 
     seed: int = 0
     """Of the samples: the same seed gives the same samples."""
@@ -371,8 +372,10 @@ def _sample(words: list[str]) -> int:
     if options.num is not None:
         _check_positive("num", options.num)
     out = options.out or options.run_dir / "samples.png"
-    if out.suffix not in (".png", ".npy"):
-        raise UsageError(f"--out must end in .png or .npy, got {out}")
+    from gencore.data.names import FILM_SUFFIXES
+
+    if out.suffix not in (".png", ".npy", *FILM_SUFFIXES):
+        raise UsageError(f"--out must end in .png, .npy, {', '.join(FILM_SUFFIXES)}, got {out}")
     recipe, experiment, step, device = load_run(
         options.run_dir, options.accelerator, with_data=False
     )
@@ -387,7 +390,9 @@ def _sample(words: list[str]) -> int:
     num = recipe.figure_samples if options.num is None else options.num
     with seeded(options.seed, device) as generator:
         samples = experiment.sample(num, generator)
-        if out.suffix == ".png":
+        if out.suffix in FILM_SUFFIXES and samples.ndim != 5:
+            raise UsageError(f"--out is a film, {out}, but the recipe {recipe.name} makes none")
+        if out.suffix != ".npy":
             experiment.save_samples(samples, out)
         else:
             with replacing(out) as temporary, temporary.open("wb") as file:

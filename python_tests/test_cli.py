@@ -134,7 +134,7 @@ def test_help_of_a_recipe_shows_options_defaults_and_docstrings(capsys):
         ("sample", "error: gencore sample needs RUN_DIR: The run's folder."),
         ("sample {tmp}", "there is no run in {tmp}"),
         ("sample {tmp} --num 0", "--num must be at least 1, got 0"),
-        ("sample {tmp} --out a.gif", "--out must end in .png or .npy, got a.gif"),
+        ("sample {tmp} --out a.txt", "--out must end in .png, .npy, .gif, .mp4, .mkv, got a.txt"),
         ("evaluate {tmp}/file", "there is no run in {tmp}/file"),
     ],
 )

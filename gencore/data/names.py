@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-__all__ = ["EMBEDDED", "IMAGE_SOURCES", "VIDEO_SOURCES", "DensityName"]
+__all__ = ["EMBEDDED", "FILM_SUFFIXES", "IMAGE_SOURCES", "VIDEO_SOURCES", "DensityName"]
 
 DensityName = Literal[
     "swiss_roll", "grid9", "eight_gaussians", "twenty_five_gaussians", "pinwheel", "two_moons"
@@ -40,3 +40,6 @@ VIDEO_SOURCES = {
     "DIR": "a folder of image files, one a frame, or of films",
 }
 """What `load_video` opens → what that is."""
+
+FILM_SUFFIXES = (".gif", ".mp4", ".mkv")
+"""What the name of a film ends in that `save_film` writes."""

@@ -245,6 +245,15 @@ class TestMeasures:
         assert moving[:, :-1].any()
         assert any(name.startswith("moving_psnr") for name in experiment.evaluate(3))
 
+    def test_samples_play_beside_the_true_clips(self, tmp_path):
+        experiment, _ = make()
+        samples = experiment.sample(2)
+        experiment.save_samples(samples, tmp_path / "films.gif")
+        with Image.open(tmp_path / "films.gif") as film:
+            assert film.n_frames == 6
+            # Two clips, each twice in frames of 32 · 4 pixels.
+            assert film.width >= 4 * 128 > film.height >= 128
+
     def test_samples_continue_the_test_clips(self, tmp_path):
         experiment, _ = make()
         samples = experiment.sample(3)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gencore.atomic import replacing
 from gencore.data.images.grid import enlarge, image_grid, shown_levels
+from gencore.data.names import FILM_SUFFIXES
 from gencore.extras import data_extra
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ _ENCODERS = {
     ".mp4": ("libx264", {"crf": "15", "preset": "medium"}, ("yuv420p", "yuv420p")),
     ".mkv": ("ffv1", {}, ("gray", "bgr0")),
 }
-_SUFFIXES = (".gif", *_ENCODERS)
 
 
 def save_film(
@@ -77,8 +77,8 @@ def save_film(
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise ValueError(f"save_film: {path} ends in none of {' '.join(_SUFFIXES)}")
+    if suffix not in FILM_SUFFIXES:
+        raise ValueError(f"save_film: {path} ends in none of {' '.join(FILM_SUFFIXES)}")
     if scale < 1 or not 0 < frames_per_second <= 1000:
         raise ValueError(
             f"save_film: scale = {scale} and frames_per_second = {frames_per_second}, expected at "

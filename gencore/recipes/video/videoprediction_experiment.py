@@ -10,7 +10,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from gencore.data import MovingShapes, VideoDataset, to_float
+from gencore.data import MovingShapes, VideoDataset, save_film, to_float
+from gencore.data.names import FILM_SUFFIXES
 from gencore.metrics import clip_moving_areas, evaluate_frame_prediction
 from gencore.models import MultiScaleDiscriminator, MultiScaleGenerator, copy_last, image_pyramid
 from gencore.objectives import multi_scale_discriminator_loss, multi_scale_prediction_loss
@@ -31,6 +32,8 @@ __all__ = ["VideoPredictionExperiment"]
 _CHUNK = 16
 # The windows of the structural similarity have this side.
 _MIN_SIDE = 11
+# Smaller frames are enlarged in films, about to this.
+_SHOWN_SIDE = 128
 _ADVICE = "a lower learning_rate, discriminator_learning_rate or max_grad_norm"
 
 
@@ -213,11 +216,17 @@ class VideoPredictionExperiment(Experiment):
         return (torch.cat(parts) + 1) / 2
 
     def save_samples(self, samples: Tensor, path: Path) -> None:
-        """A row for each clip: the given frames, then the true ones, then the predicted ones."""
+        """A row for each clip: the given frames, then the true ones, then the predicted ones. As a
+        film, the true clip plays beside the given frames and their prediction."""
         from gencore.train.figures import save_contact_sheet
 
         real = torch.cat([to_float(clips).cpu() for clips in self._test_clips(len(samples))])
-        save_contact_sheet(torch.cat([real, samples.cpu()], 1), path)
+        samples = samples.cpu()
+        if path.suffix not in FILM_SUFFIXES:
+            return save_contact_sheet(torch.cat([real, samples], 1), path)
+        predicted = torch.cat([real[:, : self.recipe.num_inputs], samples], 1)
+        pairs = torch.stack([real, predicted], 1).flatten(0, 1)
+        save_film(pairs, path, columns=4, scale=max(1, _SHOWN_SIDE // max(real.shape[-2:])))
 
     def evaluate(self, num: int) -> dict[str, float]:
         """Mean PSNR, SSIM and sharpness difference of each predicted frame of up to `num` test

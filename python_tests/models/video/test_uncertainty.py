@@ -20,6 +20,13 @@ def test_m16_predictions_are_sharp_and_latents_tell_what_happened(model):
 
 
 @pytest.mark.slow
+def test_m16_so_does_the_form_as_printed():
+    measures = uncertainty_measures(trained_model("eq3.11", 1500, seed=0))
+    assert measures["error"] < 0.05 * measures["average"]
+    assert measures["probe"] > 0.94
+
+
+@pytest.mark.slow
 def test_m16_latents_drawn_from_their_estimate_give_one_of_both_futures(model):
     """The squared distance to the nearer future is well below that of their average; latents
     drawn from a Gaussian, half of which are between the two kinds, do worse."""
