@@ -222,11 +222,12 @@ class VideoPredictionExperiment(Experiment):
 
         real = torch.cat([to_float(clips).cpu() for clips in self._test_clips(len(samples))])
         samples = samples.cpu()
-        if path.suffix not in FILM_SUFFIXES:
-            return save_contact_sheet(torch.cat([real, samples], 1), path)
-        predicted = torch.cat([real[:, : self.recipe.num_inputs], samples], 1)
-        pairs = torch.stack([real, predicted], 1).flatten(0, 1)
-        save_film(pairs, path, columns=4, scale=max(1, _SHOWN_SIDE // max(real.shape[-2:])))
+        if path.suffix in FILM_SUFFIXES:
+            predicted = torch.cat([real[:, : self.recipe.num_inputs], samples], 1)
+            pairs = torch.stack([real, predicted], 1).flatten(0, 1)
+            save_film(pairs, path, columns=4, scale=max(1, _SHOWN_SIDE // max(real.shape[-2:])))
+        else:
+            save_contact_sheet(torch.cat([real, samples], 1), path)
 
     def evaluate(self, num: int) -> dict[str, float]:
         """Mean PSNR, SSIM and sharpness difference of each predicted frame of up to `num` test
