@@ -52,6 +52,12 @@ struct PhasePools {
 struct PhasePoolArguments : PhasePools {
   const void* z;
   Coefficient beta;  // a chain is a group
+
+  template <class A>
+  GENCORE_HD A beta_of(std::int64_t group) const {
+    return beta.values == nullptr ? static_cast<A>(beta.number)
+                                  : static_cast<const A*>(beta.values)[group * beta.chain_stride];
+  }
 };
 
 struct PhasePool : PhasePoolArguments {

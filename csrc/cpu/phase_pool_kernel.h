@@ -22,16 +22,6 @@
 namespace gencore {
 inline namespace GENCORE_LEVEL {
 
-template <class A>
-A beta_of(const PhasePoolArguments& args, std::int64_t group) {
-  return args.beta.values == nullptr
-             ? static_cast<A>(args.beta.number)
-             : static_cast<const A*>(args.beta.values)[group * args.beta.chain_stride];
-}
-
-inline float natural_logarithm(float x) { return log_positive(x); }
-inline double natural_logarithm(double x) { return log(x); }
-
 // A row of pools: those of one image, one group of features and some rows of the map.
 struct PoolRow {
   std::int64_t image;
@@ -164,7 +154,7 @@ void phase_pool_range(const PhasePool& args, std::int64_t begin, std::int64_t en
   A* const sums[3] = {scratch.take<A>(pools), scratch.take<A>(pools), scratch.take<A>(pools)};
   for (std::int64_t item = begin; item < end; ++item) {
     const PoolRow row(args, item);
-    const A beta = beta_of<A>(args, row.group);
+    const A beta = args.template beta_of<A>(row.group);
     column.template sum<T>(args, row, beta);
     std::fill_n(largest, pools, -std::numeric_limits<A>::infinity());
     for (std::int64_t at = 0; at < args.kernel[2]; ++at)
@@ -276,6 +266,9 @@ class PoolSlopes {
     }
   }
 
+  // Whether any pool has the column. What stands in others concerns no gradient, NaN neither.
+  bool is_held(std::int64_t x) const { return entropy[x] != std::numeric_limits<A>::max(); }
+
   // E and B of an element.
   void terms(std::int64_t x, A z, A beta, A feature, A row, A& e, A& b) const {
     const A difference = z - magnitude[x];
@@ -321,7 +314,7 @@ void phase_pool_backward_range(const PhasePoolBackward& args, std::int64_t begin
         any = any || (feature >= first && feature < last);
       }
       if (!any) continue;
-      const A beta = beta_of<A>(args, group);
+      const A beta = args.template beta_of<A>(group);
       for (std::int64_t h = 0; h < args.pools[1]; ++h) {
         const PoolRow row(args, image, group, h);
         slopes.find(args, row, beta);
@@ -334,7 +327,8 @@ void phase_pool_backward_range(const PhasePoolBackward& args, std::int64_t begin
 #pragma GCC ivdep
           for (std::int64_t x = 0; x < columns; ++x) {
             A e, b;
-            slopes.terms(x, load(value[x]), beta, feature, line, e, b);
+            const A here = slopes.is_held(x) ? A(load(value[x])) : A(0);
+            slopes.terms(x, here, beta, feature, line, e, b);
             grad[x] = multiply_add(e, multiply_add(beta, b, slopes.slope[x]), grad[x]);
           }
         });
@@ -355,7 +349,7 @@ void phase_pool_beta_backward_range(const PhasePoolBackward& args, std::int64_t 
   A* const sums = scratch.take<A>(columns);
   for (std::int64_t item = begin; item < end; ++item) {
     const PoolRow row(args, item);
-    const A beta = beta_of<A>(args, row.group);
+    const A beta = args.template beta_of<A>(row.group);
     slopes.find(args, row, beta);
     std::fill_n(sums, columns, A(0));
     // One of the elements' size, so that little cancels.
@@ -368,7 +362,7 @@ void phase_pool_beta_backward_range(const PhasePoolBackward& args, std::int64_t 
       const T* const value = z + offset;
 #pragma GCC ivdep
       for (std::int64_t x = 0; x < columns; ++x) {
-        const A here = load(value[x]);
+        const A here = slopes.is_held(x) ? A(load(value[x])) : origin;
         A e, b;
         slopes.terms(x, here, beta, feature, line, e, b);
         sums[x] = multiply_add(e * (here - origin), b, sums[x]);

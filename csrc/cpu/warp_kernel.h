@@ -206,7 +206,6 @@ void warp_backward_lines(const WarpBackward& args, std::int64_t first, std::int6
     };
     for (std::int64_t f = part.image * args.flows; f < (part.image + 1) * args.flows; ++f) {
       const T* grad = static_cast<const T*>(args.grad_out) + part.offset(args, f);
-      A* flow_grad = static_cast<A*>(args.flow_grad) + kRank * f * plane;
       const auto add_images = [&](const Samples& samples, std::int64_t at) {
         if (samples.last < part.begin || samples.first >= part.end) return;
         use.need(samples.first, samples.last, make);
@@ -216,9 +215,10 @@ void warp_backward_lines(const WarpBackward& args, std::int64_t first, std::int6
       const auto add_both = [&](const Samples& samples, std::int64_t at) {
         if (wants_flow) {
           use.need(samples.first, samples.last, make);
+          A* const flow_grad = static_cast<A*>(args.flow_grad) + kRank * f * plane + at;
           const auto along = [&]<int kAxis>(std::integral_constant<int, kAxis>) {
             add_slopes<kRank, kLanes, kAxis>(samples, part, plane, image, grad + at, is_last,
-                                             flow_grad + kAxis * plane + at);
+                                             flow_grad + kAxis * plane);
           };
           along(std::integral_constant<int, 0>{});
           along(std::integral_constant<int, 1>{});

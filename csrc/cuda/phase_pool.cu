@@ -63,23 +63,13 @@ struct Pool {
   }
 };
 
-template <class A>
-__device__ __forceinline__ A beta_of(const PhasePoolArguments& args, std::int64_t group) {
-  return args.beta.values == nullptr
-             ? static_cast<A>(args.beta.number)
-             : static_cast<const A*>(args.beta.values)[group * args.beta.chain_stride];
-}
-
-__device__ __forceinline__ float natural_logarithm(float x) { return log_positive(x); }
-__device__ __forceinline__ double natural_logarithm(double x) { return log(x); }
-
 template <class T>
 __global__ void __launch_bounds__(kThreads) phase_pool_kernel(PhasePool args) {
   using A = accumulate_t<T>;
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (index >= args.images * args.pools[0] * args.pool_plane()) return;
   const Pool pool(args, index);
-  const A beta = beta_of<A>(args, pool.group);
+  const A beta = args.template beta_of<A>(pool.group);
   A largest = 0, weight = 0, below = 0, sum[3] = {};
   bool first = true;
   pool.for_each<T>(args, [&](A feature, A line, A column, A value) {
@@ -152,7 +142,7 @@ __global__ void __launch_bounds__(kThreads) phase_pool_backward_kernel(PhasePool
   const A value = load(static_cast<const T*>(args.z)[index]);
   A grad = 0;
   for_each_holder(args, index, [&](std::int64_t plane, int at, int i, int j, int k) {
-    const A beta = beta_of<A>(args, plane % args.pools[0]);
+    const A beta = args.template beta_of<A>(plane % args.pools[0]);
     const std::int64_t pool = plane * args.pool_plane() + at;
     const A slope = static_cast<const A*>(args.grad_magnitude)[pool];
     const A difference = value - static_cast<const A*>(args.magnitude)[pool];
@@ -185,7 +175,7 @@ __global__ void __launch_bounds__(kThreads)
     const std::int64_t index = blockIdx.x * args.pools[2] + w;
     const Pool pool(args, index);
     const std::int64_t plane = pool.image * args.pools[0] + pool.group;
-    const A beta = beta_of<A>(args, pool.group);
+    const A beta = args.template beta_of<A>(pool.group);
     const A entropy = static_cast<const A*>(args.entropy)[index];
     const A magnitude = static_cast<const A*>(args.magnitude)[index];
     const A grad = static_cast<const A*>(args.grad_magnitude)[index];

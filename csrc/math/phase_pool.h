@@ -10,6 +10,9 @@
 namespace gencore {
 inline namespace GENCORE_LEVEL {
 
+GENCORE_HD float natural_logarithm(float x) { return log_positive(x); }
+GENCORE_HD double natural_logarithm(double x) { return log(x); }
+
 // From -1 to 1 in equal steps over an axis of a pool; 0 where it has one element. The reciprocal is
 // the same for all elements.
 template <class A>

@@ -31,9 +31,9 @@ Arguments pool_arguments(const char* op, const Tensor& like, std::int64_t images
     const std::int64_t size = sizes[axis], kernel = settings.kernel[axis],
                        stride = settings.stride[axis],
                        padding = axis == 0 ? 0 : settings.padding[axis - 1];
-    STD_TORCH_CHECK(kernel >= 1 && kernel < std::int64_t{1} << 24 && stride >= 1 && padding >= 0 &&
-                        padding < kernel && size >= 1 && size < std::int64_t{1} << 30 &&
-                        size + 2 * padding >= kernel,
+    STD_TORCH_CHECK(kernel >= 1 && kernel < std::int64_t{1} << 24 && stride >= 1 &&
+                        stride < std::int64_t{1} << 30 && padding >= 0 && padding < kernel &&
+                        size >= 1 && size < std::int64_t{1} << 30 && size + 2 * padding >= kernel,
                     op, ": the pools do not fit the map");
     args.size[axis] = size;
     args.kernel[axis] = kernel;
@@ -47,19 +47,23 @@ Arguments pool_arguments(const char* op, const Tensor& like, std::int64_t images
     args.pools[0] = sizes[0] / settings.stride[0];
   }
   STD_TORCH_CHECK(args.dims() > 0, op, ": a pool has one element");
-  STD_TORCH_CHECK(args.plane() < std::int64_t{1} << 31, op, ": a map is too large");
+  STD_TORCH_CHECK(args.plane() < std::int64_t{1} << 31 && args.pool_plane() < std::int64_t{1} << 31,
+                  op, ": a map is too large");
   return args;
 }
 
-std::int64_t pools_of(const PhasePools& args) {
-  return args.images * args.pools[0] * args.pool_plane();
-}
+enum class Operand { kMagnitude, kPhase };
 
-void check_operand(const Tensor& tensor, std::int64_t size, ScalarType type, const Tensor& like,
-                   const char* op) {
-  STD_TORCH_CHECK(
-      tensor.numel() == size && tensor.scalar_type() == type && same_device(tensor, like), op,
-      ": an operand has another size, dtype or device than expected");
+// Raises unless a tensor has a value a pool, or one for each of its phases.
+void check_operand(const Tensor& tensor, Operand kind, const PhasePools& args, ScalarType type,
+                   const Tensor& like, const char* op) {
+  const std::int64_t dims = kind == Operand::kPhase ? 1 : 0;
+  bool fits = tensor.dim() == 4 + dims && tensor.size(0) == args.images &&
+              tensor.size(1) == args.pools[0] && tensor.size(2 + dims) == args.pools[1] &&
+              tensor.size(3 + dims) == args.pools[2];
+  if (fits && dims > 0) fits = tensor.size(2) == args.dims();
+  STD_TORCH_CHECK(fits && tensor.scalar_type() == type && same_device(tensor, like), op,
+                  ": an operand has another shape, dtype or device than the pools");
 }
 
 Tensor magnitudes(const Tensor& like, const PhasePools& args, ScalarType type) {
@@ -169,11 +173,10 @@ std::tuple<Tensor, Tensor> phase_pool_backward(
                                                  circular});
   STD_TORCH_CHECK(!needs_beta || beta, op, ": a number has no gradient");
   const ScalarType wide = accumulation_type(z_c);
-  const std::int64_t count = pools_of(args);
   for (const Tensor* each : {&grad_magnitude, &magnitude, &entropy})
-    check_operand(*each, count, wide, z_c, op);
+    check_operand(*each, Operand::kMagnitude, args, wide, z_c, op);
   for (const Tensor* each : {&grad_phase, &phase})
-    check_operand(*each, count * args.dims(), wide, z_c, op);
+    check_operand(*each, Operand::kPhase, args, wide, z_c, op);
   const Tensor grad_magnitude_c = as_contiguous(grad_magnitude),
                grad_phase_c = as_contiguous(grad_phase), magnitude_c = as_contiguous(magnitude),
                phase_c = as_contiguous(phase), entropy_c = as_contiguous(entropy);
@@ -192,8 +195,9 @@ Arguments unpool_arguments(const char* op, const Tensor& magnitude, const Tensor
                            const std::int64_t (&sizes)[3], bool clamp, const Settings& settings) {
   STD_TORCH_CHECK(magnitude.dim() == 4, op, ": magnitude must be [N, G, h, w]");
   auto args = pool_arguments<Arguments>(op, magnitude, magnitude.size(0), sizes, settings);
-  check_operand(magnitude, pools_of(args), magnitude.scalar_type(), magnitude, op);
-  check_operand(phase, pools_of(args) * args.dims(), magnitude.scalar_type(), magnitude, op);
+  const ScalarType type = magnitude.scalar_type();
+  check_operand(magnitude, Operand::kMagnitude, args, type, magnitude, op);
+  check_operand(phase, Operand::kPhase, args, type, magnitude, op);
   args.clamp = clamp;
   args.magnitude = magnitude.const_data_ptr();
   args.phase = phase.const_data_ptr();
@@ -239,8 +243,10 @@ std::tuple<Tensor, Tensor> phase_unpool_backward(
        {stride_features, stride_rows, stride_columns},
        {padding_rows, padding_columns},
        circular});
-  check_operand(grad_c, args.images * args.size[0] * args.plane(), magnitude_c.scalar_type(),
-                magnitude_c, op);
+  STD_TORCH_CHECK(grad_c.size(0) == args.images &&
+                      grad_c.scalar_type() == magnitude_c.scalar_type() &&
+                      same_device(grad_c, magnitude_c),
+                  op, ": grad_out must be [N, F, H, W], of the magnitude's dtype and device");
   Tensor magnitude_grad = magnitudes(magnitude_c, args, magnitude_c.scalar_type()),
          phase_grad = phases(magnitude_c, args, magnitude_c.scalar_type());
   args.grad_out = grad_c.const_data_ptr();

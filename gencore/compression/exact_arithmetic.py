@@ -147,8 +147,11 @@ class _Exact(TorchDispatchMode):
         if not _floats([result]):
             return result
         if name == "sum":
-            self._check_sum(args[0], result)
+            self._check_sum(name, args[0], result)
             return result
+        if name == "avg_pool2d":  # a sum and one division; windows of no more than the whole
+            self._check_sum(name, args[0], result)
+            return to_grid(result)
         moves = (name in _MOVING or bare in _MOVING) and not _adds_products(name, args, kwargs)
         if moves and _are_on_grid(args):
             return result
@@ -173,15 +176,15 @@ class _Exact(TorchDispatchMode):
         if not _largest(a) * _largest(b) * num_terms(b) + added < _LARGEST_SUM:
             raise self._too_large(name)
 
-    def _check_sum(self, x: Tensor, result: Tensor) -> None:
+    def _check_sum(self, name: str, x: Tensor, result: Tensor) -> None:
         """Raise a ValueError unless all sums are exact, in whatever order."""
         if x.dtype != torch.float64 or result.dtype != torch.float64:
             raise ValueError(
-                f"{self.owner}: sum of {x.dtype} as {result.dtype} cannot be computed exactly"
+                f"{self.owner}: {name} of {x.dtype} as {result.dtype} cannot be computed exactly"
             )
-        num_terms = x.numel() // max(result.numel(), 1)
+        num_terms = x.numel() // max(result.numel(), 1) if name == "sum" else x[0, 0].numel()
         if not _largest(x) * num_terms < _LARGEST_PLAIN_SUM:
-            raise self._too_large("sum")
+            raise self._too_large(name)
 
     def _too_large(self, name: str) -> ValueError:
         return ValueError(f"{self.owner}: the numbers in {name} are too large to be added exactly")

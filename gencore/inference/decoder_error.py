@@ -105,7 +105,8 @@ class DecoderError:
         """L and its gradient by what goes into the remaining layers."""
         with torch.inference_mode(False):  # and with gradients
             hidden = (hidden.clone() if hidden.is_inference() else hidden).requires_grad_()
-            value = _square(self._rest(hidden) - self._target)
+            # Of a view, which layers that work in place may change.
+            value = _square(self._rest(hidden.view_as(hidden)) - self._target)
             (grad,) = torch.autograd.grad(value, hidden, torch.ones_like(value))
         return value.detach(), grad
 

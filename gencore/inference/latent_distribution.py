@@ -28,7 +28,8 @@ class LatentDistribution(nn.Module):
 
     A Gaussian puts most of its mass between two groups of latents, where no data were; the others
     keep the groups apart, and only the latter two have values between the latents. The tensors are
-    buffers, which a checkpoint keeps; to load one, make the object from as many other latents.
+    buffers, which a checkpoint keeps; to load one, make the object from as many other latents, with
+    the same form and bandwidth.
 
     Args:
         latents: [M, ...]; of more than one dimension a row, D is the number of all.

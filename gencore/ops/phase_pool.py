@@ -45,7 +45,8 @@ def phase_pool(
 
     Args:
         z: maps [N, F, H, W], float64, float32, bfloat16 or float16. Half types are computed in
-            float32 and rounded once.
+            float32 and rounded once. A value that is not finite concerns its pools alone, of which
+            it makes no more than the magnitude NaN or infinite.
         kernel_size: elements of a pool along (features, rows, columns); an int is all three.
         stride: elements from a pool to the next along each; ``kernel_size`` if ``None``.
         beta: β ≥ 0, a number or a tensor, one [] for all pools or [G] for each group of features,
@@ -185,8 +186,8 @@ def _pools(op: str, kernel_size: Any, stride: Any, padding: Any, circular: bool)
         raise ValueError(
             f"{op}: kernel_size is {tuple(kernel)}, expected positive numbers, one of them above 1"
         )
-    if min(strides) < 1:
-        raise ValueError(f"{op}: stride is {tuple(strides)}, expected positive numbers")
+    if min(strides) < 1 or max(strides) >= 2**30:
+        raise ValueError(f"{op}: stride is {tuple(strides)}, expected from 1 to below 2**30")
     if min(paddings) < 0 or any(p >= k for p, k in zip(paddings, kernel[1:], strict=True)):
         raise ValueError(
             f"{op}: padding is {tuple(paddings)}, expected from 0 to below the kernel's "

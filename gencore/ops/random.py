@@ -239,12 +239,17 @@ def philox_uniform(
 
     Arguments as for `philox_normal`; the highest 24 bits of `philox_words` make a number.
 
+    Raises:
+        TypeError: for a dtype other than float64 and float32; half types have no such numbers.
+
     Example:
         >>> import torch
         >>> from gencore.ops.random import philox_uniform
         >>> philox_uniform((2,), torch.tensor([0, 0]))
         tensor([0.3990, 0.8805])
     """
+    if dtype not in (torch.float64, torch.float32):
+        raise TypeError(f"philox_uniform: dtype is {dtype}, expected float64 or float32")
     words = philox_words(size, key, first_element=first_element)
     return (words >> 8).to(dtype) * 2.0**-24
 

@@ -1,5 +1,6 @@
 """Forward warping: what each pixel gives to the places that it moves to."""
 
+import math
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -116,7 +117,7 @@ def _reference(x: Tensor, flow: Tensor) -> Tensor:
     image = x.to(flow.dtype)
     y = torch.zeros_like(image.flatten(2))
     for part in _parts(flow):
-        given = (image * part.share.masked_fill(~part.inside, 0.0)).flatten(2)
+        given = _given(image, part.share.masked_fill(~part.inside, 0.0)).flatten(2)
         y = y.scatter_add(2, part.place.unsqueeze(1).expand(-1, x.shape[1], -1), given)
     return y.view(x.shape).to(x.dtype)
 
@@ -136,9 +137,14 @@ def _softmax(x: Tensor, flow: Tensor, importance: Tensor) -> Tensor:
     for part, landing in zip(parts, lands, strict=True):
         exponent = importance - largest.gather(1, part.place).view_as(importance)
         weight = part.share * exponent.masked_fill(~landing, -torch.inf).exp()
-        total = total + _sum(torch.cat([x * weight, weight], 1), part.whole)
+        total = total + _sum(torch.cat([_given(x, weight), weight], 1), part.whole)
     value, weight = total[:, :-1], total[:, -1:]
     return value / weight.masked_fill(weight == 0, 1.0)
+
+
+def _given(x: Tensor, share: Tensor) -> Tensor:
+    """Their product; no share of a pixel that is not finite is nothing."""
+    return torch.where((share == 0) & ~x.isfinite(), 0.0, x) * share
 
 
 class _Part(NamedTuple):
@@ -156,6 +162,8 @@ class _Part(NamedTuple):
 
 def _parts(flow: Tensor) -> list[_Part]:
     height, width = flow.shape[2:]
+    lost = flow.isnan().any(1, keepdim=True)  # along both axes, if along one: at its own place
+    flow = flow.masked_fill(lost, math.nan)
     columns = torch.arange(width, device=flow.device)
     rows = torch.arange(height, device=flow.device).unsqueeze(1)
     # Beyond two pixels outside all is lost.
@@ -171,6 +179,8 @@ def _parts(flow: Tensor) -> list[_Part]:
             share = (down if below else 1 - down) * (right if beside else 1 - right)
             at_row, at_column = row + below, column + beside
             inside = (at_row >= 0) & (at_row < height) & (at_column >= 0) & (at_column < width)
+            if below or beside:
+                inside = inside & ~lost
             place = (at_row * width + at_column).masked_fill(~inside, 0).flatten(1)
             parts.append(_Part(share, torch.cat([left + beside, up + below], 1), place, inside))
     return parts

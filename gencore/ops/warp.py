@@ -139,6 +139,7 @@ def _reference(x: Tensor, flow: Tensor, border: bool) -> Tensor:
             return _pixels(image, chosen, sizes, border)
         (near, far), fraction = axes[left - 1]
         a, b = between((near, *chosen)), between((far, *chosen))
+        b = torch.where((fraction == 0) & ~b.isfinite(), a, b)  # nothing comes from there
         return a + fraction * (b - a)
 
     return between(()).to(x.dtype)

@@ -273,6 +273,21 @@ def test_elements_that_no_pool_holds_have_no_gradient(device):
     assert torch.equal(grad != 0, held)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, 3e38])
+def test_nothing_comes_from_elements_that_no_pool_holds(value, device):
+    z = maps(1, 4, 5, 9, device=device)
+    held = torch.zeros_like(z, dtype=torch.bool)
+    held[:, ::2, [[0], [1], [3], [4]], [0, 1, 4, 5]] = True
+
+    def gradients(z):
+        z, beta = z.clone().requires_grad_(), torch.full((), 3.0).to(z).requires_grad_()
+        magnitude, phase = phase_pool(z, (1, 2, 2), (2, 3, 4), beta)
+        return torch.autograd.grad(magnitude.sum() + phase.sum(), (z, beta))
+
+    for found, expected in zip(gradients(z.where(held, value)), gradients(z), strict=True):
+        assert torch.equal(found, expected)
+
+
 Z = torch.zeros(2, 4, 6, 8)
 
 
@@ -289,7 +304,8 @@ Z = torch.zeros(2, 4, 6, 8)
         ({"kernel_size": (1, 9, 1), "padding": (1, 0)}, ValueError, "is smaller than a pool"),
         ({"z": Z[:, :, :0]}, ValueError, "is smaller than a pool"),
         ({"stride": (3, 1, 1)}, ValueError, "4 features in a circle are no multiple of the stride"),
-        ({"stride": 0}, ValueError, r"phase_pool: stride is \(0, 0, 0\), expected positive"),
+        ({"stride": 0}, ValueError, r"phase_pool: stride is \(0, 0, 0\), expected from 1"),
+        ({"stride": (1, 1, 2**63 - 1)}, ValueError, "phase_pool: stride is .* below 2\\*\\*30"),
         ({"padding": (2, 0)}, ValueError, r"padding is \(2, 0\), expected from 0 to below .*\(2"),
         ({"padding": (0, -1)}, ValueError, r"padding is \(0, -1\)"),
         ({"beta": -1.0}, ValueError, "phase_pool: beta must be finite and not negative, got -1"),

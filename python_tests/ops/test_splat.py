@@ -1,5 +1,7 @@
 """splat: the shared operator tests, the adjoint of warp, closed forms, importance, errors."""
 
+import math
+
 import pytest
 import torch
 from testing.host_executor import DTYPES
@@ -180,3 +182,17 @@ X, FLOW = torch.zeros(2, 3, 4, 5), torch.zeros(2, 2, 4, 5)
 def test_bad_input_is_named(arguments, error, message):
     with pytest.raises(error, match=f"^splat: {message}"):
         splat(**{"x": X, "flow": FLOW, **arguments})
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_what_is_not_finite_stays_where_it_lands(reference):
+    x = torch.ones(1, 1, 4, 4)
+    flow = torch.zeros(1, 2, 4, 4)
+    x[0, 0, 1, 1] = math.inf
+    with backend("reference" if reference else "native"):
+        for mode, importance in (("sum", None), ("softmax", torch.zeros(1, 1, 4, 4))):
+            y = splat(x, flow, mode=mode, importance=importance)
+            assert torch.equal(y, x)
+        x[0, 0, 1, 1] = 1.0
+        flow[0, 0, 2, 2] = math.nan
+        assert torch.equal(splat(x, flow).isnan().nonzero(), torch.tensor([[0, 0, 2, 2]]))

@@ -101,7 +101,7 @@ def flow_to_image(flow: Tensor, *, max_flow: float | None = None) -> Tensor:
 
     Raises:
         TypeError: the flow is not floating point.
-        ValueError: its shape is another, or max_flow is not positive.
+        ValueError: its shape is another, a displacement is not finite, or max_flow is not positive.
 
     Source:
         Baker, Scharstein, Lewis, Roth, Black and Szeliski, "A Database and Evaluation Methodology
@@ -122,6 +122,8 @@ def flow_to_image(flow: Tensor, *, max_flow: float | None = None) -> Tensor:
         )
     if max_flow is not None and not max_flow > 0:
         raise ValueError(f"flow_to_image: max_flow = {max_flow}, expected a positive number")
+    if not flow.isfinite().all():
+        raise ValueError("flow_to_image: a displacement is not finite")
     right, down = flow.double().unbind(1)
     length = torch.hypot(right, down)
     if max_flow is None:

@@ -129,7 +129,7 @@ def evaluate_frame_prediction(
         border, which SSIM's window needs, is left out of the moving areas.
 
     Raises:
-        TypeError: clips are neither uint8 nor floating point.
+        TypeError: clips are neither uint8 nor floating point, or predictions no floating point.
         ValueError: there are no clips; they are too short, or smaller than SSIM's window of 11; or
             a prediction or a mask has another shape than it should.
 
@@ -166,6 +166,11 @@ def evaluate_frame_prediction(
                 f"{owner}: the predictor gave shape {tuple(predicted.shape)}, expected "
                 f"{tuple(target.shape)}"
             )
+        if not predicted.is_floating_point():
+            raise TypeError(
+                f"{owner}: the predictor gave {predicted.dtype}, expected floating point in [low, "
+                "high]"
+            )
         predicted = (predicted.to(target) - low) / (high - low)
         if known is None:
             seen = batch[:, num_given - 1 : num_given + num_frames]
@@ -184,7 +189,7 @@ def evaluate_frame_prediction(
             if counts.any():
                 values = _measure(x[counts], y[counts], area[counts], masked, sharpness)
                 if max_moving_psnr is not None:
-                    values = values[:, values[0] < max_moving_psnr]
+                    values = values[:, ~(values[0] >= max_moving_psnr)]  # NaN counts
                 moving.add(frame, values)
     if num_clips == 0:
         raise ValueError(f"{owner}: there are no clips")

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from gencore.choices import check_choice
 from gencore.nn.quantization import EntropyModel
 from gencore.ops import random_key
+from gencore.ops._support.checks import accumulation_dtype
 from gencore.ops.random import philox_uniform
 
 __all__ = ["LossyCoder", "RateDistortion", "Rounding"]
@@ -160,4 +161,5 @@ def _noise(y: Tensor, generator: Generator | None, key: Tensor | None, first: in
     if key is None:
         key = random_key(generator, device=y.device)
     first_element = first * y[:1].numel()
-    return philox_uniform(y.shape, key, first_element=first_element, dtype=y.dtype) - 0.5
+    noise = philox_uniform(y.shape, key, first_element=first_element, dtype=accumulation_dtype(y))
+    return (noise - 0.5).to(y.dtype)

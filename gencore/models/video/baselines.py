@@ -85,7 +85,7 @@ def constant_flow(
     last = frames[:, -1]
     if flow is None:
         flow = -optical_flow(last, frames[:, -2], data_range=data_range)
-        flow = flow.to(torch.promote_types(frames.dtype, torch.float32))
+    flow = flow.to(torch.promote_types(frames.dtype, torch.float32))
     predictions = []
     for _ in range(num_frames):
         last = warp(last, -flow, padding="border")

@@ -220,6 +220,12 @@ class LinearizingAutoencoder(nn.Module):
 
     def encode_all(self, *frames: Tensor) -> tuple[Code, ...]:
         """The codes of several frames [N, ...] of each film, in one call of the encoder."""
+        shapes = [list(frame.shape) for frame in frames]
+        if shapes != shapes[:1] * len(shapes) or not frames[0].is_floating_point():
+            raise ValueError(
+                f"{type(self).__name__}: frames are {frames[0].dtype} of shapes {shapes}; expected "
+                "floating point of one shape"
+            )
         codes, size = self.encode(torch.cat(frames)), (len(frames), len(frames[0]))
         if isinstance(codes, PhaseCode):
             magnitude, phase = (part.unflatten(0, size).unbind() for part in codes)

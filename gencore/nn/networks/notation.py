@@ -79,7 +79,7 @@ class NotatedNetwork(nn.Sequential):
             inner[0] = max(1, round(width * inner[0]))
         # A tensor on the meta device tells what shapes the layers give: of maps whose size is not
         # told it has large ones, which are not told either.
-        sized = len(maps[0]) == 3 or _split(arrows[0])[0] == "FC"
+        sized = len(maps[0]) == 3 or _split(arrows[0])[0] in ("FC", "reshape")
         x = torch.empty(2, *maps[0], *([] if sized else [1024] * 2), device="meta")
         shapes = [tuple(maps[0])]
         for arrow, target in zip(arrows, maps[1:], strict=True):

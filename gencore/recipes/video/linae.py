@@ -43,7 +43,7 @@ _MATHIEU_2017: dict[str, dict[str, Any]] = {
 
 @dataclass(kw_only=True)
 class LinAERecipe(ImageRecipe, OptimisedRecipe):
-    """Linearising auto-encoders, which predict an image's third place from two.
+    """Linearising auto-encoders, which predict the third frame of a motion from the first two.
 
     Each image of a batch becomes the triplet of a motion that is drawn anew. The defaults take a
     few minutes on two CPU cores.
@@ -84,7 +84,7 @@ class LinAERecipe(ImageRecipe, OptimisedRecipe):
     """Factor in the softmax of phase pooling: 0 is the mean, large values are the maximum."""
 
     learn_beta: bool = False
-    """Make that factor a parameter."""
+    """Make the factor beta of phase pooling a parameter."""
 
     learned_predictor: bool = False
     """Learn the coefficients of the linear prediction in place of 2 and -1."""
@@ -94,7 +94,7 @@ class LinAERecipe(ImageRecipe, OptimisedRecipe):
     squared error, a sum over pixels."""
 
     curvature_of: CurvatureOf = "code"
-    """That angle: of all phases as one vector, or its mean over pools."""
+    """The angle that curvature_weight weighs: of all phases as a vector, or the mean over pools."""
 
     steps: int = 1000
     """Optimisation steps of the whole run."""
@@ -102,7 +102,7 @@ class LinAERecipe(ImageRecipe, OptimisedRecipe):
     batch_size: int = 32
     """Triplets in one step, over all devices together."""
 
-    changeable = frozenset({"steps", "show_data"})
+    changeable = frozenset({"steps"})
     tunable = frozenset(
         {"learning_rate", "warmup_steps", "max_grad_norm", "ema_decay", "curvature_weight"}
     )
@@ -112,6 +112,11 @@ class LinAERecipe(ImageRecipe, OptimisedRecipe):
         super().__post_init__()
         self.check_positive("width")
         self.check_not_negative("margin", "max_shift", "max_angle", "curvature_weight", "beta")
+        if self.show_data:
+            raise ValueError(
+                "LinAERecipe: show_data is True, but this recipe draws no samples; its figures "
+                "show data"
+            )
         if self.max_scale < 1:
             raise ValueError(f"LinAERecipe: max_scale is {self.max_scale}; expected at least 1")
 

@@ -101,28 +101,28 @@ class VideoPredictionRecipe(ClipRecipe, OptimisedRecipe):
     """The discriminator's first layer sees each frame by itself, as in Model 2."""
 
     p: Literal[1, 2] = 1
-    """Exponent of the pixels' loss."""
+    """Exponent of the pixels' loss, of weight lp_weight: L1 or L2."""
 
     alpha: int = 1
-    """Exponent of the gradient difference loss."""
+    """Exponent of the gradient difference loss, of weight gdl_weight."""
 
     lp_weight: float = 1.0
     """Weight of the pixels' loss."""
 
     lp_steps: tuple[int, ...] = ()
-    """Steps from which on that weight is the one of lp_values, counted from 0."""
+    """Numbers of done steps, 1 or more, from which on lp_weight is that of lp_values."""
 
     lp_values: tuple[float, ...] = ()
-    """The weights from these steps on."""
+    """The values of lp_weight from lp_steps on."""
 
     gdl_weight: float = 1.0
     """Weight of the gradient difference loss."""
 
     gdl_steps: tuple[int, ...] = ()
-    """Steps from which on that weight is the one of gdl_values, counted from 0."""
+    """Numbers of done steps, 1 or more, from which on gdl_weight is that of gdl_values."""
 
     gdl_values: tuple[float, ...] = ()
-    """The weights from these steps on."""
+    """The values of gdl_weight from gdl_steps on."""
 
     adversarial_weight: float = 0.05
     """Weight of the adversarial loss; with 0 there is no discriminator."""
@@ -132,7 +132,7 @@ class VideoPredictionRecipe(ClipRecipe, OptimisedRecipe):
     its weights and learning rates belong to."""
 
     optimizer: Literal["adam", "sgd"] = "adam"
-    """Of both networks."""
+    """The optimiser of both networks."""
 
     learning_rate: float = 1e-3
     """Learning rate of the generator, after the warm-up."""
