@@ -74,6 +74,8 @@ class DecoderError:
         self._slopes = [slope.to(target.dtype).contiguous() for slope in slopes.unbind(1)]
         self._flat_slopes = [slope.flatten(1) for slope in self._slopes]
         self._target = target
+        # Layers that work in place may change what they are given, but not a leaf of a graph.
+        self._is_in_place = any(getattr(m, "inplace", False) for m in self._rest.modules())
         self._is_perceptron = constant.dim() == 2 and _is_perceptron(self._rest)
 
     def __call__(self, delta: Tensor) -> Tensor:
@@ -105,8 +107,8 @@ class DecoderError:
         """L and its gradient by what goes into the remaining layers."""
         with torch.inference_mode(False):  # and with gradients
             hidden = (hidden.clone() if hidden.is_inference() else hidden).requires_grad_()
-            # Of a view, which layers that work in place may change.
-            value = _square(self._rest(hidden.view_as(hidden)) - self._target)
+            given = hidden.clone() if self._is_in_place else hidden
+            value = _square(self._rest(given) - self._target)
             (grad,) = torch.autograd.grad(value, hidden, torch.ones_like(value))
         return value.detach(), grad
 

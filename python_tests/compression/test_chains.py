@@ -33,6 +33,7 @@ from gencore.models import (
     GrayscaleDecoder,
     MultiScalePixelRNN,
     PixelCNN,
+    PixelCNNPlusPlus,
 )
 from gencore.nn import DiscretizedLogistic, ImageDecoder, ImageEncoder
 
@@ -312,3 +313,12 @@ def test_decoders_of_agave_that_are_not_exact():
     grey = AGAVEModel(AGAVE(vae(), GrayscaleDecoder(pixels)).eval())
     with pytest.raises(ValueError, match=r"GrayscaleDecoder\.plan: luma is not compiled"):
         compress(grey, x)
+
+
+def test_a_map_as_context_of_several_scales():
+    model = PixelCNNPlusPlus(
+        GREY, 6, num_resnets=1, num_scales=2, levels=8, context_channels=2
+    ).eval()
+    x, context = walk(3, GREY, 8), torch.randn(3, 2, *GREY[1:])
+    data = compress(model, x, context=context)
+    assert decompress(model, data, context=context).equal(x)

@@ -224,8 +224,23 @@ class TestBouncingDigits:
 
 
 def test_made_clips_have_no_whole_and_do_not_overlap():
-    for options in ({"split": None}, {"stride": 2}):
-        with pytest.raises(ValueError, match="clips are made one by one"):
-            load_video("moving-shapes", clip_length=3, **options)
+    with pytest.raises(ValueError, match='split is None; moving-shapes is made for "train"'):
+        load_video("moving-shapes", clip_length=3, split=None)
+    with pytest.raises(ValueError, match=r"stride = 2 has no use .* made one by one"):
+        load_video("moving-shapes", clip_length=3, stride=2)
     with pytest.raises(FileNotFoundError, match="not in a list, bouncing-digits, moving-shapes"):
         load_video(["moving-shapes"], clip_length=3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: load_video("a.mp4", clip_length=2.0), "load_video: clip_length is 2.0; expected"),
+        (lambda: load_video("a.mp4", clip_length="6"), "load_video: clip_length is 6; expected"),
+        (lambda: MovingShapes(clip_length=6, num_shapes=1.5), "MovingShapes: num_shapes is 1.5"),
+        (lambda: BouncingDigits(clip_length=6, seed=0.5), "BouncingDigits: seed is 0.5"),
+    ],
+)
+def test_counts_are_whole_numbers(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()

@@ -109,3 +109,11 @@ def test_bad_images():
         flow_to_image(torch.zeros(1, 3, 3, 3))
     with pytest.raises(ValueError, match="max_flow = 0"):
         flow_to_image(torch.zeros(1, 2, 3, 3), max_flow=0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_flow_that_is_not_finite_has_no_colour(value):
+    flow = torch.zeros(1, 2, 4, 4)
+    flow[0, 0, 1, 1] = value
+    with pytest.raises(ValueError, match="flow_to_image: a displacement is not finite"):
+        flow_to_image(flow)

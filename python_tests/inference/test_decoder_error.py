@@ -76,3 +76,13 @@ def test_a_decoder_with_hooks_is_called_as_it_is(kind):
 def test_what_does_not_fit_is_told():
     with pytest.raises(ValueError, match=r"^DecoderError: constant has shape \[5, 6\] and slopes"):
         DecoderError(nn.Linear(6, 4), random(5, 6), random(5, 6, 3), random(5, 4))
+
+
+def test_layers_that_work_in_place():
+    network = nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Tanh(), nn.Linear(5, 4))
+    network = network.double()
+    constant, slopes, target = random(5, 6), random(5, 3, 6), random(5, 4)
+    error, delta = DecoderError(network, constant, slopes, target), random(5, 3, seed=1)
+    value, grad = error.energy_and_grad(delta)
+    network[1].inplace = False
+    torch.testing.assert_close((value, grad), error.energy_and_grad(delta))

@@ -196,9 +196,24 @@ class TestEvaluation:
             run([clips], num_given=7)
         with pytest.raises(ValueError, match=r"the predictor gave shape \(2, 1, 1, 24, 24\), exp"):
             run([clips], lambda x, num: x[:, :1])
+        with pytest.raises(TypeError, match=r"the predictor gave torch\.uint8"):
+            run([clips], lambda x, num: x[:, :num].byte())
         with pytest.raises(ValueError, match=r"what moves is torch\.bool of shape \(2, 5, 24, 24"):
             run([(clips, known[:, 1:])])
         with pytest.raises(TypeError, match=r"clips are torch\.int64"):
             run([clips.long()])
         with pytest.raises(ValueError, match=r"low = 1\.0 and high = 1\.0"):
             run([clips], low=1.0)
+
+    def test_a_prediction_that_is_not_a_number_counts(self):
+        clips, known = moving_patch()
+
+        def predict(frames, num_frames):
+            predicted = frames[:, -1:].repeat(1, num_frames, 1, 1, 1)
+            predicted[0] = math.nan
+            return predicted
+
+        scores = evaluate_frame_prediction(predict, [(clips, known)])
+        assert scores.moving.num_clips.tolist() == [2, 2]
+        assert scores.moving.psnr.isnan().all()
+        assert scores.full.psnr.isnan().all()

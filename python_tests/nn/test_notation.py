@@ -93,3 +93,8 @@ def test_random_numbers_are_those_of_the_layers():
     expected = nn.Conv2d(3, 4, 3).weight
     torch.manual_seed(0)
     assert torch.equal(NotatedNetwork("3@8x8 -conv3-> 4")[0].weight, expected)
+
+
+def test_a_vector_may_be_reshaped_at_first():
+    network = NotatedNetwork("16 -reshape-> 1@4x4 -convp3-> 2@4x4")
+    assert network(torch.zeros(3, 16)).shape == (3, 2, 4, 4)

@@ -10,6 +10,7 @@ import torch
 
 import gencore._C
 from gencore.ops import backend, philox_normal, philox_words, random_key, split_key
+from gencore.ops.random import philox_uniform
 
 # Random123's kat_vectors for philox4x32 with 10 rounds: counter, key, output.
 KNOWN_ANSWERS = [
@@ -177,6 +178,7 @@ def test_random_ops_pass_opcheck(device):
         (lambda: philox_normal((2,), key_of(0, 0), dtype=torch.int32), TypeError, "torch.int32"),
         (lambda: philox_normal((2,), key_of(0, 0), first_element=-4), ValueError, "-4"),
         (lambda: philox_words((2,), torch.zeros(3).long()), ValueError, r"shape \[3\]"),
+        (lambda: philox_uniform((2,), key_of(0, 0), dtype=torch.half), TypeError, "torch.float16"),
         (lambda: split_key(key_of(0, 0), -1), ValueError, "num must not be negative"),
     ],
 )

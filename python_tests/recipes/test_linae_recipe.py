@@ -143,6 +143,7 @@ def test_presets_have_the_frames_of_the_thesis(name):
     [
         ({"max_scale": 0.5}, "max_scale is 0.5; expected at least 1"),
         ({"margin": -1}, "margin is -1; expected 0 or positive"),
+        ({"show_data": True}, "show_data is True, but this recipe draws no samples"),
         ({"architecture": "deep2", "beta": 1.0}, "beta is 1.0, but it has an effect with"),
         ({"phase_pooling": False, "learn_beta": True}, "learn_beta is True, but it has an effect"),
         ({"architecture": "deep1", "learned_predictor": True}, "learned_predictor is True, but"),

@@ -15,6 +15,7 @@ from gencore.data.splits import Split
 from gencore.data.video.film import Film
 from gencore.data.video.made_clips import check_made_clips, clip_random
 from gencore.data.video.video_dataset import VideoDataset
+from gencore.sizes import check_whole
 
 __all__ = ["BouncingDigits", "DigitSource"]
 
@@ -126,6 +127,7 @@ class BouncingDigits(VideoDataset):
             owner, clip_length, num_clips, image_size, channels, frame_step, split, seed
         )
         check_choice(owner, "digits", digits, get_args(DigitSource))
+        check_whole(owner, digit_size=digit_size, num_digits=num_digits)
         size = round(image_size * 28 / 64) if digit_size is None else digit_size
         if not 1 <= size <= image_size or num_digits < 0:
             raise ValueError(

@@ -6,6 +6,7 @@ import numpy as np
 
 from gencore.choices import check_choice
 from gencore.data.splits import Split
+from gencore.sizes import check_whole
 
 __all__ = ["check_made_clips", "clip_random"]
 
@@ -25,9 +26,19 @@ def check_made_clips(
     """Check the arguments of a data set; return the number of clips and that of the part.
 
     Raises:
+        TypeError: one that counts is no whole number.
         ValueError: one is out of range.
     """
     check_choice(owner, "split", split, get_args(Split))
+    check_whole(
+        owner,
+        clip_length=clip_length,
+        num_clips=num_clips,
+        image_size=image_size,
+        channels=channels,
+        frame_step=frame_step,
+        seed=seed,
+    )
     num_clips = _NUM_CLIPS[split] if num_clips is None else num_clips
     for name, value, least in (
         ("clip_length", clip_length, 1),

@@ -13,6 +13,7 @@ from gencore.data.splits import Split
 from gencore.data.video.film import Film
 from gencore.data.video.made_clips import check_made_clips, clip_random
 from gencore.data.video.video_dataset import VideoDataset
+from gencore.sizes import check_whole
 
 __all__ = ["MovingShapes", "Scene", "Shape", "TrueMotion"]
 
@@ -260,6 +261,7 @@ class MovingShapes(VideoDataset):
         num_clips, part = check_made_clips(
             "MovingShapes", clip_length, num_clips, image_size, channels, frame_step, split, seed
         )
+        check_whole("MovingShapes", num_shapes=num_shapes)
         if num_shapes < 0 or not 0 <= min_speed <= max_speed < math.inf:
             raise ValueError(
                 f"MovingShapes: num_shapes = {num_shapes}, min_speed = {min_speed}, max_speed = "

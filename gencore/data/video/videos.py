@@ -14,6 +14,7 @@ from gencore.data.video.film_file import FilmFile
 from gencore.data.video.frame_folder import FrameFolder, list_frames, natural_key
 from gencore.data.video.moving_shapes import MovingShapes
 from gencore.data.video.video_dataset import VideoDataset
+from gencore.sizes import check_whole
 
 __all__ = ["load_video"]
 
@@ -90,21 +91,25 @@ def load_video(
     """
     if split is not None:
         check_choice("load_video", "split", split, get_args(Split))
-    for name, value in (
-        ("clip_length", clip_length),
-        ("stride", stride),
-        ("frame_step", frame_step),
-        ("image_size", image_size),
-    ):
+    counts = {
+        "clip_length": clip_length,
+        "stride": stride,
+        "frame_step": frame_step,
+        "image_size": image_size,
+    }
+    check_whole("load_video", **counts)
+    for name, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"load_video: {name} = {value}, expected at least 1")
     if channels not in (None, 1, 3):
         raise ValueError(f"load_video: channels = {channels}, expected 1, 3 or None")
     if isinstance(source, str) and source in _MADE:
-        if split is None or stride is not None:
+        if split is None:
+            raise ValueError(f'load_video: split is None; {source} is made for "train" or "test"')
+        if stride is not None:
             raise ValueError(
-                f"load_video: split = {split} and stride = {stride} with {source}, expected "
-                '"train" or "test", and None: clips are made one by one'
+                f"load_video: stride = {stride} has no use with {source}, whose clips are made one "
+                "by one"
             )
         sizes = {"image_size": image_size, "channels": channels}
         given_sizes = {name: value for name, value in sizes.items() if value is not None}

@@ -100,3 +100,10 @@ def test_what_is_refused():
         constant_flow(to_float(torch.zeros(1, 2, 1, 8, 8, dtype=torch.uint8)).byte(), 1)
     with pytest.raises(ValueError, match="flow has shape"):
         constant_flow(x, 1, flow=torch.zeros(1, 2, 8, 9))
+
+
+def test_a_flow_may_be_of_less_precision_than_the_frames():
+    frames = torch.rand(1, 2, 1, 8, 8, dtype=torch.float64)
+    flow = torch.ones(1, 2, 8, 8)
+    expected = constant_flow(frames, 2, flow=flow.double())
+    assert torch.equal(constant_flow(frames, 2, flow=flow), expected)
