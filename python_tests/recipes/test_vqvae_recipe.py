@@ -77,6 +77,7 @@ class TestStages:
         expected = -log_prior.mean() / (16 * math.log(2))
         torch.testing.assert_close(step(experiment, 1)["bits_per_code"], expected)
 
+    @pytest.mark.filterwarnings("ignore:no prior of the codes is trained")
     @pytest.mark.slow
     @pytest.mark.parametrize("first", [1, 4])
     def test_a_resumed_run_is_the_same(self, tmp_path, first):
