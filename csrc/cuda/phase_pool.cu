@@ -18,6 +18,8 @@
 namespace gencore::cuda {
 namespace {
 
+// Where bounds name two blocks, ptxas otherwise spills registers to keep more blocks on an SM.
+
 // One pool of an image: which it is along each axis, and where its first element is.
 struct Pool {
   std::int64_t image;
@@ -64,7 +66,7 @@ struct Pool {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) phase_pool_kernel(PhasePool args) {
+__global__ void __launch_bounds__(kThreads, 2) phase_pool_kernel(PhasePool args) {
   using A = accumulate_t<T>;
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (index >= args.images * args.pools[0] * args.pool_plane()) return;
@@ -166,7 +168,7 @@ __global__ void __launch_bounds__(kThreads) phase_pool_backward_kernel(PhasePool
 
 // A block makes the sum over a row of pools.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     phase_pool_beta_backward_kernel(PhasePoolBackward args) {
   using A = accumulate_t<T>;
   __shared__ double sums[kThreads];
@@ -216,7 +218,7 @@ __device__ __forceinline__ PhaseCell<A> cell_of(const PhasePools& args, const vo
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) phase_unpool_kernel(PhaseUnpool args) {
+__global__ void __launch_bounds__(kThreads, 2) phase_unpool_kernel(PhaseUnpool args) {
   using A = accumulate_t<T>;
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (index >= args.images * args.size[0] * args.plane()) return;
