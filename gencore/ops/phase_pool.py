@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gencore.choices import check_choice
 from gencore.ops._support.backend import state, transforming
-from gencore.ops._support.checks import accumulation_dtype, check_state, number
+from gencore.ops._support.checks import accumulation_dtype, check_accumulated, check_state, number
 from gencore.ops.phase_pool_reference import (
     Pools,
     native_pool,
@@ -215,12 +215,7 @@ def _counts(op: str, pools: Pools, sizes: tuple[int, int, int]) -> tuple[int, in
 
 def _check_beta(op: str, beta: Tensor, z: Tensor, groups: int) -> None:
     check_state(op, beta, "beta")
-    if beta.dtype not in (z.dtype, accumulation_dtype(z)):
-        raise TypeError(
-            f"{op}: beta is {beta.dtype}, expected {accumulation_dtype(z)}, z: {z.dtype}"
-        )
-    if beta.device != z.device:
-        raise ValueError(f"{op}: beta is on {beta.device}, z on {z.device}")
+    check_accumulated(op, z, beta, "beta", "z")
     if list(beta.shape) not in ([], [groups]):
         raise ValueError(
             f"{op}: beta has shape {list(beta.shape)}, expected [] or [{groups}], a number a group"

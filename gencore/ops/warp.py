@@ -9,7 +9,7 @@ from torch import Tensor
 from gencore.choices import check_choice
 from gencore.ops._support.autograd import differentiable, gradients, gradients_of_reference
 from gencore.ops._support.backend import state
-from gencore.ops._support.checks import accumulation_dtype, check_state
+from gencore.ops._support.checks import accumulation_dtype, check_accumulated, check_state
 
 __all__ = ["WarpMode", "WarpPadding", "warp"]
 
@@ -99,12 +99,7 @@ def _check_flow(op: str, x: Tensor, flow: Tensor) -> None:
             f"{op}: flow has shape {list(flow.shape)}, expected [{x.shape[0]}, {sides}] or, for K "
             f"fields an image, [{x.shape[0]}, K, {sides}], for x of shape {list(x.shape)}"
         )
-    if flow.dtype not in (x.dtype, accumulation_dtype(x)):
-        raise TypeError(
-            f"{op}: flow is {flow.dtype}, expected {accumulation_dtype(x)}, x: {x.dtype}"
-        )
-    if flow.device != x.device:
-        raise ValueError(f"{op}: flow is on {flow.device}, x on {x.device}")
+    check_accumulated(op, x, flow, "flow")
     if max(x.shape[2:]) > 2**24 or math.prod(x.shape[2:]) >= 2**31:
         raise ValueError(
             f"{op}: x has shape {list(x.shape)}, expected sides of at most 2**24 and less than "

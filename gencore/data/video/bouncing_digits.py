@@ -13,8 +13,7 @@ from gencore.choices import check_choice
 from gencore.data.images.images import load_images
 from gencore.data.splits import Split
 from gencore.data.video.film import Film
-from gencore.data.video.made_clips import check_made_clips, clip_random
-from gencore.data.video.video_dataset import VideoDataset
+from gencore.data.video.made_clips import MadeClips, check_made_clips, clip_random
 from gencore.sizes import check_whole
 
 __all__ = ["BouncingDigits", "DigitSource"]
@@ -71,7 +70,7 @@ def _reflect(path: np.ndarray, room: int) -> np.ndarray:
     return room - np.abs(room - path % (2 * room))
 
 
-class BouncingDigits(VideoDataset):
+class BouncingDigits(MadeClips):
     """Clips of digits that move at a constant speed and bounce off the walls of a box, made on the
     fly: `load_video("bouncing-digits", …)`.
 
@@ -153,14 +152,8 @@ class BouncingDigits(VideoDataset):
         ]
         super().__init__(
             films,
-            [range(num_frames)] * num_clips,
             clip_length=clip_length,
-            stride=num_frames,
             frame_step=frame_step,
             channels=channels,
             name="bouncing-digits",
         )
-
-    def __repr__(self) -> str:
-        shape = "x".join(str(side) for side in self.shape)
-        return f"BouncingDigits({self.name}: {len(self)} clips of {shape})"

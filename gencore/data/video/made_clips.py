@@ -1,16 +1,46 @@
 """What data sets of clips that are made on the fly have in common."""
 
+from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
 
 from gencore.choices import check_choice
 from gencore.data.splits import Split
+from gencore.data.video.film import Film
+from gencore.data.video.video_dataset import VideoDataset
 from gencore.sizes import check_whole
 
-__all__ = ["check_made_clips", "clip_random"]
+__all__ = ["MadeClips", "check_made_clips", "clip_random"]
 
 _NUM_CLIPS = {"train": 10_000, "test": 1_000}
+
+
+class MadeClips(VideoDataset):
+    """Films of one clip each.
+
+    Args:
+        films: The films, of equal length.
+        clip_length, frame_step, channels, name: As of `VideoDataset`.
+    """
+
+    def __init__(
+        self, films: Sequence[Film], *, clip_length: int, frame_step: int, channels: int, name: str
+    ) -> None:
+        num_frames = films[0].num_frames
+        super().__init__(
+            films,
+            [range(num_frames)] * len(films),
+            clip_length=clip_length,
+            stride=num_frames,
+            frame_step=frame_step,
+            channels=channels,
+            name=name,
+        )
+
+    def __repr__(self) -> str:
+        shape = "x".join(str(side) for side in self.shape)
+        return f"{type(self).__name__}({self.name}: {len(self)} clips of {shape})"
 
 
 def check_made_clips(

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from gencore.data.splits import Split
 from gencore.data.video.film import Film
-from gencore.data.video.made_clips import check_made_clips, clip_random
-from gencore.data.video.video_dataset import VideoDataset
+from gencore.data.video.made_clips import MadeClips, check_made_clips, clip_random
 from gencore.sizes import check_whole
 
 __all__ = ["MovingShapes", "Scene", "Shape", "TrueMotion"]
@@ -210,7 +209,7 @@ def _draw_corners(random: np.random.RandomState) -> np.ndarray:
     return turn + (np.arange(num) + jitter[:num]) * (2 * math.pi / num)
 
 
-class MovingShapes(VideoDataset):
+class MovingShapes(MadeClips):
     """Clips of discs, rectangles and polygons that each move at a constant velocity, made on the
     fly: `load_video("moving-shapes", …)`.
 
@@ -282,17 +281,11 @@ class MovingShapes(VideoDataset):
         ]
         super().__init__(
             films,
-            [range(num_frames)] * num_clips,
             clip_length=clip_length,
-            stride=num_frames,
             frame_step=frame_step,
             channels=channels,
             name="moving-shapes",
         )
-
-    def __repr__(self) -> str:
-        shape = "x".join(str(side) for side in self.shape)
-        return f"MovingShapes({self.name}: {len(self)} clips of {shape})"
 
     def motion(self, index: int) -> TrueMotion:
         """The true motion in clip `index`, from each of its frames to the next.
