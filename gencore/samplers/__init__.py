@@ -10,6 +10,7 @@ from gencore.samplers.annealed_importance import (
 from gencore.samplers.chains import NonFiniteWarning
 from gencore.samplers.compiled_energy import CompiledEnergy
 from gencore.samplers.complete_recipe import CompleteRecipe
+from gencore.samplers.conditional_energy import ConditionalEnergy
 from gencore.samplers.dense_mass import DenseMass
 from gencore.samplers.diagnostics import plot_trace, summary, to_inference_data
 from gencore.samplers.energy import GradientEnergy
@@ -52,6 +53,7 @@ __all__ = [
     "AnnealedImportanceResult",
     "CompiledEnergy",
     "CompleteRecipe",
+    "ConditionalEnergy",
     "DenseMass",
     "DualAveraging",
     "EulerFlow",

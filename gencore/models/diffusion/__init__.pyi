@@ -1,0 +1,5 @@
+from gencore.models.diffusion.noise_schedule import NoiseSchedule
+
+__all__ = [
+    "NoiseSchedule",
+]

@@ -1,0 +1,5 @@
+"""Models with latent variables: auto-encoders, and priors of their codes."""
+
+from gencore.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

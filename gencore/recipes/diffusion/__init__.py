@@ -1,0 +1,1 @@
+"""Recipes of models that undo the steps of a diffusion."""
