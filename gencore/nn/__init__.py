@@ -22,6 +22,7 @@ from gencore.nn.likelihoods import (
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.feature_stack import FeatureStack
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
+from gencore.nn.networks.infogan_autoencoder import InfoGANDecoder, InfoGANEncoder
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
@@ -29,6 +30,7 @@ from gencore.nn.networks.notation import NotatedNetwork
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
 from gencore.nn.networks.time_embedding import TimeEmbedding
+from gencore.nn.perceptual_distance import PerceptualDistance
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
 from gencore.nn.stop_gradient import stop_gradient
@@ -75,6 +77,8 @@ __all__ = [
     "FeatureStack",
     "ImageDecoder",
     "ImageEncoder",
+    "InfoGANDecoder",
+    "InfoGANEncoder",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
@@ -83,6 +87,7 @@ __all__ = [
     "MaskedConv2d",
     "MultiScale",
     "NotatedNetwork",
+    "PerceptualDistance",
     "Permutation",
     "PhasePool",
     "PhaseUnpool",

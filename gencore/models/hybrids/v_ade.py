@@ -1,12 +1,16 @@
 """Adaptive density estimation: a variational autoencoder of a flow's features (Lucas 2020)."""
 
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 
+from gencore.models.latent.gaussian_posterior import (
+    NormalParameters,
+    draw_latents,
+    encode_normal,
+    log_normal,
+)
 from gencore.models.log_mean_exp import log_mean_exp
 from gencore.models.starts import like, normal_starts
 from gencore.nn import Transform
@@ -14,16 +18,7 @@ from gencore.ops import philox_normal, random_key, split_key
 from gencore.ops.random import stream_key
 from gencore.samplers.chains import check_count
 
-__all__ = ["VADE", "NormalParameters"]
-
-
-class NormalParameters(NamedTuple):
-    """A diagonal Gaussian a row."""
-
-    mean: Tensor
-    """[N, L]."""
-    log_std: Tensor
-    """[N, L]."""
+__all__ = ["VADE"]
 
 
 class VADE(nn.Module):
@@ -128,19 +123,11 @@ class VADE(nn.Module):
         posterior = self._posterior(y)
         if key is None:
             key = random_key(generator, device=x.device)
-        epsilon = philox_normal(
-            (len(x), num, self.latent_size),
-            key,
-            first_element=first * num * self.latent_size,
-            dtype=posterior.mean.dtype,
-        )
-        mean, log_std = (part.unsqueeze(1) for part in posterior)
-        z = mean + log_std.exp() * epsilon
+        z, log_q = draw_latents(posterior, num, key, first)
         decoded = self._decoded(z.flatten(0, 1), y[0].shape).unflatten(0, (len(x), num))
         residual = ((y.unsqueeze(1) - decoded) * torch.exp(-self.log_std)).flatten(2)
-        log_likelihood = _normal(residual) - y[0].numel() * self.log_std
-        log_prior, log_q = _normal(z), _normal(epsilon) - log_std.sum(2)
-        return log_likelihood + log_prior - log_q + log_det.unsqueeze(1)
+        log_likelihood = log_normal(residual) - y[0].numel() * self.log_std
+        return log_likelihood + log_normal(z) - log_q + log_det.unsqueeze(1)
 
     def encode(self, x: Tensor) -> NormalParameters:
         """q(z | x) of data [N, ...]."""
@@ -181,13 +168,7 @@ class VADE(nn.Module):
         return self.features.inverse(y)[0]
 
     def _posterior(self, y: Tensor) -> NormalParameters:
-        parameters: Tensor = self.encoder(y)
-        if parameters.shape != (len(y), 2 * self.latent_size):
-            raise ValueError(
-                f"VADE: the encoder gives {list(parameters.shape)} for features {list(y.shape)}; "
-                f"expected {[len(y), 2 * self.latent_size]}"
-            )
-        return NormalParameters(*parameters.chunk(2, 1))
+        return encode_normal("VADE", self.encoder, y, self.latent_size)
 
     def _decoded(self, z: Tensor, shape: Sequence[int]) -> Tensor:
         decoded: Tensor = self.decoder(z)
@@ -197,8 +178,3 @@ class VADE(nn.Module):
                 f"[N, {', '.join(map(str, shape))}], the shape of the features"
             )
         return decoded
-
-
-def _normal(values: Tensor) -> Tensor:
-    """log N(·; 0, I) over the last dimension."""
-    return -0.5 * (values.square().sum(-1) + values.shape[-1] * math.log(2 * math.pi))
