@@ -91,9 +91,9 @@ class GenerativeLatentFlow(LatentGenerator):
         noise: Tensor = self.flow.transform(self.encode(x))[0]
         return noise
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, z: Tensor) -> Tensor:
         """Data of codes [N, L]."""
-        return self.autoencoder.decode(codes)
+        return self.autoencoder.decode(z)
 
     def decode_noise(self, noise: Tensor) -> Tensor:
         """The data G(f⁻¹(u)) of noise u, [N, L]."""

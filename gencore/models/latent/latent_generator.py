@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Generator, Tensor, nn
 
+from gencore.models.latent.gaussian_posterior import NormalParameters
 from gencore.models.starts import normal_starts
 from gencore.samplers.chains import check_count
 
@@ -28,8 +29,25 @@ class LatentGenerator(nn.Module, ABC):
     noise_size: int
 
     @abstractmethod
+    def encode(self, x: Tensor) -> Tensor | NormalParameters:
+        """The codes [N, L] of data [N, ...], or their posterior."""
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """The data [N, ...] of codes [N, L]."""
+
+    @abstractmethod
     def decode_noise(self, noise: Tensor) -> Tensor:
         """The data [N, ...] of noise [N, U], differentiable in both noise and weights."""
+
+    def codes(self, x: Tensor) -> Tensor:
+        """One code a data point, [N, L]: of a posterior its mean."""
+        encoded = self.encode(x)
+        return encoded.mean if isinstance(encoded, NormalParameters) else encoded
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The data of the codes of data [N, ...]."""
+        return self.decode(self.codes(x))
 
     def sample_noise(
         self,

@@ -73,9 +73,9 @@ class RegularisedAutoencoder(LatentGenerator):
         """Codes [N, L] of data."""
         return self.autoencoder.encode(x)
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, z: Tensor) -> Tensor:
         """Data of codes [N, L]."""
-        return self.autoencoder.decode(codes)
+        return self.autoencoder.decode(z)
 
     def decode_noise(self, noise: Tensor) -> Tensor:
         """The data of noise [N, 1 + L], of which the first number chooses a component.

@@ -125,9 +125,9 @@ class WAEGAN(LatentGenerator):
         """Codes [N, L] of data."""
         return self.autoencoder.encode(x)
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, z: Tensor) -> Tensor:
         """Data of codes [N, L]."""
-        return self.autoencoder.decode(codes)
+        return self.autoencoder.decode(z)
 
     def decode_noise(self, noise: Tensor) -> Tensor:
         """The data G(s·u) of noise u, [N, L]."""
