@@ -1,6 +1,7 @@
 """What generative latent flow is compared with: WAE-GAN, two-stage VAE, RAE + GMM (Yan 2022)."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -157,12 +158,12 @@ class TestRegularisedAutoencoder:
         torch.testing.assert_close(list(found), expected)
 
     def test_there_are_no_samples_before_the_mixture(self):
-        model = RegularisedAutoencoder(autoencoder(), num_components=2)
+        model = RegularisedAutoencoder(autoencoder(), num_components=2).double()
         with pytest.raises(ValueError, match="no samples before the mixture is fitted"):
             model.sample(3)
         model.mixture.fit(model.encode(X))
         assert model.sample(3).shape == (3, 3)
-        again = RegularisedAutoencoder(autoencoder(), num_components=2)
+        again = RegularisedAutoencoder(autoencoder(), num_components=2).double()
         again.load_state_dict(model.state_dict())
         torch.testing.assert_close(again.sample(3, key=key(1)), model.sample(3, key=key(1)))
 
@@ -198,7 +199,7 @@ class TestGaussianMixture:
         for steps in (1, 2, 3, 5, 10, 20):
             fitted = GaussianMixture(2, 3).double().fit(z, max_steps=steps, seed=1)
             found.append(fitted.log_prob(z).mean().item())
-        assert all(after >= before - 1e-9 for before, after in zip(found, found[1:], strict=False))
+        assert all(after >= before - 1e-9 for before, after in pairwise(found))
         assert found[-1] > found[0] + 1e-3
         # More components than the truth has: its likelihood of the sample is exceeded.
         assert found[-1] > mixture.log_prob(z).mean()

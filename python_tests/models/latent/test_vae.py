@@ -39,7 +39,7 @@ class TestBounds:
         torch.testing.assert_close(
             model.log_weights(X, 5, key=key(1)), expected[:, None].expand(2, 5)
         )
-        plain, other = probabilistic_pca()
+        _, other = probabilistic_pca()
         assert not torch.allclose(other.log_prob(X), expected)
 
     def test_the_identity_as_a_flow_is_the_standard_prior(self):
@@ -138,11 +138,10 @@ class TestSamples:
     def test_noise_is_decoded_by_the_inverse_of_the_flow(self):
         model, _ = probabilistic_pca(flow_of(STD, MEAN))
         u = double([[0.5, -1.0]])
-        torch.testing.assert_close(
-            model.decode_noise(u), model.decode(u * double(STD) + double(MEAN))
-        )
-        torch.testing.assert_close(model.sample(4, key=key(1)),
-                                   model.decode_noise(model.sample_noise(4, key=key(1))))  # fmt: skip
+        expected = model.decode(u * double(STD) + double(MEAN))
+        torch.testing.assert_close(model.decode_noise(u), expected)
+        expected = model.decode_noise(model.sample_noise(4, key=key(1)))
+        torch.testing.assert_close(model.sample(4, key=key(1)), expected)
 
     def test_interpolations_are_lines_in_noise(self):
         """The decoder is affine, so they are lines in the data as well."""
