@@ -35,8 +35,10 @@ ROWS = {
 }
 SETTINGS = {
     "digits": {"data": "digits", "steps": 800},
-    "mnist": {"data": "mnist", "steps": 500, "latent_size": 20, "hidden_features": 256},
-}
+    "mnist": {
+        "data": "mnist", "image_size": 16, "steps": 300, "latent_size": 20, "hidden_features": 256,
+    },
+}  # fmt: skip
 
 
 def trained(**options):
@@ -87,7 +89,8 @@ def draw_lines(path, lines):
 @pytest.mark.parametrize("data", SETTINGS)
 def test_the_page(data):
     """The orderings that the page states, from the runs that it shows."""
-    train, test = (load_images(data, split=part) for part in ("train", "test"))
+    size = SETTINGS[data].get("image_size")
+    train, test = (load_images(data, split=part, image_size=size) for part in ("train", "test"))
     features = ClassifierFeatures.fit(train.images, train.labels, test.images, test.labels)
     print(f"\n{data}: classifier of {features.test_accuracy:.1%} test accuracy")
     panels = {"test images": to_float(test.images[:36], 0, 1)}
