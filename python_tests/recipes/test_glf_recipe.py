@@ -26,9 +26,10 @@ OWN = {
     "wae-gan": {"adversary_width": 8},
     "two-stage-vae": {"first_steps": 2, "second_width": 8, "second_layers": 1},
     "rae-gmm": {"components": 2},
-    **dict.fromkeys(
-        ("glf", "regularised", "perceptual", "vae-flow-prior"), {"flow_blocks": 1, "flow_width": 4}
-    ),
+    **{
+        name: {"flow_blocks": 1, "flow_width": 4}
+        for name in ("glf", "regularised", "perceptual", "vae-flow-prior")
+    },
 }
 
 
@@ -171,21 +172,21 @@ class TestTraining:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("ema_decay", [None, 0.9])
-def test_a_resumed_run_is_the_same(tmp_path, model, ema_decay):
+def test_a_resumed_run_is_the_same(tmp_path, model):
+    """With averaged weights, and interrupted in either stage where there are two."""
     options = {"num_samples": 0, "num_evaluate": 0}
-    whole = train(tmp_path / "whole", small(model, ema_decay=ema_decay), **options)
+    whole = train(tmp_path / "whole", small(model, ema_decay=0.9), **options)
     for first in (1, 3):
         folder = tmp_path / f"parts{first}"
-        train(folder, small(model, ema_decay=ema_decay, steps=first), **options)
-        resumed = train(folder, small(model, ema_decay=ema_decay), resume=True, **options)
+        train(folder, small(model, ema_decay=0.9, steps=first), **options)
+        resumed = train(folder, small(model, ema_decay=0.9), resume=True, **options)
         assert_same(state_of(resumed), state_of(whole))
     samples = [e.sample(3, torch.Generator().manual_seed(0)) for e in (resumed, whole)]
     assert torch.equal(*samples)
 
 
 class TestRuns:
-    @pytest.mark.parametrize("model", ["vae", "wae-gan", "rae-gmm", "perceptual", "two-stage-vae"])
+    @pytest.mark.parametrize("model", ["vae", "rae-gmm", "perceptual", "two-stage-vae"])
     def test_the_generator_of_a_folder_is_frozen_and_gives_its_samples(self, tmp_path, model):
         """What another recipe builds on, without the data."""
         trained = train(
@@ -199,7 +200,6 @@ class TestRuns:
         assert 0 <= images.min() <= images.max() <= 1
         torch.testing.assert_close(images, trained.model.decode_noise(u))
         assert not any(weight.requires_grad for weight in generator.parameters())
-        assert all(w.requires_grad for w in MLPEnergy(3).parameters())
         ebm = LatentEBM(
             generator, nn.Sequential(nn.Flatten(), MLPEnergy(64, (8,))), shape, num_steps=1
         ).train()
