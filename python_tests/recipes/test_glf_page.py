@@ -22,21 +22,21 @@ plt = pytest.importorskip("matplotlib.pyplot")
 
 NUM_SAMPLES = 2000
 ROWS = {
+    "GLF": {"model": "glf"},
     "VAE": {"model": "vae"},
-    "VAE, β = 100": {"model": "vae", "recon_weight": 100.0},
-    "WAE-GAN": {"model": "wae-gan"},
-    "two-stage VAE": {"model": "two-stage-vae", "learn_scale": True},
-    "RAE + GMM": {"model": "rae-gmm"},
     "VAE, flow prior": {"model": "vae-flow-prior"},
+    "GLF, perceptual": {"model": "perceptual"},
+    "RAE + GMM": {"model": "rae-gmm"},
+    "two-stage VAE": {"model": "two-stage-vae", "learn_scale": True},
+    "WAE-GAN": {"model": "wae-gan"},
     "VAE, flow prior, β = 100": {"model": "vae-flow-prior", "recon_weight": 100.0},
     "regularised GLF, β = 100": {"model": "regularised", "recon_weight": 100.0},
-    "GLF": {"model": "glf"},
-    "GLF, perceptual": {"model": "perceptual"},
+    "VAE, β = 100": {"model": "vae", "recon_weight": 100.0},
 }
 SETTINGS = {
     "digits": {"data": "digits", "steps": 800},
     "mnist": {
-        "data": "mnist", "image_size": 16, "steps": 300, "latent_size": 20, "hidden_features": 256,
+        "data": "mnist", "image_size": 16, "steps": 200, "latent_size": 20, "hidden_features": 256,
     },
 }  # fmt: skip
 
@@ -85,44 +85,66 @@ def draw_lines(path, lines):
     plt.close(figure)
 
 
+class Page:
+    """Rows of a table and panels of two pictures, model by model."""
+
+    def __init__(self, data):
+        self.data, size = data, SETTINGS[data].get("image_size")
+        train, self.test = (
+            load_images(data, split=part, image_size=size) for part in ("train", "test")
+        )
+        self.features = ClassifierFeatures.fit(
+            train.images, train.labels, self.test.images, self.test.labels
+        )
+        print(f"\n{data}: classifier of {self.features.test_accuracy:.1%} test accuracy")
+        self.panels, self.lines = {}, {}
+        self.add("training images", to_float(train.images[:NUM_SAMPLES], 0, 1))
+
+    def add(self, name, samples, note=""):
+        """The distance in the classifier's features from all test images; of precision and recall
+        as many samples as there are test images."""
+        test = self.test.images
+        curve = prd(test, samples[: len(test)], self.features, num_runs=3)
+        distance = frechet_distance(samples, test, self.features)
+        pixels = frechet_distance(samples, test, pixel_features)
+        self.panels[name] = samples[:36]
+        print(
+            f"| {name} | {pixels:.2f} | {distance:.1f} | {curve.f8:.3f} | {curve.f_eighth:.3f} | "
+            f"{note}",
+            flush=True,
+        )
+        return distance
+
+    def train(self, name, options):
+        start = time.monotonic()
+        experiment, scalars = trained(**SETTINGS[self.data], **options)
+        seconds = time.monotonic() - start
+        model, x = experiment.model, to_float(self.test.images, 0, 1)
+        with torch.no_grad():
+            error = (model.reconstruct(x) - x).square().mean().item()
+            if name in ("VAE", "VAE, flow prior", "GLF", "GLF, perceptual"):
+                noise = normal_starts(model, 6, (model.noise_size,), key=torch.tensor([3, 0]))
+                self.lines[name] = model.interpolate(*noise.chunk(2), 10)
+        losses = "  ".join(f"{key} {value.item():.4g}" for key, value in scalars.items())
+        samples = experiment.sample(NUM_SAMPLES, torch.Generator().manual_seed(0))
+        return self.add(name, samples, f"{error:.4f} | {seconds:.0f} s, {losses}")
+
+    def draw(self, folder):
+        draw(folder / f"glf-{self.data}-samples.png", self.panels, 4)
+        draw_lines(folder / f"glf-{self.data}-interpolation.png", self.lines)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("data", SETTINGS)
 def test_the_page(data):
     """The orderings that the page states, from the runs that it shows."""
-    size = SETTINGS[data].get("image_size")
-    train, test = (load_images(data, split=part, image_size=size) for part in ("train", "test"))
-    features = ClassifierFeatures.fit(train.images, train.labels, test.images, test.labels)
-    print(f"\n{data}: classifier of {features.test_accuracy:.1%} test accuracy")
-    panels = {"test images": to_float(test.images[:36], 0, 1)}
-    lines, distances = {}, {}
-    rows = {"training images": train.images[:NUM_SAMPLES]}
-    for name, options in ROWS.items():
-        start = time.monotonic()
-        experiment, scalars = trained(**SETTINGS[data], **options)
-        seconds = time.monotonic() - start
-        samples = experiment.sample(NUM_SAMPLES, torch.Generator().manual_seed(0))
-        rows[name] = samples
-        panels[name] = samples
-        if name in ("VAE", "VAE, flow prior", "GLF", "GLF, perceptual"):
-            model = experiment.model
-            noise = normal_starts(model, 6, (model.noise_size,), key=torch.tensor([3, 0]))
-            with torch.no_grad():
-                lines[name] = model.interpolate(*noise.chunk(2), 10)
-        error = experiment.model.reconstruct(to_float(test.images, 0, 1)).detach()
-        error = (error - to_float(test.images, 0, 1)).square().mean().item()
-        losses = "  ".join(f"{key} {value.item():.4g}" for key, value in scalars.items())
-        print(f"{name}: {seconds:.0f} s, squared error {error:.4f}, {losses}", flush=True)
-    for name, images in rows.items():
-        curve = prd(test.images, images[: len(test)], features)
-        distances[name] = frechet_distance(images, test.images, features)
-        pixels = frechet_distance(images, test.images, pixel_features)
-        print(
-            f"| {name} | {pixels:.2f} | {distances[name]:.1f} | "
-            f"{curve.f8:.3f} | {curve.f_eighth:.3f} |"
-        )
-    if folder := os.environ.get("GENCORE_PICTURES"):
-        draw(Path(folder) / f"glf-{data}-samples.png", panels, 4)
-        draw_lines(Path(folder) / f"glf-{data}-interpolation.png", lines)
+    page, distances = Page(data), {}
+    try:
+        for name, options in ROWS.items():
+            distances[name] = page.train(name, options)
+    finally:
+        if folder := os.environ.get("GENCORE_PICTURES"):
+            page.draw(Path(folder))
     assert distances["GLF"] < distances["VAE"]
     assert distances["GLF"] < distances["VAE, flow prior"]
     assert distances["VAE, flow prior, β = 100"] < distances["VAE, flow prior"]
