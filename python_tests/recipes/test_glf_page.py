@@ -34,7 +34,7 @@ ROWS = {
     "VAE, β = 100": {"model": "vae", "recon_weight": 100.0},
 }
 SETTINGS = {
-    "digits": {"data": "digits", "steps": 800},
+    "digits": {"data": "digits", "steps": 400},
     "mnist": {
         "data": "mnist", "image_size": 16, "steps": 200, "latent_size": 20, "hidden_features": 256,
     },
