@@ -69,7 +69,7 @@ _GLF = {
     "cifar10": _preset("cifar10", 256, 200, _halved(50, 200)),
     "celeba": _preset("celeba", 256, 40, ()),
 }
-# VAEs are trained twice as long. The width of their posterior is learned, that of p(x | z) is not.
+# VAEs are trained twice as long, with β = 1 and p(x | z) of unit variance.
 _VAE = {
     "mnist": _preset("mnist", 256, 200, ((100, 0.5),)),
     "cifar10": _preset("cifar10", 256, 400, _halved(100, 400)),

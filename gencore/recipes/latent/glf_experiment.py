@@ -134,8 +134,9 @@ class GLFExperiment(ImageExperiment):
         """One step; after the last one the mixture of codes is fitted, if there is one."""
         scalars = self.training.step(batch, self._done.number)
         self._done.number += 1
-        model = self.model
-        if isinstance(model, RegularisedAutoencoder):
+        if self.recipe.model == "rae-gmm":
+            model = self.model
+            assert isinstance(model, RegularisedAutoencoder)
             model.mixture.fitted.fill_(False)  # what a run of fewer steps has fitted is outdated
             if self._done.number == self.recipe.steps:
                 codes = in_chunks(lambda x: model.codes(self._floats(x)).cpu(), _CHUNK)(

@@ -111,9 +111,9 @@ class Afterwards(Training, Generic[First]):
         if done < self._first_steps:
             self._first.module.train()
             return self._first.step(batch, lambda part: self._first_loss(part, key))
-        self._second.module.train()
         with torch.no_grad():
             codes = self._codes(batch, code_key)
+        self._second.module.train()
         coded = Batch(codes, None, batch.index, batch.first)
         return self._second.step(coded, lambda part: self._second_loss(part, key))
 
