@@ -31,6 +31,7 @@ from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
 from gencore.nn.networks.time_embedding import TimeEmbedding
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
+from gencore.nn.sparse_codes import KSparse, WinnerTakeAll, keep_largest
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import (
     ActNorm,
@@ -78,6 +79,7 @@ __all__ = [
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
+    "KSparse",
     "MLPEnergy",
     "MaskedAutoregressive",
     "MaskedConv2d",
@@ -107,5 +109,7 @@ __all__ = [
     "UniformDequantization",
     "VariationalDequantization",
     "VectorQuantizer",
+    "WinnerTakeAll",
+    "keep_largest",
     "stop_gradient",
 ]
