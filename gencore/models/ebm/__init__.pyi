@@ -1,10 +1,10 @@
+from gencore.models.ebm.autoencoder_ebm import AutoencoderEBM, AutoencoderLoss
 from gencore.models.ebm.autoencoder_energy import AutoencoderEnergy
 from gencore.models.ebm.energy_classifier import EnergyClassifier
 from gencore.models.ebm.energy_density import EnergyDensity
 from gencore.models.ebm.energy_networks import ConvEnergy, ConvEnergyName
 from gencore.models.ebm.flow_ebm import FlowEBM
 from gencore.models.ebm.names import FlowObjective
-from gencore.models.ebm.regularized_autoencoder import AutoencoderLoss, RegularizedAutoencoder
 from gencore.models.ebm.short_run_ebm import ShortRunEBM
 from gencore.objectives.contrastive import (
     DivergenceError,
@@ -14,6 +14,7 @@ from gencore.objectives.contrastive import (
 )
 
 __all__ = [
+    "AutoencoderEBM",
     "AutoencoderEnergy",
     "AutoencoderLoss",
     "ConvEnergy",
@@ -23,7 +24,6 @@ __all__ = [
     "EnergyDensity",
     "FlowEBM",
     "FlowObjective",
-    "RegularizedAutoencoder",
     "ShortRunEBM",
     "ShortRunLoss",
     "check_divergence",

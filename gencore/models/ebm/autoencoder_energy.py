@@ -12,7 +12,7 @@ class AutoencoderEnergy(nn.Module):
 
     With data alone to lower it, nothing keeps the energy high elsewhere but what limits the code:
     few components, few that are active (`gencore.nn.KSparse`, `gencore.nn.WinnerTakeAll`), or a
-    penalty (`RegularizedAutoencoder`). A linear auto-encoder with c components has at best the sum
+    penalty (`AutoencoderEBM`). A linear auto-encoder with c components has at best the sum
     of the variances that the first c principal components leave.
 
     Args:

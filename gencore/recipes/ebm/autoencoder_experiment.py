@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gencore.data import ImageDataset, to_float
 from gencore.metrics import detection_scores, independent_pixels
-from gencore.models import AutoencoderEnergy, RegularizedAutoencoder
+from gencore.models import AutoencoderEBM, AutoencoderEnergy
 from gencore.nn import KSparse, WinnerTakeAll
 from gencore.ops import random_key
 from gencore.recipes.ebm.autoencoder import AutoencoderRecipe
@@ -25,7 +25,7 @@ _FIGURE_COLUMNS = 12
 
 
 class AutoencoderExperiment(ImageExperiment):
-    """A `RegularizedAutoencoder` of one layer each way in training, on pixels in [0, 1]."""
+    """A `AutoencoderEBM` of one layer each way in training, on pixels in [0, 1]."""
 
     recipe: AutoencoderRecipe
 
@@ -38,7 +38,7 @@ class AutoencoderExperiment(ImageExperiment):
             activation=_activation(recipe),
         )
         variant = recipe.variant
-        self.autoencoder = RegularizedAutoencoder(
+        self.autoencoder = AutoencoderEBM(
             energy,
             sparsity_weight=recipe.sparsity_weight if variant == "sparse" else 0.0,
             contraction_weight=recipe.contraction_weight if variant == "contractive" else 0.0,
@@ -56,7 +56,7 @@ class AutoencoderExperiment(ImageExperiment):
     def energy(self) -> AutoencoderEnergy:
         """The energy with averaged weights, of flattened images [N, D] in [0, 1]."""
         model = self.optimisation.averaged
-        assert isinstance(model, RegularizedAutoencoder)
+        assert isinstance(model, AutoencoderEBM)
         return model.energy
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -81,10 +81,12 @@ class AutoencoderExperiment(ImageExperiment):
         """
         chosen = self.test.subset(torch.randperm(len(self.test))[:num]).images
         images = to_float(chosen, 0, 1)
+        middle = images.shape[-1] // 2
         others = {
             "uniform_noise": torch.rand(images.shape),
             "independent_pixels": independent_pixels(self.dataset.images, len(images)) / 255,
             "inverted": 1 - images,
+            "halves": torch.cat([images[..., :middle], images.roll(1, 0)[..., middle:]], -1),
         }
         energies = self._energies(images)
         with torch.no_grad():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gencore.models import AutoencoderEnergy, RegularizedAutoencoder
+from gencore.models import AutoencoderEBM, AutoencoderEnergy
 from gencore.nn import KSparse
 
 _VARIANCES = torch.tensor([4.0, 2.0, 1.0, 0.5, 0.25, 0.1], dtype=torch.float64)
@@ -53,7 +53,7 @@ def test_a_denoising_one_learns_the_mean_of_the_posterior() -> None:
     x = torch.randn(num, 3, dtype=torch.float64, generator=generator)
     x = x * _VARIANCES[:3].sqrt()
     energy = _linear(3, 3)
-    model = RegularizedAutoencoder(energy, noise_std=noise_std)
+    model = AutoencoderEBM(energy, noise_std=noise_std)
     key = torch.tensor([1, 2])
     _minimise(energy, lambda: model(x, key=key).loss.mean())
     expected = torch.diag(_VARIANCES[:3] / (_VARIANCES[:3] + noise_std**2))
@@ -69,7 +69,7 @@ def test_the_loss_by_hand() -> None:
     nn.init.eye_(decoder.weight)
     with torch.no_grad():
         encoder.weight.copy_(torch.tensor([[2.0, 0.0], [0.0, -3.0]]))
-    model = RegularizedAutoencoder(
+    model = AutoencoderEBM(
         AutoencoderEnergy(encoder, decoder), sparsity_weight=0.5, contraction_weight=0.1
     )
     terms = model(torch.tensor([[1.0, 1.0]]))
@@ -83,7 +83,7 @@ def test_sparse_codes_and_a_bounded_decoder() -> None:
     torch.manual_seed(0)
     energy = AutoencoderEnergy(nn.Linear(6, 8), nn.Linear(8, 6), activation=KSparse(2))
     assert ((energy.encode(torch.randn(5, 6)) != 0).sum(1) == 2).all()
-    model = RegularizedAutoencoder(energy)
+    model = AutoencoderEBM(energy)
     with torch.no_grad():
         energy.decoder.weight.mul_(100.0)
         energy.decoder.weight[:, 0] = 0.01
@@ -94,11 +94,11 @@ def test_sparse_codes_and_a_bounded_decoder() -> None:
     assert torch.equal(energy.decoder.weight[:, 0], before[:, 0])
     image_energy = AutoencoderEnergy(nn.Linear(6, 8), nn.Sequential(nn.Linear(8, 6)))
     with pytest.raises(TypeError, match="the decoder is a Sequential"):
-        RegularizedAutoencoder(image_energy).normalise_decoder()
+        AutoencoderEBM(image_energy).normalise_decoder()
 
 
 def test_noise_is_that_of_the_whole_batch() -> None:
-    model = RegularizedAutoencoder(_linear(3, 2), noise_std=0.5, contraction_weight=1, num_probes=1)
+    model = AutoencoderEBM(_linear(3, 2), noise_std=0.5, contraction_weight=1, num_probes=1)
     x, key = torch.randn(5, 3, dtype=torch.float64), torch.tensor([1, 2])
     whole, part = model(x, key=key), model(x[3:], key=key, first=3)
     torch.testing.assert_close(whole.loss[3:], part.loss)
@@ -109,7 +109,7 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match=r"the decoder gives \[2, 5\]; expected \[2, 6\]"):
         energy(torch.zeros(2, 6))
     for name in ("sparsity_weight", "contraction_weight", "noise_std"):
-        with pytest.raises(ValueError, match=f"RegularizedAutoencoder: {name}"):
-            RegularizedAutoencoder(energy, **{name: -1.0})
+        with pytest.raises(ValueError, match=f"AutoencoderEBM: {name}"):
+            AutoencoderEBM(energy, **{name: -1.0})
     with pytest.raises(ValueError, match="num_probes is 0"):
-        RegularizedAutoencoder(energy, num_probes=0)
+        AutoencoderEBM(energy, num_probes=0)

@@ -9,7 +9,7 @@ from gencore.objectives.contraction import contraction_penalty
 from gencore.ops import philox_normal, random_key, split_key
 from gencore.ops._support.checks import index, number
 
-__all__ = ["AutoencoderLoss", "RegularizedAutoencoder"]
+__all__ = ["AutoencoderEBM", "AutoencoderLoss"]
 
 
 class AutoencoderLoss(NamedTuple):
@@ -22,7 +22,7 @@ class AutoencoderLoss(NamedTuple):
     """All penalties, with their weights."""
 
 
-class RegularizedAutoencoder(nn.Module):
+class AutoencoderEBM(nn.Module):
     r"""The training of an `AutoencoderEnergy`: from noisy data, with sparse or contracted codes.
 
     .. math:: \lVert \mathrm{Dec}(\mathrm{Enc}(x + \sigma\epsilon)) - x \rVert^2
@@ -57,7 +57,7 @@ class RegularizedAutoencoder(nn.Module):
         >>> import torch
         >>> from torch import nn
         >>> energy = AutoencoderEnergy(nn.Linear(6, 4), nn.Linear(4, 6), activation=nn.ReLU())
-        >>> model = RegularizedAutoencoder(energy, sparsity_weight=0.1)
+        >>> model = AutoencoderEBM(energy, sparsity_weight=0.1)
         >>> model(torch.randn(3, 6)).loss.mean().backward()
     """
 
@@ -71,7 +71,7 @@ class RegularizedAutoencoder(nn.Module):
         num_probes: int | None = None,
     ) -> None:
         super().__init__()
-        name = "RegularizedAutoencoder"
+        name = "AutoencoderEBM"
         self.energy = energy
         self.sparsity_weight = number(name, "sparsity_weight", sparsity_weight)
         self.contraction_weight = number(name, "contraction_weight", contraction_weight)
@@ -123,7 +123,7 @@ class RegularizedAutoencoder(nn.Module):
         decoder = self.energy.decoder
         if not isinstance(decoder, nn.Linear):
             raise TypeError(
-                f"RegularizedAutoencoder.normalise_decoder: the decoder is a "
+                f"AutoencoderEBM.normalise_decoder: the decoder is a "
                 f"{type(decoder).__name__}; expected a linear layer"
             )
         weight = decoder.weight.detach()
