@@ -1,4 +1,4 @@
-"""Diffusion recovery likelihood: a chain of energies, each of which undoes a step of a diffusion."""
+"""Diffusion recovery likelihood: energies each of which undoes a step of a diffusion."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ class _Level(NamedTuple):
     """The constants of the step from level t to t + 1."""
 
     noise_std: float
-    """σ_t, or infinity for a marginal level, which has no quadratic term."""
+    """Of the quadratic term; infinite for a marginal level, which has none."""
     scale: float
     """y_t = scale · x_t."""
     step: float
@@ -616,7 +616,7 @@ def _released_t6() -> dict[str, Any]:
     fine = NoiseSchedule.linear()
     levels = [0, 101, 201, 301, 401, 501, 1000]
     schedule = fine.merged(levels)
-    # Their level 0 is the first of the 1000 steps, where the noise has a standard deviation of 0.01.
+    # Their level 0 is the first of the 1000 steps, with noise of 0.01.
     noise_stds = (1 - fine.mean_scales[[1, *levels[1:-1]]] ** 2).sqrt()
     stds = schedule.variances.sqrt()
     return {

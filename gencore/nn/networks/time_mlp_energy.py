@@ -34,6 +34,7 @@ class TimeMLPEnergy(nn.Module):
         ValueError: for widths below 1, or none, and on a call with inputs of another shape.
 
     Example:
+        >>> import torch
         >>> energy = TimeMLPEnergy(2, (32, 32))
         >>> energy(torch.zeros(5, 2), torch.arange(5)).shape
         torch.Size([5])
