@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
@@ -56,9 +57,8 @@ class TimeMLPEnergy(nn.Module):
             )
         self.dim = dim
         width = hidden_widths[0]
-        self.embedding = nn.Sequential(
-            TimeEmbedding(num_time_features), nn.Linear(num_time_features, width), nn.SiLU()
-        )
+        self.embedding = TimeEmbedding(num_time_features)
+        self.level = nn.Linear(num_time_features, width)
         # The shifts are the hidden layers' biases.
         layers = [nn.Linear(i, o, bias=False) for i, o in pairwise((dim, *hidden_widths))]
         layers.append(nn.Linear(hidden_widths[-1], 1))
@@ -68,14 +68,41 @@ class TimeMLPEnergy(nn.Module):
         self.shifts = nn.ModuleList(nn.Linear(width, outputs) for outputs in hidden_widths)
 
     def forward(self, y: Tensor, t: Tensor) -> Tensor:
-        if y.dim() != 2 or y.shape[1] != self.dim or t.shape != y.shape[:1]:
-            raise ValueError(
-                f"TimeMLPEnergy: got y of shape {list(y.shape)} and t of shape {list(t.shape)}; "
-                f"expected [N, {self.dim}] and [N]"
-            )
-        features = self.embedding(t)
+        self._check(y, t)
+        features = self._features(t)
         hidden = y
         for layer, shift in zip(self.layers[:-1], self.shifts, strict=True):
             hidden = silu(layer(hidden) + shift(features))
         value: Tensor = self.layers[-1](hidden).squeeze(1)
         return value
+
+    @torch.no_grad()
+    def energy_and_grad(self, y: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """E(y, t) [N] and its gradient in y [N, D], at a third of autograd's price for small N."""
+        self._check(y, t)
+        features = self._features(t)
+        hidden, weights, slopes = y, [], []
+        for layer, shift in zip(self.layers[:-1], self.shifts, strict=True):
+            weight = layer.weight
+            before = torch.addmm(shift(features), hidden, weight.T)
+            gate = before.sigmoid()
+            hidden = before * gate
+            weights.append(weight)
+            slopes.append(torch.addcmul(gate, hidden, 1 - gate))  # of silu
+        last = self.layers[-1].weight
+        value = (hidden @ last.T).squeeze(1) + self.layers[-1].bias
+        grad = last
+        for weight, slope in zip(reversed(weights), reversed(slopes), strict=True):
+            grad = (grad * slope) @ weight
+        return value, grad
+
+    def _features(self, t: Tensor) -> Tensor:
+        features: Tensor = silu(self.level(self.embedding(t).to(self.level.weight.dtype)))
+        return features
+
+    def _check(self, y: Tensor, t: Tensor) -> None:
+        if y.dim() != 2 or y.shape[1] != self.dim or t.shape != y.shape[:1]:
+            raise ValueError(
+                f"TimeMLPEnergy: got y of shape {list(y.shape)} and t of shape {list(t.shape)}; "
+                f"expected [N, {self.dim}] and [N]"
+            )
