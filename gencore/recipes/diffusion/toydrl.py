@@ -39,7 +39,7 @@ class ToyDRLRecipe(PlaneRecipe, OptimisedRecipe):
     chain_steps: int = 30
     """Langevin steps a level, in training and in use; 0 is the normal approximation."""
 
-    step_factor: float = 0.45
+    step_factor: float = 0.22
     """Standard deviation of a step's noise over that of the level's step of the diffusion."""
 
     hidden_widths: tuple[int, ...] = (64, 64, 64)
@@ -49,7 +49,7 @@ class ToyDRLRecipe(PlaneRecipe, OptimisedRecipe):
     """Bound the Lipschitz constant of every layer of the energy by 1, with its output in units of
     the squared step: its gradient then moves a chain by at most 0.7 in a step."""
 
-    steps: int = 1000
+    steps: int = 800
     """Optimisation steps of the whole run."""
 
     batch_size: int = 256
