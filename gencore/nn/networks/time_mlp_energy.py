@@ -91,8 +91,9 @@ class TimeMLPEnergy(nn.Module):
             hidden = before * gate
             weights.append(weight)
             slopes.append(torch.addcmul(gate, hidden, 1 - gate))  # of silu
-        last = _weight(self.layers[-1])
-        value = (hidden @ last.T + self.layers[-1].bias).squeeze(1)
+        last, bias = _weight(self.layers[-1]), self.layers[-1].bias
+        assert isinstance(bias, Tensor)
+        value = (hidden @ last.T + bias).squeeze(1)
         grad = last
         for weight, slope in zip(reversed(weights), reversed(slopes), strict=True):
             grad = (grad * slope) @ weight
