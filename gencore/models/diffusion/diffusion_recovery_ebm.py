@@ -353,10 +353,10 @@ class DiffusionRecoveryEBM(nn.Module):
 
         At level t the observed elements have the noise of that level: they take one path of the
         diffusion from x. The chains of `sample` move the free elements, given those. A level's
-        state knows the observed elements at its own level and the next, so what it has learned of
-        them at less noise comes late: with few levels the result lies between the marginal and the
-        conditional distribution. Repeats mend that. Each diffuses x_t to x_{t+1} again and undoes
-        it again, which leaves p(free | observed) at level t as it is and brings the chain to it.
+        chains know the data only through its own noise and the next level's, so the result lies
+        between the marginal and the conditional distribution, with many levels too. Repeats mend
+        that. Each diffuses x_t to x_{t+1} again and undoes it again, which leaves
+        p(free | observed) at level t as it is and brings the chains to it.
 
         Args:
             x: [N, *shape]; free elements are not looked at.
