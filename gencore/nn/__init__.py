@@ -29,6 +29,7 @@ from gencore.nn.networks.notation import NotatedNetwork
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
 from gencore.nn.networks.time_embedding import TimeEmbedding
+from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
 from gencore.nn.sparse_codes import KSparse, WinnerTakeAll, keep_largest
@@ -105,6 +106,7 @@ __all__ = [
     "SplineCoupling",
     "Squeeze",
     "TimeEmbedding",
+    "TimeMLPEnergy",
     "Transform",
     "UniformDequantization",
     "VariationalDequantization",
