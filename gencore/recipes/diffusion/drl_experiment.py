@@ -76,20 +76,13 @@ class DRLExperiment(ImageSamplesExperiment):
 
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
         """Images from the averaged weights, by way of all levels."""
-        return self._path(num, generator, return_trajectory=False)
+        return self._drawn(num, generator, return_trajectory=False)
 
-    def figures(self, folder: Path) -> None:
-        """Samples on their way: a row is a sample, from noise on the left, each column a level."""
-        from gencore.train.figures import save_image_grid
+    def paths(self, num: int, generator: Generator | None = None) -> Tensor:
+        """What the images of `sample` were at each level, [T + 1, num, C, H, W] from noise on."""
+        return self._drawn(num, generator, return_trajectory=True)
 
-        path = self._path(_PATHS, None, return_trajectory=True).cpu()  # [T + 1, num, C, H, W]
-        columns = min(len(path), _STATES)
-        shown = path[torch.linspace(0, len(path) - 1, columns).round().long()]
-        rows = shown.transpose(0, 1).flatten(0, 1)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_image_grid(rows, folder / "progressive.png", columns=columns)
-
-    def _path(self, num: int, generator: Generator | None, *, return_trajectory: bool) -> Tensor:
+    def _drawn(self, num: int, generator: Generator | None, *, return_trajectory: bool) -> Tensor:
         ebm = self.optimisation.averaged
         assert isinstance(ebm, DiffusionRecoveryEBM)
         key = random_key(generator, self.fabric.device)
@@ -101,6 +94,17 @@ class DRLExperiment(ImageSamplesExperiment):
             for part in chunks(num, _CHUNK)
         ]  # fmt: skip
         return ((torch.cat(parts, -4) + 1) / 2).clamp(0, 1)
+
+    def figures(self, folder: Path) -> None:
+        """Samples on their way: a row is a sample, from noise on the left, each column a level."""
+        from gencore.train.figures import save_image_grid
+
+        path = self.paths(_PATHS).cpu()
+        columns = min(len(path), _STATES)
+        shown = path[torch.linspace(0, len(path) - 1, columns).round().long()]
+        rows = shown.transpose(0, 1).flatten(0, 1)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_image_grid(rows, folder / "progressive.png", columns=columns)
 
 
 def settings(recipe: DRLRecipe) -> dict[str, Any]:
