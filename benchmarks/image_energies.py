@@ -26,8 +26,8 @@ from gencore.train.figures import image_grid
 
 # What both recipes have in common; of MNIST, the images at 16x16 that a CPU can afford.
 SHARED: Mapping[str, Mapping[str, Any]] = {
-    "digits": {"data": "digits", "steps": 500, "batch_size": 32},
-    "mnist": {"data": "mnist", "image_size": 16, "steps": 400, "batch_size": 16},
+    "digits": {"data": "digits", "steps": 300, "batch_size": 32},
+    "mnist": {"data": "mnist", "image_size": 16, "steps": 250, "batch_size": 16},
 }
 RECIPES: Mapping[str, type[ImageRecipe]] = {"ebm": EBMRecipe, "drl": DRLRecipe}
 TITLES = {"ebm": "short-run energy", "drl": "diffusion recovery likelihood"}
@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", choices=SHARED, default="digits")
-    parser.add_argument("--samples", type=int, default=359, help="samples that are measured")
+    parser.add_argument("--samples", type=int, default=256, help="samples that are measured")
     options = parser.parse_args()
     torch.set_num_threads(1)
     out = options.out / options.data
