@@ -67,7 +67,7 @@ def slerp(a: Tensor, b: Tensor, weight: float) -> Tensor:
         -1, 1
     )
     angle = cosine.acos()
-    is_parallel = angle.sin() < 1e-6
+    is_parallel = (angle.sin() < 1e-6) | (norms == 0)
     sine = torch.where(is_parallel, 1.0, angle.sin())
     of_a = torch.where(is_parallel, 1 - weight, ((1 - weight) * angle).sin() / sine)
     of_b = torch.where(is_parallel, weight, (weight * angle).sin() / sine)

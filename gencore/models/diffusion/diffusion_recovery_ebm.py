@@ -1,4 +1,4 @@
-"""Diffusion recovery likelihood: a chain of energies, each of which undoes a step of a diffusion."""
+"""Diffusion recovery likelihood: energies each of which undoes a step of a diffusion."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.utils import parametrize
 
 from gencore.choices import check_choice
 from gencore.models.diffusion.diffusion_noise import DiffusionNoise
@@ -32,7 +33,7 @@ class _Level(NamedTuple):
     """The constants of the step from level t to t + 1."""
 
     noise_std: float
-    """σ_t, or infinity for a marginal level, which has no quadratic term."""
+    """Of the quadratic term; infinite for a marginal level, which has none."""
     scale: float
     """y_t = scale · x_t."""
     step: float
@@ -217,13 +218,17 @@ class DiffusionRecoveryEBM(nn.Module):
             noisy = torch.where(is_marginal, noises[1], noisy)
         with held_norms(self.energy, advance=True):  # one energy in the chains and in both terms
             level = LevelEnergy(self.energy, t, factor)
-            if self.num_steps == 0:
-                samples = normal_approximation(
-                    level, noisy, noise_std, key=key, first_element=first_element
-                )
-            else:
-                chains = Langevin(RecoveryEnergy(level, noisy, noise_std), step**2 / 2, step)
-                samples = chains.sample(noisy, self.num_steps, key=key, first_element=first_element)
+            # Its steps share the normalised weights; the loss needs others, with a graph.
+            with parametrize.cached():
+                if self.num_steps == 0:
+                    samples = normal_approximation(
+                        level, noisy, noise_std, key=key, first_element=first_element
+                    )
+                else:
+                    chains = Langevin(RecoveryEnergy(level, noisy, noise_std), step**2 / 2, step)
+                    samples = chains.sample(
+                        noisy, self.num_steps, key=key, first_element=first_element
+                    )
             weighted = LevelEnergy(self.energy, t, weight)
             return contrastive_loss(weighted, y, samples, energy_penalty=self.energy_penalty)
 
@@ -508,7 +513,7 @@ class DiffusionRecoveryEBM(nn.Module):
         """x_0, or all states, from x_T; `given` says what the elements are that are not free."""
         first_element = first * math.prod(self.shape)
         path = [x]
-        with torch.no_grad(), held_norms(self.energy):
+        with torch.no_grad(), held_norms(self.energy), parametrize.cached():
             for t in reversed(range(self.schedule.num_steps)):
                 level, later = self._levels[t], x
                 observed = None if given is None else given(later, t)
@@ -615,7 +620,7 @@ def released_settings(levels: Sequence[int] = (0, 101, 201, 301, 401, 501, 1000)
     """Facts of the authors' program, in the terms of this class, for some of the 1000 steps."""
     fine = NoiseSchedule.linear()
     schedule = fine.merged(levels)
-    # Their level 0 is the first of the 1000 steps, where the noise has a standard deviation of 0.01.
+    # Their level 0 is the first of the 1000 steps, with noise of 0.01.
     noise_stds = (1 - fine.mean_scales[[1, *levels[1:-1]]] ** 2).sqrt()
     stds = schedule.variances.sqrt()
     return {

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gencore.ops._support.checks import index
+from gencore.samplers.energy import energy_and_grad
 
 __all__ = ["LevelEnergy"]
 
@@ -44,12 +45,29 @@ class LevelEnergy:
             )
 
     def __call__(self, y: Tensor) -> Tensor:
+        value: Tensor = self.energy(y, self._levels(y))
+        return self._scaled(value)
+
+    def energy_and_grad(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The energies [N] and their gradients in y, by the network's own `energy_and_grad`, called
+        with y and t, where it has one."""
+        known = getattr(self.energy, "energy_and_grad", None)
+        if known is None:
+            return energy_and_grad(self.__call__, y, owner="LevelEnergy")
+        value, grad = known(y, self._levels(y))
+        return self._scaled(value), self._scaled(grad)
+
+    def _levels(self, y: Tensor) -> Tensor:
         t = self.t
         if not isinstance(t, Tensor):
-            t = torch.full(y.shape[:1], t, dtype=torch.int64, device=y.device)
-        elif len(t) != len(y):
+            return torch.full(y.shape[:1], t, dtype=torch.int64, device=y.device)
+        if len(t) != len(y):
             raise ValueError(
                 f"LevelEnergy: got {len(y)} points; expected {len(t)}, as many as there are levels"
             )
-        value: Tensor = self.energy(y, t)
-        return value if isinstance(self.factor, float) and self.factor == 1 else self.factor * value
+        return t
+
+    def _scaled(self, value: Tensor) -> Tensor:
+        if isinstance(self.factor, Tensor):
+            return self.factor.reshape(-1, *(1,) * (value.dim() - 1)) * value
+        return value if self.factor == 1 else self.factor * value
