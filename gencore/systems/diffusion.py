@@ -12,12 +12,13 @@ SYSTEMS = (
         name="Diffusion recovery likelihood",
         source="Gao 2021, §2.3.4",
         implementation="gencore.models.DiffusionRecoveryEBM",
-        recipe="toydrl",
+        recipe="drl",
         test=f"{_RECOVERY}::TestSamples::test_the_way_down_is_a_recursion_of_variances",
         further_implementations=(
             "gencore.models.LevelEnergy",
             "gencore.models.NoiseSchedule",
             "gencore.nn.TimeMLPEnergy",
+            "gencore.nn.ResNetEnergy",
         ),
         further_tests=(
             f"{_RECOVERY}::TestSamples::test_one_marginal_level_is_a_short_run_from_noise",
@@ -26,8 +27,11 @@ SYSTEMS = (
             "test_its_gradient_is_the_difference_of_the_chains_second_moments",
             f"{_RECOVERY}::TestObjective::test_at_the_truth_no_level_has_a_gradient",
             f"{_RECOVERY}::TestPresets::test_the_released_levels",
+            "recipes/test_drl_recipe.py::TestPresets::"
+            "test_the_noise_of_six_levels_in_closed_form",
+            "nn/test_resnet_energy.py::test_blocks_start_as_the_identity_and_learn",
         ),
-        notes="sigma of (2.23) is that of (2.22)",
+        notes="sigma of (2.23) is that of (2.22); on the plane: the recipe toydrl",
     ),
     System(
         id="G13",
