@@ -28,11 +28,14 @@ from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
 from gencore.nn.networks.notation import NotatedNetwork
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
+from gencore.nn.networks.resnet_energy import ResNetEnergy, ResNetEnergyName
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
 from gencore.nn.networks.time_embedding import TimeEmbedding
+from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
 from gencore.nn.perceptual_distance import PerceptualDistance
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
+from gencore.nn.sparse_codes import KSparse, WinnerTakeAll, keep_largest
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import (
     ActNorm,
@@ -82,6 +85,7 @@ __all__ = [
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
+    "KSparse",
     "MLPEnergy",
     "MaskedAutoregressive",
     "MaskedConv2d",
@@ -98,6 +102,8 @@ __all__ = [
     "Quantized",
     "QuantizedLogistic",
     "Radial",
+    "ResNetEnergy",
+    "ResNetEnergyName",
     "ResidualConditioner",
     "ResidualDecoder",
     "ResidualEncoder",
@@ -108,9 +114,12 @@ __all__ = [
     "SplineCoupling",
     "Squeeze",
     "TimeEmbedding",
+    "TimeMLPEnergy",
     "Transform",
     "UniformDequantization",
     "VariationalDequantization",
     "VectorQuantizer",
+    "WinnerTakeAll",
+    "keep_largest",
     "stop_gradient",
 ]

@@ -1,3 +1,4 @@
+from gencore.objectives.contraction import contraction_penalty
 from gencore.objectives.contrastive import (
     ChainKernel,
     DivergenceError,
@@ -36,6 +37,7 @@ __all__ = [
     "ShortRunLoss",
     "WeightSchedule",
     "check_divergence",
+    "contraction_penalty",
     "contrastive_divergence",
     "contrastive_loss",
     "curvature_cosine",

@@ -4,6 +4,7 @@ from gencore.systems.system import System
 
 __all__ = ["SYSTEMS"]
 
+_AUTOENCODER = "models/ebm/test_autoencoder_energy.py"
 _CONTRASTIVE = "objectives/test_contrastive.py"
 _DENSITY = "models/ebm/test_energy_density.py"
 _RECOVERY = "objectives/test_recovery.py"
@@ -100,6 +101,29 @@ SYSTEMS = (
         test=f"{_CONTRASTIVE}::test_the_gradient_is_that_of_the_exact_likelihood_on_a_grid",
         further_tests=(f"{_CONTRASTIVE}::test_the_negatives_are_detached",),
         notes="(2.10) is a gradient: as an objective its samples are held fixed",
+    ),
+    System(
+        id="M06",
+        name="Auto-encoder as an energy: sparse, k-sparse, winner-take-all, contractive, denoising",
+        source="Mathieu 2017, §2.1.2.1",
+        implementation="gencore.models.AutoencoderEnergy",
+        test=f"{_AUTOENCODER}"
+        "::test_a_linear_one_leaves_the_variance_of_the_last_principal_components",
+        recipe="autoencoder",
+        further_implementations=(
+            "gencore.models.AutoencoderEBM",
+            "gencore.nn.KSparse",
+            "gencore.nn.WinnerTakeAll",
+            "gencore.objectives.contraction_penalty",
+        ),
+        further_tests=(
+            f"{_AUTOENCODER}::test_a_denoising_one_learns_the_mean_of_the_posterior",
+            "nn/test_sparse_codes.py::test_k_numbers_stay_and_the_gradient_goes_through_them_alone",
+            "objectives/test_contraction.py::test_of_a_sigmoid_layer_in_closed_form",
+        ),
+        notes="the document names the variants and gives no figures; of two more it names, the "
+        "slow auto-encoder is the linearising one's relative (M09), and predictive sparse "
+        "decomposition is not built",
     ),
     System(
         id="Y08",

@@ -83,31 +83,41 @@ def save_contact_sheet(clips: Tensor, path: str | Path, *, min_side: int = 640) 
     save_image_grid(clips.flatten(0, 1), path, columns=clips.shape[1], min_side=min_side)
 
 
-def save_plane_panels(panels: Mapping[str, Tensor], half_width: float, path: str | Path) -> None:
+def save_plane_panels(
+    panels: Mapping[str, Tensor], half_width: float, path: str | Path, *, rows: int = 1
+) -> None:
     """Draws densities and points in squares of the plane, side by side with one scale of colours.
 
     Args:
         panels: title → a density on a grid [S, S], S > 2, its first axis x, or points [N, 2].
         half_width: half of the squares' side; their centre is the origin.
         path: the PNG.
+        rows: with more than one, the panels fill one column after another, each with a scale of
+            its own.
     """
     with training_extra():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-    drawn = {title: panel.detach().float().cpu() for title, panel in panels.items()}
-    heights = [panel.max().item() for panel in drawn.values() if panel.shape[1] != 2]
-    figure = Figure(figsize=(3.2 * len(drawn), 3.5), layout="constrained")
+    drawn = [(title, panel.detach().float().cpu()) for title, panel in panels.items()]
+    columns = math.ceil(len(drawn) / rows)
+    figure = Figure(figsize=(3.2 * columns, 3.5 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     square = (-half_width, half_width)
-    for index, (title, panel) in enumerate(drawn.items()):
-        axes = figure.add_subplot(1, len(drawn), index + 1, xlim=square, ylim=square, aspect=1)
+    height = None
+    for index, (title, panel) in enumerate(drawn):
+        column, row = divmod(index, rows)
+        if rows > 1 and row == 0:
+            height = None
+        place = row * columns + column + 1
+        axes = figure.add_subplot(rows, columns, place, xlim=square, ylim=square, aspect=1)
         axes.set_title(title)
         axes.set_xticks([])
         axes.set_yticks([])
         if panel.shape[1] != 2:
-            # The first panel's density sets the scale: the eye compares the others with it.
-            axes.imshow(panel.T.numpy(), origin="lower", extent=square * 2, vmin=0, vmax=heights[0])
+            # The first density sets the scale: the eye compares the others with it.
+            height = panel.max().item() if height is None else height
+            axes.imshow(panel.T.numpy(), origin="lower", extent=square * 2, vmin=0, vmax=height)
         else:
             axes.plot(*panel.T.numpy(), ",", color="black", alpha=0.8)
     with replacing(Path(path)) as temporary:

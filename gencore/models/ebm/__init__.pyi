@@ -1,3 +1,5 @@
+from gencore.models.ebm.autoencoder_ebm import AutoencoderEBM, AutoencoderLoss
+from gencore.models.ebm.autoencoder_energy import AutoencoderEnergy
 from gencore.models.ebm.energy_classifier import EnergyClassifier
 from gencore.models.ebm.energy_density import EnergyDensity
 from gencore.models.ebm.energy_networks import ConvEnergy, ConvEnergyName
@@ -12,6 +14,9 @@ from gencore.objectives.contrastive import (
 )
 
 __all__ = [
+    "AutoencoderEBM",
+    "AutoencoderEnergy",
+    "AutoencoderLoss",
     "ConvEnergy",
     "ConvEnergyName",
     "DivergenceError",
