@@ -29,6 +29,7 @@ from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
 from gencore.nn.networks.notation import NotatedNetwork
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
+from gencore.nn.networks.resnet_energy import ResNetEnergy, ResNetEnergyName
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
 from gencore.nn.networks.time_embedding import TimeEmbedding
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
@@ -97,6 +98,8 @@ __all__ = [
     "Quantized",
     "QuantizedLogistic",
     "Radial",
+    "ResNetEnergy",
+    "ResNetEnergyName",
     "ResidualConditioner",
     "ResidualDecoder",
     "ResidualEncoder",
