@@ -305,11 +305,11 @@ def test_training_on_the_plane_reaches_the_modes() -> None:
     schedule = NoiseSchedule.linear(100, first=1e-3, last=0.2)
     torch.manual_seed(0)
     model = GaussianDiffusion(DenoisingMLP(2, [128, 128, 128]), (2,), schedule)
-    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 2500)
     spread = density.sample(10_000, key=torch.tensor([0, 0])).std()
     for step in range(2500):
-        x = density.sample(256, key=torch.tensor([1, step])) / spread
+        x = density.sample(512, key=torch.tensor([1, step])) / spread
         optimizer.zero_grad()
         model(x).backward()
         optimizer.step()
