@@ -8,6 +8,7 @@ from gencore.metrics.detection.scores import (
     false_positive_rate,
 )
 from gencore.metrics.distances.baselines import independent_pixels
+from gencore.metrics.distances.energy import energy_distance
 from gencore.metrics.distances.frechet import frechet_distance
 from gencore.metrics.distances.intervals import Interval, block_interval, bootstrap_interval
 from gencore.metrics.distances.kernel import (
@@ -109,6 +110,7 @@ __all__ = [
     "density_coverage",
     "detection_scores",
     "distance_name",
+    "energy_distance",
     "evaluate_frame_prediction",
     "extract_features",
     "false_positive_rate",

@@ -32,6 +32,7 @@ from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEn
 from gencore.nn.networks.resnet_energy import ResNetEnergy, ResNetEnergyName
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
 from gencore.nn.networks.time_embedding import TimeEmbedding
+from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
 from gencore.nn.stop_gradient import stop_gradient
@@ -110,6 +111,7 @@ __all__ = [
     "SplineCoupling",
     "Squeeze",
     "TimeEmbedding",
+    "TimeMLPEnergy",
     "Transform",
     "UniformDequantization",
     "VariationalDequantization",

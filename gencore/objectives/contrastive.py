@@ -54,7 +54,7 @@ class ShortRunLoss(NamedTuple):
 
 
 def contrastive_loss(
-    energy: nn.Module,
+    energy: Energy,
     x: Tensor,
     samples: Tensor,
     *,
@@ -73,7 +73,7 @@ def contrastive_loss(
     All terms see the same energy: a spectral norm in training makes one power iteration a call.
 
     Args:
-        energy: E_θ, [N, ...] → [N].
+        energy: E_θ, [N, ...] → [N]: a module where `generator_weight` is not 0.
         x: data x⁺, [N, ...].
         samples: x⁻ = G_θ(x₀), [M, ...], with its graph where `generator_weight` is not 0.
         generator_weight: w.
@@ -84,6 +84,7 @@ def contrastive_loss(
     Raises:
         TypeError, ValueError: if the energies are not one real number a row, or for weights that
             are not.
+        TypeError: for a `generator_weight` with an energy that is no module.
 
     Example:
         >>> import torch
@@ -101,6 +102,11 @@ def contrastive_loss(
     """
     if weights is not None:
         weights = _shares(weights, samples)
+    if generator_weight and not isinstance(energy, nn.Module):
+        raise TypeError(
+            f"contrastive_loss: generator_weight is {generator_weight:g} with an energy of type "
+            f"{type(energy).__name__}; expected a module, whose parameters can be held"
+        )
 
     def mean(values: Tensor) -> Tensor:
         return values.mean() if weights is None else (weights.to(values.dtype) * values).sum()
@@ -111,7 +117,7 @@ def contrastive_loss(
         check_energies("contrastive_loss", "energy(x)", energy_data, x)
         check_energies("contrastive_loss", "energy(samples)", energy_samples, samples)
         loss = energy_data.mean() - mean(energy_samples)  # (2.13)
-        if generator_weight:
+        if generator_weight and isinstance(energy, nn.Module):
             generator_loss = mean(stop_gradient(energy)(samples))  # (2.24)
             loss = loss + generator_weight * generator_loss  # (2.25)
     if energy_penalty:

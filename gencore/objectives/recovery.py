@@ -57,13 +57,24 @@ class RecoveryEnergy:
         row_scale("RecoveryEnergy", self.noise_std, self.noisy)
 
     def __call__(self, y: Tensor) -> Tensor:
+        self._check(y)
+        scale = row_scale("RecoveryEnergy", self.noise_std, y)
+        return self.energy(y) + 0.5 * ((self.noisy - y) / scale).flatten(1).square().sum(1)
+
+    def energy_and_grad(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """E(y | x̃) [N] and its gradient in y, (y − x̃)/σ² beside that of E."""
+        self._check(y)
+        scale = row_scale("RecoveryEnergy", self.noise_std, y)
+        value, grad = energy_and_grad(self.energy, y, owner="RecoveryEnergy")
+        apart = (y - self.noisy) / scale
+        return value + 0.5 * apart.flatten(1).square().sum(1), grad + apart / scale
+
+    def _check(self, y: Tensor) -> None:
         if y.shape != self.noisy.shape:
             raise ValueError(
                 f"RecoveryEnergy: got points of shape {list(y.shape)}; expected "
                 f"{list(self.noisy.shape)}, as noisy has"
             )
-        scale = row_scale("RecoveryEnergy", self.noise_std, y)
-        return self.energy(y) + 0.5 * ((self.noisy - y) / scale).flatten(1).square().sum(1)
 
 
 def recovery_mean(

@@ -31,6 +31,7 @@ Stream = Literal[
     "buffer draw",
     "density",
     "dequantization",
+    "diffusion",
     "latents",
     "momenta",
     "reverse annealed importance",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gencore.samplers.energy import Energy
+from gencore.samplers.energy import Energy, energy_and_grad
 
 __all__ = ["ConditionalEnergy"]
 
@@ -69,6 +69,11 @@ class ConditionalEnergy:
 
     def __call__(self, y: Tensor) -> Tensor:
         return self.energy(self.complete(y))
+
+    def energy_and_grad(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """E(x) [N] and its gradient in y, which is 0 in the observed elements."""
+        value, grad = energy_and_grad(self.energy, self.complete(y), owner="ConditionalEnergy")
+        return value, grad.masked_fill(~self.is_free, 0.0)
 
     def _check_broadcast(self, x: Tensor) -> None:
         shapes = x.shape, self.observed.shape, self.is_free.shape

@@ -111,6 +111,53 @@ class NoiseSchedule:
         """ā_t of levels t, int64 [N], in float64."""
         return self._lookup("mean_scales", t)
 
+    def step_posterior(self, x: Tensor, later: Tensor, t: int) -> tuple[Tensor, float]:
+        """Mean and standard deviation of x_t given the data x₀ and the later x_{t+1}:
+
+            q(x_t | x_0, x_{t+1}) = N((ā_t σ_t² x₀ + a_t (1 − ā_t²) x_{t+1}) / (1 − ā_{t+1}²),
+                                      σ_t² (1 − ā_t²) / (1 − ā_{t+1}²))
+
+        At level 0 it is the data themselves, without a rounding error.
+
+        Args:
+            x: x₀, [N, ...].
+            later: x_{t+1}, [N, ...].
+            t: level, 0 to T − 1.
+
+        Returns:
+            The mean [N, ...] and one standard deviation for all elements.
+
+        Raises:
+            ValueError: for a level out of range or shapes that differ.
+
+        Example:
+            >>> schedule = NoiseSchedule([0.36, 0.36])
+            >>> mean, std = schedule.step_posterior(torch.ones(1), torch.tensor([0.64]), 1)
+            >>> mean, round(std, 4)
+            (tensor([0.8000]), 0.4685)
+
+        References:
+            Ho et al., 2020, (6) and (7).
+        """
+        if not 0 <= t < self.num_steps:
+            raise ValueError(
+                f"NoiseSchedule.step_posterior: t is {t}; expected 0 to {self.num_steps - 1}"
+            )
+        if later.shape != x.shape:
+            raise ValueError(
+                f"NoiseSchedule.step_posterior: later has shape {list(later.shape)}; expected "
+                f"{list(x.shape)}, as x has"
+            )
+        if t == 0:
+            return x, 0.0
+        variance = self.variances[t].item()
+        scale, next_scale = self.mean_scales[t : t + 2].tolist()
+        noise, next_noise = 1 - scale**2, 1 - next_scale**2
+        mean = (
+            scale * variance / next_noise * x + (1 - variance) ** 0.5 * noise / next_noise * later
+        )
+        return mean, (variance * noise / next_noise) ** 0.5
+
     def diffuse(
         self,
         x: Tensor,

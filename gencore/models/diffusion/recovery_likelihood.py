@@ -1,0 +1,210 @@
+"""The likelihood of diffusion recovery energies: log Z along the levels, bits per dimension."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gencore.metrics import bits_per_dim
+from gencore.models.diffusion.diffusion_recovery_ebm import DiffusionRecoveryEBM
+from gencore.models.ebm.energy_density import EnergyDensity
+from gencore.nn.held_norms import held_norms
+from gencore.samplers.chains import check_count
+from gencore.samplers.energy import energies
+
+__all__ = ["BitsCurve", "RecoveryLikelihood"]
+
+
+class BitsCurve(NamedTuple):
+    """Bits per dimension against the number of chains that log Z is estimated from.
+
+    On average it grows with the number, since log Z is too low from few: where it still does, the
+    last entry is no estimate of the bits but a lower bound.
+    """
+
+    num_samples: list[int]
+    log_z: list[float]
+    """Of the lowest level, as in `RecoveryLikelihood.log_z`."""
+    bits: list[float]
+
+
+@dataclass(frozen=True, eq=False)
+class RecoveryLikelihood:
+    r"""The density of data under level 0 of a `DiffusionRecoveryEBM`, with an estimate of log Z.
+
+    Level t has the energy E(y, t) of y_t = b_t x_t, so that x_t has the density
+
+    .. math:: p_t(x) = b_t^D \exp(-E(b_t x, t)) / Z_t, \qquad
+              Z_t = \int \exp(-E(y, t)) \, dy
+
+    with b_t = √(1 − σ_t²), and b_{T−1} = 1 of a last level that is marginal: its energy is of
+    x_{T−1} itself. Above it lies x_T, with the known density p_T = N(0, I), of the energy ‖x‖²/2,
+    b_T = 1 and log Z_T = (D/2) log 2π. Substituting y = b_t x, and taking the expectation under
+    p_{t+1} of the ratio of the two unnormalised densities, is for any energies
+
+    .. math:: \log\frac{Z_t}{Z_{t+1}} = D \log\frac{b_t}{b_{t+1}} +
+              \log \mathbb E_{x \sim p_{t+1}} \exp\big(E(b_{t+1} x, t + 1) - E(b_t x, t)\big).
+
+    It has a small variance where p_t and p_{t+1} are alike, which a diffusion that keeps variances
+    at 1 makes them; without the factors b the densities of y_t and y_{t+1} would also differ in
+    their scales. The ratio at the top is that of a Gaussian and of the last level. For a level that
+    is given x_T this is one whose noise has hidden the data, ā_{T−1} ≈ 0. A marginal last level may
+    lie lower, where p_{T−1} is farther from N(0, I) and its ratio the one that needs most samples:
+    `log_z_errors` tells.
+
+    The expectation takes the states x_{t+1} of long-run chains. They have the density p_{t+1} if
+    the chains have converged and the energies of the levels fit each other, p_{t+1} being p_t after
+    a step of noise; otherwise the estimate has an error that no number of samples removes. Where
+    they do, it is too low on average (Jensen's inequality), and so log-densities are too high and
+    bits per dimension too few until there are enough samples. Therefore look at `curve`, not at a
+    single number.
+
+    Args:
+        model: the energies.
+        log_weights: [T, N], float64: those of each level's ratio, in the order of t.
+
+    Example:
+        >>> from gencore.models import LongRunChains, NoiseSchedule
+        >>> from gencore.nn import TimeMLPEnergy
+        >>> schedule = NoiseSchedule([0.1, 0.2, 0.3])
+        >>> model = DiffusionRecoveryEBM(TimeMLPEnergy(2), (2,), schedule)
+        >>> run = LongRunChains.adapted(model, 100, num_steps=5).sample(100)
+        >>> likelihood = RecoveryLikelihood.of(model, run.states)
+        >>> likelihood.density.log_prob(torch.zeros(4, 2)).shape
+        torch.Size([4])
+
+    References:
+        Gao, "Effective Learning of Descriptive and Generator Models and Learning Representations
+        for Grid Cells and V1 Cells", 2021, §2.3.5.2; his g(x) = a·p(ax) lacks the power D of a.
+    """
+
+    model: DiffusionRecoveryEBM
+    log_weights: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: DiffusionRecoveryEBM, states: Tensor) -> "RecoveryLikelihood":
+        """From the states of chains through all levels.
+
+        Args:
+            model: the energies.
+            states: x_T, …, x_0, [T + 1, N, *shape], with x_T ~ N(0, I): of `LongRunChains.sample`,
+                or `DiffusionRecoveryEBM.sample(return_trajectory=True)`.
+
+        Raises:
+            ValueError: for states of another shape.
+        """
+        num_levels = model.schedule.num_steps
+        if states.shape[:1] != (num_levels + 1,) or states.shape[2:] != torch.Size(model.shape):
+            raise ValueError(
+                f"RecoveryLikelihood.of: states have shape {list(states.shape)}; expected "
+                f"[{num_levels + 1}, N, {', '.join(map(str, model.shape))}], x_T first"
+            )
+        if not states.shape[1]:
+            raise ValueError("RecoveryLikelihood.of: states have no chains; expected at least one")
+
+        def of_level(x: Tensor, t: int) -> Tensor:
+            if t == num_levels:
+                return 0.5 * x.double().flatten(1).square().sum(1)
+            scaled = model.level_scale(t) * x
+            return energies("RecoveryLikelihood.of", model.level_energy(t), scaled).double()
+
+        log_weights = []
+        with held_norms(model.energy):
+            for t in range(num_levels):
+                x = states[num_levels - t - 1]  # x_{t+1}
+                log_weights.append(of_level(x, t + 1) - of_level(x, t))
+        return cls(model, torch.stack(log_weights))
+
+    @property
+    def log_z(self) -> float:
+        """The estimate of log Z_0 = log ∫ exp(−E(y, 0)) dy."""
+        return self._log_z(self.log_weights)
+
+    @property
+    def log_z_errors(self) -> Tensor:
+        """Standard error of each level's log-ratio, to first order, [T]."""
+        relative = (self.log_weights - _log_mean(self.log_weights)[:, None]).exp()
+        return relative.std(1) / math.sqrt(relative.shape[1])
+
+    @property
+    def standard_error(self) -> float:
+        """Of `log_z`, to first order, as if the levels' errors were independent. It says nothing
+        where a few chains have all the weight, and is NaN of a single one."""
+        return self.log_z_errors.square().sum().sqrt().item()
+
+    @property
+    def density(self) -> EnergyDensity:
+        """log p(x₀) = −E(a_0 x₀, 0) − log Z_0 + D log a_0, and its score."""
+        return self._density(self.log_z)
+
+    def curve(
+        self,
+        x: Tensor,
+        num_samples: Sequence[int],
+        *,
+        bins: int = 256,
+        low: float = 0.0,
+        high: float = 1.0,
+    ) -> BitsCurve:
+        """Mean bits per dimension of data, with log Z from fewer chains and from all.
+
+        Of a number n that is smaller than that of the chains, log Z is the mean over as many groups
+        of n as there are.
+
+        Args:
+            x: data, [M, *shape], dequantised as for `gencore.metrics.bits_per_dim`.
+            num_samples: numbers of chains n, 1 to N.
+            bins, low, high: as for `gencore.metrics.bits_per_dim`; with `bins=1` and an interval of
+                length 1 the bits of the density itself.
+
+        Raises:
+            ValueError: for a number of chains that there are not.
+
+        Example:
+            >>> from gencore.models import NoiseSchedule
+            >>> from gencore.nn import TimeMLPEnergy
+            >>> model = DiffusionRecoveryEBM(TimeMLPEnergy(2), (2,), NoiseSchedule([0.3]))
+            >>> states = model.sample(64, return_trajectory=True)
+            >>> curve = RecoveryLikelihood.of(model, states).curve(torch.rand(9, 2), (4, 16, 64))
+            >>> curve.log_z[0] <= curve.log_z[1] <= curve.log_z[2]
+            True
+        """
+        total = self.log_weights.shape[1]
+        for num in num_samples:
+            check_count("RecoveryLikelihood.curve", "one of num_samples", num, least=1)
+            if num > total:
+                raise ValueError(
+                    f"RecoveryLikelihood.curve: num_samples has {num}; expected at most the "
+                    f"{total} chains"
+                )
+        with torch.no_grad():
+            unnormalised = self._density(0.0).log_prob(x).double().mean()
+        dims = math.prod(self.model.shape)
+        log_z = []
+        for num in num_samples:
+            groups = self.log_weights[:, : total // num * num].unflatten(1, (-1, num)).unbind(1)
+            log_z.append(sum(map(self._log_z, groups)) / len(groups))
+        bits = [
+            bits_per_dim(unnormalised - value, dims, bins=bins, low=low, high=high).item()
+            for value in log_z
+        ]
+        return BitsCurve(list(num_samples), log_z, bits)
+
+    def _density(self, log_z: float) -> EnergyDensity:
+        return EnergyDensity(self.model.level_energy(0), log_z, scale=self.model.level_scale(0))
+
+    def _log_z(self, log_weights: Tensor) -> float:
+        """The sum of all ratios: D log b_0 is what is left of the scales."""
+        dims = math.prod(self.model.shape)
+        scale = self.model.level_scale(0)
+        top = dims / 2 * math.log(2 * math.pi)
+        return top + dims * math.log(scale) + _log_mean(log_weights).sum().item()
+
+
+def _log_mean(log_weights: Tensor) -> Tensor:
+    """log mean exp over the chains, of each level."""
+    return torch.logsumexp(log_weights, 1) - math.log(log_weights.shape[1])

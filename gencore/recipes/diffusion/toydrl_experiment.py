@@ -1,0 +1,111 @@
+"""Diffusion recovery likelihood on densities of the plane (Gao 2021, §2.3.4)."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from gencore.data import Density
+from gencore.metrics import energy_distance
+from gencore.models import (
+    DiffusionRecoveryEBM,
+    DivergenceError,
+    NoiseSchedule,
+    check_divergence,
+)
+from gencore.nn import TimeMLPEnergy
+from gencore.ops import random_key
+from gencore.recipes.diffusion.toydrl import ToyDRLRecipe
+from gencore.recipes.plane_experiment import PlaneExperiment, on_points
+from gencore.train import Batch, Diverged, StateObject
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["ToyDRLExperiment"]
+
+
+class ToyDRLExperiment(PlaneExperiment):
+    """A `DiffusionRecoveryEBM` in training on fresh points."""
+
+    titles: ClassVar[Mapping[str, str]] = {"ebm": "exp(-E)/Z at level 0"}
+
+    def __init__(self, recipe: ToyDRLRecipe, fabric: "Fabric", density: Density) -> None:
+        super().__init__(recipe, fabric, density)
+        self.recipe = recipe
+        self.ebm = _model(recipe)
+        optimizer = torch.optim.Adam(self.ebm.parameters(), recipe.learning_rate, fused=True)
+        self.optimisation = recipe.optimisation(fabric, self.ebm, optimizer, ema_warmup=True)
+        self.state: Mapping[str, StateObject] = self.optimisation.state
+
+    @property
+    def averaged(self) -> DiffusionRecoveryEBM:
+        """The model with averaged weights, if they are averaged."""
+        model = self.optimisation.averaged
+        assert isinstance(model, DiffusionRecoveryEBM)
+        return model
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Diffuse the points, undo a step of the diffusion of each, and move the weights."""
+        key = random_key(device=self.fabric.device)
+
+        def loss(part: Batch) -> dict[str, Tensor]:
+            terms = self.optimisation.model(part.x, key=key, first=part.first)
+            return dict(zip(("loss", "energy_data", "energy_samples"), terms[:3], strict=True))
+
+        def check(scalars: Mapping[str, Tensor]) -> None:
+            check_divergence(*scalars.values(), max_gap=self.recipe.max_gap)
+
+        try:
+            return self.optimisation.step(batch, loss, check=check)
+        except DivergenceError as error:
+            raise Diverged(
+                str(error), advice="spectral_norm, a lower learning_rate or step_factor"
+            ) from error
+
+    def sample(self, num: int, generator: Generator | None = None) -> Tensor:
+        """Points [num, 2], by way of all levels from noise."""
+        return self.averaged.sample(num, generator=generator)
+
+    def evaluate(self, num: int) -> dict[str, float]:
+        """As every recipe on the plane, and the energy distances of samples from test points.
+
+        `noise` is that of the standard normals which the samples start from, which they have to
+        beat, and `data` that of fresh points of the data.
+        """
+        generator = torch.Generator(self.fabric.device).manual_seed(0)
+        candidates = {
+            "samples": self.sample(num, generator).cpu(),
+            "noise": torch.randn(num, 2, generator=torch.Generator().manual_seed(1)),
+            "data": self.density.sample(num, generator=torch.Generator().manual_seed(2)),
+        }
+        test = self.density.sample(num, generator=torch.Generator().manual_seed(3))
+        distances = {
+            f"energy_distance/{name}": energy_distance(points, test)
+            for name, points in candidates.items()
+        }
+        return {**super().evaluate(num), **distances}
+
+    def log_densities(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """`ebm` is exp(−E)/Z of the data's level, with Z integrated over the grid."""
+        return {"ebm": self.level_log_density(0)}
+
+    def level_log_density(self, t: int) -> Callable[[Tensor], Tensor]:
+        """log p(x_t) = −E(y_t, t) − log Z of points [N, 2] of level t, without a graph."""
+        ebm = self.averaged
+        energy, scale = ebm.level_energy(t), ebm.level_scale(t)
+        of_points = on_points(lambda x: energy(scale * x))
+        log_z = self.grid.log_integral(-of_points(self.grid.points(self.fabric.device)))
+        return lambda x: -of_points(x) - log_z
+
+
+def _model(recipe: ToyDRLRecipe) -> DiffusionRecoveryEBM:
+    return DiffusionRecoveryEBM(
+        TimeMLPEnergy(2, recipe.hidden_widths, spectral_norm=recipe.spectral_norm),
+        (2,),
+        NoiseSchedule.linear(recipe.levels, first=recipe.first_variance, last=recipe.last_variance),
+        num_steps=recipe.chain_steps,
+        step_factor=recipe.step_factor,
+        is_output_per_step=recipe.spectral_norm,
+    )
