@@ -127,14 +127,16 @@ class RecoveryLikelihood:
     @property
     def log_z_errors(self) -> Tensor:
         """Standard error of each level's log-ratio, to first order, [T]."""
-        relative = (self.log_weights - _log_mean(self.log_weights)[:, None]).exp()
+        relative = self._relative_weights()
         return relative.std(1) / math.sqrt(relative.shape[1])
 
     @property
     def standard_error(self) -> float:
-        """Of `log_z`, to first order, as if the levels' errors were independent. It says nothing
-        where a few chains have all the weight, and is NaN of a single one."""
-        return self.log_z_errors.square().sum().sqrt().item()
+        """Of `log_z`, to first order, from what each chain adds at all its levels together, since
+        its states are correlated. It says nothing where a few chains have all the weight, and is
+        NaN of a single one."""
+        of_chains = self._relative_weights().sum(0)
+        return of_chains.std().item() / math.sqrt(len(of_chains))
 
     @property
     def density(self) -> EnergyDensity:
@@ -193,6 +195,10 @@ class RecoveryLikelihood:
             for value in log_z
         ]
         return BitsCurve(list(num_samples), log_z, bits)
+
+    def _relative_weights(self) -> Tensor:
+        """Of mean 1 at each level, [T, N]."""
+        return (self.log_weights - _log_mean(self.log_weights)[:, None]).exp()
 
     def _density(self, log_z: float) -> EnergyDensity:
         return EnergyDensity(self.model.level_energy(0), log_z, scale=self.model.level_scale(0))
