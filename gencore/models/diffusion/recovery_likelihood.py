@@ -3,15 +3,20 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from gencore.metrics import bits_per_dim
 from gencore.models.diffusion.diffusion_recovery_ebm import DiffusionRecoveryEBM
 from gencore.models.ebm.energy_density import EnergyDensity
+from gencore.models.starts import like, normal_starts
 from gencore.nn.held_norms import held_norms
+from gencore.ops import random_key, split_key
+from gencore.ops.random import stream_key
+from gencore.samplers import HMC
 from gencore.samplers.chains import check_count
 from gencore.samplers.energy import energies
 
@@ -57,14 +62,16 @@ class RecoveryLikelihood:
 
     The expectation takes the states x_{t+1} of long-run chains. They have the density p_{t+1} if
     the chains have converged and the energies of the levels fit each other, p_{t+1} being p_t after
-    a step of noise; otherwise the estimate has an error that no number of samples removes. Where
+    a step of noise; otherwise the estimate has an error that no number of samples removes, and
+    `annealed` is the way. Where
     they do, it is too low on average (Jensen's inequality), and so log-densities are too high and
     bits per dimension too few until there are enough samples. Therefore look at `curve`, not at a
     single number.
 
     Args:
         model: the energies.
-        log_weights: [T, N], float64: those of each level's ratio, in the order of t.
+        log_weights: [T, N], float64: those of each level's ratio, in the order of t; or [1, N] of
+            all ratios together.
 
     Example:
         >>> from gencore.models import LongRunChains, NoiseSchedule
@@ -78,7 +85,8 @@ class RecoveryLikelihood:
 
     References:
         Gao, "Effective Learning of Descriptive and Generator Models and Learning Representations
-        for Grid Cells and V1 Cells", 2021, §2.3.5.2; his g(x) = a·p(ax) lacks the power D of a.
+        for Grid Cells and V1 Cells", 2021, §2.3.5.2; his g(x) = a·p(ax) lacks the power D of a;
+        Neal, "Annealed importance sampling", 2001 (`annealed`).
     """
 
     model: DiffusionRecoveryEBM
@@ -106,18 +114,73 @@ class RecoveryLikelihood:
         if not states.shape[1]:
             raise ValueError("RecoveryLikelihood.of: states have no chains; expected at least one")
 
-        def of_level(x: Tensor, t: int) -> Tensor:
-            if t == num_levels:
-                return 0.5 * x.double().flatten(1).square().sum(1)
-            scaled = model.level_scale(t) * x
-            return energies("RecoveryLikelihood.of", model.level_energy(t), scaled).double()
-
         log_weights = []
         with held_norms(model.energy):
             for t in range(num_levels):
                 x = states[num_levels - t - 1]  # x_{t+1}
-                log_weights.append(of_level(x, t + 1) - of_level(x, t))
+                log_weights.append(_energy(model, x, t + 1) - _energy(model, x, t))
         return cls(model, torch.stack(log_weights))
+
+    @classmethod
+    @torch.no_grad()
+    def annealed(
+        cls,
+        model: DiffusionRecoveryEBM,
+        num: int,
+        *,
+        step_size: float,
+        num_bridges: int = 1,
+        num_leapfrog: int = 2,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> "RecoveryLikelihood":
+        """From chains that anneal from N(0, I) through the levels, with one weight for each chain.
+
+        Between the energies of two levels lie `num_bridges` steps of their weighted mean, each with
+        an HMC transition that keeps its density (Neal 2001). Then E[w] is the ratio of Z_0 to the
+        Gaussian's whether or not the energies of the levels fit each other, and from few samples
+        log Z is too low: the assumptions of `of` are not needed, and few levels can be bridged. The
+        transitions are of whole levels' densities though, whose modes they hardly change, while
+        those of `LongRunChains` are given x_{t+1}.
+
+        Args:
+            model: the energies.
+            num: number of chains N.
+            step_size: of HMC, for states x_t, whose variances are about 1.
+            num_bridges: steps from a level to the next.
+            num_leapfrog: of an HMC transition.
+            generator: draws the key where none is given; torch's default where both are missing.
+            key: int64 [seed, offset].
+            first: number of chains of the processes before this one.
+
+        Returns:
+            With `log_weights` [1, N], those of all ratios together.
+
+        Example:
+            >>> from gencore.models import NoiseSchedule
+            >>> from gencore.nn import TimeMLPEnergy
+            >>> model = DiffusionRecoveryEBM(TimeMLPEnergy(2), (2,), NoiseSchedule([0.2, 0.4]))
+            >>> RecoveryLikelihood.annealed(model, 50, step_size=0.5).log_weights.shape
+            torch.Size([1, 50])
+        """
+        name = "RecoveryLikelihood.annealed"
+        check_count(name, "num", num, least=1)
+        check_count(name, "num_bridges", num_bridges, least=1)
+        key = random_key(generator, device=like(model).device) if key is None else key
+        num_levels = model.schedule.num_steps
+        key = stream_key(key, "annealed importance")
+        x = normal_starts(model, num, model.shape, key=key, first=first)
+        log_weights = torch.zeros(num, dtype=torch.float64, device=x.device)
+        keys = iter(split_key(key, num_levels * num_bridges))
+        with held_norms(model.energy):
+            for t in reversed(range(num_levels)):
+                for bridge in range(1, num_bridges + 1):
+                    log_weights += (_energy(model, x, t + 1) - _energy(model, x, t)) / num_bridges
+                    path = partial(_bridge, model, t, bridge / num_bridges)
+                    chains = HMC(path, step_size, num_leapfrog)
+                    x = chains.sample(x, 1, key=next(keys), first=first)
+        return cls(model, log_weights[None])
 
     @property
     def log_z(self) -> float:
@@ -209,6 +272,22 @@ class RecoveryLikelihood:
         scale = self.model.level_scale(0)
         top = dims / 2 * math.log(2 * math.pi)
         return top + dims * math.log(scale) + _log_mean(log_weights).sum().item()
+
+
+def _energy(model: DiffusionRecoveryEBM, x: Tensor, t: int) -> Tensor:
+    """E(b_t x, t) of states x_t, in float64 [N]; of level T that of N(0, I)."""
+    if t == model.schedule.num_steps:
+        return 0.5 * x.double().flatten(1).square().sum(1)
+    y = model.level_scale(t) * x
+    return energies("RecoveryLikelihood", model.level_energy(t), y).double()
+
+
+def _bridge(model: DiffusionRecoveryEBM, t: int, weight: float, x: Tensor) -> Tensor:
+    """The energy of x on the way from level t + 1 (weight 0) to level t (weight 1)."""
+    energy = _energy(model, x, t)
+    if weight != 1:
+        energy = weight * energy + (1 - weight) * _energy(model, x, t + 1)
+    return energy.to(x.dtype)
 
 
 def _log_mean(log_weights: Tensor) -> Tensor:

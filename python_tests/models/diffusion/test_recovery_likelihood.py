@@ -143,6 +143,43 @@ class TestLogZ:
         assert gained == pytest.approx(curve.log_z[3] - curve.log_z[0], rel=1e-3)
 
 
+class TestAnnealed:
+    @pytest.mark.parametrize("marginal", [False, True])
+    def test_bridges_take_the_place_of_levels(self, marginal: bool) -> None:
+        model = make(8, 4, marginal=marginal)
+        errors, spreads = [], []
+        for num_bridges in (1, 12):
+            likelihood = RecoveryLikelihood.annealed(
+                model, 1500, step_size=0.6, num_bridges=num_bridges, key=KEY
+            )
+            error = likelihood.log_z - exact_log_z(model)
+            assert abs(error) < 5 * likelihood.standard_error
+            errors.append(abs(error))
+            spreads.append(likelihood.log_weights.std().item())
+        assert errors[1] < 0.1
+        assert spreads[1] < 0.5 * spreads[0]
+
+    def test_energies_that_do_not_fit_each_other(self) -> None:
+        """Level 0 of another law than the chains': N(0, 1) after levels of N(0, 0.55²)."""
+
+        class Misfit(Exact):
+            def forward(self, y: Tensor, t: Tensor) -> Tensor:
+                x = y / self.scale[t].to(y.dtype)[:, None]
+                other = 0.5 * x.square().sum(1) + 0.5 * x.shape[1] * math.log(2 * math.pi) + 3
+                return torch.where(t == 0, other, super().forward(y, t))
+
+        schedule = make(4, 10).schedule
+        model = DiffusionRecoveryEBM(Misfit(schedule, 0.55, 0.0, False), (4,), schedule)
+        likelihood = RecoveryLikelihood.annealed(model, 3000, step_size=0.8, num_bridges=8, key=KEY)
+        assert abs(likelihood.log_z - exact_log_z(model)) < 4 * likelihood.standard_error < 0.15
+
+    def test_parts_are_those_of_the_whole(self) -> None:
+        model = make(3, 4)
+        whole = RecoveryLikelihood.annealed(model, 5, step_size=0.5, key=KEY).log_weights
+        part = RecoveryLikelihood.annealed(model, 2, step_size=0.5, key=KEY, first=3).log_weights
+        assert torch.equal(whole[:, 3:], part)
+
+
 class TestLongRun:
     @pytest.mark.parametrize("marginal", [False, True])
     def test_every_level_accepts_as_it_should_and_has_its_exact_law(self, marginal: bool) -> None:
