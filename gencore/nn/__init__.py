@@ -20,6 +20,8 @@ from gencore.nn.likelihoods import (
     QuantizedLogistic,
 )
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
+from gencore.nn.networks.denoising_mlp import DenoisingMLP
+from gencore.nn.networks.denoising_unet import DenoisingUNet
 from gencore.nn.networks.feature_stack import FeatureStack
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.made import MADE
@@ -69,6 +71,8 @@ __all__ = [
     "ConvConditioner",
     "DeltaCode",
     "DeltaForm",
+    "DenoisingMLP",
+    "DenoisingUNet",
     "DiagonalBiLSTM",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",

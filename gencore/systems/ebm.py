@@ -118,8 +118,7 @@ SYSTEMS = (
         ),
         further_tests=(
             f"{_AUTOENCODER}::test_a_denoising_one_learns_the_mean_of_the_posterior",
-            "nn/test_sparse_codes.py"
-            "::test_k_numbers_stay_and_the_gradient_goes_through_them_alone",
+            "nn/test_sparse_codes.py::test_k_numbers_stay_and_the_gradient_goes_through_them_alone",
             "objectives/test_contraction.py::test_of_a_sigmoid_layer_in_closed_form",
         ),
         notes="the document names the variants and gives no figures; of two more it names, the "
