@@ -20,6 +20,8 @@ from gencore.nn.likelihoods import (
     QuantizedLogistic,
 )
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
+from gencore.nn.networks.conv_autoencoder import ConvDecoder, ConvEncoder
+from gencore.nn.networks.conv_discriminator import ConvDiscriminator
 from gencore.nn.networks.feature_stack import FeatureStack
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.made import MADE
@@ -64,6 +66,9 @@ __all__ = [
     "Compose",
     "ContextMap",
     "ConvConditioner",
+    "ConvDecoder",
+    "ConvDiscriminator",
+    "ConvEncoder",
     "DeltaCode",
     "DeltaForm",
     "DiagonalBiLSTM",

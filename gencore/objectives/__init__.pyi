@@ -1,3 +1,8 @@
+from gencore.objectives.adversarial import (
+    GeneratorLossKind,
+    adversarial_discriminator_loss,
+    adversarial_generator_loss,
+)
 from gencore.objectives.contrastive import (
     ChainKernel,
     DivergenceError,
@@ -6,6 +11,7 @@ from gencore.objectives.contrastive import (
     contrastive_divergence,
     contrastive_loss,
 )
+from gencore.objectives.gradient_penalty import gradient_penalty
 from gencore.objectives.linearity import (
     curvature_cosine,
     linear_prediction_loss,
@@ -31,16 +37,20 @@ from gencore.objectives.weight_schedule import WeightSchedule
 __all__ = [
     "ChainKernel",
     "DivergenceError",
+    "GeneratorLossKind",
     "MultiScalePredictionLoss",
     "RecoveryEnergy",
     "ShortRunLoss",
     "WeightSchedule",
+    "adversarial_discriminator_loss",
+    "adversarial_generator_loss",
     "check_divergence",
     "contrastive_divergence",
     "contrastive_loss",
     "curvature_cosine",
     "denoising_score_matching",
     "gradient_difference_loss",
+    "gradient_penalty",
     "linear_prediction_loss",
     "linearity_loss",
     "lp_loss",
