@@ -11,13 +11,13 @@ from gencore.objectives.contrastive import (
     contrastive_divergence,
     contrastive_loss,
 )
-from gencore.objectives.gradient_penalty import gradient_penalty
 from gencore.objectives.linearity import (
     curvature_cosine,
     linear_prediction_loss,
     linearity_loss,
     reconstruction_loss,
 )
+from gencore.objectives.lipschitz import gradient_penalty
 from gencore.objectives.multi_scale_prediction import (
     MultiScalePredictionLoss,
     multi_scale_discriminator_loss,

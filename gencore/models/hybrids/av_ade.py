@@ -1,6 +1,5 @@
 """Adaptive density estimation with an adversary: AV-ADE, and what it is compared with."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -158,12 +157,11 @@ class AVADE(VADE):
         are but for batch normalisation in f, whose running averages they take."""
         if key is None:
             key = random_key(generator, device=like(self).device)
-        inverse: Callable[[Tensor], tuple[Tensor, Tensor]] = Inverse(self.features)
+        y = self._sampled_features(num, self.sample_noise, key, first)
         with evaluating(self.features):
-            if not self.train_features:
-                inverse = stop_gradient(inverse)
-            y = self._sampled_features(num, self.sample_noise, key, first)
-            return inverse(y)[0]
+            if self.train_features:
+                return self.features.inverse(y)[0]
+            return stop_gradient(Inverse(self.features))(y)[0]
 
 
 class Critic(nn.Module):

@@ -1,4 +1,4 @@
-"""The bijection from images to features of their shape, for autoencoders that model the features."""
+"""The bijection from images to features of their shape, which autoencoders model."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ __all__ = ["ImageFeatures"]
 class ImageFeatures(Transform):
     """f_ψ, a Real NVP whose features are laid out as an image again.
 
-    Real NVP gives the scales' latents one after another. Here each scale's lie where they came from:
-    the halves of a scale are joined, and their channels spread over the positions that they were
+    Real NVP gives the scales' latents one after another. Here each scale's lie where they came
+    from: the halves of a scale are joined, and their channels spread over the positions that they were
     gathered from. So a convolutional encoder sees neighbours as neighbours, and a decoder makes an
     image, at any number of scales.
 

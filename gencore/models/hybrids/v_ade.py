@@ -40,8 +40,8 @@ class VADE(nn.Module):
     of −`elbo`. With f the identity it is the plain variational autoencoder.
 
     Args:
-        encoder: features, or data → the means and the logarithms of the standard deviations of q(z | x),
-            [N, 2L].
+        encoder: features, or data → the means and the logarithms of the standard deviations of
+            q(z | x), [N, 2L].
         decoder: μ, latents [N, L] → features, in the shape that f gives them.
         features: f, data → features.
         latent_size: L.
@@ -49,7 +49,8 @@ class VADE(nn.Module):
             and q(z | x); the bound holds for either.
 
     Raises:
-        ValueError: for another `encoder_input`, or if the encoder or the decoder gives another shape.
+        ValueError: for another `encoder_input`, or if the encoder or the decoder gives another
+            shape.
 
     References:
         Lucas, "Deep generative models: over-generalisation and mode-dropping", 2020, (5.4), (5.5),

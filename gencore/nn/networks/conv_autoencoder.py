@@ -105,8 +105,8 @@ class ConvDecoder(nn.Module):
         channels = widths[-1]
         if blocks == "residual":
             for number, width in enumerate(reversed(widths)):
-                resampling = "none" if number == len(widths) - 1 else "up"
-                layers.append(ResamplingBlock(channels, width, resampling, nn.ELU))
+                is_last = number == len(widths) - 1
+                layers.append(ResamplingBlock(channels, width, "none" if is_last else "up", nn.ELU))
                 channels = width
         else:
             for width in reversed(widths[:-1]):
@@ -147,8 +147,7 @@ def down_layers(
         layers.append(nn.Conv2d(channels, stem, 3, padding=1))
         channels = stem
         for number, width in enumerate(widths):
-            resampling = "down" if number else "none"
-            layers.append(ResamplingBlock(channels, width, resampling, activate))
+            layers.append(ResamplingBlock(channels, width, "down" if number else "none", activate))
             channels = width
         return nn.Sequential(*layers, activate())
     for number, width in enumerate(widths):

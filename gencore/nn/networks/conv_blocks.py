@@ -9,7 +9,7 @@ from torch.nn import functional
 from gencore.choices import check_choice
 from gencore.sizes import check_positive, check_whole
 
-__all__ = ["BlockKind", "ResamplingBlock", "Resampling", "check_blocks"]
+__all__ = ["BlockKind", "Resampling", "ResamplingBlock", "check_blocks"]
 
 BlockKind = Literal["plain", "residual"]
 Resampling = Literal["down", "none", "up"]
