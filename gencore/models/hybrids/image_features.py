@@ -15,9 +15,9 @@ class ImageFeatures(Transform):
     """f_ψ, a Real NVP whose features are laid out as an image again.
 
     Real NVP gives the scales' latents one after another. Here each scale's lie where they came
-    from: the halves of a scale are joined, and their channels spread over the positions that they were
-    gathered from. So a convolutional encoder sees neighbours as neighbours, and a decoder makes an
-    image, at any number of scales.
+    from: the halves of a scale are joined, and their channels spread over the positions that they
+    were gathered from. So a convolutional encoder sees neighbours as neighbours, and a decoder
+    makes an image, at any number of scales.
 
     Args:
         image_shape: [C, H, W], with H and W multiples of 2^(num_scales − 1).
