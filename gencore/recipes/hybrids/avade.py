@@ -1,4 +1,4 @@
-"""Adaptive density estimation: latent-variable models with a flow, an adversary, both or neither."""
+"""Adaptive density estimation: autoencoders with a flow, an adversary, both or neither."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,7 +45,7 @@ def _preset(model: ADEModelName, **fields: Any) -> dict[str, Any]:
     return {
         name: value
         for name, value in settings.items()
-        if name not in _USED_BY or _USED_BY[name].holds({**settings, "coverage_steps": 0})
+        if name not in _USED_BY or _USED_BY[name].holds(settings)
     }
 
 
@@ -71,6 +71,14 @@ _USED_BY: dict[str, UsedBy] = {
     "flow_channels": _FEATURES, "batch_norm": _FEATURES, "encoder_input": _FEATURES,
 }  # fmt: skip
 
+_PRESETS = {
+    **{f"lucas2020-{model}-cifar10": _preset(model) for model in ADE_MODELS},
+    **{
+        f"lucas2020-avade{name}-cifar10": _preset("avade", **fields)
+        for name, fields in _REFINEMENTS.items()
+    },
+}
+
 
 @dataclass(kw_only=True)
 class AVADERecipe(ImageRecipe, OptimisedRecipe):
@@ -80,13 +88,7 @@ class AVADERecipe(ImageRecipe, OptimisedRecipe):
     that Lucas 2020 states, for CIFAR-10.
     """
 
-    presets = {
-        **{f"lucas2020-{model}-cifar10": _preset(model) for model in ADE_MODELS},
-        **{
-            f"lucas2020-avade{name}-cifar10": _preset("avade", **fields)
-            for name, fields in _REFINEMENTS.items()
-        },
-    }
+    presets = _PRESETS
     used_by = _USED_BY
 
     steps: int = 2000
@@ -103,14 +105,14 @@ class AVADERecipe(ImageRecipe, OptimisedRecipe):
     latent_size: int = 16
     """Latents of an image."""
 
-    blocks: Literal["plain", "residual"] = "residual"
+    blocks: Literal["plain", "residual"] = "plain"
     """Encoder and decoder: plain convolutions, or residual blocks."""
 
     widths: tuple[int, ...] = ()
     """Channels of encoder and decoder at each scale, the finest first; each further one halves the
     sides. Without them the image's size decides."""
 
-    discriminator_blocks: Literal["plain", "residual"] = "residual"
+    discriminator_blocks: Literal["plain", "residual"] = "plain"
     """The discriminator: plain convolutions, or residual blocks."""
 
     discriminator_widths: tuple[int, ...] = ()

@@ -1,6 +1,7 @@
 """The likelihood of a generator that has none: an encoder and a noise level trained around it."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,13 +68,11 @@ def fit_likelihood_around(
     """
     model = VADE(encoder, _Frozen(decoder), Compose(), latent_size).to(images.device)
     dequantization = UniformDequantization()
-    optimizer = torch.optim.Adamax(
-        [
-            {"params": list(encoder.parameters())},
-            {"params": [model.log_std], "lr": 10 * learning_rate},
-        ],
-        learning_rate,
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": list(encoder.parameters())},
+        {"params": [model.log_std], "lr": 10 * learning_rate},
+    ]
+    optimizer = torch.optim.Adamax(groups, learning_rate)
     with evaluating(decoder):
         for step in range(steps):
             chosen = torch.randint(len(images), (batch_size,), device="cpu").to(images.device)
