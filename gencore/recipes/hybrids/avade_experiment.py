@@ -207,21 +207,28 @@ class AVADEExperiment(ImageExperiment):
         a GAN are of an encoder and a noise level, trained around the frozen generator. Beside them
         stand those of the test images under two Gaussians fitted to the training images.
         """
+        measures: dict[str, float] = {"num_samples": min(num, len(self.test))}
+        for name, bits in self._bits(num).items():
+            measures[f"bits_per_dim/{name}"] = bits
+        # Of any experiment that has images and samples.
+        distances = EBMExperiment.evaluate(cast(Any, self), num)
+        return {**measures, **distances}
+
+    def _bits(self, num: int) -> dict[str, float]:
+        """Bits per dimension of up to `num` images of each part, and of the baselines."""
         train, test = self.dataset, self.test
         model: VADE = self.model
         if not self.recipe.parts.coverage:
             model = self._with_likelihood(model)
-        measures: dict[str, float] = {"num_samples": min(num, len(test))}
+        found = {}
         for name, part in (("test", test), ("train", train)):
             chosen = torch.randperm(len(part))[:num]
-            measures[f"bits_per_dim/{name}"] = self._mean_bits(model, part.images[chosen])
+            found[name] = self._mean_bits(model, part.images[chosen])
         images = train.images, test.images
-        measures["bits_per_dim/independent_gaussian"] = independent_gaussian_bits(*images)
+        found["independent_gaussian"] = independent_gaussian_bits(*images)
         if len(train) > 1 and train.images[0].numel() <= _MAX_GAUSSIAN_DIMS:
-            measures["bits_per_dim/full_gaussian"] = full_gaussian_bits(*images)
-        # Of any experiment that has images and samples.
-        distances = EBMExperiment.evaluate(cast(Any, self), num)
-        return {**measures, **distances}
+            found["full_gaussian"] = full_gaussian_bits(*images)
+        return found
 
     def _with_likelihood(self, model: VADE) -> VADE:
         recipe = self.recipe
