@@ -20,6 +20,8 @@ from gencore.nn.likelihoods import (
     QuantizedLogistic,
 )
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
+from gencore.nn.networks.conv_autoencoder import ConvDecoder, ConvEncoder
+from gencore.nn.networks.conv_discriminator import ConvDiscriminator
 from gencore.nn.networks.denoising_mlp import DenoisingMLP
 from gencore.nn.networks.denoising_unet import DenoisingUNet
 from gencore.nn.networks.feature_stack import FeatureStack
@@ -69,6 +71,9 @@ __all__ = [
     "Compose",
     "ContextMap",
     "ConvConditioner",
+    "ConvDecoder",
+    "ConvDiscriminator",
+    "ConvEncoder",
     "DeltaCode",
     "DeltaForm",
     "DenoisingMLP",
