@@ -15,6 +15,7 @@ PAGES = [
     "autoregressive-vectors.md",
     "compression.md",
     "data.md",
+    "generative-latent-flow.md",
     "linearizing.md",
     "metrics.md",
     "pixelrnn.md",

@@ -26,6 +26,7 @@ from gencore.nn.networks.denoising_mlp import DenoisingMLP
 from gencore.nn.networks.denoising_unet import DenoisingUNet
 from gencore.nn.networks.feature_stack import FeatureStack
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
+from gencore.nn.networks.infogan_autoencoder import InfoGANDecoder, InfoGANEncoder
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
@@ -35,6 +36,7 @@ from gencore.nn.networks.resnet_energy import ResNetEnergy, ResNetEnergyName
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
 from gencore.nn.networks.time_embedding import TimeEmbedding
 from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
+from gencore.nn.perceptual_distance import PerceptualDistance
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
 from gencore.nn.sparse_codes import KSparse, WinnerTakeAll, keep_largest
@@ -87,6 +89,8 @@ __all__ = [
     "FeatureStack",
     "ImageDecoder",
     "ImageEncoder",
+    "InfoGANDecoder",
+    "InfoGANEncoder",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
@@ -96,6 +100,7 @@ __all__ = [
     "MaskedConv2d",
     "MultiScale",
     "NotatedNetwork",
+    "PerceptualDistance",
     "Permutation",
     "PhasePool",
     "PhaseUnpool",

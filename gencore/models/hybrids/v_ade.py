@@ -1,13 +1,18 @@
 """Adaptive density estimation: a variational autoencoder of a flow's features (Lucas 2020)."""
 
-import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
 
 from gencore.choices import check_choice
+from gencore.models.latent.gaussian_posterior import (
+    NormalParameters,
+    draw_latents,
+    encode_normal,
+    log_normal,
+)
 from gencore.models.log_mean_exp import log_mean_exp
 from gencore.models.starts import like, normal_starts
 from gencore.nn import Transform
@@ -15,18 +20,9 @@ from gencore.ops import philox_normal, random_key, split_key
 from gencore.ops.random import stream_key
 from gencore.samplers.chains import check_count
 
-__all__ = ["VADE", "EncoderInput", "NormalParameters"]
+__all__ = ["VADE", "EncoderInput"]
 
 EncoderInput = Literal["features", "data"]
-
-
-class NormalParameters(NamedTuple):
-    """A diagonal Gaussian a row."""
-
-    mean: Tensor
-    """[N, L]."""
-    log_std: Tensor
-    """[N, L]."""
 
 
 class VADE(nn.Module):
@@ -142,19 +138,11 @@ class VADE(nn.Module):
         posterior = self._posterior(x, y)
         if key is None:
             key = random_key(generator, device=x.device)
-        epsilon = philox_normal(
-            (len(x), num, self.latent_size),
-            key,
-            first_element=first * num * self.latent_size,
-            dtype=posterior.mean.dtype,
-        )
-        mean, log_std = (part.unsqueeze(1) for part in posterior)
-        z = mean + log_std.exp() * epsilon
+        z, log_q = draw_latents(posterior, num, key, first)
         decoded = self._decoded(z.flatten(0, 1), y[0].shape).unflatten(0, (len(x), num))
         residual = ((y.unsqueeze(1) - decoded) * torch.exp(-self.log_std)).flatten(2)
-        log_likelihood = _normal(residual) - y[0].numel() * self.log_std
-        log_prior, log_q = _normal(z), _normal(epsilon) - log_std.sum(2)
-        return log_likelihood + log_prior - log_q + log_det.unsqueeze(1)
+        log_likelihood = log_normal(residual) - y[0].numel() * self.log_std
+        return log_likelihood + log_normal(z) - log_q + log_det.unsqueeze(1)
 
     def encode(self, x: Tensor) -> NormalParameters:
         """q(z | x) of data [N, ...]."""
@@ -203,13 +191,7 @@ class VADE(nn.Module):
     def _posterior(self, x: Tensor, y: Tensor) -> NormalParameters:
         """q(z | x) of data x with the features y."""
         seen = y if self.encoder_input == "features" else x
-        parameters: Tensor = self.encoder(seen)
-        if parameters.shape != (len(x), 2 * self.latent_size):
-            raise ValueError(
-                f"VADE: the encoder gives {list(parameters.shape)} for {self.encoder_input} "
-                f"{list(seen.shape)}; expected {[len(x), 2 * self.latent_size]}"
-            )
-        return NormalParameters(*parameters.chunk(2, 1))
+        return encode_normal("VADE", self.encoder, seen, self.latent_size, self.encoder_input)
 
     def _decoded(self, z: Tensor, shape: Sequence[int]) -> Tensor:
         decoded: Tensor = self.decoder(z)
@@ -219,8 +201,3 @@ class VADE(nn.Module):
                 f"[N, {', '.join(map(str, shape))}], the shape of the features"
             )
         return decoded
-
-
-def _normal(values: Tensor) -> Tensor:
-    """log N(·; 0, I) over the last dimension."""
-    return -0.5 * (values.square().sum(-1) + values.shape[-1] * math.log(2 * math.pi))
