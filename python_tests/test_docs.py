@@ -9,6 +9,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 PAGES = [
+    "adaptive-density.md",
     "agave.md",
     "autoregressive.md",
     "autoregressive-vectors.md",

@@ -20,6 +20,10 @@ from gencore.nn.likelihoods import (
     QuantizedLogistic,
 )
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
+from gencore.nn.networks.conv_autoencoder import ConvDecoder, ConvEncoder
+from gencore.nn.networks.conv_discriminator import ConvDiscriminator
+from gencore.nn.networks.denoising_mlp import DenoisingMLP
+from gencore.nn.networks.denoising_unet import DenoisingUNet
 from gencore.nn.networks.feature_stack import FeatureStack
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.infogan_autoencoder import InfoGANDecoder, InfoGANEncoder
@@ -69,8 +73,13 @@ __all__ = [
     "Compose",
     "ContextMap",
     "ConvConditioner",
+    "ConvDecoder",
+    "ConvDiscriminator",
+    "ConvEncoder",
     "DeltaCode",
     "DeltaForm",
+    "DenoisingMLP",
+    "DenoisingUNet",
     "DiagonalBiLSTM",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",

@@ -1,3 +1,8 @@
+from gencore.objectives.adversarial import (
+    GeneratorLossKind,
+    adversarial_discriminator_loss,
+    adversarial_generator_loss,
+)
 from gencore.objectives.contraction import contraction_penalty
 from gencore.objectives.contrastive import (
     ChainKernel,
@@ -13,6 +18,7 @@ from gencore.objectives.linearity import (
     linearity_loss,
     reconstruction_loss,
 )
+from gencore.objectives.lipschitz import gradient_penalty
 from gencore.objectives.multi_scale_prediction import (
     MultiScalePredictionLoss,
     multi_scale_discriminator_loss,
@@ -32,10 +38,13 @@ from gencore.objectives.weight_schedule import WeightSchedule
 __all__ = [
     "ChainKernel",
     "DivergenceError",
+    "GeneratorLossKind",
     "MultiScalePredictionLoss",
     "RecoveryEnergy",
     "ShortRunLoss",
     "WeightSchedule",
+    "adversarial_discriminator_loss",
+    "adversarial_generator_loss",
     "check_divergence",
     "contraction_penalty",
     "contrastive_divergence",
@@ -43,6 +52,7 @@ __all__ = [
     "curvature_cosine",
     "denoising_score_matching",
     "gradient_difference_loss",
+    "gradient_penalty",
     "linear_prediction_loss",
     "linearity_loss",
     "lp_loss",

@@ -5,7 +5,7 @@ import math
 from torch import Tensor, nn
 
 from gencore.ops._support.checks import finite
-from gencore.samplers.energy import energies, energy_and_grad
+from gencore.samplers.energy import Energy, energies, energy_and_grad
 
 __all__ = ["EnergyDensity"]
 
@@ -47,9 +47,7 @@ class EnergyDensity(nn.Module):
         for Grid Cells and V1 Cells", 2021, §2.1 and §2.3.5.2.
     """
 
-    def __init__(
-        self, energy: nn.Module, log_z: float | None = None, *, scale: float = 1.0
-    ) -> None:
+    def __init__(self, energy: Energy, log_z: float | None = None, *, scale: float = 1.0) -> None:
         super().__init__()
         if not finite("EnergyDensity", "scale", scale) > 0:
             raise ValueError(f"EnergyDensity: scale is {scale}; expected a positive number")

@@ -19,7 +19,9 @@ class NormalParameters(NamedTuple):
     """[N, L]."""
 
 
-def encode_normal(owner: str, encoder: nn.Module, x: Tensor, latent_size: int) -> NormalParameters:
+def encode_normal(
+    owner: str, encoder: nn.Module, x: Tensor, latent_size: int, what: str = "data"
+) -> NormalParameters:
     """q(z | x) of data [N, ...], whose encoder gives means and logarithms of standard deviations.
 
     Args:
@@ -27,6 +29,7 @@ def encode_normal(owner: str, encoder: nn.Module, x: Tensor, latent_size: int) -
         encoder: data → [N, 2L].
         x: data.
         latent_size: L.
+        what: x, in the error's text.
 
     Raises:
         ValueError: the encoder gives another shape.
@@ -34,7 +37,7 @@ def encode_normal(owner: str, encoder: nn.Module, x: Tensor, latent_size: int) -
     parameters: Tensor = encoder(x)
     if parameters.shape != (len(x), 2 * latent_size):
         raise ValueError(
-            f"{owner}: the encoder gives {list(parameters.shape)} for features {list(x.shape)}; "
+            f"{owner}: the encoder gives {list(parameters.shape)} for {what} {list(x.shape)}; "
             f"expected {[len(x), 2 * latent_size]}"
         )
     return NormalParameters(*parameters.to(x.dtype).chunk(2, 1))
