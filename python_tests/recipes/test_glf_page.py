@@ -15,6 +15,7 @@ from gencore.data import load_images, to_float
 from gencore.metrics import ClassifierFeatures, frechet_distance, pixel_features, prd
 from gencore.models.starts import normal_starts
 from gencore.recipes.latent.glf import GLFRecipe
+from gencore.train.figures import image_grid
 
 pytest.importorskip("sklearn")
 fabric_module = pytest.importorskip("lightning_fabric")
@@ -62,9 +63,7 @@ def draw(path, panels, columns):
     for axis in axes.flat:
         axis.axis("off")
     for axis, (title, images) in zip(axes.flat, panels.items(), strict=False):
-        side = 6
-        grid = images[: side**2, 0].unflatten(0, (side, side)).permute(0, 2, 1, 3)
-        axis.imshow(grid.flatten(2).flatten(0, 1).numpy(), cmap="gray", vmin=0, vmax=1)
+        axis.imshow(image_grid(images, columns=6)[0].numpy(), cmap="gray", vmin=0, vmax=1)
         axis.set_title(title, fontsize=8)
     figure.tight_layout(pad=0.4)
     figure.savefig(path, dpi=110)
@@ -76,8 +75,8 @@ def draw_lines(path, lines):
     figure, axes = plt.subplots(len(lines), 1, squeeze=False)
     figure.set_size_inches(6, 1.7 * len(lines))
     for axis, (title, images) in zip(axes.flat, lines.items(), strict=True):
-        grid = images[:, :, 0].permute(0, 2, 1, 3)
-        axis.imshow(grid.flatten(2).flatten(0, 1).numpy(), cmap="gray", vmin=0, vmax=1)
+        grid = image_grid(images.flatten(0, 1), columns=images.shape[1])[0]
+        axis.imshow(grid.numpy(), cmap="gray", vmin=0, vmax=1)
         axis.set_title(title, fontsize=8)
         axis.axis("off")
     figure.tight_layout(pad=0.4)
@@ -123,7 +122,7 @@ class Page:
         model, x = experiment.model, to_float(self.test.images, 0, 1)
         with torch.no_grad():
             error = (model.reconstruct(x) - x).square().mean().item()
-            if name in ("VAE", "VAE, flow prior", "GLF", "GLF, perceptual"):
+            if name in ("GLF", "GLF, perceptual", "VAE, flow prior, β = 100"):
                 noise = normal_starts(model, 6, (model.noise_size,), key=torch.tensor([3, 0]))
                 self.lines[name] = model.interpolate(*noise.chunk(2), 10)
         losses = "  ".join(f"{key} {value.item():.4g}" for key, value in scalars.items())
