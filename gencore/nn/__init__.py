@@ -1,5 +1,6 @@
 """Layers and tools for networks that the models share."""
 
+from gencore.nn.block_pyramid import block_any, block_expand, block_mean
 from gencore.nn.causal import (
     CausalConv2d,
     CausalConvTranspose2d,
@@ -107,5 +108,8 @@ __all__ = [
     "UniformDequantization",
     "VariationalDequantization",
     "VectorQuantizer",
+    "block_any",
+    "block_expand",
+    "block_mean",
     "stop_gradient",
 ]
