@@ -237,6 +237,7 @@ class MultiGridEBM(nn.Module):
     def set_colors(self, x: Tensor) -> None:
         """Keep the 1 × 1 versions of images [N, C, H, W]: of evenly spaced ones where there are
         more than `num_colors`, each several times where there are fewer."""
+        self._check_images("MultiGridEBM.set_colors", x)
         if len(x) == 0:
             raise ValueError("MultiGridEBM.set_colors: got no images; expected one or more")
         rows = torch.arange(len(self.colors), device=x.device) * len(x) // len(self.colors)
