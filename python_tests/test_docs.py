@@ -16,6 +16,7 @@ PAGES = [
     "data.md",
     "linearizing.md",
     "metrics.md",
+    "multi-grid.md",
     "pixelrnn.md",
     "recipes.md",
     "samplers.md",
