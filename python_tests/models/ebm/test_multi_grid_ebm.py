@@ -258,10 +258,19 @@ def energy_distance(x, y):
     return kernel_distance(x, y, lambda a, b: -torch.cdist(a, b), lambda x: x.flatten(1))
 
 
+def toy_ebm(sizes, num_steps):
+    layers = [ConvLayer(16, 3), ConvLayer(32, 3)], [ConvLayer(16, 5, 2), ConvLayer(32, 5, 2)]
+    energies = [StridedConvEnergy((1, size, size), layers[size == 16]) for size in sizes]
+    return MultiGridEBM(
+        energies, sizes, 1,
+        num_steps=num_steps, step_size=0.2, noise_scale=0.05, clamp=(-1.0, 1.0),
+    )  # fmt: skip
+
+
 def fit(ebm, num_steps, generator, starts, learning_rate):
     optimizer = torch.optim.Adam(ebm.energies.parameters(), learning_rate, betas=(0.5, 0.999))
     for _ in range(num_steps):
-        x, _ = two_kinds(32, generator)
+        x, _ = two_kinds(16, generator)
         x += 0.03 * torch.randn(x.shape, generator=generator)
         terms = ebm(x, starts=starts(x), generator=generator)
         optimizer.zero_grad()
@@ -274,17 +283,16 @@ def fit(ebm, num_steps, generator, starts, learning_rate):
 def test_two_kinds_of_images_from_one_start_and_nearer_than_contrastive_divergence():
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    settings = {"step_size": 0.1, "noise_scale": 0.02, "clamp": (-1.0, 1.0)}
     data, _ = two_kinds(500, generator)
-    many = MultiGridEBM.preset("small16", num_steps=15, **settings)
-    fit(many, 100, generator, lambda x: None, 2e-3)
-    # 2 grids of 15 steps, 100 times: as many gradients of the sampler as 3,000 of one step.
-    one = MultiGridEBM.preset("small16", single_grid=True, num_steps=1, **settings)
-    fit(one, 3000, generator, lambda x: [x], 2e-3)
+    many = toy_ebm((4, 16), 10)
+    fit(many, 150, generator, lambda x: None, 3e-3)
+    # 2 grids of 10 steps, 150 times: as many gradients of the sampler as 3,000 times one step.
+    one = toy_ebm((16,), 1)
+    fit(one, 3000, generator, lambda x: [x], 3e-3)
     for ebm in (many, one):
         ebm.set_colors(data)
     many_samples = many.sample(500, generator=generator)
-    one_samples = one.sample(500, num_steps=30, generator=generator)
+    one_samples = one.sample(500, num_steps=20, generator=generator)
     distances = energy_distance(many_samples, data), energy_distance(one_samples, data)
     assert distances[0] < 0.5 * distances[1]
     # One 1 × 1 image has samples of both kinds, and none twice.
