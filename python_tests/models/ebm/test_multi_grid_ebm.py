@@ -214,7 +214,7 @@ class TestFeatures:
         pytest.importorskip("sklearn")
         train, test = (load_images("digits", split=part) for part in ("train", "test"))
         torch.manual_seed(0)
-        ebm = MultiGridEBM.preset("small8", num_steps=20, step_size=0.1, noise_scale=0.01)
+        ebm = MultiGridEBM.preset("small8", num_steps=10, step_size=0.2, noise_scale=0.01)
         x, y = (to_float(part.images, -1, 1) for part in (train, test))
 
         def error():
@@ -231,8 +231,8 @@ class TestFeatures:
 
         before = error()
         optimizer = torch.optim.Adam(ebm.energies.parameters(), 1e-3, betas=(0.5, 0.999))
-        for _ in range(200):
-            batch = x[torch.randint(len(x), (64,))]
+        for _ in range(150):
+            batch = x[torch.randint(len(x), (32,))]
             terms = ebm(batch + 0.03 * torch.randn_like(batch))
             optimizer.zero_grad()
             terms.loss.backward()
@@ -285,10 +285,10 @@ def test_two_kinds_of_images_from_one_start_and_nearer_than_contrastive_divergen
     torch.manual_seed(0)
     data, _ = two_kinds(500, generator)
     many = toy_ebm((4, 16), 10)
-    fit(many, 150, generator, lambda x: None, 3e-3)
-    # 2 grids of 10 steps, 150 times: as many gradients of the sampler as 3,000 times one step.
+    fit(many, 60, generator, lambda x: None, 1e-3)
+    # 2 grids of 10 steps, 60 times: as many gradients of the sampler as 1,200 times one step.
     one = toy_ebm((16,), 1)
-    fit(one, 3000, generator, lambda x: [x], 3e-3)
+    fit(one, 1200, generator, lambda x: [x], 1e-3)
     for ebm in (many, one):
         ebm.set_colors(data)
     many_samples = many.sample(500, generator=generator)
