@@ -18,6 +18,7 @@ PAGES = [
     "generative-latent-flow.md",
     "linearizing.md",
     "metrics.md",
+    "multi-grid.md",
     "pixelrnn.md",
     "recipes.md",
     "samplers.md",

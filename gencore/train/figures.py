@@ -17,6 +17,7 @@ __all__ = [
     "plot_log",
     "save_contact_sheet",
     "save_image_grid",
+    "save_image_panels",
     "save_plane_panels",
 ]
 
@@ -65,6 +66,42 @@ def save_image_grid(
     array = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)
     with replacing(Path(path)) as temporary:
         Image.fromarray(array.contiguous().numpy()).save(temporary, format="PNG")
+
+
+def save_image_panels(
+    panels: Mapping[str, Tensor], path: str | Path, *, columns: int = 1, across: int | None = None
+) -> None:
+    """Draws grids of images, each below its title.
+
+    Args:
+        panels: title → images, float [N, C, H, W] in [0, 1] (values outside are clipped) or uint8.
+        path: the PNG.
+        columns: images in a row of a grid.
+        across: grids side by side; all of them by default.
+    """
+    with training_extra():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+    grids = {
+        title: image_grid(shown_levels(images), columns=columns).permute(1, 2, 0)
+        for title, images in panels.items()
+    }
+    across = min(across or len(grids), len(grids))
+    down = math.ceil(len(grids) / across)
+    height, width = (max(grid.shape[axis] for grid in grids.values()) for axis in (0, 1))
+    inches = 12 / (across * width)
+    size = (12, down * (height * inches + 0.35))
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    for number, (title, grid) in enumerate(grids.items(), start=1):
+        axes = figure.add_subplot(down, across, number)
+        axes.set_title(title, fontsize=10)
+        axes.axis("off")
+        pixels = grid.expand(-1, -1, 3).numpy()
+        axes.imshow(pixels, interpolation="nearest")
+    with replacing(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
 
 
 def save_contact_sheet(clips: Tensor, path: str | Path, *, min_side: int = 640) -> None:

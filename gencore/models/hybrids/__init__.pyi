@@ -21,6 +21,5 @@ __all__ = [
     "FlowBackboneEBM",
     "ImageFeatures",
     "LatentEBM",
-    "NormalParameters",
     "TiltedEBM",
 ]

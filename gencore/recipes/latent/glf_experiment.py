@@ -18,7 +18,7 @@ from gencore.models import (
 )
 from gencore.nn import PerceptualDistance
 from gencore.ops import random_key
-from gencore.recipes.ebm.ebm_experiment import EBMExperiment
+from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
 from gencore.recipes.latent.glf import GLFRecipe
 from gencore.recipes.latent.latent_models import (
     classifier_distance,
@@ -36,7 +36,7 @@ from gencore.recipes.latent.latent_training import (
     VAEAfterwards,
     optimise,
 )
-from gencore.train import Batch, ImageExperiment, StateObject
+from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks, in_chunks
 from gencore.train.done_steps import DoneSteps
 
@@ -51,7 +51,7 @@ _FIGURE_ROWS = 6
 _FIGURE_COLUMNS = 10
 
 
-class GLFExperiment(ImageExperiment):
+class GLFExperiment(ImageSamplesExperiment):
     """An autoencoder with a density of its codes in training."""
 
     recipe: GLFRecipe
@@ -164,14 +164,14 @@ class GLFExperiment(ImageExperiment):
 
     def prepare(self, num_samples: int, num_evaluate: int) -> None:
         """Measures need two images of each kind, and figures test images."""
-        EBMExperiment.prepare(self, num_samples, num_evaluate)  # type: ignore[arg-type]
+        super().prepare(num_samples, num_evaluate)
         if num_samples:
             _ = self.test
 
     def evaluate(self, num: int) -> dict[str, float]:
-        """Fréchet distances from the held-out test images, as the recipe ebm measures them, and the
+        """Fréchet distances from the held-out test images, as of every model of images, and the
         mean squared error of pixels in up to `num` reconstructions of these."""
-        measures = EBMExperiment.evaluate(self, num)  # type: ignore[arg-type]
+        measures = super().evaluate(num)
         images = self.test.images[torch.randperm(len(self.test))[:num]]
         decoded = in_chunks(self._reconstruct, _CHUNK)(images)
         error = (decoded - to_float(images, 0, 1)).square().mean().item()
