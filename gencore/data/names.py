@@ -5,8 +5,9 @@ from typing import Literal
 __all__ = ["EMBEDDED", "FILM_SUFFIXES", "IMAGE_SOURCES", "VIDEO_SOURCES", "DensityName"]
 
 DensityName = Literal[
-    "swiss_roll", "grid9", "eight_gaussians", "twenty_five_gaussians", "pinwheel", "two_moons"
-]
+    "swiss_roll", "grid9", "eight_gaussians", "twenty_five_gaussians", "pinwheel", "two_moons",
+    "two_spirals", "checkerboard",
+]  # fmt: skip
 
 _PACKAGED = {
     "digits": "1,797 handwritten digits, 8x8 grey (comes with scikit-learn)",
