@@ -27,8 +27,8 @@ class NoiseContrast(NamedTuple):
     value: Tensor
     """Scalar J or V, which the density ascends; with the graph of what it was made from."""
     accuracy: Tensor
-    """Scalar, without a graph: how often u(x) > ½ tells which of the two a point is, where the noise
-    is `noise_ratio` times as frequent as the data."""
+    """Scalar, without a graph: how often u(x) > ½ says which of the two a point is, where the
+    noise is `noise_ratio` times as frequent as the data."""
 
     @property
     def loss(self) -> Tensor:

@@ -156,7 +156,6 @@ class FlowContrastiveEBM(nn.Module):
         self,
         x: Tensor,
         *,
-        log_prob: Callable[[Tensor], Tensor] | None = None,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
@@ -166,8 +165,6 @@ class FlowContrastiveEBM(nn.Module):
 
         Args:
             x: data.
-            log_prob: what is called for log p_θ, such as Fabric's wrapper of it; called once, with
-                data and samples together.
             generator: draws the key where none is given.
             key: int64 [seed, offset] of the samples.
             first: number of samples that the processes before this one draw.
@@ -175,31 +172,44 @@ class FlowContrastiveEBM(nn.Module):
         key = random_key(generator, device=x.device) if key is None else key
         with torch.no_grad():
             terms = self.noise(x, key, first)
-        log_p = (log_prob or self.log_prob)(torch.cat([x, terms.samples]))
-        return _value(log_p, terms)
+        return self.density_value_of(x, terms)
 
     def flow_value(
         self,
         x: Tensor,
         *,
-        noise: Callable[[Tensor, Tensor, int], FlowNoiseTerms] | None = None,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
     ) -> NoiseContrast:
         """The same V, for the flow to descend; the density gets no gradient.
 
-        Args:
-            x: data.
-            noise: what is called for the flow, such as Fabric's wrapper of `FlowNoise`.
-            generator, key, first: as for `density_value`.
+        Arguments are those of `density_value`.
         """
         key = random_key(generator, device=x.device) if key is None else key
-        terms = (noise or self.noise)(x, key, first)
-        return self.flow_value_of(x, terms)
+        return self.flow_value_of(x, self.noise(x, key, first))
+
+    def density_value_of(
+        self,
+        x: Tensor,
+        terms: FlowNoiseTerms,
+        *,
+        log_prob: Callable[[Tensor], Tensor] | None = None,
+    ) -> NoiseContrast:
+        """V of data and of the flow's terms at them, with the graph of the density alone.
+
+        Args:
+            x: data [N, ...].
+            terms: what `noise` gives of them.
+            log_prob: what is called for log p_θ, once, with data and samples together, such as
+                Fabric's wrapper of it.
+        """
+        terms = FlowNoiseTerms(*(term.detach() for term in terms))
+        log_p = (log_prob or self.log_prob)(torch.cat([x, terms.samples]))
+        return _value(log_p, terms)
 
     def flow_value_of(self, x: Tensor, terms: FlowNoiseTerms) -> NoiseContrast:
-        """V of data and of a flow's terms at them, with the graph of the terms alone."""
+        """V of data and of the flow's terms at them, with the graph of the flow alone."""
         with held_norms(self.density):
             log_p = stop_gradient(_LogProb(self.density))(torch.cat([x, terms.samples]))
         return _value(log_p, terms)
