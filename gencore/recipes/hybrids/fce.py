@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from gencore.data.names import DensityName
 from gencore.recipes.hybrids.flow_game import FlowGameRecipe
 from gencore.recipes.plane import PlaneRecipe
-from gencore.train.field_uses import used_by
+from gencore.train import used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -31,6 +31,22 @@ _GAO_2021 = {
         ("checkerboard", "checkerboard"),
     )
 }  # fmt: skip
+
+
+_GAME = used_by(objective=("fce",))
+_FLOW = used_by(objective=("fce", "mle"))
+_ENERGY = used_by(objective=("fce", "nce"))
+_USED_BY = {
+    "flow_learning_rate": _GAME,
+    "flow_warmup_steps": _GAME,
+    "density_warmup_steps": _GAME,
+    "cap": _GAME,
+    "flow_warmup_learning_rate": _FLOW,
+    "num_layers": _FLOW,
+    "hidden_widths": _FLOW,
+    "learning_rate": _ENERGY,
+    "energy_widths": _ENERGY,
+}
 
 
 @dataclass(kw_only=True)
@@ -68,14 +84,7 @@ class FCERecipe(FlowGameRecipe, PlaneRecipe):
     activation: Literal["relu", "leaky_relu", "silu", "tanh"] = "relu"
     """Of the energy and of the couplings' networks."""
 
-    _fce = used_by(objective=("fce",))
-    _flow = used_by(objective=("fce", "mle"))
-    _energy = used_by(objective=("fce", "nce"))
-    used_by = {
-        "flow_learning_rate": _fce, "flow_warmup_steps": _fce, "density_warmup_steps": _fce,
-        "cap": _fce, "max_nll": _flow, "num_layers": _flow, "hidden_widths": _flow,
-        "flow_warmup_learning_rate": _flow, "learning_rate": _energy, "energy_widths": _energy,
-    }  # fmt: skip
+    used_by = _USED_BY
 
     tunable = frozenset({"learning_rate", "flow_learning_rate", "cap", "max_nll", "max_grad_norm"})
 
@@ -84,6 +93,14 @@ class FCERecipe(FlowGameRecipe, PlaneRecipe):
         self.check_positive("num_layers")
         self.check_widths("hidden_widths")
         self.check_widths("energy_widths")
+
+    @property
+    def likelihood_steps(self) -> int:
+        return {"fce": self.flow_warmup_steps, "nce": 0, "mle": self.steps}[self.objective]
+
+    @property
+    def density_steps(self) -> int:
+        return self.steps if self.objective == "nce" else self.density_warmup_steps
 
     def build(self, fabric: "Fabric", dataset: "Density") -> "FCEExperiment":
         from gencore.recipes.hybrids.fce_experiment import FCEExperiment

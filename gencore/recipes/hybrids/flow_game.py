@@ -22,7 +22,7 @@ class FlowGameRecipe(OptimisedRecipe):
     """Learning rate of the flow's Adamax in the game."""
 
     flow_warmup_steps: int = 300
-    """Steps at first in which the flow learns by maximum likelihood; 0 starts with a random flow."""
+    """Steps at first in which the flow learns by maximum likelihood; with 0 it starts at random."""
 
     flow_warmup_learning_rate: float = 4e-3
     """Learning rate of the flow in these steps."""
@@ -42,5 +42,15 @@ class FlowGameRecipe(OptimisedRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("flow_learning_rate", "flow_warmup_learning_rate", "cap")
+        self.check_positive("flow_learning_rate", "flow_warmup_learning_rate", "cap", "max_nll")
         self.check_not_negative("flow_warmup_steps", "density_warmup_steps")
+
+    @property
+    def likelihood_steps(self) -> int:
+        """Steps at first in which the flow learns by maximum likelihood."""
+        return self.flow_warmup_steps
+
+    @property
+    def density_steps(self) -> int:
+        """Steps after them in which the density alone learns."""
+        return self.density_warmup_steps

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from gencore.models import EnergyClassifier, EnergyDensity, Flow, FlowContrastiveEBM, FlowNoise
 from gencore.objectives import AdaptiveAlternation
 from gencore.ops import random_key
 from gencore.recipes.hybrids.flow_game import FlowGameRecipe
-from gencore.train import Batch, Diverged, Optimisation, StateObject
+from gencore.train import Batch, Diverged, StateObject
 from gencore.train.done_steps import DoneSteps
 from gencore.train.optimisation import rate_factor
 
@@ -51,7 +52,7 @@ class FlowPlayers:
             model.noise, torch.optim.Adamax(model.noise.parameters(), recipe.flow_learning_rate),
             "forward",
         )  # fmt: skip
-        self.turns = AdaptiveAlternation(warmup=recipe.density_warmup_steps, cap=recipe.cap)
+        self.turns = AdaptiveAlternation(warmup=recipe.density_steps, cap=recipe.cap)
         self._done = DoneSteps()  # the learning rates go by it
         self._factor = rate_factor(
             recipe.schedule, warmup_steps=recipe.warmup_steps, steps=recipe.steps
@@ -62,6 +63,13 @@ class FlowPlayers:
             **{f"density_{name}": thing for name, thing in self.density.state.items()},
             **{f"flow_{name}": thing for name, thing in self.noise.state.items()},
         }
+
+    def _optimisation(self, module: nn.Module, optimizer: Optimizer, method: str) -> Optimisation:
+        return Optimisation(
+            self.fabric, module, optimizer, max_grad_norm=self.recipe.max_grad_norm,
+            ema_decay=self.recipe.ema_decay, ema_warmup=True, accumulate=self.recipe.accumulate,
+            method=method, advice=_ADVICE,
+        )  # fmt: skip
 
     @property
     def averaged_density(self) -> EnergyDensity | EnergyClassifier:
@@ -80,7 +88,7 @@ class FlowPlayers:
     @property
     def is_flow_warming_up(self) -> bool:
         """Whether the flow still learns by maximum likelihood."""
-        return self._done.number < self.recipe.flow_warmup_steps
+        return self._done.number < self.recipe.likelihood_steps
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update of the player whose turn it is, on data x of the batch.
