@@ -30,7 +30,7 @@ class FlowGameRecipe(OptimisedRecipe):
     density_warmup_steps: int = 200
     """Steps after them in which the density alone learns, against the flow as it is."""
 
-    cap: int = 5
+    cap: int = 2
     """Updates of one player in a row, at most, in the game."""
 
     schedule: Schedule = "cosine"

@@ -11,7 +11,7 @@ from gencore.models import EnergyClassifier, EnergyDensity, Flow, FlowContrastiv
 from gencore.objectives import AdaptiveAlternation
 from gencore.ops import random_key
 from gencore.recipes.hybrids.flow_game import FlowGameRecipe
-from gencore.train import Batch, Diverged, StateObject
+from gencore.train import Batch, Diverged, Optimisation, StateObject
 from gencore.train.done_steps import DoneSteps
 from gencore.train.optimisation import rate_factor
 
