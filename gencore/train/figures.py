@@ -143,7 +143,14 @@ def save_decision_regions(
     axes = figure.add_subplot(xlim=square, ylim=square, aspect=1, xticks=[], yticks=[])
     axes.set_title("class regions and labelled points")
     axes.imshow(picture.transpose(0, 1).numpy(), origin="lower", extent=square * 2)
-    axes.scatter(x[:, 0].numpy(), x[:, 1].numpy(), c=colours[label].numpy(), edgecolors="black", s=36, zorder=2)
+    axes.scatter(
+        x[:, 0].numpy(),
+        x[:, 1].numpy(),
+        c=colours[label].numpy(),
+        edgecolors="black",
+        s=36,
+        zorder=2,
+    )
     with replacing(Path(path)) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
