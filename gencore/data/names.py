@@ -13,8 +13,9 @@ __all__ = [
 ]
 
 DensityName = Literal[
-    "swiss_roll", "grid9", "eight_gaussians", "twenty_five_gaussians", "pinwheel", "two_moons"
-]
+    "swiss_roll", "grid9", "eight_gaussians", "twenty_five_gaussians", "pinwheel", "two_moons",
+    "two_spirals", "checkerboard",
+]  # fmt: skip
 
 MaskName = Literal["square", "doodle", "pepper"]
 

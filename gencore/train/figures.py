@@ -16,6 +16,7 @@ __all__ = [
     "image_grid",
     "plot_log",
     "save_contact_sheet",
+    "save_decision_regions",
     "save_image_grid",
     "save_image_panels",
     "save_plane_panels",
@@ -157,6 +158,46 @@ def save_plane_panels(
             axes.imshow(panel.T.numpy(), origin="lower", extent=square * 2, vmin=0, vmax=height)
         else:
             axes.plot(*panel.T.numpy(), ",", color="black", alpha=0.8)
+    with replacing(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def save_decision_regions(
+    posterior: Tensor, x: Tensor, label: Tensor, half_width: float, path: str | Path
+) -> None:
+    """Draws where a classifier sees which class in a square of the plane: the paler a colour, the
+    less sure it is.
+
+    Args:
+        posterior: class probabilities on a grid, [S, S, K], its first axis x.
+        x: labelled points [N, 2], drawn in the colours of their classes.
+        label: int64 [N].
+        half_width: half of the square's side; its centre is the origin.
+        path: the PNG.
+    """
+    with training_extra():
+        from matplotlib import colormaps
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+    posterior, x, label = (part.detach().cpu() for part in (posterior, x, label))
+    colours = torch.tensor(colormaps["tab10"](range(10)))[:, :3].float()
+    colours = colours[torch.arange(posterior.shape[2]) % len(colours)]
+    picture = 1 - 0.7 * (1 - posterior.float() @ colours)
+    figure = Figure(figsize=(3.6, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    square = (-half_width, half_width)
+    axes = figure.add_subplot(xlim=square, ylim=square, aspect=1, xticks=[], yticks=[])
+    axes.set_title("class regions and labelled points")
+    axes.imshow(picture.transpose(0, 1).numpy(), origin="lower", extent=square * 2)
+    axes.scatter(
+        x[:, 0].numpy(),
+        x[:, 1].numpy(),
+        c=colours[label].numpy(),
+        edgecolors="black",
+        s=36,
+        zorder=2,
+    )
     with replacing(Path(path)) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 

@@ -72,7 +72,7 @@ def test_what_has_no_effect_is_refused(recipe, settings, extra, what):
         PixelCNNRecipe,
         PixelRNNRecipe,
         VQVAERecipe,
-    ],  # fmt: skip
+    ],
 )
 def test_what_is_named_are_fields_that_shape_a_run(recipe):
     assert recipe.used_by.keys() <= recipe().fields().keys() - recipe.changeable

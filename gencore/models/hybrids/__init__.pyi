@@ -1,11 +1,12 @@
 from gencore.models.hybrids.av_ade import AVADE, AVADELoss, Critic, CriticLoss
 from gencore.models.hybrids.exponential_tilting import ExponentialTilting
 from gencore.models.hybrids.flow_backbone_ebm import FlowBackboneEBM
+from gencore.models.hybrids.flow_contrastive import FlowContrastiveEBM, FlowNoise, FlowNoiseTerms
 from gencore.models.hybrids.image_features import ImageFeatures
 from gencore.models.hybrids.latent_ebm import LatentEBM
 from gencore.models.hybrids.names import ADE_MODELS, ADEModel, ADEModelName
 from gencore.models.hybrids.tilted_ebm import TiltedEBM
-from gencore.models.hybrids.v_ade import VADE, EncoderInput
+from gencore.models.hybrids.v_ade import VADE, EncoderInput, NormalParameters
 
 __all__ = [
     "ADE_MODELS",
@@ -19,7 +20,11 @@ __all__ = [
     "EncoderInput",
     "ExponentialTilting",
     "FlowBackboneEBM",
+    "FlowContrastiveEBM",
+    "FlowNoise",
+    "FlowNoiseTerms",
     "ImageFeatures",
     "LatentEBM",
+    "NormalParameters",
     "TiltedEBM",
 ]

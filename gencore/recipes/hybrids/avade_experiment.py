@@ -251,10 +251,6 @@ class AVADEExperiment(ImageSamplesExperiment):
             bits.append(level_bits(log_prob + log_det, self.image_shape).double())
         return torch.cat(bits).mean().item()
 
-    def prepare(self, num_samples: int, num_evaluate: int) -> None:
-        """The measures need two images of each kind."""
-        super().prepare(num_samples, num_evaluate)
-
     def figures(self, folder: Path) -> None:
         """Held-out images, and below each what its posterior's mean decodes to, of models with an
         encoder."""
