@@ -72,7 +72,8 @@ class EnergyDensity(nn.Module):
                 raise ValueError(
                     "EnergyDensity: log_z is None; expected where a learned one starts"
                 )
-            self.log_z = nn.Parameter(like(energy).new_tensor(self.log_z))
+            of = like(self)  # the energy's, if it is a module
+            self.log_z = nn.Parameter(of.new_tensor(self.log_z))
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
