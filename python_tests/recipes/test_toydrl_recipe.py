@@ -113,7 +113,7 @@ def test_the_ring(tmp_path, seed):
     points = experiment.sample(2000, torch.Generator().manual_seed(4))
     spots = spots_found(points)
     print(json.dumps({"seed": seed, **measures, "spots": spots.tolist()}))
-    assert spots.min() > 100  # of 250
+    assert spots.min() > 25  # a tenth of its share
     assert measures["energy_distance/samples"] < measures["energy_distance/noise"] / 3
     test = load_density("eight_gaussians").sample(2000, generator=torch.Generator().manual_seed(5))
     assert energy_distance(points, test) < measures["energy_distance/noise"] / 3
