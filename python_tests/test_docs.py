@@ -9,13 +9,16 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 PAGES = [
+    "adaptive-density.md",
     "agave.md",
     "autoregressive.md",
     "autoregressive-vectors.md",
     "compression.md",
     "data.md",
+    "generative-latent-flow.md",
     "linearizing.md",
     "metrics.md",
+    "multi-grid.md",
     "pixelrnn.md",
     "recipes.md",
     "samplers.md",

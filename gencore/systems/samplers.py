@@ -10,6 +10,7 @@ _FLOW = "samplers/test_gradient_flow.py::TestGradientFlow"
 _LEAPFROG = "samplers/test_leapfrog_dynamics.py"
 _RECIPE = "samplers/test_complete_recipe.py"
 _MANY = "samplers/test_log_z_in_many_dimensions.py"
+_RECOVERY = "models/diffusion/test_recovery_likelihood.py"
 
 SYSTEMS = (
     System(
@@ -30,8 +31,10 @@ SYSTEMS = (
         source="Gao 2021, §2.3.5.2",
         implementation="gencore.samplers.HMC",
         test="samplers/test_two_step_hmc.py::test_the_step_size_adapts_and_the_moments_are_exact",
-        further_implementations=("gencore.samplers.warm_up",),
+        further_implementations=("gencore.samplers.warm_up", "gencore.models.LongRunChains"),
         further_tests=(
+            f"{_RECOVERY}::TestLongRun::"
+            "test_every_level_accepts_as_it_should_and_has_its_exact_law",
             f"{_LEAPFROG}::test_a_flipped_momentum_returns",
             f"{_LEAPFROG}::test_the_energy_error_is_of_second_order",
             f"{_LEAPFROG}::test_volume_is_preserved",
@@ -46,9 +49,18 @@ SYSTEMS = (
         test=f"{_MANY}::test_log_z_of_a_gaussian_within_a_twentieth_of_a_nat",
         further_implementations=(
             "gencore.models.EnergyDensity",
+            "gencore.models.RecoveryLikelihood",
             "gencore.metrics.bits_per_dim",
         ),
-        further_tests=(f"{_MANY}::test_bits_of_scaled_data_have_the_jacobian_of_every_dimension",),
+        further_tests=(
+            f"{_MANY}::test_bits_of_scaled_data_have_the_jacobian_of_every_dimension",
+            f"{_RECOVERY}::TestLogZ::test_32_dimensions_within_a_twentieth_of_a_nat",
+            f"{_RECOVERY}::TestLogZ::test_the_density_has_the_jacobian_of_every_dimension",
+            f"{_RECOVERY}::TestLogZ::test_the_density_of_the_plane_integrates_to_one",
+            f"{_RECOVERY}::TestLogZ::test_few_chains_flatter_the_model",
+        ),
+        notes="along the levels of a diffusion (RecoveryLikelihood) the estimate takes samples of "
+        "each level as those of its density, as the source does",
     ),
     System(
         id="Y09",

@@ -104,7 +104,7 @@ class TestBeforeTheFirstStep:
     def test_large_images_have_no_covariance_of_pixels(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("gencore.recipes.ebm.ebm_experiment._MAX_PIXELS", 63)
+        monkeypatch.setattr("gencore.recipes.image_samples_experiment._MAX_PIXELS", 63)
         assert train("ebm", "digits", tmp_path / "run") == 0
         measures = json.loads((tmp_path / "run" / "metrics.json").read_text())
         assert {name.partition("/")[0] for name in measures if "/" in name} == {

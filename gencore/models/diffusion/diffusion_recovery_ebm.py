@@ -170,7 +170,7 @@ class DiffusionRecoveryEBM(nn.Module):
             (6, 10, True)
         """
         check_choice("DiffusionRecoveryEBM.preset", "name", name, get_args(DiffusionRecoveryName))
-        settings = _released_t6() if name == "T6" else _T1K
+        settings = released_settings() if name == "T6" else _T1K
         return cls(energy, shape, **{**settings, **changes})
 
     def forward(
@@ -616,10 +616,9 @@ def _positive(owner: str, name: str, value: float) -> float:
 _T1K: dict[str, Any] = {"schedule": NoiseSchedule.linear(), "num_steps": 0}
 
 
-def _released_t6() -> dict[str, Any]:
-    """Facts of the authors' program, in the terms of this class."""
+def released_settings(levels: Sequence[int] = (0, 101, 201, 301, 401, 501, 1000)) -> dict[str, Any]:
+    """Facts of the authors' program, in the terms of this class, for some of the 1000 steps."""
     fine = NoiseSchedule.linear()
-    levels = [0, 101, 201, 301, 401, 501, 1000]
     schedule = fine.merged(levels)
     # Their level 0 is the first of the 1000 steps, with noise of 0.01.
     noise_stds = (1 - fine.mean_scales[[1, *levels[1:-1]]] ** 2).sqrt()

@@ -1,19 +1,12 @@
 """The short-run energy-based model on images (Yan 2022, §2.4.6)."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Generator, Tensor
 
 from gencore.data import ImageDataset, to_float
-from gencore.metrics import (
-    ClassifierFeatures,
-    Features,
-    frechet_distance,
-    independent_pixels,
-    pixel_features,
-)
 from gencore.models import (
     ConvEnergy,
     ConvEnergyName,
@@ -23,8 +16,9 @@ from gencore.models import (
 )
 from gencore.ops import random_key
 from gencore.recipes.ebm.ebm import EBMRecipe
+from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
 from gencore.samplers import ReplayBuffer
-from gencore.train import Batch, Diverged, ImageExperiment, StateObject
+from gencore.train import Batch, Diverged, StateObject
 from gencore.train.chunks import chunks
 
 if TYPE_CHECKING:
@@ -34,11 +28,9 @@ __all__ = ["EBMExperiment"]
 
 # Chains that are sampled at once, which bounds the memory of a large sample.
 _CHUNK = 512
-# Beyond this many dimensions covariances of pixels, of 2 GB each, are left out.
-_MAX_PIXELS = 2**14
 
 
-class EBMExperiment(ImageExperiment):
+class EBMExperiment(ImageSamplesExperiment):
     """A `ShortRunEBM` in training; every rank runs its part of the chains of a single process."""
 
     recipe: EBMRecipe
@@ -47,7 +39,7 @@ class EBMExperiment(ImageExperiment):
         super().__init__(recipe, fabric, dataset)
         shape = self.image_shape
         self.ebm = ShortRunEBM(
-            energy_network(recipe, shape),
+            energy_network("EBMRecipe", recipe.network, shape, spectral_norm=recipe.spectral_norm),
             shape,
             num_steps=recipe.chain_steps,
             step_size=recipe.step_size,
@@ -121,63 +113,22 @@ class EBMExperiment(ImageExperiment):
             start = self.buffer.chains[slots]
         return ebm.dynamics.sample(start, ebm.num_steps, key=chain_key)
 
-    def prepare(self, num_samples: int, num_evaluate: int) -> None:
-        """The measures need two images of each kind: a covariance needs as many."""
-        if not num_evaluate:
-            return
-        numbers = {
-            "num_evaluate": num_evaluate,
-            "the training part": len(self.dataset),
-            "the test part": len(self.test),
-        }
-        for name, number in numbers.items():
-            if number < 2:
-                raise ValueError(
-                    f"{name} is {number} image, but the measures need at least 2: give more, or "
-                    "measure nothing (num_evaluate 0)"
-                )
 
-    def evaluate(self, num: int) -> dict[str, float]:
-        """Fréchet distances from the held-out test images: on pixels in [0, 1], up to 16,384 of
-        them, and, where the data has labels of two classes or more, on the activations of a small
-        classifier trained on it.
-
-        `samples` is the model's; `independent_pixels` that of images without any correlation, which
-        it has to beat; `train` that of real images, which it cannot be expected to beat.
-        """
-        images, labels = self.dataset.images, self.dataset.labels
-        test = self.test.images
-        candidates = {
-            "samples": self.sample(num).cpu(),
-            "independent_pixels": independent_pixels(images, num),
-            "train": images[torch.randperm(len(images))[:num]],
-        }
-        features: dict[str, Features] = {}
-        if images[0].numel() <= _MAX_PIXELS:
-            features["pixels"] = pixel_features
-        if labels is not None and len(labels.unique()) > 1:
-            features["classifier"] = ClassifierFeatures.fit(images, labels)
-        return {
-            f"frechet_{kind}/{name}": frechet_distance(candidate, test, feature)
-            for kind, feature in features.items()
-            for name, candidate in candidates.items()
-        }
-
-
-def energy_network(recipe: EBMRecipe, shape: torch.Size) -> ConvEnergy:
-    """The network that the recipe names, or one that suits the images, for images of `shape`."""
+def energy_network(
+    owner: str, name: Literal["auto"] | ConvEnergyName, shape: torch.Size, *, spectral_norm: bool
+) -> ConvEnergy:
+    """The network of that name, or one that suits the images, for a recipe's images of `shape`."""
     channels, height, width = shape
     if height != width:
         raise ValueError(
-            f"EBMRecipe: the images are {height}x{width}; expected square ones (set image_size)"
+            f"{owner}: the images are {height}x{width}; expected square ones (set image_size)"
         )
-    name = recipe.network
     if name == "auto":
         medium: ConvEnergyName = "mnist" if channels == 1 else "cifar10"
         name = "digits" if height < 32 else "celeba" if height >= 64 else medium
     try:
         return ConvEnergy.preset(
-            name, image_size=height, channels=channels, spectral_norm=recipe.spectral_norm
+            name, image_size=height, channels=channels, spectral_norm=spectral_norm
         )
     except ValueError as error:
         raise ValueError(
