@@ -14,6 +14,8 @@ PAGES = [
     "autoregressive-vectors.md",
     "compression.md",
     "data.md",
+    "diffusion.md",
+    "diffusion-recovery-likelihood.md",
     "linearizing.md",
     "metrics.md",
     "pixelrnn.md",
