@@ -9,15 +9,18 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 PAGES = [
+    "adaptive-density.md",
     "agave.md",
     "autoregressive.md",
     "autoregressive-vectors.md",
     "compression.md",
     "data.md",
-    "diffusion.md",
     "diffusion-recovery-likelihood.md",
+    "diffusion.md",
+    "generative-latent-flow.md",
     "linearizing.md",
     "metrics.md",
+    "multi-grid.md",
     "pixelrnn.md",
     "recipes.md",
     "samplers.md",

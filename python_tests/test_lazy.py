@@ -17,6 +17,7 @@ PACKAGES = (
     "gencore.models.ebm",
     "gencore.models.flows",
     "gencore.models.hybrids",
+    "gencore.models.latent",
     "gencore.models.video",
     "gencore.objectives",
     "gencore.train",

@@ -1,5 +1,6 @@
 """Layers and tools for networks that the models share."""
 
+from gencore.nn.block_pyramid import block_any, block_expand, block_mean
 from gencore.nn.causal import (
     CausalConv2d,
     CausalConvTranspose2d,
@@ -20,10 +21,13 @@ from gencore.nn.likelihoods import (
     QuantizedLogistic,
 )
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
+from gencore.nn.networks.conv_autoencoder import ConvDecoder, ConvEncoder
+from gencore.nn.networks.conv_discriminator import ConvDiscriminator
 from gencore.nn.networks.denoising_mlp import DenoisingMLP
 from gencore.nn.networks.denoising_unet import DenoisingUNet
 from gencore.nn.networks.feature_stack import FeatureStack
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
+from gencore.nn.networks.infogan_autoencoder import InfoGANDecoder, InfoGANEncoder
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
@@ -33,8 +37,10 @@ from gencore.nn.networks.resnet_energy import ResNetEnergy, ResNetEnergyName
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
 from gencore.nn.networks.time_embedding import TimeEmbedding
 from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
+from gencore.nn.perceptual_distance import PerceptualDistance
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
+from gencore.nn.sparse_codes import KSparse, WinnerTakeAll, keep_largest
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import (
     ActNorm,
@@ -68,6 +74,9 @@ __all__ = [
     "Compose",
     "ContextMap",
     "ConvConditioner",
+    "ConvDecoder",
+    "ConvDiscriminator",
+    "ConvEncoder",
     "DeltaCode",
     "DeltaForm",
     "DenoisingMLP",
@@ -81,14 +90,18 @@ __all__ = [
     "FeatureStack",
     "ImageDecoder",
     "ImageEncoder",
+    "InfoGANDecoder",
+    "InfoGANEncoder",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
+    "KSparse",
     "MLPEnergy",
     "MaskedAutoregressive",
     "MaskedConv2d",
     "MultiScale",
     "NotatedNetwork",
+    "PerceptualDistance",
     "Permutation",
     "PhasePool",
     "PhaseUnpool",
@@ -116,5 +129,10 @@ __all__ = [
     "UniformDequantization",
     "VariationalDequantization",
     "VectorQuantizer",
+    "WinnerTakeAll",
+    "block_any",
+    "block_expand",
+    "block_mean",
+    "keep_largest",
     "stop_gradient",
 ]

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
-__all__ = ["spectral_norm", "weight_norm"]
+__all__ = ["spectral_bound", "spectral_norm", "weight_norm"]
 
 
 def weight_norm(layer: nn.Module, dim: int = 0) -> nn.Module:
@@ -34,6 +34,34 @@ def weight_norm(layer: nn.Module, dim: int = 0) -> nn.Module:
 def spectral_norm(layer: nn.Module, n_power_iterations: int = 1) -> nn.Module:
     """torch's :func:`~torch.nn.utils.parametrizations.spectral_norm` of a layer, which pickles."""
     return _picklable(parametrizations.spectral_norm(layer, n_power_iterations=n_power_iterations))
+
+
+def spectral_bound(layer: nn.Module) -> nn.Module:
+    """Divide a layer's weight by its largest singular value where that is above 1.
+
+    As `spectral_norm` it estimates the value by a power iteration in each call in training, so the
+    weight must not be 0; unlike it, it lets a small weight be small.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> with torch.no_grad():
+        ...     _ = layer.weight.copy_(torch.diag(torch.tensor([4.0, 0.5])))
+        >>> spectral_bound(layer).weight.diag()
+        tensor([1.0000, 0.1250], grad_fn=<DiagonalBackward0_copy>)
+    """
+    weight = layer.weight
+    assert isinstance(weight, torch.Tensor)
+    parametrize.register_parametrization(layer, "weight", _SpectralBound(weight))
+    return _picklable(layer)
+
+
+class _SpectralBound(parametrizations._SpectralNorm):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        matrix = weight.flatten(1)
+        if self.training:
+            self._power_method(matrix, self.n_power_iterations)
+        u, v = self._u.clone(), self._v.clone()  # later iterations write to the buffers
+        return weight / torch.vdot(u, torch.mv(matrix, v)).clamp_min(1)
 
 
 # torch gives every parametrised layer a class of its own, which pickle cannot find by its name and

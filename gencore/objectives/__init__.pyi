@@ -1,3 +1,10 @@
+from gencore.objectives.adaptive_alternation import AdaptiveAlternation, Player
+from gencore.objectives.adversarial import (
+    GeneratorLossKind,
+    adversarial_discriminator_loss,
+    adversarial_generator_loss,
+)
+from gencore.objectives.contraction import contraction_penalty
 from gencore.objectives.contrastive import (
     ChainKernel,
     DivergenceError,
@@ -12,11 +19,18 @@ from gencore.objectives.linearity import (
     linearity_loss,
     reconstruction_loss,
 )
+from gencore.objectives.lipschitz import gradient_penalty
 from gencore.objectives.multi_scale_prediction import (
     MultiScalePredictionLoss,
     multi_scale_discriminator_loss,
     multi_scale_generator_loss,
     multi_scale_prediction_loss,
+)
+from gencore.objectives.noise_contrastive import (
+    NoiseContrast,
+    NoiseDensity,
+    noise_contrastive_loss,
+    noise_contrastive_value,
 )
 from gencore.objectives.prediction import gradient_difference_loss, lp_loss
 from gencore.objectives.recovery import (
@@ -26,29 +40,46 @@ from gencore.objectives.recovery import (
     recovery_mean,
 )
 from gencore.objectives.score_matching import denoising_score_matching
+from gencore.objectives.virtual_adversarial import (
+    virtual_adversarial_loss,
+    virtual_adversarial_perturbation,
+)
 from gencore.objectives.weight_schedule import WeightSchedule
 
 __all__ = [
+    "AdaptiveAlternation",
     "ChainKernel",
     "DivergenceError",
+    "GeneratorLossKind",
     "MultiScalePredictionLoss",
+    "NoiseContrast",
+    "NoiseDensity",
+    "Player",
     "RecoveryEnergy",
     "ShortRunLoss",
     "WeightSchedule",
+    "adversarial_discriminator_loss",
+    "adversarial_generator_loss",
     "check_divergence",
+    "contraction_penalty",
     "contrastive_divergence",
     "contrastive_loss",
     "curvature_cosine",
     "denoising_score_matching",
     "gradient_difference_loss",
+    "gradient_penalty",
     "linear_prediction_loss",
     "linearity_loss",
     "lp_loss",
     "multi_scale_discriminator_loss",
     "multi_scale_generator_loss",
     "multi_scale_prediction_loss",
+    "noise_contrastive_loss",
+    "noise_contrastive_value",
     "normal_approximation",
     "reconstruction_loss",
     "recovery_loss",
     "recovery_mean",
+    "virtual_adversarial_loss",
+    "virtual_adversarial_perturbation",
 ]

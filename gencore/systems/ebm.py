@@ -4,8 +4,11 @@ from gencore.systems.system import System
 
 __all__ = ["SYSTEMS"]
 
+_AUTOENCODER = "models/ebm/test_autoencoder_energy.py"
 _CONTRASTIVE = "objectives/test_contrastive.py"
 _DENSITY = "models/ebm/test_energy_density.py"
+_MULTI_GRID = "models/ebm/test_multi_grid_ebm.py"
+_PYRAMID = "nn/test_block_pyramid.py"
 _RECOVERY = "objectives/test_recovery.py"
 _SHORT_RUN = "models/ebm/test_short_run_ebm.py::TestObjective"
 _BUFFER = "samplers/test_replay_buffer.py::TestReplayBuffer"
@@ -60,6 +63,71 @@ SYSTEMS = (
         notes="with a background class, densities are relative to it: (2.9) needs that",
     ),
     System(
+        id="G06",
+        name="Pyramid operators of images",
+        source="Gao 2021, §2.2.2",
+        implementation="gencore.nn.block_mean",
+        test=f"{_PYRAMID}::test_up_is_the_pseudo_inverse_of_down",
+        further_implementations=("gencore.nn.block_expand", "gencore.nn.block_any"),
+        further_tests=(
+            f"{_PYRAMID}::test_down_undoes_up_to_the_last_bit",
+            f"{_PYRAMID}::test_the_adjoint_by_autograd_is_up",
+            f"{_PYRAMID}::test_the_grids_of_the_source",
+        ),
+        notes="of whole factors",
+    ),
+    System(
+        id="G07",
+        name="Multi-grid learning and sampling",
+        source="Gao 2021, §2.2.2",
+        implementation="gencore.models.MultiGridEBM",
+        test=f"{_MULTI_GRID}::"
+        "test_two_kinds_of_images_from_one_start_and_nearer_than_contrastive_divergence",
+        recipe="multigrid",
+        further_implementations=("gencore.models.StridedConvEnergy",),
+        further_tests=(
+            f"{_MULTI_GRID}::TestChains::test_one_grid_has_the_law_of_the_unadjusted_chain",
+            f"{_MULTI_GRID}::TestChains::test_each_grid_goes_on_from_the_one_before",
+            f"{_MULTI_GRID}::TestObjective::"
+            "test_the_gradient_of_each_grid_is_its_difference_of_moments",
+            f"{_MULTI_GRID}::TestObjective::test_starts_at_data_are_contrastive_divergence",
+        ),
+        notes="with the baselines of a single grid, CD1 and persistent chains",
+    ),
+    System(
+        id="G08",
+        name="Pooled features and a linear support vector machine",
+        source="Gao 2021, §2.2.3.2",
+        implementation="gencore.metrics.linear_svm_error",
+        test=f"{_MULTI_GRID}::TestFeatures::test_they_beat_those_of_random_weights",
+        further_implementations=("gencore.models.MultiGridEBM",),
+        further_tests=(
+            f"{_MULTI_GRID}::TestFeatures::test_the_sizes_of_the_source",
+            f"{_MULTI_GRID}::TestFeatures::test_they_are_maxima_of_blocks_of_the_maps",
+        ),
+    ),
+    System(
+        id="G09",
+        name="Conditional inpainting",
+        source="Gao 2021, §2.2.3.3",
+        implementation="gencore.models.MultiGridEBM",
+        test=f"{_MULTI_GRID}::TestInpainting::test_the_conditional_of_a_gaussian",
+        recipe="multigrid",
+        further_implementations=(
+            "gencore.samplers.ConditionalEnergy",
+            "gencore.data.hidden_pixels",
+            "gencore.metrics.inpainting_scores",
+        ),
+        further_tests=(
+            f"{_MULTI_GRID}::TestInpainting::"
+            "test_visible_pixels_keep_their_bits_and_hidden_ones_are_not_looked_at",
+            f"{_MULTI_GRID}::TestInpainting::test_what_is_visible_of_coarse_pixels",
+            f"{_MULTI_GRID}::TestInpainting::test_training_moves_hidden_pixels_alone",
+            "recipes/test_multigrid_recipe.py::test_scores_look_at_hidden_pixels_alone",
+        ),
+        notes="how coarse grids see a mask is not stated: docs/multi-grid.md",
+    ),
+    System(
         id="G10",
         name="Recovery likelihood",
         source="Gao 2021, §2.3.1",
@@ -100,6 +168,29 @@ SYSTEMS = (
         test=f"{_CONTRASTIVE}::test_the_gradient_is_that_of_the_exact_likelihood_on_a_grid",
         further_tests=(f"{_CONTRASTIVE}::test_the_negatives_are_detached",),
         notes="(2.10) is a gradient: as an objective its samples are held fixed",
+    ),
+    System(
+        id="M06",
+        name="Auto-encoder as an energy: sparse, k-sparse, winner-take-all, contractive, denoising",
+        source="Mathieu 2017, §2.1.2.1",
+        implementation="gencore.models.AutoencoderEnergy",
+        test=f"{_AUTOENCODER}"
+        "::test_a_linear_one_leaves_the_variance_of_the_last_principal_components",
+        recipe="autoencoder",
+        further_implementations=(
+            "gencore.models.AutoencoderEBM",
+            "gencore.nn.KSparse",
+            "gencore.nn.WinnerTakeAll",
+            "gencore.objectives.contraction_penalty",
+        ),
+        further_tests=(
+            f"{_AUTOENCODER}::test_a_denoising_one_learns_the_mean_of_the_posterior",
+            "nn/test_sparse_codes.py::test_k_numbers_stay_and_the_gradient_goes_through_them_alone",
+            "objectives/test_contraction.py::test_of_a_sigmoid_layer_in_closed_form",
+        ),
+        notes="the document names the variants and gives no figures; of two more it names, the "
+        "slow auto-encoder is the linearising one's relative (M09), and predictive sparse "
+        "decomposition is not built",
     ),
     System(
         id="Y08",

@@ -9,6 +9,8 @@ from gencore.recipes.autoregressive.nade import NADERecipe
 from gencore.recipes.autoregressive.pixelcnn import PixelCNNRecipe
 from gencore.recipes.autoregressive.pixelrnn import PixelRNNRecipe
 from gencore.recipes.autoregressive.vqvae import VQVAERecipe
+from gencore.recipes.ebm.multigrid import MultiGridRecipe
+from gencore.recipes.hybrids.avade import AVADERecipe
 
 # Settings, one more that has no effect with them, and what it has an effect with.
 WITHOUT_EFFECT = [
@@ -29,6 +31,7 @@ WITHOUT_EFFECT = [
     (NADERecipe, {"model": "eonade"}, {"num_masks": 2}, "model made"),
     (NADERecipe, {"model": "made"}, {"order_agnostic": True}, "model made and num_masks above 1"),
     (VQVAERecipe, {"update": "loss"}, {"decay": 0.5}, "update ema"),
+    (MultiGridRecipe, {"chains": "data"}, {"buffer_size": 99}, "chains persistent"),
     (AGAVERecipe, {"model": "pixelcnn"}, {"iaf_steps": 1}, "model agave or vae or naive"),
     (AGAVERecipe, {"model": "auxiliary-pixelcnn"}, {"latent_size": 4}, "model agave or vae"),
     (AGAVERecipe, {"model": "pixelcnn"}, {"target": "grey"}, "model agave or naive or shallow"),
@@ -40,6 +43,10 @@ WITHOUT_EFFECT = [
     (AGAVERecipe, {"model": "shallow"}, {"num_scales": 2}, "model agave or pixelcnn or naive or g"),
     (AGAVERecipe, {"model": "shallow"}, {"dropout": 0.5}, "model agave or pixelcnn or naive or g"),
     (AGAVERecipe, {"model": "vae"}, {"channels": 4}, "model agave or pixelcnn or naive"),
+    (AVADERecipe, {"model": "vade"}, {"gradient_penalty": 1.0}, "model gan or avgde or avade"),
+    (AVADERecipe, {"model": "gan"}, {"adversarial_weight": 1.0}, "model avgde or avade"),
+    (AVADERecipe, {"model": "avgde"}, {"flow_channels": 4}, "model vade or avade"),
+    (AVADERecipe, {"model": "vade"}, {"train_features": True}, "model avade"),
 ]  # fmt: skip
 
 
@@ -56,7 +63,16 @@ def test_what_has_no_effect_is_refused(recipe, settings, extra, what):
 
 
 @pytest.mark.parametrize(
-    "recipe", [AGAVERecipe, NADERecipe, PixelCNNRecipe, PixelRNNRecipe, VQVAERecipe]
+    "recipe",
+    [
+        AGAVERecipe,
+        AVADERecipe,
+        MultiGridRecipe,
+        NADERecipe,
+        PixelCNNRecipe,
+        PixelRNNRecipe,
+        VQVAERecipe,
+    ],
 )
 def test_what_is_named_are_fields_that_shape_a_run(recipe):
     assert recipe.used_by.keys() <= recipe().fields().keys() - recipe.changeable

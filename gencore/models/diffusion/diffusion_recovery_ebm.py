@@ -170,7 +170,7 @@ class DiffusionRecoveryEBM(nn.Module):
             (6, 10, True)
         """
         check_choice("DiffusionRecoveryEBM.preset", "name", name, get_args(DiffusionRecoveryName))
-        settings = _released_t6() if name == "T6" else _T1K
+        settings = released_settings() if name == "T6" else _T1K
         return cls(energy, shape, **{**settings, **changes})
 
     def forward(
@@ -353,10 +353,10 @@ class DiffusionRecoveryEBM(nn.Module):
 
         At level t the observed elements have the noise of that level: they take one path of the
         diffusion from x. The chains of `sample` move the free elements, given those. A level's
-        state knows the observed elements at its own level and the next, so what it has learned of
-        them at less noise comes late: with few levels the result lies between the marginal and the
-        conditional distribution. Repeats mend that. Each diffuses x_t to x_{t+1} again and undoes
-        it again, which leaves p(free | observed) at level t as it is and brings the chain to it.
+        chains know the data only through its own noise and the next level's, so the result lies
+        between the marginal and the conditional distribution, with many levels too. Repeats mend
+        that. Each diffuses x_t to x_{t+1} again and undoes it again, which leaves
+        p(free | observed) at level t as it is and brings the chains to it.
 
         Args:
             x: [N, *shape]; free elements are not looked at.
@@ -616,10 +616,9 @@ def _positive(owner: str, name: str, value: float) -> float:
 _T1K: dict[str, Any] = {"schedule": NoiseSchedule.linear(), "num_steps": 0}
 
 
-def _released_t6() -> dict[str, Any]:
-    """Facts of the authors' program, in the terms of this class."""
+def released_settings(levels: Sequence[int] = (0, 101, 201, 301, 401, 501, 1000)) -> dict[str, Any]:
+    """Facts of the authors' program, in the terms of this class, for some of the 1000 steps."""
     fine = NoiseSchedule.linear()
-    levels = [0, 101, 201, 301, 401, 501, 1000]
     schedule = fine.merged(levels)
     # Their level 0 is the first of the 1000 steps, with noise of 0.01.
     noise_stds = (1 - fine.mean_scales[[1, *levels[1:-1]]] ** 2).sqrt()

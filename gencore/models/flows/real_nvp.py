@@ -24,14 +24,15 @@ __all__ = ["RealNVP"]
 class RealNVP(Flow):
     """Real NVP: at every scale three checkerboard couplings, a squeeze, three channel couplings.
 
-    Half of the channels become latents after every scale; the last scale has four checkerboard
-    couplings and no squeeze. Each coupling is followed by a per-channel affine map, `ActNorm`, in
-    the place of the paper's batch normalisation of the data, whose density does not depend on the
-    batch. Latents are standard normal vectors [N, D].
+    Half of the channels become latents after every scale; the last scale has `last_couplings`
+    checkerboard couplings, four in the paper, and no squeeze. Each coupling is followed by a
+    per-channel affine map, `ActNorm`, in the place of the paper's batch normalisation of the data,
+    whose density does not depend on the batch. Latents are standard normal vectors [N, D].
 
     Args:
         image_shape: (C, H, W), with H and W multiples of 2^(num_scales − 1).
         num_scales: scales, the last one without a squeeze.
+        last_couplings: couplings of the last scale.
         hidden_channels: of the first scale's residual networks; doubled at each further scale.
         num_blocks: residual blocks a network.
         bound: of the log-scales.
@@ -60,6 +61,7 @@ class RealNVP(Flow):
         image_shape: Sequence[int],
         *,
         num_scales: int = 2,
+        last_couplings: int = 4,
         hidden_channels: int = 64,
         num_blocks: int = 4,
         bound: float | None = 2.0,
@@ -87,7 +89,12 @@ class RealNVP(Flow):
                 ]
             return layers
 
-        check_positive("RealNVP", num_scales=num_scales, hidden_channels=hidden_channels)
+        check_positive(
+            "RealNVP",
+            num_scales=num_scales,
+            last_couplings=last_couplings,
+            hidden_channels=hidden_channels,
+        )
         levels: list[Transform] = []
         shapes = squeezed_shapes("RealNVP", image_shape, num_scales - 1)
         shape, width = Size(image_shape), hidden_channels
@@ -103,7 +110,7 @@ class RealNVP(Flow):
                 )
             )
             shape, width = Size((squeezed[0] // 2, *squeezed[1:])), 2 * width
-        last = couplings(shape[0], "checkerboard", 4, width)
+        last = couplings(shape[0], "checkerboard", last_couplings, width)
         levels.append(stack(last, reversible=reversible))
         transform = MultiScale(levels, [*shapes, shape])
         super().__init__(

@@ -1,12 +1,18 @@
 """Adaptive density estimation: a variational autoencoder of a flow's features (Lucas 2020)."""
 
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
 
+from gencore.choices import check_choice
+from gencore.models.latent.gaussian_posterior import (
+    NormalParameters,
+    draw_latents,
+    encode_normal,
+    log_normal,
+)
 from gencore.models.log_mean_exp import log_mean_exp
 from gencore.models.starts import like, normal_starts
 from gencore.nn import Transform
@@ -14,16 +20,9 @@ from gencore.ops import philox_normal, random_key, split_key
 from gencore.ops.random import stream_key
 from gencore.samplers.chains import check_count
 
-__all__ = ["VADE", "NormalParameters"]
+__all__ = ["VADE", "EncoderInput"]
 
-
-class NormalParameters(NamedTuple):
-    """A diagonal Gaussian a row."""
-
-    mean: Tensor
-    """[N, L]."""
-    log_std: Tensor
-    """[N, L]."""
+EncoderInput = Literal["features", "data"]
 
 
 class VADE(nn.Module):
@@ -37,14 +36,17 @@ class VADE(nn.Module):
     of −`elbo`. With f the identity it is the plain variational autoencoder.
 
     Args:
-        encoder: features → the means and the logarithms of the standard deviations of q(z | x),
-            [N, 2L].
+        encoder: features, or data → the means and the logarithms of the standard deviations of
+            q(z | x), [N, 2L].
         decoder: μ, latents [N, L] → features, in the shape that f gives them.
         features: f, data → features.
         latent_size: L.
+        encoder_input: what the encoder sees: f(x), or x itself. The thesis has both, q(z | f(x))
+            and q(z | x); the bound holds for either.
 
     Raises:
-        ValueError: if the encoder or the decoder gives another shape.
+        ValueError: for another `encoder_input`, or if the encoder or the decoder gives another
+            shape.
 
     References:
         Lucas, "Deep generative models: over-generalisation and mode-dropping", 2020, (5.4), (5.5),
@@ -62,12 +64,20 @@ class VADE(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, features: Transform, latent_size: int
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        features: Transform,
+        latent_size: int,
+        *,
+        encoder_input: EncoderInput = "features",
     ) -> None:
         super().__init__()
         check_count("VADE", "latent_size", latent_size, least=1)
+        check_choice("VADE", "encoder_input", encoder_input, get_args(EncoderInput))
         self.encoder, self.decoder, self.features = encoder, decoder, features
         self.latent_size = latent_size
+        self.encoder_input = encoder_input
         self.log_std = nn.Parameter(torch.zeros(()))  # one log σ: the Gaussian is isotropic
 
     def forward(
@@ -125,26 +135,20 @@ class VADE(nn.Module):
         """log p(x, z) − log q(z | x) of `num` latents z of each data point, [N, num]."""
         check_count("VADE", "num", num, least=1)
         y, log_det = self.features(x)
-        posterior = self._posterior(y)
+        posterior = self._posterior(x, y)
         if key is None:
             key = random_key(generator, device=x.device)
-        epsilon = philox_normal(
-            (len(x), num, self.latent_size),
-            key,
-            first_element=first * num * self.latent_size,
-            dtype=posterior.mean.dtype,
-        )
-        mean, log_std = (part.unsqueeze(1) for part in posterior)
-        z = mean + log_std.exp() * epsilon
+        z, log_q = draw_latents(posterior, num, key, first)
         decoded = self._decoded(z.flatten(0, 1), y[0].shape).unflatten(0, (len(x), num))
         residual = ((y.unsqueeze(1) - decoded) * torch.exp(-self.log_std)).flatten(2)
-        log_likelihood = _normal(residual) - y[0].numel() * self.log_std
-        log_prior, log_q = _normal(z), _normal(epsilon) - log_std.sum(2)
-        return log_likelihood + log_prior - log_q + log_det.unsqueeze(1)
+        log_likelihood = log_normal(residual) - y[0].numel() * self.log_std
+        return log_likelihood + log_normal(z) - log_q + log_det.unsqueeze(1)
 
     def encode(self, x: Tensor) -> NormalParameters:
         """q(z | x) of data [N, ...]."""
-        return self._posterior(self.features(x)[0])
+        if self.encoder_input == "data":
+            return self._posterior(x, x)
+        return self._posterior(x, self.features(x)[0])
 
     def decode(self, z: Tensor) -> Tensor:
         """The data f⁻¹(μ(z)) of latents [N, L]."""
@@ -170,6 +174,10 @@ class VADE(nn.Module):
         """
         if key is None:
             key = random_key(generator, device=like(self).device)
+        return self.features.inverse(self._sampled_features(num, noise, key, first))[0]
+
+    def _sampled_features(self, num: int, noise: bool, key: Tensor, first: int) -> Tensor:
+        """The features of samples: μ(z) + σε, or μ(z)."""
         z_key, noise_key = split_key(stream_key(key, "samples"), 2)
         z = normal_starts(self, num, (self.latent_size,), key=z_key, first=first, stream="latents")
         y: Tensor = self.decoder(z)
@@ -178,16 +186,12 @@ class VADE(nn.Module):
                 y.shape, noise_key, first_element=first * y[:1].numel(), dtype=y.dtype
             )
             y = y + self.log_std.exp() * epsilon
-        return self.features.inverse(y)[0]
+        return y
 
-    def _posterior(self, y: Tensor) -> NormalParameters:
-        parameters: Tensor = self.encoder(y)
-        if parameters.shape != (len(y), 2 * self.latent_size):
-            raise ValueError(
-                f"VADE: the encoder gives {list(parameters.shape)} for features {list(y.shape)}; "
-                f"expected {[len(y), 2 * self.latent_size]}"
-            )
-        return NormalParameters(*parameters.chunk(2, 1))
+    def _posterior(self, x: Tensor, y: Tensor) -> NormalParameters:
+        """q(z | x) of data x with the features y."""
+        seen = y if self.encoder_input == "features" else x
+        return encode_normal("VADE", self.encoder, seen, self.latent_size, self.encoder_input)
 
     def _decoded(self, z: Tensor, shape: Sequence[int]) -> Tensor:
         decoded: Tensor = self.decoder(z)
@@ -197,8 +201,3 @@ class VADE(nn.Module):
                 f"[N, {', '.join(map(str, shape))}], the shape of the features"
             )
         return decoded
-
-
-def _normal(values: Tensor) -> Tensor:
-    """log N(·; 0, I) over the last dimension."""
-    return -0.5 * (values.square().sum(-1) + values.shape[-1] * math.log(2 * math.pi))

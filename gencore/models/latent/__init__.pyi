@@ -1,1 +1,39 @@
-__all__: list[str] = []
+from gencore.models.latent.autoencoder import Autoencoder, Coded, half_squared_error
+from gencore.models.latent.decoder_likelihood import (
+    BernoulliLikelihood,
+    DecoderLikelihood,
+    GaussianLikelihood,
+)
+from gencore.models.latent.gaussian_mixture import GaussianMixture
+from gencore.models.latent.gaussian_posterior import NormalParameters
+from gencore.models.latent.generative_latent_flow import GenerativeLatentFlow, GLFLoss
+from gencore.models.latent.latent_generator import FrozenGenerator, LatentGenerator
+from gencore.models.latent.names import LikelihoodName
+from gencore.models.latent.rae_gmm import RAELoss, RegularisedAutoencoder
+from gencore.models.latent.two_stage_vae import TwoStageVAE
+from gencore.models.latent.vae import VAE, VAELoss
+from gencore.models.latent.wae_gan import WAEGAN, WAELoss, latent_adversary_loss
+
+__all__ = [
+    "VAE",
+    "WAEGAN",
+    "Autoencoder",
+    "BernoulliLikelihood",
+    "Coded",
+    "DecoderLikelihood",
+    "FrozenGenerator",
+    "GLFLoss",
+    "GaussianLikelihood",
+    "GaussianMixture",
+    "GenerativeLatentFlow",
+    "LatentGenerator",
+    "LikelihoodName",
+    "NormalParameters",
+    "RAELoss",
+    "RegularisedAutoencoder",
+    "TwoStageVAE",
+    "VAELoss",
+    "WAELoss",
+    "half_squared_error",
+    "latent_adversary_loss",
+]

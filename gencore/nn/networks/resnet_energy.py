@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from gencore.choices import check_choice
 from gencore.nn.networks.time_embedding import TimeEmbedding
+from gencore.nn.parametrized import spectral_bound
 from gencore.nn.parametrized import spectral_norm as spectrally_normalised
 from gencore.ops._support.checks import index
 from gencore.sizes import check_positive
@@ -36,6 +37,7 @@ _PRESETS: dict[str, _Shape] = {
     "gao2021-128": _Shape((3, 128, 128), 128, (1, 2, 2, 2, 4, 4), 5),
 }
 _SLOPE = 0.2  # of the leaky ReLU
+_SMALL = 1e-5  # gain of weights that start near 0, since no power iteration goes on from 0
 
 
 class ResNetEnergy(nn.Module):
@@ -46,9 +48,10 @@ class ResNetEnergy(nn.Module):
     The level's embedding e, from a perceptron on :class:`TimeEmbedding`, is added within each block
     and weighs the channels at the end. Each of the L resolutions has `num_blocks` blocks; a mean
     over 2x2 places leads from one to the next. A block is x + g·conv(lrelu(conv(lrelu(x)) + V e))
-    with a gain g for each channel that starts at 0; where the number of channels changes, a
-    convolution stands for x. All convolutions are 3x3 with padding 1. Nothing normalises
-    activations, so an image's energy does not depend on its batch.
+    with a gain g for each channel; its last convolution starts near 0, so that the block starts as
+    x, and where the number of channels changes, a convolution stands for x. All convolutions are
+    3x3 with padding 1. Nothing normalises activations, so an image's energy does not depend on its
+    batch.
 
     Args:
         shape: [C, H, W] of the images; H and W can be halved L − 1 times.
@@ -56,7 +59,8 @@ class ResNetEnergy(nn.Module):
         multipliers: channels at each of the L resolutions, in widths.
         num_blocks: blocks at each.
         spectral_norm: divide each weight but the last W by its largest singular value (Miyato et
-            al. 2018), which bounds the gradients that drive the chains.
+            al. 2018), that of a block's last convolution only where it is above 1, which bounds
+            the gradients that drive the chains.
 
     Shape:
         [N, C, H, W], int64 [N] → [N].
@@ -72,8 +76,7 @@ class ResNetEnergy(nn.Module):
 
     References:
         Gao, Song, Poole, Wu and Kingma, "Learning energy-based models by diffusion recovery
-        likelihood", 2021, appendix B, and their released code. There a block starts as the identity
-        because its last convolution starts near 0, with a norm that is only cut where it exceeds 1.
+        likelihood", 2021, appendix B, and their released program.
     """
 
     def __init__(
@@ -119,12 +122,15 @@ class ResNetEnergy(nn.Module):
             for before, after in pairwise([width, *widths])
         )
         self.weigh = nn.Linear(features, widths[-1])
+        lasts = {module.second for module in self.modules() if isinstance(module, _Block)}
         for layer in list(self.modules()):  # a spectral norm adds some
             if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.xavier_uniform_(layer.weight)
+                nn.init.xavier_uniform_(layer.weight, gain=_SMALL if layer in lasts else 1.0)
                 assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
-                if spectral_norm and layer is not self.weigh:
+                if spectral_norm and layer in lasts:
+                    spectral_bound(layer)
+                elif spectral_norm and layer is not self.weigh:
                     spectrally_normalised(layer)
 
     @classmethod
@@ -194,7 +200,7 @@ class _Block(nn.Module):
         self.first = nn.Conv2d(channels, out_channels, 3, padding=1)
         self.level = nn.Linear(level_features, out_channels)
         self.second = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.gain = nn.Parameter(torch.zeros(out_channels))
+        self.gain = nn.Parameter(torch.ones(out_channels))
         self.shortcut: nn.Module = nn.Identity()
         if channels != out_channels:
             self.shortcut = nn.Conv2d(channels, out_channels, 3, padding=1)

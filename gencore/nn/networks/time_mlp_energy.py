@@ -81,16 +81,19 @@ class TimeMLPEnergy(nn.Module):
         """E(y, t) [N] and its gradient in y [N, D], at a third of autograd's price for small N."""
         self._check(y, t)
         features = self._features(t)
-        hidden, weights, slopes = y, [], []
+        hidden = y
+        weights: list[Tensor] = []
+        slopes: list[Tensor] = []
         for layer, shift in zip(self.layers[:-1], self.shifts, strict=True):
-            weight = layer.weight
+            weight = _weight(layer)
             before = torch.addmm(shift(features), hidden, weight.T)
             gate = before.sigmoid()
             hidden = before * gate
             weights.append(weight)
             slopes.append(torch.addcmul(gate, hidden, 1 - gate))  # of silu
-        last = self.layers[-1].weight
-        value = (hidden @ last.T).squeeze(1) + self.layers[-1].bias
+        last, bias = _weight(self.layers[-1]), self.layers[-1].bias
+        assert isinstance(bias, Tensor)
+        value = (hidden @ last.T + bias).squeeze(1)
         grad = last
         for weight, slope in zip(reversed(weights), reversed(slopes), strict=True):
             grad = (grad * slope) @ weight
@@ -106,3 +109,8 @@ class TimeMLPEnergy(nn.Module):
                 f"TimeMLPEnergy: got y of shape {list(y.shape)} and t of shape {list(t.shape)}; "
                 f"expected [N, {self.dim}] and [N]"
             )
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    assert isinstance(layer.weight, Tensor)
+    return layer.weight

@@ -39,36 +39,37 @@ class ToyDRLRecipe(PlaneRecipe, OptimisedRecipe):
     chain_steps: int = 30
     """Langevin steps a level, in training and in use; 0 is the normal approximation."""
 
-    step_factor: float = 0.45
+    step_factor: float = 0.22
     """Standard deviation of a step's noise over that of the level's step of the diffusion."""
 
     hidden_widths: tuple[int, ...] = (64, 64, 64)
     """Widths of the hidden layers of the energy, a perceptron with swish activations."""
 
     spectral_norm: bool = True
-    """Bound the Lipschitz constant of every layer of the energy by 1, and give its output in units
-    of the squared step, so that no gradient moves a chain by more than about one such step."""
+    """Bound the Lipschitz constant of every layer of the energy by 1, with its output in units of
+    the squared step: its gradient then moves a chain by at most 0.7 in a step."""
 
-    steps: int = 2000
+    steps: int = 800
     """Optimisation steps of the whole run."""
 
     batch_size: int = 256
     """Data points, and chains, in one step, over all devices together."""
 
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     """Learning rate of Adam, after the warm-up."""
 
     schedule: Schedule = "cosine"
     """The learning rate after the warm-up: constant, or falling to 0 after the last step, in a line
     or in half a cosine."""
 
-    ema_decay: float | None = 0.995
+    ema_decay: float | None = 0.99
     """Decay of the average of the weights that draws samples and is measured; without it the
     weights themselves do."""
 
     max_gap: float = 100.0
     """Training has diverged when the mean energies of data and samples differ by more."""
 
+    figure_samples = 4000
     tunable = frozenset({
         "chain_steps", "step_factor", "learning_rate", "schedule", "ema_decay", "max_gap",
     })  # fmt: skip
@@ -76,7 +77,12 @@ class ToyDRLRecipe(PlaneRecipe, OptimisedRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_positive("levels", "first_variance", "last_variance", "step_factor", "max_gap")
-        self.check_fraction("first_variance", "last_variance")
+        for name in ("first_variance", "last_variance"):
+            if getattr(self, name) >= 1:
+                raise ValueError(
+                    f"ToyDRLRecipe: {name} is {getattr(self, name)}; expected less than 1, since "
+                    "the diffusion keeps a variance of 1"
+                )
         self.check_not_negative("chain_steps")
         self.check_widths("hidden_widths")
         if self.spectral_norm and self.accumulate > 1:

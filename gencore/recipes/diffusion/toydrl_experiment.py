@@ -1,13 +1,15 @@
 """Diffusion recovery likelihood on densities of the plane (Gao 2021, §2.3.4)."""
 
+import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
 
 from gencore.data import Density
-from gencore.metrics import energy_distance
+from gencore.metrics import SquareGrid, energy_distance
 from gencore.models import (
     DiffusionRecoveryEBM,
     DivergenceError,
@@ -25,11 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ToyDRLExperiment"]
 
+# Data points whose Gaussians make up the density of a diffused level.
+_NUM_CENTRES = 1024
+
 
 class ToyDRLExperiment(PlaneExperiment):
     """A `DiffusionRecoveryEBM` in training on fresh points."""
-
-    titles: ClassVar[Mapping[str, str]] = {"ebm": "exp(-E)/Z at level 0"}
 
     def __init__(self, recipe: ToyDRLRecipe, fabric: "Fabric", density: Density) -> None:
         super().__init__(recipe, fabric, density)
@@ -99,13 +102,53 @@ class ToyDRLExperiment(PlaneExperiment):
         log_z = self.grid.log_integral(-of_points(self.grid.points(self.fabric.device)))
         return lambda x: -of_points(x) - log_z
 
+    def save_samples(self, samples: Tensor, path: Path) -> None:
+        """A column a level from noise to data: its true density, exp(−E)/Z, and the states of that
+        level on the way to samples, of which the last are those given."""
+        from gencore.train.figures import save_plane_panels
+
+        grid = SquareGrid(self.density.extent, self.grid.size)
+        points = grid.points(self.fabric.device)
+        size = (grid.size, grid.size)
+        generator = torch.Generator(self.fabric.device).manual_seed(0)
+        states = self.averaged.sample(len(samples), return_trajectory=True, generator=generator)
+        panels = {}
+        for t in reversed(range(self.recipe.levels)):
+            shown = samples if t == 0 else states[self.recipe.levels - t]
+            panels[f"data, level {t}"] = self._true_log_density(t, points).exp().reshape(size)
+            model = self.level_log_density(t)(points)
+            panels[f"exp(-E)/Z, level {t}"] = model.exp().reshape(size)
+            panels[f"samples, level {t}"] = shown
+        save_plane_panels(panels, grid.half_width, path, rows=3)
+
+    def _true_log_density(self, t: int, points: Tensor) -> Tensor:
+        """log p(x_t) of the diffused data: exact at level 0, elsewhere a mean over data points."""
+        if t == 0:
+            return self.density.log_prob(points)
+        scale = self.ebm.schedule.mean_scales[t].item()
+        x = self.density.sample(_NUM_CENTRES, generator=torch.Generator().manual_seed(0))
+        variance = 1 - scale**2
+
+        def log_prob(part: Tensor) -> Tensor:
+            squares = torch.cdist(part, scale * x.to(part)).square() / variance
+            return torch.logsumexp(-0.5 * squares, 1) - math.log(
+                2 * math.pi * variance * _NUM_CENTRES
+            )
+
+        return on_points(log_prob)(points)
+
 
 def _model(recipe: ToyDRLRecipe) -> DiffusionRecoveryEBM:
+    schedule = NoiseSchedule.linear(
+        recipe.levels, first=recipe.first_variance, last=recipe.last_variance
+    )
+    stds = schedule.variances.sqrt()
     return DiffusionRecoveryEBM(
         TimeMLPEnergy(2, recipe.hidden_widths, spectral_norm=recipe.spectral_norm),
         (2,),
-        NoiseSchedule.linear(recipe.levels, first=recipe.first_variance, last=recipe.last_variance),
+        schedule,
         num_steps=recipe.chain_steps,
         step_factor=recipe.step_factor,
         is_output_per_step=recipe.spectral_norm,
+        level_weights=(stds[0] / stds).tolist(),
     )

@@ -46,9 +46,28 @@ def test_level_0_is_the_data_and_a_split_batch_has_the_same_noise() -> None:
     assert torch.equal(whole[2:], _SCHEDULE.diffuse(x[2:], level[2:], key=key, first_element=6))
 
 
+def test_the_step_posterior_and_the_later_level_make_the_joint() -> None:
+    """x_{t+1} given x_0, then x_t given both: the joint's moments are those of the way up."""
+    num, generator = 40_000, torch.Generator().manual_seed(1)
+    x = torch.full((num, 1), 1.3)
+    noises = torch.randn(2, num, 1, generator=generator)
+    later = _SCHEDULE.diffuse(x, torch.full((num,), 3), noise=noises[0])
+    mean, std = _SCHEDULE.step_posterior(x, later, 2)
+    earlier = mean + std * noises[1]
+    scale, variance = (0.9 * 0.75) ** 0.5, 1 - 0.9 * 0.75
+    assert abs(earlier.mean().item() - 1.3 * scale) < 4 * (variance / num) ** 0.5
+    assert abs(earlier.var().item() - variance) < 4 * variance * (2 / num) ** 0.5
+    rest = later - 0.5**0.5 * earlier  # the noise of the step, which does not know x_t
+    assert abs(rest.var().item() - 0.5) < 4 * 0.5 * (2 / num) ** 0.5
+    assert abs(torch.corrcoef(torch.cat([rest, earlier], 1).T)[0, 1].item()) < 4 * num**-0.5
+    assert _SCHEDULE.step_posterior(x, later, 0) == (x, 0.0)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: _SCHEDULE.step_posterior(torch.zeros(1), torch.zeros(1), 3), "expected 0 to 2"),
+        (lambda: _SCHEDULE.step_posterior(torch.zeros(1), torch.zeros(2), 1), "as x has"),
         (lambda: NoiseSchedule([]), "variances have shape"),
         (lambda: NoiseSchedule([0.5, 1.0]), "a variance is 1"),
         (lambda: NoiseSchedule.linear(0), "num_steps is 0"),

@@ -1,0 +1,93 @@
+"""How data are distributed around what a decoder gives."""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from gencore.ops import philox_normal
+from gencore.ops.random import philox_uniform
+
+__all__ = ["BernoulliLikelihood", "DecoderLikelihood", "GaussianLikelihood"]
+
+
+class DecoderLikelihood(nn.Module, ABC):
+    """p(x | z), of each element by itself, given the decoder's output for z."""
+
+    @abstractmethod
+    def log_prob(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """log p of each element of x given what was decoded; the two are broadcast."""
+
+    @abstractmethod
+    def mean(self, decoded: Tensor) -> Tensor:
+        """The expected data, in the shape of what was decoded."""
+
+    @abstractmethod
+    def draw(self, decoded: Tensor, key: Tensor, first: int = 0) -> Tensor:
+        """Data drawn around what was decoded, [N, ...]; `first` rows come before these."""
+
+
+class GaussianLikelihood(DecoderLikelihood):
+    """N(x; decoded, σ²), with one σ for all elements.
+
+    Args:
+        scale: σ, or its value at the start.
+        learned: whether σ is a parameter.
+
+    Raises:
+        ValueError: for a scale that is not positive.
+
+    Example:
+        >>> import torch
+        >>> GaussianLikelihood(2.0).log_prob(torch.zeros(1), torch.tensor([2.0]))
+        tensor([-2.1121])
+    """
+
+    def __init__(self, scale: float = 1.0, *, learned: bool = False) -> None:
+        super().__init__()
+        if not 0 < scale < math.inf:
+            raise ValueError(
+                f"GaussianLikelihood: scale is {scale}; expected a positive, finite number"
+            )
+        self.log_std = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learned)
+
+    def log_prob(self, decoded: Tensor, x: Tensor) -> Tensor:
+        residual = (x - decoded) * torch.exp(-self.log_std)
+        return -0.5 * residual.square() - (self.log_std + 0.5 * math.log(2 * math.pi))
+
+    def mean(self, decoded: Tensor) -> Tensor:
+        return decoded
+
+    def draw(self, decoded: Tensor, key: Tensor, first: int = 0) -> Tensor:
+        epsilon = philox_normal(
+            decoded.shape, key, first_element=first * decoded[:1].numel(), dtype=decoded.dtype
+        )
+        return decoded + self.log_std.exp() * epsilon
+
+    def extra_repr(self) -> str:
+        return f"scale={self.log_std.exp().item():.4g}, learned={self.log_std.requires_grad}"
+
+
+class BernoulliLikelihood(DecoderLikelihood):
+    """Elements that are 1 with the probability sigmoid(decoded), and else 0.
+
+    Data between 0 and 1 are taken as expectations: their log-probability is the cross-entropy.
+
+    Example:
+        >>> import torch
+        >>> BernoulliLikelihood().log_prob(torch.zeros(1), torch.ones(1))
+        tensor([-0.6931])
+    """
+
+    def log_prob(self, decoded: Tensor, x: Tensor) -> Tensor:
+        decoded, x = torch.broadcast_tensors(decoded, x)
+        return -binary_cross_entropy_with_logits(decoded, x, reduction="none")
+
+    def mean(self, decoded: Tensor) -> Tensor:
+        return decoded.sigmoid()
+
+    def draw(self, decoded: Tensor, key: Tensor, first: int = 0) -> Tensor:
+        uniform = philox_uniform(decoded.shape, key, first_element=first * decoded[:1].numel())
+        return (uniform < decoded.sigmoid()).to(decoded.dtype)

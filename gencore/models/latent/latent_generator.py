@@ -1,0 +1,139 @@
+"""Models that draw data from standard normal noise of a fixed size."""
+
+from abc import ABC, abstractmethod
+from copy import deepcopy
+from typing import TypeVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from gencore.models.latent.gaussian_posterior import NormalParameters
+from gencore.models.starts import normal_starts
+from gencore.samplers.chains import check_count
+
+__all__ = ["FrozenGenerator", "LatentGenerator"]
+
+T = TypeVar("T", bound="FrozenGenerator")
+
+
+class LatentGenerator(nn.Module, ABC):
+    """A model whose samples are a function of noise u ~ N(0, I) of `noise_size` numbers.
+
+    The noise is that of the prior of the latents: z = u for a standard normal prior, z = f⁻¹(u) for
+    the prior of a flow f.
+
+    Attributes:
+        noise_size: U, the numbers of noise of one sample.
+    """
+
+    noise_size: int
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Tensor | NormalParameters:
+        """The codes [N, L] of data [N, ...], or their posterior."""
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """The data [N, ...] of codes [N, L]."""
+
+    @abstractmethod
+    def decode_noise(self, noise: Tensor) -> Tensor:
+        """The data [N, ...] of noise [N, U], differentiable in both noise and weights."""
+
+    def codes(self, x: Tensor) -> Tensor:
+        """One code a data point, [N, L]: of a posterior its mean."""
+        encoded = self.encode(x)
+        return encoded.mean if isinstance(encoded, NormalParameters) else encoded
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The data of the codes of data [N, ...]."""
+        return self.decode(self.codes(x))
+
+    def sample_noise(
+        self,
+        num: int,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        """Noise [num, U]; arguments as for `sample`."""
+        return normal_starts(
+            self, num, (self.noise_size,), generator=generator, key=key, first=first,
+            stream="latents",
+        )  # fmt: skip
+
+    def sample(
+        self,
+        num: int,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        """Data [num, ...], differentiable in the weights.
+
+        Args:
+            num: number of samples.
+            generator: draws the key where none is given.
+            key: int64 [seed, offset].
+            first: number of samples before these, of other processes.
+        """
+        return self.decode_noise(self.sample_noise(num, generator=generator, key=key, first=first))
+
+    def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:
+        """The data [N, steps, ...] of points evenly spaced on the lines between noise [N, U].
+
+        Args:
+            start: noise of the first points.
+            end: noise of the last points.
+            steps: points on each line, both ends among them; at least 2.
+
+        Raises:
+            ValueError: the noise is not [N, U] twice, or there are fewer than 2 steps.
+        """
+        name = type(self).__name__
+        check_count(f"{name}.interpolate", "steps", steps, least=2)
+        if start.shape != end.shape or start.shape[1:] != (self.noise_size,):
+            raise ValueError(
+                f"{name}.interpolate: start and end have shapes {list(start.shape)} and "
+                f"{list(end.shape)}; expected [N, {self.noise_size}]"
+            )
+        t = torch.linspace(0, 1, steps, dtype=start.dtype, device=start.device)[:, None]
+        noise = torch.lerp(start[:, None], end[:, None], t)
+        return self.decode_noise(noise.flatten(0, 1)).unflatten(0, (len(start), steps))
+
+
+class FrozenGenerator(nn.Module):
+    """A copy of a generator that is trained no more, as a module from noise [N, U] to data.
+
+    Its parameters require no gradients and it stays in evaluation whatever `train` is told, so that
+    another model can be built on it, such as :class:`gencore.models.LatentEBM`.
+
+    Args:
+        model: the generator, which is left as it is.
+
+    Example:
+        >>> import torch
+        >>> from gencore.models import VAE, FrozenGenerator, LatentEBM
+        >>> from gencore.nn import MLP, MLPEnergy
+        >>> base = FrozenGenerator(VAE(MLP(3, (8,), 4), MLP(2, (8,), 3), 2))
+        >>> ebm = LatentEBM(base, MLPEnergy(3), (base.noise_size,), num_steps=2)
+        >>> ebm.sample(4).shape
+        torch.Size([4, 3])
+    """
+
+    def __init__(self, model: LatentGenerator) -> None:
+        super().__init__()
+        self.model = deepcopy(model).requires_grad_(False).eval()
+        self.noise_size = model.noise_size
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """The data of noise [N, U]."""
+        return self.model.decode_noise(noise)
+
+    def train(self: T, mode: bool = True) -> T:
+        """Does nothing to the generator."""
+        super().train(mode)
+        self.model.eval()
+        return self

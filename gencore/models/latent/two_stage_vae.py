@@ -1,0 +1,103 @@
+"""A variational autoencoder of the latents of another one (Dai and Wipf 2019)."""
+
+import torch
+from torch import Generator, Tensor
+
+from gencore.models.latent.decoder_likelihood import GaussianLikelihood
+from gencore.models.latent.gaussian_posterior import NormalParameters, draw_latents
+from gencore.models.latent.latent_generator import LatentGenerator
+from gencore.models.latent.vae import VAE, VAELoss
+from gencore.ops import random_key, split_key
+
+__all__ = ["TwoStageVAE"]
+
+
+class TwoStageVAE(LatentGenerator):
+    r"""Two variational autoencoders: of the data, and of the latents that the first gives them.
+
+    .. math:: u \sim N(0, I), \qquad z \sim p_2(z \mid u), \qquad x = G_1(z)
+
+    The latents z ~ q₁(z | x) of data fill a space of their own dimension, which the second can
+    match although its prior is simple. First the first is trained, then the second with the first
+    as it is. Both have a Gaussian likelihood whose scale is learned in the paper.
+
+    Args:
+        first: of the data, with a standard normal prior.
+        second: of the first one's latents, likewise, with a Gaussian likelihood.
+
+    Raises:
+        ValueError: if one of them has a flow's prior, or the second another likelihood.
+
+    References:
+        Dai and Wipf, "Diagnosing and Enhancing VAE Models", 2019, §3. Yan, "Deep Generative Models:
+        Design, Improvements and Applications", 2022, §3.2.6.
+
+    Example:
+        >>> import torch
+        >>> from gencore.models import VAE, GaussianLikelihood, TwoStageVAE
+        >>> from gencore.nn import MLP
+        >>> first = VAE(MLP(3, (8,), 4), MLP(2, (8,), 3), 2)
+        >>> second = VAE(MLP(2, (8,), 4), MLP(2, (8,), 2), 2)
+        >>> model, x = TwoStageVAE(first, second), torch.randn(16, 3)
+        >>> first(x).loss.backward()   # the first stage
+        >>> model(x).loss.backward()   # the second one
+        >>> model.noise_size, model.sample(4).shape
+        (4, torch.Size([4, 3]))
+    """
+
+    def __init__(self, first: VAE, second: VAE) -> None:
+        super().__init__()
+        if first.prior is not None or second.prior is not None:
+            raise ValueError("TwoStageVAE: a VAE has a flow's prior; expected N(0, I) in both")
+        if not isinstance(second.likelihood, GaussianLikelihood):
+            raise ValueError(
+                "TwoStageVAE: the second VAE has a "
+                f"{type(second.likelihood).__name__}; expected a GaussianLikelihood"
+            )
+        self.first, self.second = first, second
+        self.noise_size = second.latent_size + first.latent_size
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> VAELoss:
+        """The second stage's loss of data [N, ...], without a gradient in the first VAE."""
+        if key is None:
+            key = random_key(generator, device=x.device)
+        code_key, second_key = split_key(key, 2)
+        codes = self.draw_codes(x, key=code_key, first=first)
+        return self.second.forward(codes, key=second_key, first=first)
+
+    @torch.no_grad()
+    def draw_codes(
+        self,
+        x: Tensor,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        """Latents z ~ q₁(z | x) of data [N, ...], [N, L], which the second VAE models."""
+        if key is None:
+            key = random_key(generator, device=x.device)
+        return draw_latents(self.first.encode(x), 1, key, first)[0].squeeze(1)
+
+    def encode(self, x: Tensor) -> NormalParameters:
+        """q₁(z | x) of data [N, ...]."""
+        return self.first.encode(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The expected data of the first one's latents [N, L]."""
+        return self.first.decode(z)
+
+    def decode_noise(self, noise: Tensor) -> Tensor:
+        """The expected data of noise [N, L₂ + L₁]: the second one's latents u, and the noise ε of
+        its likelihood, z = μ₂(u) + σ₂ε."""
+        u, epsilon = noise.split([self.second.latent_size, self.first.latent_size], 1)
+        likelihood = self.second.likelihood
+        assert isinstance(likelihood, GaussianLikelihood)
+        return self.decode(self.second.decode(u) + likelihood.log_std.exp() * epsilon)

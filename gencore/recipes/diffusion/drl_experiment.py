@@ -1,0 +1,145 @@
+"""Diffusion recovery likelihood on images (Gao 2021, §2.3.4)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Generator, Tensor
+
+from gencore.data import ImageDataset, to_float
+from gencore.models import (
+    DiffusionRecoveryEBM,
+    DivergenceError,
+    NoiseSchedule,
+    check_divergence,
+)
+from gencore.models.diffusion.diffusion_recovery_ebm import released_settings
+from gencore.nn import ResNetEnergy, ResNetEnergyName
+from gencore.ops import random_key
+from gencore.recipes.diffusion.drl import DRLRecipe
+from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
+from gencore.train import Batch, Diverged, StateObject
+from gencore.train.chunks import chunks
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["DRLExperiment"]
+
+# Chains that are sampled at once, which bounds the memory of a large sample.
+_CHUNK = 512
+# Rows and columns at most of the figure of samples on their way from noise.
+_PATHS, _STATES = 10, 12
+
+
+class DRLExperiment(ImageSamplesExperiment):
+    """A `DiffusionRecoveryEBM` in training; every rank runs its part of the chains of a single
+    process."""
+
+    recipe: DRLRecipe
+
+    def __init__(self, recipe: DRLRecipe, fabric: "Fabric", dataset: ImageDataset) -> None:
+        super().__init__(recipe, fabric, dataset)
+        shape = self.image_shape
+        self.ebm = DiffusionRecoveryEBM(energy_network(recipe, shape), shape, **settings(recipe))
+        optimizer = torch.optim.Adam(
+            self.ebm.parameters(), lr=recipe.learning_rate, betas=(recipe.beta1, 0.999), fused=True
+        )
+        self.optimisation = recipe.optimisation(fabric, self.ebm, optimizer)
+        self.state: Mapping[str, StateObject] = self.optimisation.state
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Let chains undo a step of the diffusion, compare their energy with the data's, and move
+        the weights."""
+        recipe, device = self.recipe, self.fabric.device
+        data_key, flip_key, chain_key = (random_key(device=device) for _ in range(3))
+
+        def loss(part: Batch) -> dict[str, Tensor]:
+            x = to_float(part.x, -1, 1)
+            if recipe.random_flips:
+                is_flipped = part.uniform((1, 1, 1), key=flip_key) < 0.5
+                x = torch.where(is_flipped, x.flip(-1), x)
+            x = x + recipe.data_noise * part.normal(key=data_key)
+            terms = self.optimisation.model(x, key=chain_key, first=part.first)
+            return dict(zip(("loss", "energy_data", "energy_samples"), terms[:3], strict=True))
+
+        return self.optimisation.step(batch, loss, check=self._check)
+
+    def _check(self, scalars: Mapping[str, Tensor]) -> None:
+        try:
+            check_divergence(*scalars.values(), max_gap=self.recipe.max_gap)
+        except DivergenceError as error:
+            raise Diverged(
+                str(error), advice="a lower learning_rate, spectral_norm, or more chain_steps"
+            ) from error
+
+    def sample(self, num: int, generator: Generator | None = None) -> Tensor:
+        """Images from the averaged weights, by way of all levels."""
+        return self._drawn(num, generator, return_trajectory=False)
+
+    def paths(self, num: int, generator: Generator | None = None) -> Tensor:
+        """What the images of `sample` were at each level, [T + 1, num, C, H, W] from noise on."""
+        return self._drawn(num, generator, return_trajectory=True)
+
+    def _drawn(self, num: int, generator: Generator | None, *, return_trajectory: bool) -> Tensor:
+        ebm = self.optimisation.averaged
+        assert isinstance(ebm, DiffusionRecoveryEBM)
+        key = random_key(generator, self.fabric.device)
+        parts = [
+            ebm.sample(
+                part.stop - part.start, return_trajectory=return_trajectory, key=key,
+                first=part.start,
+            )
+            for part in chunks(num, _CHUNK)
+        ]  # fmt: skip
+        return ((torch.cat(parts, -4) + 1) / 2).clamp(0, 1)
+
+    def figures(self, folder: Path) -> None:
+        """Samples on their way: a row is a sample, from noise on the left, each column a level."""
+        from gencore.train.figures import save_image_grid
+
+        path = self.paths(_PATHS).cpu()
+        columns = min(len(path), _STATES)
+        shown = path[torch.linspace(0, len(path) - 1, columns).round().long()]
+        rows = shown.transpose(0, 1).flatten(0, 1)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_image_grid(rows, folder / "progressive.png", columns=columns)
+
+
+def settings(recipe: DRLRecipe) -> dict[str, Any]:
+    """The arguments of the recipe's `DiffusionRecoveryEBM` after its energy and shape."""
+    num = recipe.num_levels
+    if num == 1000:
+        levels = list(range(1001))
+    else:  # equal parts of the diffusion's first half, each up to the step after it, and the rest
+        levels = [0, *(1 + 1000 // (2 * (num - 1)) * i for i in range(1, num)), 1000]
+    chosen: dict[str, Any] = {"schedule": NoiseSchedule.linear().merged(levels)}
+    if recipe.units == "step":
+        chosen = released_settings(levels)
+    return {
+        **chosen,
+        "num_steps": recipe.chain_steps,
+        "is_last_marginal": recipe.chain_steps > 0,
+        "step_factor": recipe.step_factor,
+        "noise_factor": recipe.noise_factor,
+        "energy_penalty": recipe.energy_penalty,
+    }
+
+
+def energy_network(recipe: DRLRecipe, shape: torch.Size) -> ResNetEnergy:
+    """The network that the recipe names, or one that suits the images, for images of `shape`."""
+    name = recipe.network
+    if name == "auto":
+        size = min(shape[1:])
+        large: ResNetEnergyName = "gao2021-128" if size >= 128 else "gao2021-64"
+        name = "digits" if size < 16 else "mnist" if size < 64 else large
+    try:
+        return ResNetEnergy.preset(
+            name, shape=shape, num_blocks=recipe.num_blocks, spectral_norm=recipe.spectral_norm
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"image_size: the network {name!r} does not take images of {shape[1]}x{shape[2]}: "
+            f"{error}"
+        ) from error

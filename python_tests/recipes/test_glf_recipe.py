@@ -1,0 +1,271 @@
+"""The recipe of generative latent flow: its eight models, stages, resuming, measures, commands."""
+
+import json
+from copy import deepcopy
+from typing import get_args
+
+import pytest
+import torch
+from testing.runs import assert_same, train
+from torch import nn
+
+from gencore import cli
+from gencore.models import LatentEBM
+from gencore.nn import MLPEnergy
+from gencore.recipes.latent.glf import GLFRecipe, LatentModelName
+from gencore.recipes.loaded_run import load_run
+from gencore.train import Batch, Diverged
+
+pytest.importorskip("sklearn")
+fabric_module = pytest.importorskip("lightning_fabric")
+pytest.importorskip("PIL.Image")
+
+MODELS = get_args(LatentModelName)
+SIZES = {"batch_size": 8, "steps": 4, "latent_size": 3, "channels": 2, "hidden_features": 8}
+OWN = {
+    "wae-gan": {"adversary_width": 8},
+    "two-stage-vae": {"first_steps": 2, "second_width": 8, "second_layers": 1},
+    "rae-gmm": {"components": 2},
+    **{
+        name: {"flow_blocks": 1, "flow_width": 4}
+        for name in ("glf", "regularised", "perceptual", "vae-flow-prior")
+    },
+}
+
+
+def small(model, **options):
+    return GLFRecipe(**{**SIZES, **OWN.get(model, {}), "model": model, **options})
+
+
+def make(model, **options):
+    recipe = small(model, **options)
+    torch.manual_seed(recipe.seed)
+    fabric = fabric_module.Fabric(accelerator="cpu", devices=1)
+    return recipe.build(fabric, recipe.load_data())
+
+
+def step(experiment, number):
+    start = 8 * number
+    images = experiment.dataset.images[start : start + 8]
+    return experiment.step(Batch(images, None, torch.arange(start, start + 8)))
+
+
+def state_of(experiment, prefix=""):
+    return {
+        name: deepcopy(part.state_dict())
+        for name, part in experiment.state.items()
+        if name.startswith(prefix)
+    }
+
+
+@pytest.fixture(autouse=True)
+def quick_classifier(monkeypatch):
+    """Ten steps of the classifier in whose features distances are."""
+    from gencore.metrics import ClassifierFeatures
+
+    fit = ClassifierFeatures.fit.__func__
+    quick = classmethod(lambda cls, *args, **options: fit(cls, *args, **options, num_steps=10))
+    monkeypatch.setattr(ClassifierFeatures, "fit", quick)
+
+
+class TestTraining:
+    @pytest.mark.parametrize(
+        ("model", "terms"),
+        [
+            ("glf", {"loss", "reconstruction", "nll"}),
+            ("regularised", {"loss", "reconstruction", "nll"}),
+            ("perceptual", {"loss", "reconstruction", "nll"}),
+            ("vae", {"loss", "reconstruction", "kl"}),
+            ("vae-flow-prior", {"loss", "reconstruction", "kl"}),
+            ("wae-gan", {"loss", "reconstruction", "adversarial", "adversary_loss"}),
+            ("rae-gmm", {"loss", "reconstruction", "squared_norm"}),
+        ],
+    )
+    def test_every_step_moves_all_trained_weights(self, model, terms):
+        experiment = make(model, steps=1)
+        before = state_of(experiment)
+        assert set(step(experiment, 0)) == terms
+        for name, part in experiment.state.items():
+            if isinstance(part, nn.Module):
+                for key, weight in part.named_parameters():
+                    moved = not torch.equal(weight, before[name][key])
+                    assert moved == weight.requires_grad, (name, key)
+        samples = experiment.sample(3)
+        assert samples.shape == (3, 1, 8, 8)
+        assert 0 <= samples.min() < samples.max() <= 1
+
+    @pytest.mark.parametrize(
+        ("model", "options", "terms"),
+        [
+            ("glf", {"stages": 2, "first_steps": 2}, ({"reconstruction"}, {"nll"})),
+            (
+                "two-stage-vae",
+                {},
+                (
+                    {"loss", "reconstruction", "kl"},
+                    {"second_loss", "second_reconstruction", "second_kl"},
+                ),
+            ),
+        ],
+    )
+    def test_of_two_stages_the_second_leaves_the_first_as_it_is(self, model, options, terms):
+        experiment = make(model, **options)
+        for stage, name in enumerate(("first", "second")):
+            other = ("second", "first")[stage]
+            before = state_of(experiment)
+            for number in range(2):
+                assert set(step(experiment, 2 * stage + number)) == terms[stage]
+            assert_same(state_of(experiment, other), {
+                key: value for key, value in before.items() if key.startswith(other)
+            })  # fmt: skip
+            with pytest.raises(AssertionError):
+                assert_same(state_of(experiment, f"{name}_model"), {
+                    f"{name}_model": before[f"{name}_model"]
+                })  # fmt: skip
+
+    def test_the_flow_alone_decays(self):
+        experiment = make("vae-flow-prior", flow_weight_decay=0.1)
+        decays = {
+            weight: group["weight_decay"]
+            for group in experiment.state["optimizer"].param_groups
+            for weight in group["params"]
+        }
+        flow = set(experiment.state["model"].prior.parameters())
+        for weight in experiment.state["model"].parameters():
+            if weight.requires_grad:
+                assert decays[weight] == (0.1 if weight in flow else 0)
+
+    def test_the_learning_rate_has_the_factors_of_its_steps(self):
+        """Of a second stage those of the whole run's steps."""
+        experiment = make("two-stage-vae", decay_steps=(1, 2, 3), decay_factors=(0.5, 1.0, 0.1))
+        rates = []
+        for number in range(4):
+            name = "first" if number < 2 else "second"
+            rates.append(experiment.state[f"{name}_optimizer"].param_groups[0]["lr"])
+            step(experiment, number)
+        assert rates == pytest.approx([1e-3, 5e-4, 1e-3, 1e-4])
+
+    def test_the_mixture_is_fitted_after_the_last_step(self):
+        experiment = make("rae-gmm", steps=2)
+        step(experiment, 0)
+        with pytest.raises(ValueError, match="no samples before the mixture is fitted"):
+            experiment.sample(3)
+        step(experiment, 1)
+        mixture = experiment.model.mixture
+        images = experiment.dataset.images / 255
+        with torch.no_grad():
+            codes = experiment.model.codes(images)
+        expected = mixture.log_weights.exp() @ mixture.means
+        torch.testing.assert_close(expected, codes.mean(0), rtol=1e-3, atol=1e-3)
+        step(experiment, 2)  # as a run does that goes on
+        assert not experiment.model.mixture.is_fitted
+
+    def test_divergence_stops_before_the_weights_move(self):
+        experiment = make("glf")
+        weight = next(experiment.state["model"].parameters())
+        nn.init.constant_(weight, float("nan"))
+        before = state_of(experiment, "optimizer")
+        with pytest.raises(Diverged, match="loss is nan"):
+            step(experiment, 0)
+        assert_same(state_of(experiment, "optimizer"), before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_a_resumed_run_is_the_same(tmp_path, model):
+    """With averaged weights, and interrupted in either stage where there are two."""
+    options = {"num_samples": 0, "num_evaluate": 0}
+    whole = train(tmp_path / "whole", small(model, ema_decay=0.9), **options)
+    for first in (1, 3):
+        folder = tmp_path / f"parts{first}"
+        train(folder, small(model, ema_decay=0.9, steps=first), **options)
+        resumed = train(folder, small(model, ema_decay=0.9), resume=True, **options)
+        assert_same(state_of(resumed), state_of(whole))
+    samples = [e.sample(3, torch.Generator().manual_seed(0)) for e in (resumed, whole)]
+    assert torch.equal(*samples)
+
+
+class TestRuns:
+    @pytest.mark.parametrize("model", ["vae", "rae-gmm", "perceptual", "two-stage-vae"])
+    def test_the_generator_of_a_folder_is_frozen_and_gives_its_samples(self, tmp_path, model):
+        """What another recipe builds on, without the data."""
+        trained = train(
+            tmp_path / "run", small(model, ema_decay=0.5), num_samples=0, num_evaluate=0
+        )
+        _, experiment, _, _ = load_run(tmp_path / "run", "cpu", with_data=False)
+        generator, shape = experiment.latent_generator()
+        u = torch.randn(5, *shape)
+        images = generator(u)
+        assert images.shape == (5, 1, 8, 8)
+        assert 0 <= images.min() <= images.max() <= 1
+        torch.testing.assert_close(images, trained.model.decode_noise(u))
+        assert not any(weight.requires_grad for weight in generator.parameters())
+        ebm = LatentEBM(
+            generator, nn.Sequential(nn.Flatten(), MLPEnergy(64, (8,))), shape, num_steps=1
+        ).train()
+        ebm(torch.rand(4, 1, 8, 8), ebm.start(4)).loss.backward()
+        torch.testing.assert_close(generator(u), images)  # batch statistics do not move
+
+    @pytest.mark.parametrize("model", ["glf", "two-stage-vae"])
+    def test_the_command_trains_samples_and_evaluates(self, tmp_path, model):
+        out = tmp_path / "run"
+        options = {**SIZES, **OWN[model], "model": model, "num_samples": 4, "num_evaluate": 20}
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        assert cli.main(["train", "glf", "--accelerator", "cpu", "--out", str(out), *words]) == 0
+        measures = json.loads((out / "metrics.json").read_text())
+        for kind in ("pixels", "classifier"):
+            for name in ("samples", "independent_pixels", "train"):
+                assert measures[f"frechet_{kind}/{name}"] > 0
+        assert 0 < measures["squared_error/test"] < 1
+        for name in ("interpolation.png", "reconstructions.png"):
+            assert (out / "figures" / name).is_file()
+        assert cli.main(["sample", str(out), "--num", "5", "--out", str(tmp_path / "x.npy")]) == 0
+        assert cli.main(["evaluate", str(out), "--num", "30"]) == 0
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"latent_size": 0}, "latent_size is 0; expected positive"),
+            ({"accumulate": 2}, "accumulate is 2, but the networks normalise over a batch"),
+            ({"batch_size": 1}, "batch_size is 1; expected at least 2"),
+            ({"model": "gan"}, "model is 'gan'; expected one of glf, regularised"),
+            ({"recon_weight": 2.0}, "recon_weight is 2.0, but it has an effect with model regul"),
+            ({"first_steps": 2}, "first_steps is 2, but it has an effect with stages 2 or model"),
+            ({"code_penalty": 1.0}, "code_penalty is 1.0, but it has an effect with model rae-gmm"),
+            ({"decay_steps": (5,)}, "decay_steps and decay_factors do not fit each other"),
+            (
+                {"decay_steps": (5,), "decay_factors": (0.5,), "schedule": "linear"},
+                r"decay_steps is \(5,\), but the schedule is linear",
+            ),
+        ],
+    )
+    def test_those_that_do_not_fit(self, options, message):
+        with pytest.raises(ValueError, match=f"GLFRecipe: {message}"):
+            GLFRecipe(**options)
+
+    def test_sides_that_do_not_fit(self):
+        with pytest.raises(ValueError, match="the images are 10x10; expected sides that are mult"):
+            make("glf", image_size=10)
+
+    def test_features_need_labels(self, tmp_path):
+        import numpy as np
+
+        np.save(tmp_path / "images.npy", np.zeros((20, 8, 8), np.uint8))
+        with pytest.raises(ValueError, match=r"model is 'perceptual', but .* needs labels"):
+            make("perceptual", data=str(tmp_path / "images.npy"))
+
+    def test_presets_are_those_of_the_thesis(self):
+        """100 epochs of 60,000 images in batches of 256, and half the learning rate after 50."""
+        mnist = GLFRecipe.preset("yan2022-mnist")
+        assert (mnist.steps, mnist.batch_size, mnist.latent_size) == (23_438, 256, 20)
+        assert (mnist.decay_steps, mnist.decay_factors) == ((11_719,), (0.5,))
+        stages = GLFRecipe.preset("yan2022-mnist-two-stage-vae")
+        assert (stages.steps, stages.first_steps) == (1_125_000, 375_000)
+        epochs = [step * 64 / 60_000 for step in stages.decay_steps]
+        assert epochs == pytest.approx([150, 300, 400, 700, 1000], abs=0.01)
+        assert stages.decay_factors == (0.5, 0.25, 1.0, 0.5, 0.25)
+        celeba = GLFRecipe.preset("yan2022-celeba-wae-gan")
+        assert celeba.prior_std**2 == pytest.approx(2)
+        assert "yan2022-celeba-perceptual" not in GLFRecipe.presets
