@@ -27,8 +27,7 @@ SYSTEMS = (
             "test_its_gradient_is_the_difference_of_the_chains_second_moments",
             f"{_RECOVERY}::TestObjective::test_at_the_truth_no_level_has_a_gradient",
             f"{_RECOVERY}::TestPresets::test_the_released_levels",
-            "recipes/test_drl_recipe.py::TestPresets::"
-            "test_the_noise_of_six_levels_in_closed_form",
+            "recipes/test_drl_recipe.py::TestPresets::test_the_noise_of_six_levels_in_closed_form",
             "nn/test_resnet_energy.py::test_blocks_start_as_the_identity_and_learn",
         ),
         notes="sigma of (2.23) is that of (2.22); on the plane: the recipe toydrl",
