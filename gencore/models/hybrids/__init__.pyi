@@ -25,6 +25,5 @@ __all__ = [
     "FlowNoiseTerms",
     "ImageFeatures",
     "LatentEBM",
-    "NormalParameters",
     "TiltedEBM",
 ]
