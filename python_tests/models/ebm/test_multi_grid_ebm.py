@@ -285,10 +285,10 @@ def test_two_kinds_of_images_from_one_start_and_nearer_than_contrastive_divergen
     torch.manual_seed(0)
     data, _ = two_kinds(500, generator)
     many = toy_ebm((4, 16), 10)
-    fit(many, 60, generator, lambda x: None, 1e-3)
-    # 2 grids of 10 steps, 60 times: as many gradients of the sampler as 1,200 times one step.
+    fit(many, 50, generator, lambda x: None, 1e-3)
+    # 2 grids of 10 steps, 50 times: as many gradients of the sampler as 1,000 times one step.
     one = toy_ebm((16,), 1)
-    fit(one, 1200, generator, lambda x: [x], 1e-3)
+    fit(one, 1000, generator, lambda x: [x], 1e-3)
     for ebm in (many, one):
         ebm.set_colors(data)
     many_samples = many.sample(500, generator=generator)
