@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gencore.data import load_images, to_float
-from gencore.metrics import kernel_distance, linear_svm_error
+from gencore.metrics import kernel_distance
 from gencore.models import ConvEnergy, ConvLayer, MultiGridEBM, StridedConvEnergy
 from gencore.nn import block_expand, block_mean
 from gencore.objectives import contrastive_divergence
@@ -208,38 +207,6 @@ class TestFeatures:
         features = energy.features(x)
         assert torch.equal(features[:, : 3 * 16], expected.flatten(1))
         assert torch.equal(features[:, 3 * 16 :], maps[1].flatten(1))  # 2 x 2 stays
-
-    @pytest.mark.slow
-    def test_they_beat_those_of_random_weights(self):
-        pytest.importorskip("sklearn")
-        train, test = (load_images("digits", split=part) for part in ("train", "test"))
-        torch.manual_seed(0)
-        ebm = MultiGridEBM.preset("small8", num_steps=10, step_size=0.2, noise_scale=0.01)
-        x, y = (to_float(part.images, -1, 1) for part in (train, test))
-
-        def error():
-            with torch.no_grad():
-                features, of_test = ebm.features(x), ebm.features(y)
-            errors = []
-            for seed in range(5):
-                order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-                labels = train.labels[order]
-                rows = torch.cat([order[labels == digit][:10] for digit in range(10)])
-                chosen = features[rows], train.labels[rows]
-                errors.append(linear_svm_error(chosen, (of_test, test.labels), strengths=(0.1,)))
-            return sum(errors) / len(errors)
-
-        before = error()
-        optimizer = torch.optim.Adam(ebm.energies.parameters(), 1e-3, betas=(0.5, 0.999))
-        for _ in range(150):
-            batch = x[torch.randint(len(x), (32,))]
-            terms = ebm(batch + 0.03 * torch.randn_like(batch))
-            optimizer.zero_grad()
-            terms.loss.backward()
-            nn.utils.clip_grad_norm_(ebm.parameters(), 10.0)
-            optimizer.step()
-        after = error()
-        assert after < before - 0.01
 
 
 def two_kinds(num, generator):
