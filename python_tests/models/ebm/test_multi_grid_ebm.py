@@ -263,16 +263,14 @@ def test_two_kinds_of_images_from_one_start_and_nearer_than_contrastive_divergen
     distances = energy_distance(many_samples, data), energy_distance(one_samples, data)
     assert distances[0] < 0.5 * distances[1]
     # One 1 × 1 image has samples of both kinds, and none twice.
-    coarse, fine = many.sample_from_coarse(data[:1].mean((2, 3), True), 100, generator=generator)
+    x0 = data[:1].mean((2, 3), True)
+    *_, fine = many.sample_from_coarse(x0, 100, generator=generator)
     assert torch.pdist(fine.flatten(1)).min() > 0.1
     is_right = (fine[..., 8:].mean((1, 2, 3)) > fine[..., :8].mean((1, 2, 3))).float().mean()
     assert 0.1 < is_right < 0.9
-    # Block means lie in the range of the data's.
-    for grid, of_data in (
-        (coarse, block_mean(data, 4)),
-        (block_mean(fine, 4), block_mean(data, 4)),
-    ):
-        assert (grid.mean(0) - of_data.mean(0)).abs().max() < 0.3
+    # Over all starts, for one alone says nothing of the data's mean.
+    difference = block_mean(many_samples, 4).mean(0) - block_mean(data, 4).mean(0)
+    assert difference.abs().max() < 0.3
 
 
 def test_wrong_input_is_named():
