@@ -45,24 +45,6 @@ SYSTEMS = (
         "plane, not on images",
     ),
     System(
-        id="G27",
-        name="Semi-supervised flow contrastive estimation",
-        source="Gao 2021, §4.2.3",
-        implementation="gencore.models.FlowContrastiveEBM",
-        further_implementations=(
-            "gencore.models.EnergyClassifier",
-            "gencore.objectives.virtual_adversarial_loss",
-        ),
-        recipe="semifce",
-        test=f"{_FCE}::test_the_mixture_of_classes_and_their_labels",
-        further_tests=(
-            f"{_FCE}::test_a_classifier_of_one_class_is_the_energy",
-            "objectives/test_virtual_adversarial.py::test_two_classes_of_a_linear_classifier",
-            f"{_FCE_ORDERINGS}::test_unlabelled_points_help_to_tell_spirals_apart",
-        ),
-        notes="on the plane, not on SVHN",
-    ),
-    System(
         id="G28",
         name="Energy-based model with a flow backbone",
         source="Gao 2021, §4.3",
