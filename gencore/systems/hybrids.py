@@ -9,7 +9,6 @@ _V_ADE = "models/hybrids/test_v_ade.py"
 
 _FCE = "models/hybrids/test_flow_contrastive.py"
 _NCE = "objectives/test_noise_contrastive.py"
-_FCE_RECIPE = "recipes/test_fce_recipe.py"
 _FCE_ORDERINGS = "recipes/test_fce_orderings.py"
 
 SYSTEMS = (
