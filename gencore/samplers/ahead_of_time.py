@@ -52,7 +52,7 @@ def traced(
     with torch.inference_mode(False):
         example = torch.zeros(x.shape, dtype=x.dtype, device=x.device)
         graph = make_fx(
-            function, decomposition_table=DECOMPOSITIONS, tracing_mode="fake",
+            _asking_for_no_value(function), decomposition_table=DECOMPOSITIONS, tracing_mode="fake",
             _allow_non_fake_inputs=True,
         )(example)  # fmt: skip
     tensors = _lift_constants(graph)
@@ -60,6 +60,29 @@ def traced(
     _refuse_effects(graph.graph)
     graph.recompile()
     return graph, tensors
+
+
+def _asking_for_no_value(
+    function: Callable[[Tensor], tuple[Tensor, ...]],
+) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """The function, whose graph would hold the value of a parameter that it asks for as a number."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Refusing(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func is torch.ops.aten._local_scalar_dense.default:
+                raise UncompilableError(
+                    "it asks for the value of a tensor, by .item() or in a branch"
+                )
+            return func(*args, **(kwargs or {}))
+
+    def call(x: Tensor) -> tuple[Tensor, ...]:
+        with Refusing():
+            return function(x)
+
+    return call
 
 
 def compiled(

@@ -100,7 +100,7 @@ def test_a_pickled_energy_with_spectral_norms_trains_on_and_can_lose_them():
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
 def test_a_copied_compiled_energy_has_the_gradient_of_its_own_energy(duplicate):
-    original = CompiledEnergy(MLPEnergy(2, (4,)), backend="eager")
+    original = CompiledEnergy(MLPEnergy(2, (4,)))
     other = duplicate(original)
     with torch.no_grad():
         for parameter in other.energy.parameters():
