@@ -89,6 +89,8 @@ def compiled(
     graph: torch.fx.GraphModule, inputs: list[Tensor], options: Mapping[str, Any]
 ) -> Runner:
     """The graph's machine code for inputs of these shapes, from the disk where it is there."""
+    import torch._inductor
+
     options = {**_DEFAULTS, **options}
     path = cache_folder() / f"{_fingerprint(graph, inputs, options)}.pt2"
     if path.exists():

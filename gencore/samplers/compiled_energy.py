@@ -97,7 +97,8 @@ class CompiledEnergy:
     def _run(self, x: Tensor, with_value: bool) -> Sequence[Tensor] | None:
         if self._is_given_up:
             return None
-        x = x.detach().contiguous()
+        if x.requires_grad or not x.is_contiguous():
+            x = x.detach().contiguous()
         programs = self._programs[with_value]
         for program in programs:
             inputs = program.inputs(x)
@@ -140,7 +141,8 @@ class _Program:
             energy = energy.module  # its forward pass talks to the other processes
         self.reachable = Reachable(energy)
         self._x = _meta(x)
-        self._autocast = _autocast(x)
+        self._kind = x.device.type
+        self._autocast = _autocast(self._kind)
 
         def function(x: Tensor) -> tuple[Tensor, ...]:
             x = x.detach().requires_grad_()
@@ -160,7 +162,11 @@ class _Program:
 
     def inputs(self, x: Tensor) -> list[Tensor] | None:
         """What the machine code is called with, or None where it does not fit."""
-        if _meta(x) != self._x or _autocast(x) != self._autocast or self.reachable.has_changed():
+        if (
+            _meta(x) != self._x
+            or _autocast(self._kind) != self._autocast
+            or self.reachable.has_changed()
+        ):
             return None
         tensors = [place[key] for place, key in self._places]
         pointers = [t.data_ptr() for t in tensors]
@@ -171,25 +177,29 @@ class _Program:
         return [x, *tensors]
 
     def run(self, inputs: list[Tensor]) -> Sequence[Tensor]:
-        with torch.no_grad():
-            results = self._runner(inputs)
-            if self._copies is None:
-                memory = {t.untyped_storage().data_ptr() for t in inputs}
-                self._copies = any(t.untyped_storage().data_ptr() in memory for t in results)
-            return [t.clone() for t in results] if self._copies else results
+        if torch.is_grad_enabled():  # for parameters that train; entering no_grad takes a while
+            with torch.no_grad():
+                return self.run(inputs)
+        results = self._runner(inputs)
+        if self._copies is None:
+            memory = {t.untyped_storage().data_ptr() for t in inputs}
+            self._copies = any(t.untyped_storage().data_ptr() in memory for t in results)
+        return [t.clone() for t in results] if self._copies else results
 
 
 def _meta(t: Tensor) -> tuple[Any, ...]:
     return t.shape, t.dtype, t.device, t.stride()
 
 
-def _autocast(x: Tensor) -> Any:
-    kind = x.device.type
+def _autocast(kind: str) -> Any:
+    """What operators are cast to on devices of this kind, if they are."""
     return torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
 
 
 def _check_options(options: dict[str, Any]) -> None:
     if options:
+        import torch._inductor
+
         known = torch._inductor.list_options()
         for name in options:
             if name not in known:
