@@ -7,7 +7,7 @@ import platform
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def compiled(
     path = cache_folder() / f"{_fingerprint(graph, inputs, options)}.pt2"
     if path.exists():
         with contextlib.suppress(Exception):  # a file that was cut off is made anew
-            return _loaded(path, inputs[0].device)
+            return _load(path, inputs[0].device)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Under a name of its own first: another process may be making the same, or reading it.
     part = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.pt2")
@@ -109,7 +109,7 @@ def compiled(
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    return _loaded(path, inputs[0].device)
+    return _load(path, inputs[0].device)
 
 
 def cache_folder() -> Path:
@@ -189,6 +189,16 @@ def _graphics(device: torch.device) -> tuple[Any, ...]:
     return torch.cuda.get_device_name(device), torch.version.cuda, _processor()
 
 
+def _load(path: Path, device: torch.device) -> Runner:
+    # Without locks, code for CUDA belongs to one energy. It reads nothing but its inputs.
+    return _loaded(path, device) if device.type == "cuda" else _shared(path, device)
+
+
+@lru_cache(maxsize=64)
+def _shared(path: Path, device: torch.device) -> Runner:
+    return _loaded(path, device)
+
+
 def _loaded(path: Path, device: torch.device) -> Runner:
     options: dict[str, Any] = {}
     if device.type == "cuda":
@@ -206,4 +216,3 @@ def _loaded(path: Path, device: torch.device) -> Runner:
         return (result,) if isinstance(result, Tensor) else result
 
     return call
-

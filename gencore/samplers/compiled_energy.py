@@ -59,9 +59,9 @@ class CompiledEnergy:
         CompilationWarning: once, where the energy cannot be compiled; it says why.
 
     Example:
-        >>> from gencore.samplers import HMC
+        >>> from gencore.samplers import NUTS
         >>> energy = CompiledEnergy(lambda x: 0.5 * x.square().sum(1))
-        >>> HMC(energy, step_size=0.2, num_leapfrog=8).sample(torch.zeros(4, 2), 10).shape
+        >>> NUTS(energy, step_size=0.5).sample(torch.zeros(4, 2), 10).shape
         torch.Size([4, 2])
     """
 

@@ -113,7 +113,9 @@ def test_convolutions_of_few_channels_become_sums(compilations):
 @pytest.mark.parametrize("energy", [network, spectral])
 def test_chains_are_those_of_the_energy(sampler, energy, compilations):
     energy, key, x = energy(), torch.tensor([1, 2]), positions(6, 3)
-    ours, expected = (sampler(e, 0.1).sample(x, 5, key=key) for e in (CompiledEnergy(energy), energy))
+    ours, expected = (
+        sampler(e, 0.1).sample(x, 5, key=key) for e in (CompiledEnergy(energy), energy)
+    )
     torch.testing.assert_close(ours, expected)
     assert compilations
 
