@@ -54,7 +54,7 @@ def logistic(device: torch.device) -> AnyEnergy:
 
 
 def convolutions(device: torch.device) -> AnyEnergy:
-    """A small network of two convolutions, tilting a Gaussian so that the density has an integral."""
+    """Two convolutions that tilt a Gaussian, so that the density has an integral."""
     network = nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1), nn.SiLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.SiLU(),
         nn.Flatten(), nn.Linear(512, 1), nn.Flatten(0),

@@ -1,8 +1,7 @@
-"""Functions of one tensor compiled ahead of time by AOTInductor, kept on disk for later processes."""
+"""Functions of a tensor compiled ahead of time by AOTInductor, and kept for later processes."""
 
 import contextlib
 import hashlib
-import os
 import platform
 import uuid
 import warnings
@@ -65,7 +64,7 @@ def traced(
 def _asking_for_no_value(
     function: Callable[[Tensor], tuple[Tensor, ...]],
 ) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """The function, whose graph would hold the value of a parameter that it asks for as a number."""
+    """The function, but for values of parameters, which its graph would hold as numbers."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Refusing(TorchDispatchMode):
@@ -106,7 +105,7 @@ def compiled(
             torch._inductor.aoti_compile_and_package(
                 program, package_path=str(part), inductor_configs=dict(options)
             )
-        os.replace(part, path)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     return _load(path, inputs[0].device)
@@ -209,7 +208,7 @@ def _loaded(path: Path, device: torch.device) -> Runner:
         model = torch._inductor.aoti_load_package(str(path), **options)
     run = getattr(getattr(model, "loader", None), "run", None)
     if run is not None:  # the model's own call goes through a tree of arguments, which takes longer
-        return run  # type: ignore[no-any-return]
+        return run
 
     def call(inputs: list[Tensor]) -> Sequence[Tensor]:
         result = model(*inputs)

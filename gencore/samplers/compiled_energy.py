@@ -1,4 +1,4 @@
-"""Energies whose value and gradient are compiled ahead of time, which samplers call in their loops."""
+"""Energies whose value and gradient are compiled ahead of time, for the loops of samplers."""
 
 import warnings
 from collections.abc import Sequence
@@ -29,17 +29,17 @@ class CompiledEnergy:
     """An energy with compiled value and gradient, which samplers call instead of autograd.
 
     AOTInductor compiles the two for each shape of the positions at their first use, in 10 to 20
-    seconds on a CPU; the result is kept in Inductor's cache folder (`TORCHINDUCTOR_CACHE_DIR`), from
-    which later processes load it at once. A call then costs some microseconds, where autograd and
-    Python take most of a step of a small network. Samplers that need no value in between ask for the
-    gradient alone: HMC within a trajectory, Langevin in `sample`, which therefore warns of an energy
-    that is not finite only where chains end. A `gencore.nn.MLPEnergy` needs none of this: its chains
-    run in one kernel.
+    seconds on a CPU; the result is kept in Inductor's cache folder (`TORCHINDUCTOR_CACHE_DIR`),
+    from which later processes load it at once. A call then costs some microseconds, where autograd
+    and Python take most of a step of a small network. Samplers that need no value in between ask
+    for the gradient alone: HMC within a trajectory, Langevin in `sample`, which therefore warns of
+    an energy that is not finite only where chains end. A `gencore.nn.MLPEnergy` needs none of this:
+    its chains run in one kernel.
 
     Parameters, buffers and other tensors that the energy reads may change, in place or by others of
     the same shape: training is seen. Python values in its attributes, closures and global names are
-    part of the code: another number is compiled anew, so that what changes from step to step, like a
-    temperature, belongs in a tensor. Compiled code can ask for no value: where an energy does
+    part of the code: another number is compiled anew, so that what changes from step to step, like
+    a temperature, belongs in a tensor. Compiled code can ask for no value: where an energy does
     (`.item()`, a branch on a tensor), draws random numbers or writes to its buffers, or no C++
     compiler is there, one warning says so and autograd does the work, as it does for more than
     eight shapes or settings.

@@ -1,6 +1,7 @@
-"""What a function reads besides its argument: the Python values and the tensors that it can reach."""
+"""What a function reads besides its argument: Python values and tensors that it can reach."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from operator import is_
 from types import CellType, FunctionType, MethodType, ModuleType
@@ -72,8 +73,9 @@ class Reachable:
         """Leave out the places that have changed: the function itself writes to them."""
         changed = {name for name, _ in self.changes()}
         kept = [k for k, name in enumerate(self._names) if name not in changed]
-        for values in (self._names, self._places, self._values):
-            values[:] = [values[k] for k in kept]
+        self._names = [self._names[k] for k in kept]
+        self._places = [self._places[k] for k in kept]
+        self._values = [self._values[k] for k in kept]
 
     def place_of(self, tensor: Tensor) -> tuple[Any, Any]:
         """(container, key) where the function finds the tensor, or one that holds it for good."""
@@ -112,7 +114,7 @@ class Reachable:
         elif not _is_library(type(value).__module__):
             for key, item in list(getattr(value, "__dict__", {}).items()):
                 self._note(f"{name}.{key}", value.__dict__, key, item)
-            self._walk(getattr(type(value), "__call__", None), name)
+            self._walk(vars(type(value)).get("__call__"), name)
 
     def _walk_module(self, module: nn.Module, name: str) -> None:
         self.modules.append(module)
@@ -131,10 +133,8 @@ class Reachable:
         for variable, cell in zip(
             function.__code__.co_freevars, function.__closure__ or (), strict=True
         ):
-            try:
+            with suppress(ValueError):  # not assigned yet
                 self._note(variable, _Cell(cell), variable, cell.cell_contents)
-            except ValueError:  # not assigned yet
-                continue
         if _is_library(function.__module__):
             return
         for variable in function.__code__.co_names:

@@ -1,4 +1,4 @@
-"""Convolutions with few input channels as sums over their taps, which a compiler fuses with more."""
+"""Convolutions of few input channels as sums over taps, which a compiler fuses with others."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,5 +1,5 @@
-"""Compiled energies: the same values, gradients and chains; what changes is seen, and what cannot be
-compiled is left to autograd with one warning."""
+"""Compiled energies: the same values, gradients and chains; what changes is seen, and what cannot
+be compiled is left to autograd with one warning."""
 
 import copy
 import os
@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import warnings
 
 import pytest
 import torch
@@ -108,8 +109,10 @@ def test_convolutions_of_few_channels_become_sums(compilations):
 
 
 @pytest.mark.parametrize(
-    "sampler", [Langevin, NUTS, MALA, lambda e, a: HMC(e, a, 3)], ids=["langevin", "nuts", "mala", "hmc"]
-)  # fmt: skip
+    "sampler",
+    [Langevin, NUTS, MALA, lambda e, a: HMC(e, a, 3)],
+    ids=["langevin", "nuts", "mala", "hmc"],
+)
 @pytest.mark.parametrize("energy", [network, spectral])
 def test_chains_are_those_of_the_energy(sampler, energy, compilations):
     energy, key, x = energy(), torch.tensor([1, 2]), positions(6, 3)
@@ -126,7 +129,8 @@ def test_no_value_is_computed_where_none_is_needed(compilations):
     (graph,) = compilations
     assert len(next(reversed(graph.graph.nodes)).args[0]) == 1
     x, info = Langevin(energy, 0.1).sample(positions(4, 3), 3, return_info=True)
-    assert len(x) == 4 and info.energy.shape == (3, 4)
+    assert len(x) == 4
+    assert info.energy.shape == (3, 4)
 
 
 def test_chains_that_end_where_the_energy_is_not_finite_warn(compilations):
@@ -204,8 +208,10 @@ def test_results_are_memory_of_their_own(compilations):
     for ours in (energy, linear):
         x = torch.randn(4, 3)
         value, grad = energy_and_grad(ours, x)
+        expected = ours(x).clone()
         x.add_(1.0), grad.add_(1.0)
-        assert torch.equal(value, ours(x - 1.0)) and torch.equal(slope, torch.ones(3))
+        assert torch.equal(value, expected)
+        assert torch.equal(slope, torch.ones(3))
 
 
 def branching(x):
@@ -244,13 +250,14 @@ class Counting(nn.Module):
 )
 def test_what_cannot_be_compiled_warns_once_and_goes_by_autograd(energy, why, compilations):
     ours, x = CompiledEnergy(energy), torch.randn(4, 3).abs()
-    with pytest.warns(CompilationWarning, match=why) as caught:
-        for _ in range(3):
-            value, grad = energy_and_grad(ours, x)
-            gradient_alone(ours, x, owner="test")
-    assert len(caught) == 1
+    with pytest.warns(CompilationWarning, match=why):
+        energy_and_grad(ours, x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        value, grad = energy_and_grad(ours, x)
+        assert torch.equal(gradient_alone(ours, x, owner="test") != 0, grad != 0)
     assert not compilations
-    assert value.shape == (4,) and grad.shape == (4, 3)
+    assert value.shape == (4,)
 
 
 def test_without_a_compiler_autograd_does_the_work(monkeypatch, tmp_path):
@@ -278,10 +285,12 @@ def test_an_energy_that_is_wrong_says_so_as_without(compilations):
 def test_too_many_settings_are_left_to_autograd(compilations):
     energy = Tempered().eval()
     ours, x = CompiledEnergy(energy), positions(4, 3)
+    for k in range(8):
+        energy.temperature = 1.0 + k
+        energy_and_grad(ours, x)
+    energy.temperature = 9.0
     with pytest.warns(CompilationWarning, match=r"temperature.*in a tensor"):
-        for k in range(12):
-            energy.temperature = 1.0 + k
-            energy_and_grad(ours, x)
+        energy_and_grad(ours, x)
     assert len(compilations) == 8
     torch.testing.assert_close(energy_and_grad(ours, x)[0], energy(x))
 
