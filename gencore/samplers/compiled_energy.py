@@ -140,7 +140,7 @@ class _Program:
         while isinstance(energy, DistributedDataParallel):
             energy = energy.module  # its forward pass talks to the other processes
         self.reachable = Reachable(energy)
-        self._x = _meta(x)
+        self._shape, self._dtype, self._device = x.shape, x.dtype, x.device
         self._kind = x.device.type
         self._autocast = _autocast(self._kind)
 
@@ -161,13 +161,17 @@ class _Program:
         self._copies: bool | None = None  # whether results share the memory of the inputs
 
     def inputs(self, x: Tensor) -> list[Tensor] | None:
-        """What the machine code is called with, or None where it does not fit."""
+        """What the machine code is called with, or None where it does not fit contiguous `x`."""
         if (
-            _meta(x) != self._x
+            x.shape != self._shape
+            or x.dtype != self._dtype
+            or x.device != self._device
             or _autocast(self._kind) != self._autocast
             or self.reachable.has_changed()
         ):
             return None
+        if not self._places:
+            return [x]
         tensors = [place[key] for place, key in self._places]
         pointers = [t.data_ptr() for t in tensors]
         if pointers != self._pointers:  # others, which may be unlike those compiled for

@@ -140,11 +140,12 @@ def gradient_alone(energy: Energy, x: Tensor, *, owner: str) -> Tensor:
     known = getattr(energy, "gradient_alone", None)
     if known is None:
         return energy_and_grad(energy, x, owner=owner)[1]
-    x = x.detach()
+    # Asking takes less than a view that is not needed, or than to enter no_grad.
+    x = x.detach() if x.requires_grad else x
     if torch.is_grad_enabled():
         with torch.no_grad():
             grad: Tensor = known(x)
-    else:  # entering no_grad takes longer than asking
+    else:
         grad = known(x)
     _check_gradient(owner, "energy.gradient_alone(x)", grad, x)
     return grad

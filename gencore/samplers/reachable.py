@@ -54,6 +54,8 @@ class Reachable:
 
     def has_changed(self) -> bool:
         """Whether a place holds another object than it did."""
+        if not self._places:
+            return False
         try:
             return not all(map(is_, [place[key] for place, key in self._places], self._values))
         except (LookupError, ValueError):  # a name, an entry or a variable is gone
