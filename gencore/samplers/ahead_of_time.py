@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import operator
 import platform
 import uuid
 import warnings
@@ -37,7 +38,7 @@ def traced(
 ) -> tuple[torch.fx.GraphModule, list[Tensor]]:
     """The function as a graph of (x, *tensors), and the tensors that it reads besides x.
 
-    Nothing is computed: x stands for all tensors of its shape and dtype.
+    Nothing is computed, and no mode is changed: x stands for all tensors of its shape and dtype.
 
     Raises:
         UncompilableError: if the function draws random numbers or writes to what it reads, which a
@@ -48,12 +49,10 @@ def traced(
 
     from gencore.samplers.small_convolutions import DECOMPOSITIONS
 
-    with torch.inference_mode(False):
-        example = torch.zeros(x.shape, dtype=x.dtype, device=x.device)
-        graph = make_fx(
-            _asking_for_no_value(function), decomposition_table=DECOMPOSITIONS, tracing_mode="fake",
-            _allow_non_fake_inputs=True,
-        )(example)  # fmt: skip
+    graph = make_fx(
+        _asking_for_no_value(function), decomposition_table=DECOMPOSITIONS, tracing_mode="fake",
+        _allow_non_fake_inputs=True,
+    )(x)  # fmt: skip
     tensors = _lift_constants(graph)
     graph.graph.eliminate_dead_code()
     _refuse_effects(graph.graph)
@@ -142,6 +141,8 @@ def _lift_constants(graph: torch.fx.GraphModule) -> list[Tensor]:
 def _refuse_effects(graph: torch.fx.Graph) -> None:
     owners: dict[torch.fx.Node, torch.fx.Node] = {}  # a view's memory is another's
     for node in graph.nodes:
+        if node.target is operator.getitem:
+            owners[node] = owners.get(node.args[0], node.args[0])
         if not isinstance(node.target, torch._ops.OpOverload):
             continue
         if torch.Tag.nondeterministic_seeded in node.target.tags:

@@ -95,7 +95,7 @@ class CompiledEnergy:
         return results[0]
 
     def _run(self, x: Tensor, with_value: bool) -> Sequence[Tensor] | None:
-        if self._is_given_up:
+        if self._is_given_up or x.numel() == 0:
             return None
         if x.requires_grad or not x.is_contiguous():
             x = x.detach().contiguous()
@@ -151,13 +151,16 @@ class _Program:
             grad = grad.contiguous()
             return (value.detach(), grad) if with_value else (grad,)
 
-        with backend("reference"), torch.enable_grad():  # what the compiler can look into
-            graph, tensors = traced(function, x)
+        with torch.inference_mode(False):
+            example = torch.zeros(x.shape, dtype=x.dtype, device=x.device)
+            with backend("reference"), torch.enable_grad():  # what the compiler can look into
+                graph, tensors = traced(function, example)
+            inputs = [example, *(t.detach() for t in tensors)]
+            self._runner: Runner = compiled(graph, inputs, options)
         self.reachable.forget_changes()
         self._places = [self.reachable.place_of(t) for t in tensors]
         self._metas = [_meta(t) for t in tensors]
-        self._pointers = [t.data_ptr() for t in tensors]
-        self._runner: Runner = compiled(graph, [x, *map(Tensor.detach, tensors)], options)
+        self._memory = _memory(tensors)
         self._copies: bool | None = None  # whether results share the memory of the inputs
 
     def inputs(self, x: Tensor) -> list[Tensor] | None:
@@ -173,11 +176,11 @@ class _Program:
         if not self._places:
             return [x]
         tensors = [place[key] for place, key in self._places]
-        pointers = [t.data_ptr() for t in tensors]
-        if pointers != self._pointers:  # others, which may be unlike those compiled for
+        memory = _memory(tensors)
+        if memory != self._memory:  # others, which may be unlike those compiled for
             if [_meta(t) for t in tensors] != self._metas:
                 return None
-            self._pointers = pointers
+            self._memory = memory
         return [x, *tensors]
 
     def run(self, inputs: list[Tensor]) -> Sequence[Tensor]:
@@ -189,6 +192,11 @@ class _Program:
             memory = {t.untyped_storage().data_ptr() for t in inputs}
             self._copies = any(t.untyped_storage().data_ptr() in memory for t in results)
         return [t.clone() for t in results] if self._copies else results
+
+
+def _memory(tensors: list[Tensor]) -> list[tuple[Any, ...]]:
+    """What tells other tensors from these, for less than all of `_meta`."""
+    return [(t.data_ptr(), t.numel(), t.dtype) for t in tensors]
 
 
 def _meta(t: Tensor) -> tuple[Any, ...]:

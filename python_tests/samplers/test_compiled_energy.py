@@ -196,7 +196,7 @@ def test_other_shapes_dtypes_and_layouts_are_compiled_anew(compilations):
     ours = CompiledEnergy(energy)
     for x in (positions(4, 3), positions(7, 3), positions(3, 7).T, positions(0, 3)):
         assert_same(ours, energy, x)
-    assert len(compilations) == 6  # a transposed batch is copied
+    assert len(compilations) == 4  # a transposed batch is copied, no chains need no code
     energy.float()
     assert_same(ours, energy, positions(4, 3).float())
 
@@ -293,6 +293,14 @@ def test_too_many_settings_are_left_to_autograd(compilations):
         energy_and_grad(ours, x)
     assert len(compilations) == 8
     torch.testing.assert_close(energy_and_grad(ours, x)[0], energy(x))
+
+
+def test_chains_of_inference_mode_are_those_outside(compilations):
+    energy, key, x = network(), torch.tensor([1, 2]), positions(4, 3)
+    expected = HMC(energy, 0.1, 3).sample(x, 3, key=key)
+    with torch.inference_mode():
+        ours = HMC(CompiledEnergy(energy), 0.1, 3).sample(x.clone(), 3, key=key)
+    torch.testing.assert_close(ours, expected)
 
 
 def test_training_goes_through_the_energy(compilations):
