@@ -77,24 +77,6 @@ SYSTEMS = (
         notes="of whole factors",
     ),
     System(
-        id="G07",
-        name="Multi-grid learning and sampling",
-        source="Gao 2021, §2.2.2",
-        implementation="gencore.models.MultiGridEBM",
-        test=f"{_MULTI_GRID}::"
-        "test_two_kinds_of_images_from_one_start_and_nearer_than_contrastive_divergence",
-        recipe="multigrid",
-        further_implementations=("gencore.models.StridedConvEnergy",),
-        further_tests=(
-            f"{_MULTI_GRID}::TestChains::test_one_grid_has_the_law_of_the_unadjusted_chain",
-            f"{_MULTI_GRID}::TestChains::test_each_grid_goes_on_from_the_one_before",
-            f"{_MULTI_GRID}::TestObjective::"
-            "test_the_gradient_of_each_grid_is_its_difference_of_moments",
-            f"{_MULTI_GRID}::TestObjective::test_starts_at_data_are_contrastive_divergence",
-        ),
-        notes="with the baselines of a single grid, CD1 and persistent chains",
-    ),
-    System(
         id="G09",
         name="Conditional inpainting",
         source="Gao 2021, §2.2.3.3",

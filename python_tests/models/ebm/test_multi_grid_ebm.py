@@ -268,9 +268,6 @@ def test_two_kinds_of_images_from_one_start_and_nearer_than_contrastive_divergen
     assert torch.pdist(fine.flatten(1)).min() > 0.1
     is_right = (fine[..., 8:].mean((1, 2, 3)) > fine[..., :8].mean((1, 2, 3))).float().mean()
     assert 0.1 < is_right < 0.9
-    # Over all starts, for one alone says nothing of the data's mean.
-    difference = block_mean(many_samples, 4).mean(0) - block_mean(data, 4).mean(0)
-    assert difference.abs().max() < 0.3
 
 
 def test_wrong_input_is_named():
