@@ -6,7 +6,7 @@ from gencore.models.hybrids.image_features import ImageFeatures
 from gencore.models.hybrids.latent_ebm import LatentEBM
 from gencore.models.hybrids.names import ADE_MODELS, ADEModel, ADEModelName
 from gencore.models.hybrids.tilted_ebm import TiltedEBM
-from gencore.models.hybrids.v_ade import VADE, EncoderInput, NormalParameters
+from gencore.models.hybrids.v_ade import VADE, EncoderInput
 
 __all__ = [
     "ADE_MODELS",
@@ -25,6 +25,5 @@ __all__ = [
     "FlowNoiseTerms",
     "ImageFeatures",
     "LatentEBM",
-    "NormalParameters",
     "TiltedEBM",
 ]
