@@ -15,6 +15,8 @@ PAGES = [
     "autoregressive-vectors.md",
     "compression.md",
     "data.md",
+    "diffusion-recovery-likelihood.md",
+    "diffusion.md",
     "generative-latent-flow.md",
     "linearizing.md",
     "metrics.md",

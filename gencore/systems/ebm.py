@@ -95,18 +95,6 @@ SYSTEMS = (
         notes="with the baselines of a single grid, CD1 and persistent chains",
     ),
     System(
-        id="G08",
-        name="Pooled features and a linear support vector machine",
-        source="Gao 2021, §2.2.3.2",
-        implementation="gencore.metrics.linear_svm_error",
-        test=f"{_MULTI_GRID}::TestFeatures::test_they_beat_those_of_random_weights",
-        further_implementations=("gencore.models.MultiGridEBM",),
-        further_tests=(
-            f"{_MULTI_GRID}::TestFeatures::test_the_sizes_of_the_source",
-            f"{_MULTI_GRID}::TestFeatures::test_they_are_maxima_of_blocks_of_the_maps",
-        ),
-    ),
-    System(
         id="G09",
         name="Conditional inpainting",
         source="Gao 2021, §2.2.3.3",

@@ -13,7 +13,6 @@ _RECIPE = "recipes/test_avade_recipe.py"
 
 _FCE = "models/hybrids/test_flow_contrastive.py"
 _NCE = "objectives/test_noise_contrastive.py"
-_FCE_RECIPE = "recipes/test_fce_recipe.py"
 _FCE_ORDERINGS = "recipes/test_fce_orderings.py"
 
 SYSTEMS = (
@@ -47,24 +46,6 @@ SYSTEMS = (
         ),
         notes="with a warm-up and a cap on updates in a row, without which it can run away; on the "
         "plane, not on images",
-    ),
-    System(
-        id="G27",
-        name="Semi-supervised flow contrastive estimation",
-        source="Gao 2021, §4.2.3",
-        implementation="gencore.models.FlowContrastiveEBM",
-        further_implementations=(
-            "gencore.models.EnergyClassifier",
-            "gencore.objectives.virtual_adversarial_loss",
-        ),
-        recipe="semifce",
-        test=f"{_FCE}::test_the_mixture_of_classes_and_their_labels",
-        further_tests=(
-            f"{_FCE}::test_a_classifier_of_one_class_is_the_energy",
-            "objectives/test_virtual_adversarial.py::test_two_classes_of_a_linear_classifier",
-            f"{_FCE_ORDERINGS}::test_unlabelled_points_help_to_tell_spirals_apart",
-        ),
-        notes="on the plane, not on SVHN",
     ),
     System(
         id="G28",

@@ -119,7 +119,7 @@ class DRLRecipe(ImageRecipe, OptimisedRecipe):
     energy_penalty: float = 0.0
     """Weight of the squared energies, which keeps them from drifting."""
 
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     """Learning rate of Adam, after the warm-up."""
 
     schedule: Literal["constant", "linear", "cosine"] = "cosine"

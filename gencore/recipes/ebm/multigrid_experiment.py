@@ -1,5 +1,6 @@
 """Multi-grid energy-based models of images in training (Gao 2021, §2.2)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,8 @@ _CHUNK = 256
 _BY_SIZE: dict[int, MultiGridName] = {64: "gao2021", 32: "small32", 16: "small16", 8: "small8"}
 # Training images whose 1 × 1 versions generation starts from.
 _NUM_COLORS = 1024
+# That of errors of half a grey level: images of one colour would have an infinite one.
+_MAX_PSNR = 20 * math.log10(2 * 255)
 # What figures show: starts and samples of each, and images that are filled in.
 _FIGURE_STARTS, _FIGURE_SAMPLES, _FIGURE_IMAGES = 8, 4, 12
 
@@ -197,7 +200,8 @@ class MultiGridExperiment(ImageSamplesExperiment):
             for candidate, filled in candidates.items():
                 scores = inpainting_scores(filled, target, is_free)
                 measures[f"inpainting_error/{name}/{candidate}"] = scores.error.mean().item()
-                measures[f"inpainting_psnr/{name}/{candidate}"] = scores.psnr.mean().item()
+                psnr = scores.psnr.clamp(max=_MAX_PSNR).mean().item()
+                measures[f"inpainting_psnr/{name}/{candidate}"] = psnr
         return measures
 
     def figures(self, folder: Path) -> None:

@@ -15,7 +15,7 @@ class FlowGameRecipe(OptimisedRecipe):
     At first the flow learns by maximum likelihood, then the density alone, then they take turns.
     """
 
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-3
     """Learning rate of the density's Adam."""
 
     flow_learning_rate: float = 1e-3

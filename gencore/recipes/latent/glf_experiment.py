@@ -169,8 +169,8 @@ class GLFExperiment(ImageSamplesExperiment):
             _ = self.test
 
     def evaluate(self, num: int) -> dict[str, float]:
-        """Fréchet distances from the held-out test images, as of every model of images, and the
-        mean squared error of pixels in up to `num` reconstructions of these."""
+        """Fréchet distances from the held-out test images, and the mean squared error of pixels in
+        up to `num` reconstructions of these."""
         measures = super().evaluate(num)
         images = self.test.images[torch.randperm(len(self.test))[:num]]
         decoded = in_chunks(self._reconstruct, _CHUNK)(images)

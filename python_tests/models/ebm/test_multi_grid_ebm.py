@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gencore.data import load_images, to_float
-from gencore.metrics import kernel_distance, linear_svm_error
+from gencore.metrics import kernel_distance
 from gencore.models import ConvEnergy, ConvLayer, MultiGridEBM, StridedConvEnergy
 from gencore.nn import block_expand, block_mean
 from gencore.objectives import contrastive_divergence
@@ -209,38 +208,6 @@ class TestFeatures:
         assert torch.equal(features[:, : 3 * 16], expected.flatten(1))
         assert torch.equal(features[:, 3 * 16 :], maps[1].flatten(1))  # 2 x 2 stays
 
-    @pytest.mark.slow
-    def test_they_beat_those_of_random_weights(self):
-        pytest.importorskip("sklearn")
-        train, test = (load_images("digits", split=part) for part in ("train", "test"))
-        torch.manual_seed(0)
-        ebm = MultiGridEBM.preset("small8", num_steps=10, step_size=0.2, noise_scale=0.01)
-        x, y = (to_float(part.images, -1, 1) for part in (train, test))
-
-        def error():
-            with torch.no_grad():
-                features, of_test = ebm.features(x), ebm.features(y)
-            errors = []
-            for seed in range(5):
-                order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-                labels = train.labels[order]
-                rows = torch.cat([order[labels == digit][:10] for digit in range(10)])
-                chosen = features[rows], train.labels[rows]
-                errors.append(linear_svm_error(chosen, (of_test, test.labels), strengths=(0.1,)))
-            return sum(errors) / len(errors)
-
-        before = error()
-        optimizer = torch.optim.Adam(ebm.energies.parameters(), 1e-3, betas=(0.5, 0.999))
-        for _ in range(150):
-            batch = x[torch.randint(len(x), (32,))]
-            terms = ebm(batch + 0.03 * torch.randn_like(batch))
-            optimizer.zero_grad()
-            terms.loss.backward()
-            nn.utils.clip_grad_norm_(ebm.parameters(), 10.0)
-            optimizer.step()
-        after = error()
-        assert after < before - 0.01
-
 
 def two_kinds(num, generator):
     """16 × 16 images of a bright blob at the left or at the right, of the same mean."""
@@ -285,10 +252,10 @@ def test_two_kinds_of_images_from_one_start_and_nearer_than_contrastive_divergen
     torch.manual_seed(0)
     data, _ = two_kinds(500, generator)
     many = toy_ebm((4, 16), 10)
-    fit(many, 60, generator, lambda x: None, 1e-3)
-    # 2 grids of 10 steps, 60 times: as many gradients of the sampler as 1,200 times one step.
+    fit(many, 50, generator, lambda x: None, 1e-3)
+    # 2 grids of 10 steps, 50 times: as many gradients of the sampler as 1,000 times one step.
     one = toy_ebm((16,), 1)
-    fit(one, 1200, generator, lambda x: [x], 1e-3)
+    fit(one, 1000, generator, lambda x: [x], 1e-3)
     for ebm in (many, one):
         ebm.set_colors(data)
     many_samples = many.sample(500, generator=generator)
@@ -296,16 +263,14 @@ def test_two_kinds_of_images_from_one_start_and_nearer_than_contrastive_divergen
     distances = energy_distance(many_samples, data), energy_distance(one_samples, data)
     assert distances[0] < 0.5 * distances[1]
     # One 1 × 1 image has samples of both kinds, and none twice.
-    coarse, fine = many.sample_from_coarse(data[:1].mean((2, 3), True), 100, generator=generator)
+    x0 = data[:1].mean((2, 3), True)
+    *_, fine = many.sample_from_coarse(x0, 100, generator=generator)
     assert torch.pdist(fine.flatten(1)).min() > 0.1
     is_right = (fine[..., 8:].mean((1, 2, 3)) > fine[..., :8].mean((1, 2, 3))).float().mean()
     assert 0.1 < is_right < 0.9
-    # Block means lie in the range of the data's.
-    for grid, of_data in (
-        (coarse, block_mean(data, 4)),
-        (block_mean(fine, 4), block_mean(data, 4)),
-    ):
-        assert (grid.mean(0) - of_data.mean(0)).abs().max() < 0.3
+    # Over all starts, for one alone says nothing of the data's mean.
+    difference = block_mean(many_samples, 4).mean(0) - block_mean(data, 4).mean(0)
+    assert difference.abs().max() < 0.3
 
 
 def test_wrong_input_is_named():
