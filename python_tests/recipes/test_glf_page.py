@@ -64,7 +64,7 @@ def draw(path, panels, columns):
     for axis, (title, images) in zip(axes.flat, panels.items(), strict=False):
         side = 6
         grid = images[: side**2, 0].unflatten(0, (side, side)).permute(0, 2, 1, 3)
-        axis.imshow(grid.flatten(2).flatten(0, 1), cmap="gray", vmin=0, vmax=1)
+        axis.imshow(grid.flatten(2).flatten(0, 1).numpy(), cmap="gray", vmin=0, vmax=1)
         axis.set_title(title, fontsize=8)
     figure.tight_layout(pad=0.4)
     figure.savefig(path, dpi=110)
@@ -77,7 +77,7 @@ def draw_lines(path, lines):
     figure.set_size_inches(6, 1.7 * len(lines))
     for axis, (title, images) in zip(axes.flat, lines.items(), strict=True):
         grid = images[:, :, 0].permute(0, 2, 1, 3)
-        axis.imshow(grid.flatten(2).flatten(0, 1), cmap="gray", vmin=0, vmax=1)
+        axis.imshow(grid.flatten(2).flatten(0, 1).numpy(), cmap="gray", vmin=0, vmax=1)
         axis.set_title(title, fontsize=8)
         axis.axis("off")
     figure.tight_layout(pad=0.4)
@@ -98,7 +98,8 @@ class Page:
         )
         print(f"\n{data}: classifier of {self.features.test_accuracy:.1%} test accuracy")
         self.panels, self.lines = {}, {}
-        self.add("training images", to_float(train.images[:NUM_SAMPLES], 0, 1))
+        chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+        self.add("training images", to_float(train.images[chosen[:NUM_SAMPLES]], 0, 1))
 
     def add(self, name, samples, note=""):
         """The distance in the classifier's features from all test images; of precision and recall
