@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from any_energy import any_energy_cases
 from harness import Call, Case, float64_error, graphed, in_reference
 from torch import Tensor, nn
 
@@ -33,6 +34,7 @@ def cases(device: torch.device, quick: bool) -> Iterator[Case]:
         yield _langevin(256, (256, 512, 512), 100, device)
         yield _any_module(64, 100, device)
         yield _any_module(4096, 100, device)
+        yield from any_energy_cases(device)
     yield from _gaussian_hmc(256, 100, 10, 1 if quick else 10, device)
 
 
@@ -82,7 +84,7 @@ def chain_contenders(
 
 
 def compiled_energy(sampler: Langevin | HMC, x: Tensor, num_steps: int) -> dict[str, Call]:
-    """Our sampler with the energy's gradient by torch.compile, where no kernel has it."""
+    """Our sampler with the energy's gradient compiled ahead of time, where no kernel has it."""
     if isinstance(sampler.energy, MLPEnergy):
         return {}
     other = replace(sampler, energy=CompiledEnergy(sampler.energy))

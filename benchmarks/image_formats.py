@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def compare_run(run_dir: Path, x: Tensor) -> None:
-    from gencore.commands.loaded_run import load_run
+    from gencore.recipes.loaded_run import load_run
 
     recipe, experiment, _, _ = load_run(run_dir, "cpu", with_data=False)
     model = experiment.image_model()

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gencore import __version__
 from gencore.commands.compression import CompressOptions, DecompressOptions, compress, decompress
-from gencore.commands.loaded_run import load_run
 from gencore.options import (
     UsageError,
     given_options,
@@ -36,6 +35,7 @@ from gencore.options import (
     shown_as_options,
     spoken,
 )
+from gencore.recipes.loaded_run import load_run
 
 if TYPE_CHECKING:
     from gencore.train import Recipe, RunFolder

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gencore.data import load_density, load_images
+from gencore.data import hidden_pixels, load_density, load_images
 from gencore.data.splits import split_indices
 from gencore.models import (
     IAF,
@@ -16,6 +16,7 @@ from gencore.models import (
     FlowEBM,
     FlowPosterior,
     Glow,
+    MultiGridEBM,
     PlanarFlow,
     RadialFlow,
     ResidualFlow,
@@ -25,6 +26,7 @@ from gencore.ops import affine_coupling, backend, conv_network, made_inverse, ml
 from gencore.ops.mlp import mlp_energy
 from gencore.recipes.ebm.densities import DensitiesRecipe
 from gencore.recipes.ebm.ebm import EBMRecipe
+from gencore.recipes.ebm.multigrid import MultiGridRecipe
 from gencore.recipes.flows.glow import GlowRecipe
 from gencore.recipes.flows.toyflow import ToyFlowRecipe
 from gencore.samplers import EulerFlow, GradientFlow, ParallelTempering, annealing_schedule
@@ -61,7 +63,9 @@ CASES = [
     ("activation", partial(made_inverse, X, *MASKED)),
     ("scale", partial(made_inverse, X, *MASKED)),
     ("mask", partial(affine_coupling, X, X, X)),
+    ("name", MultiGridEBM.preset),
     ("name", load_density),
+    ("name", partial(hidden_pixels, num=1, size=(4, 4))),
     ("split", partial(load_images, "digits")),
     ("split", partial(split_indices, 10)),
     ("objective", DensitiesRecipe),
@@ -71,6 +75,8 @@ CASES = [
     ("density", ToyFlowRecipe),
     ("model", ToyFlowRecipe),
     ("network", EBMRecipe),
+    ("network", MultiGridRecipe),
+    ("chains", MultiGridRecipe),
     ("model", GlowRecipe),
     ("coupling", GlowRecipe),
     ("dequantization", GlowRecipe),

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gencore.commands.loaded_run import load_run
 from gencore.options import UsageError, parse_options
+from gencore.recipes.loaded_run import load_run
 
 if TYPE_CHECKING:
     import torch

@@ -1,7 +1,8 @@
+from gencore.data.images.hidden_pixels import hidden_pixels
 from gencore.data.images.images import ImageDataset, load_images
 from gencore.data.images.pixels import to_float, to_uint8
 from gencore.data.images.shards import ShardedImages, ShardSample
-from gencore.data.names import DensityName
+from gencore.data.names import MASK_NAMES, DensityName, MaskName
 from gencore.data.plane.densities import Density, load_density
 from gencore.data.video.affine_triplets import Motion, draw_motions, make_triplets, move_images
 from gencore.data.video.bouncing_digits import BouncingDigits
@@ -13,11 +14,13 @@ from gencore.data.video.video_dataset import ClipPlace, VideoDataset
 from gencore.data.video.videos import load_video
 
 __all__ = [
+    "MASK_NAMES",
     "BouncingDigits",
     "ClipPlace",
     "Density",
     "DensityName",
     "ImageDataset",
+    "MaskName",
     "Motion",
     "MovingShapes",
     "ShardSample",
@@ -27,6 +30,7 @@ __all__ = [
     "draw_deformations",
     "draw_motions",
     "flow_to_image",
+    "hidden_pixels",
     "load_density",
     "load_images",
     "load_video",

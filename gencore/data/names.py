@@ -1,12 +1,26 @@
 """Names that options choose between, without torch."""
 
-from typing import Literal
+from typing import Literal, get_args
 
-__all__ = ["EMBEDDED", "FILM_SUFFIXES", "IMAGE_SOURCES", "VIDEO_SOURCES", "DensityName"]
+__all__ = [
+    "EMBEDDED",
+    "FILM_SUFFIXES",
+    "IMAGE_SOURCES",
+    "MASK_NAMES",
+    "VIDEO_SOURCES",
+    "DensityName",
+    "MaskName",
+]
 
 DensityName = Literal[
-    "swiss_roll", "grid9", "eight_gaussians", "twenty_five_gaussians", "pinwheel", "two_moons"
-]
+    "swiss_roll", "grid9", "eight_gaussians", "twenty_five_gaussians", "pinwheel", "two_moons",
+    "two_spirals", "checkerboard",
+]  # fmt: skip
+
+MaskName = Literal["square", "doodle", "pepper"]
+
+MASK_NAMES: tuple[MaskName, ...] = get_args(MaskName)
+"""What `hidden_pixels` hides."""
 
 _PACKAGED = {
     "digits": "1,797 handwritten digits, 8x8 grey (comes with scikit-learn)",

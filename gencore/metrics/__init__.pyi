@@ -29,6 +29,7 @@ from gencore.metrics.features.extraction import extract_features
 from gencore.metrics.features.inception import InceptionFeatures
 from gencore.metrics.features.names import distance_name, feature_name
 from gencore.metrics.features.pixels import Features, pixel_features
+from gencore.metrics.images.inpainting import InpaintingScores, inpainting_scores
 from gencore.metrics.images.psnr import psnr
 from gencore.metrics.images.sharpness import sharpness_difference
 from gencore.metrics.images.ssim import ssim
@@ -44,6 +45,7 @@ from gencore.metrics.predictions.inception_score import (
     inception_score_splits,
     tweaked_inception_score,
 )
+from gencore.metrics.predictions.linear_svm import linear_svm_error
 from gencore.metrics.streaming.detection import StreamingDetection
 from gencore.metrics.streaming.feature_sets import (
     StreamingDensityCoverage,
@@ -81,6 +83,7 @@ __all__ = [
     "GaussianKernel",
     "GaussianMoments",
     "InceptionFeatures",
+    "InpaintingScores",
     "Interval",
     "Kernel",
     "ModeCoverage",
@@ -125,7 +128,9 @@ __all__ = [
     "inception_score_splits",
     "independent_gaussian_bits",
     "independent_pixels",
+    "inpainting_scores",
     "kernel_distance",
+    "linear_svm_error",
     "mode_coverage",
     "mode_coverage_of_counts",
     "moving_area",

@@ -1,5 +1,6 @@
 """Layers and tools for networks that the models share."""
 
+from gencore.nn.block_pyramid import block_any, block_expand, block_mean
 from gencore.nn.causal import (
     CausalConv2d,
     CausalConvTranspose2d,
@@ -129,6 +130,9 @@ __all__ = [
     "VariationalDequantization",
     "VectorQuantizer",
     "WinnerTakeAll",
+    "block_any",
+    "block_expand",
+    "block_mean",
     "keep_largest",
     "stop_gradient",
 ]

@@ -1,3 +1,4 @@
+from gencore.objectives.adaptive_alternation import AdaptiveAlternation, Player
 from gencore.objectives.adversarial import (
     GeneratorLossKind,
     adversarial_discriminator_loss,
@@ -25,6 +26,12 @@ from gencore.objectives.multi_scale_prediction import (
     multi_scale_generator_loss,
     multi_scale_prediction_loss,
 )
+from gencore.objectives.noise_contrastive import (
+    NoiseContrast,
+    NoiseDensity,
+    noise_contrastive_loss,
+    noise_contrastive_value,
+)
 from gencore.objectives.prediction import gradient_difference_loss, lp_loss
 from gencore.objectives.recovery import (
     RecoveryEnergy,
@@ -33,13 +40,21 @@ from gencore.objectives.recovery import (
     recovery_mean,
 )
 from gencore.objectives.score_matching import denoising_score_matching
+from gencore.objectives.virtual_adversarial import (
+    virtual_adversarial_loss,
+    virtual_adversarial_perturbation,
+)
 from gencore.objectives.weight_schedule import WeightSchedule
 
 __all__ = [
+    "AdaptiveAlternation",
     "ChainKernel",
     "DivergenceError",
     "GeneratorLossKind",
     "MultiScalePredictionLoss",
+    "NoiseContrast",
+    "NoiseDensity",
+    "Player",
     "RecoveryEnergy",
     "ShortRunLoss",
     "WeightSchedule",
@@ -59,8 +74,12 @@ __all__ = [
     "multi_scale_discriminator_loss",
     "multi_scale_generator_loss",
     "multi_scale_prediction_loss",
+    "noise_contrastive_loss",
+    "noise_contrastive_value",
     "normal_approximation",
     "reconstruction_loss",
     "recovery_loss",
     "recovery_mean",
+    "virtual_adversarial_loss",
+    "virtual_adversarial_perturbation",
 ]

@@ -1,6 +1,7 @@
 """What experiments share that are measured by samples of images: their Fréchet distances."""
 
 import torch
+from torch import Tensor
 
 from gencore.metrics import (
     ClassifierFeatures,
@@ -36,6 +37,10 @@ class ImageSamplesExperiment(ImageExperiment):
                     "measure nothing (num_evaluate 0)"
                 )
 
+    def more_candidates(self, num: int) -> dict[str, Tensor]:
+        """Further images, `num` of each kind, that are measured as samples are."""
+        return {}
+
     def evaluate(self, num: int) -> dict[str, float]:
         """Fréchet distances from the held-out test images: on pixels in [0, 1], up to 16,384 of
         them, and, where the data has labels of two classes or more, on the activations of a small
@@ -50,6 +55,7 @@ class ImageSamplesExperiment(ImageExperiment):
             "samples": self.sample(num).cpu(),
             "independent_pixels": independent_pixels(images, num),
             "train": images[torch.randperm(len(images))[:num]],
+            **self.more_candidates(num),
         }
         features: dict[str, Features] = {}
         if images[0].numel() <= _MAX_PIXELS:

@@ -20,12 +20,12 @@ from gencore.train.chunks import in_chunks
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["DensityBatches", "PlaneExperiment", "on_points"]
+__all__ = ["TEST_KEY", "DensityBatches", "PlaneExperiment", "on_points"]
 
 # Points whose log-densities are computed at once.
 _CHUNK = 4096
 # Keys of batches hold 63 random bits, so this one of the test points meets none of them.
-_TEST_KEY = (0x7E57, 0)
+TEST_KEY = (0x7E57, 0)
 # The measures' square is this much larger than what holds the data, since a model's mass may stray.
 _MARGIN = 1.5
 
@@ -103,7 +103,7 @@ class PlaneExperiment(Experiment):
         `true` is the data's density, the others are those of `log_densities`. `negative_entropy` is
         the likelihood that no model can exceed on average, and `mass/flow` should be 1.
         """
-        test = self.density.sample(num, key=torch.tensor(_TEST_KEY)).to(self.fabric.device)
+        test = self.density.sample(num, key=torch.tensor(TEST_KEY)).to(self.fabric.device)
         points = self.grid.points(self.fabric.device)
         true = self.density.log_prob(points)
         measures = {

@@ -8,7 +8,7 @@ from gencore.samplers.annealed_importance import (
     annealing_schedule,
 )
 from gencore.samplers.chains import NonFiniteWarning
-from gencore.samplers.compiled_energy import CompiledEnergy
+from gencore.samplers.compiled_energy import CompilationWarning, CompiledEnergy
 from gencore.samplers.complete_recipe import CompleteRecipe
 from gencore.samplers.conditional_energy import ConditionalEnergy
 from gencore.samplers.dense_mass import DenseMass
@@ -51,6 +51,7 @@ __all__ = [
     "SGRLD",
     "AnnealedImportance",
     "AnnealedImportanceResult",
+    "CompilationWarning",
     "CompiledEnergy",
     "CompleteRecipe",
     "ConditionalEnergy",

@@ -67,6 +67,12 @@ class ChainSampler(ABC, Generic[State, Info]):
     def _no_info(self, state: State) -> Info:
         """The info [0, N] of no transitions."""
 
+    def _advance(
+        self, state: State, key: Tensor, first_element: int, *, in_place: bool
+    ) -> tuple[State, Any]:
+        """As `_transition`, where nobody asks for the info: what was seen may be less of it."""
+        return self._transition(state, key, first_element, in_place=in_place)
+
     def _info(self, state: State, seen: Any) -> Info:
         """The info of a transition that led to `state`."""
         return cast(Info, seen)
@@ -279,7 +285,8 @@ class ChainSampler(ABC, Generic[State, Info]):
             total = torch.zeros(len(x), dtype=accumulation_dtype(x), device=x.device)
 
             def move(state: State, step_key: Tensor) -> tuple[State, Info | None]:
-                state, seen = self._transition(
+                transition = self._transition if return_info else self._advance
+                state, seen = transition(
                     state, step_key, first_element, in_place=not differentiable
                 )
                 if (witness := self._witness(seen)) is not None:

@@ -1,47 +1,76 @@
-"""Energies whose value and gradient torch.compile turns into one function."""
+"""Energies whose value and gradient are compiled ahead of time, for the loops of samplers."""
 
+import warnings
+from collections.abc import Sequence
 from functools import partial
+from threading import RLock
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from gencore.ops import backend
-from gencore.samplers.energy import Energy
+from gencore.samplers.ahead_of_time import Runner, UncompilableError, compiled, traced
+from gencore.samplers.energy import Energy, energy_and_grad
+from gencore.samplers.reachable import Reachable
 
-__all__ = ["CompiledEnergy"]
+__all__ = ["CompilationWarning", "CompiledEnergy"]
+
+_MOST_PROGRAMS = 8
+"""How many shapes and settings are compiled for one energy, as torch.compile does."""
+
+
+class CompilationWarning(RuntimeWarning):
+    """An energy could not be compiled; autograd takes its gradients."""
 
 
 class CompiledEnergy:
-    """An energy with torch.compile's value and gradient, which samplers call instead of autograd.
+    """An energy with compiled value and gradient, which samplers call instead of autograd.
 
-    It spares what autograd and Python take for each operation: most of a step where tensors are
-    small. The first call compiles, for some seconds; a change of the energy's parameters is seen,
-    a batch of another size compiles once more. A `gencore.nn.MLPEnergy` needs none of this: its
-    chains run in one kernel.
+    AOTInductor compiles the two for each shape of the positions at their first use, in 10 to 20
+    seconds on a CPU; the result is kept in Inductor's cache folder (`TORCHINDUCTOR_CACHE_DIR`),
+    from which later processes load it at once. A call then costs some microseconds, where autograd
+    and Python take most of a step of a small network. Samplers that need no value in between ask
+    for the gradient alone: HMC within a trajectory, Langevin in `sample`, which therefore warns of
+    an energy that is not finite only where chains end. A `gencore.nn.MLPEnergy` needs none of this:
+    its chains run in one kernel.
 
-    Gradients with a graph of their own (`differentiable=True`) and training still go through the
-    energy itself.
+    Parameters, buffers and other tensors that the energy reads may change, in place or by others of
+    the same shape: training is seen. Python values in its attributes, closures and global names are
+    part of the code: another number is compiled anew, so that what changes from step to step, like
+    a temperature, belongs in a tensor. Compiled code can ask for no value: where an energy does
+    (`.item()`, a branch on a tensor), draws random numbers or writes to its buffers, or no C++
+    compiler is there, one warning says so and autograd does the work, as it does for more than
+    eight shapes or settings.
+
+    Gradients with a graph of their own (`differentiable=True`) and training go through the energy
+    itself.
 
     Args:
-        energy: maps [N, ...] to [N], each row by itself, and is what torch.compile understands.
-        **options: of torch.compile, such as `mode="max-autotune"`.
+        energy: maps [N, ...] to [N], each row by itself.
+        **options: of Inductor, as those of `torch.compile(options=...)`, such as
+            `max_autotune=True`.
+
+    Raises:
+        TypeError: for an option that Inductor does not have.
+
+    Warns:
+        CompilationWarning: once, where the energy cannot be compiled; it says why.
 
     Example:
-        >>> from gencore.samplers import HMC
+        >>> from gencore.samplers import NUTS
         >>> energy = CompiledEnergy(lambda x: 0.5 * x.square().sum(1))
-        >>> HMC(energy, step_size=0.2, num_leapfrog=8).sample(torch.zeros(4, 2), 10).shape
+        >>> NUTS(energy, step_size=0.5).sample(torch.zeros(4, 2), 10).shape
         torch.Size([4, 2])
     """
 
     def __init__(self, energy: Energy, **options: Any) -> None:
         self.energy, self._options = energy, options
-
-        def total(x: Tensor) -> tuple[Tensor, Tensor]:
-            value = energy(x)
-            return value.sum(), value
-
-        self._gradient = torch.compile(torch.func.grad(total, has_aux=True), **options)
+        _check_options(options)
+        self._programs: dict[bool, list[_Program]] = {True: [], False: []}
+        self._is_given_up = False
+        self._lock = RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy or a pickle compiles anew, for the energy that it has.
@@ -52,6 +81,157 @@ class CompiledEnergy:
 
     def energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x) [N] and ∇E(x) [N, ...]."""
-        with backend("reference"):  # what the compiler can look into
-            grad, value = self._gradient(x)
+        results = self._run(x, True)
+        if results is None:
+            return energy_and_grad(self.energy, x, owner="CompiledEnergy")
+        value, grad = results
         return value, grad
+
+    def gradient_alone(self, x: Tensor) -> Tensor:
+        """∇E(x) [N, ...], for less than the energy with it."""
+        results = self._run(x, False)
+        if results is None:
+            return energy_and_grad(self.energy, x, owner="CompiledEnergy")[1]
+        return results[0]
+
+    def _run(self, x: Tensor, with_value: bool) -> Sequence[Tensor] | None:
+        if self._is_given_up or x.numel() == 0:
+            return None
+        if x.requires_grad or not x.is_contiguous():
+            x = x.detach().contiguous()
+        programs = self._programs[with_value]
+        for program in programs:
+            inputs = program.inputs(x)
+            if inputs is not None:
+                return program.run(inputs)
+        with self._lock:
+            if len(programs) == _MOST_PROGRAMS:
+                self._give_up(_too_many(programs))
+                return None
+            try:
+                program = _Program(self.energy, x, with_value, self._options)
+                inputs = program.inputs(x)
+                if inputs is None:
+                    raise UncompilableError("it writes to what it reads from call to call")
+                results = program.run(inputs)
+            except Exception as error:
+                # First what autograd has to say: an energy that is wrong for it too is no warning.
+                energy_and_grad(self.energy, x, owner="CompiledEnergy")
+                self._give_up(_reason(error))
+                return None
+            programs.insert(0, program)
+        return results
+
+    def _give_up(self, reason: str) -> None:
+        self._is_given_up = True
+        warnings.warn(
+            f"CompiledEnergy: {reason}; autograd takes the gradients of this energy instead",
+            CompilationWarning,
+            stacklevel=4,
+        )
+
+
+class _Program:
+    """Value and gradient, or the gradient alone, for one shape and one state of the energy."""
+
+    def __init__(
+        self, energy: Energy, x: Tensor, with_value: bool, options: dict[str, Any]
+    ) -> None:
+        while isinstance(energy, DistributedDataParallel):
+            energy = energy.module  # its forward pass talks to the other processes
+        self.reachable = Reachable(energy)
+        self._shape, self._dtype, self._device = x.shape, x.dtype, x.device
+        self._kind = x.device.type
+        self._autocast = _autocast(self._kind)
+
+        def function(x: Tensor) -> tuple[Tensor, ...]:
+            x = x.detach().requires_grad_()
+            value = energy(x)
+            (grad,) = torch.autograd.grad(value, x, torch.ones_like(value))
+            grad = grad.contiguous()
+            return (value.detach(), grad) if with_value else (grad,)
+
+        with torch.inference_mode(False):
+            example = torch.zeros(x.shape, dtype=x.dtype, device=x.device)
+            with backend("reference"), torch.enable_grad():  # what the compiler can look into
+                graph, tensors = traced(function, example)
+            inputs = [example, *(t.detach() for t in tensors)]
+            self._runner: Runner = compiled(graph, inputs, options)
+        self.reachable.forget_changes()
+        self._places = [self.reachable.place_of(t) for t in tensors]
+        self._metas = [_meta(t) for t in tensors]
+        self._memory = _memory(tensors)
+        self._copies: bool | None = None  # whether results share the memory of the inputs
+
+    def inputs(self, x: Tensor) -> list[Tensor] | None:
+        """What the machine code is called with, or None where it does not fit contiguous `x`."""
+        if (
+            x.shape != self._shape
+            or x.dtype != self._dtype
+            or x.device != self._device
+            or _autocast(self._kind) != self._autocast
+            or self.reachable.has_changed()
+        ):
+            return None
+        if not self._places:
+            return [x]
+        tensors = [place[key] for place, key in self._places]
+        memory = _memory(tensors)
+        if memory != self._memory:  # others, which may be unlike those compiled for
+            if [_meta(t) for t in tensors] != self._metas:
+                return None
+            self._memory = memory
+        return [x, *tensors]
+
+    def run(self, inputs: list[Tensor]) -> Sequence[Tensor]:
+        if torch.is_grad_enabled():  # for parameters that train; entering no_grad takes a while
+            with torch.no_grad():
+                return self.run(inputs)
+        results = self._runner(inputs)
+        if self._copies is None:
+            memory = {t.untyped_storage().data_ptr() for t in inputs}
+            self._copies = any(t.untyped_storage().data_ptr() in memory for t in results)
+        return [t.clone() for t in results] if self._copies else results
+
+
+def _memory(tensors: list[Tensor]) -> list[tuple[Any, ...]]:
+    """What tells other tensors from these, for less than all of `_meta`."""
+    return [(t.data_ptr(), t.numel(), t.dtype) for t in tensors]
+
+
+def _meta(t: Tensor) -> tuple[Any, ...]:
+    return t.shape, t.dtype, t.device, t.stride()
+
+
+def _autocast(kind: str) -> Any:
+    """What operators are cast to on devices of this kind, if they are."""
+    return torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    if options:
+        import torch._inductor
+
+        known = torch._inductor.list_options()
+        for name in options:
+            if name not in known:
+                raise TypeError(
+                    f"CompiledEnergy: got an option {name!r} that Inductor does not have; expected "
+                    "one of torch._inductor.list_options()"
+                )
+
+
+def _too_many(programs: list[_Program]) -> str:
+    names = sorted({name for p in programs for name, _ in p.reachable.changes()})
+    what = f" ({', '.join(names[:3])} changed)" if names else ""
+    return (
+        f"the energy came with more than {_MOST_PROGRAMS} shapes or settings{what}; keep what "
+        "changes often in a tensor"
+    )
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    detail = lines[0] if lines else "no message"
+    kind = "" if isinstance(error, UncompilableError) else f"{type(error).__name__}: "
+    return f"the energy cannot be compiled ({kind}{detail})"

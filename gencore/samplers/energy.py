@@ -13,6 +13,7 @@ __all__ = [
     "check_energies",
     "energies",
     "energy_and_grad",
+    "gradient_alone",
     "network_of",
 ]
 
@@ -25,6 +26,9 @@ _WIDEST_ON_CUDA = 512
 
 class GradientEnergy(Protocol):
     """An energy that knows its gradient, which spares the samplers a call of autograd.
+
+    Where it also has `gradient_alone(x)`, ∇E without E, samplers ask for that where they need no
+    value, as `CompiledEnergy` has it.
 
     Example:
         >>> from gencore.samplers import HMC
@@ -131,6 +135,22 @@ def energy_and_grad(
     return (value if create_graph else value.detach()), grad
 
 
+def gradient_alone(energy: Energy, x: Tensor, *, owner: str) -> Tensor:
+    """∇E(x) for a sampler that has no use for E(x), as of `energy_and_grad`."""
+    known = getattr(energy, "gradient_alone", None)
+    if known is None:
+        return energy_and_grad(energy, x, owner=owner)[1]
+    # Asking takes less than a view that is not needed, or than to enter no_grad.
+    x = x.detach() if x.requires_grad else x
+    if torch.is_grad_enabled():
+        with torch.no_grad():
+            grad: Tensor = known(x)
+    else:
+        grad = known(x)
+    _check_gradient(owner, "energy.gradient_alone(x)", grad, x)
+    return grad
+
+
 def _known(
     owner: str, function: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -141,6 +161,11 @@ def _known(
     except ValueError as error:
         _explain(owner, error)
     check_energies(owner, name, value, x)
+    _check_gradient(owner, name, grad, x)
+    return value, grad
+
+
+def _check_gradient(owner: str, name: str, grad: Any, x: Tensor) -> None:
     if not isinstance(grad, Tensor):
         raise TypeError(
             f"{owner}: {name} has a gradient that is a {type(grad).__name__}; expected a tensor"
@@ -150,7 +175,6 @@ def _known(
             f"{owner}: {name} has a gradient of {grad.dtype} and shape {list(grad.shape)} on "
             f"{grad.device}; expected {x.dtype} and {list(x.shape)} on {x.device}, those of x"
         )
-    return value, grad
 
 
 def check_energies(owner: str, name: str, value: Any, x: Tensor) -> None:

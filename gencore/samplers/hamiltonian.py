@@ -16,7 +16,7 @@ from gencore.ops import (
 from gencore.ops.metropolis import FIRST_DECISION
 from gencore.samplers.chains import first_chain
 from gencore.samplers.dense_mass import DenseMass
-from gencore.samplers.energy import network_of
+from gencore.samplers.energy import gradient_alone, network_of
 from gencore.samplers.energy_sampler import EnergySampler, MetropolisState
 
 __all__ = ["HamiltonianSampler", "MetropolisInfo"]
@@ -91,10 +91,10 @@ class HamiltonianSampler(EnergySampler[MetropolisInfo]):
             state.position, state.grad, step_size, inverse_mass, key=key,
             first_element=first_element,
         )  # fmt: skip
-        energy, grad = self._energy_and_grad(x)
         for _ in range(num_steps - 1):
+            grad = gradient_alone(self.energy, x, owner=type(self).__name__)
             leapfrog_step_(x, momentum, grad, step_size, inverse_mass)
-            energy, grad = self._energy_and_grad(x)
+        energy, grad = self._energy_and_grad(x)
         end = leapfrog_end(momentum, grad, step_size, inverse_mass)
         accept = metropolis_accept_ if in_place else metropolis_accept
         decided = accept(

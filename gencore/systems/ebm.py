@@ -7,6 +7,8 @@ __all__ = ["SYSTEMS"]
 _AUTOENCODER = "models/ebm/test_autoencoder_energy.py"
 _CONTRASTIVE = "objectives/test_contrastive.py"
 _DENSITY = "models/ebm/test_energy_density.py"
+_MULTI_GRID = "models/ebm/test_multi_grid_ebm.py"
+_PYRAMID = "nn/test_block_pyramid.py"
 _RECOVERY = "objectives/test_recovery.py"
 _SHORT_RUN = "models/ebm/test_short_run_ebm.py::TestObjective"
 _BUFFER = "samplers/test_replay_buffer.py::TestReplayBuffer"
@@ -59,6 +61,41 @@ SYSTEMS = (
             "models/ebm/test_energy_classifier.py::test_densities_relative_to_a_background",
         ),
         notes="with a background class, densities are relative to it: (2.9) needs that",
+    ),
+    System(
+        id="G06",
+        name="Pyramid operators of images",
+        source="Gao 2021, §2.2.2",
+        implementation="gencore.nn.block_mean",
+        test=f"{_PYRAMID}::test_up_is_the_pseudo_inverse_of_down",
+        further_implementations=("gencore.nn.block_expand", "gencore.nn.block_any"),
+        further_tests=(
+            f"{_PYRAMID}::test_down_undoes_up_to_the_last_bit",
+            f"{_PYRAMID}::test_the_adjoint_by_autograd_is_up",
+            f"{_PYRAMID}::test_the_grids_of_the_source",
+        ),
+        notes="of whole factors",
+    ),
+    System(
+        id="G09",
+        name="Conditional inpainting",
+        source="Gao 2021, §2.2.3.3",
+        implementation="gencore.models.MultiGridEBM",
+        test=f"{_MULTI_GRID}::TestInpainting::test_the_conditional_of_a_gaussian",
+        recipe="multigrid",
+        further_implementations=(
+            "gencore.samplers.ConditionalEnergy",
+            "gencore.data.hidden_pixels",
+            "gencore.metrics.inpainting_scores",
+        ),
+        further_tests=(
+            f"{_MULTI_GRID}::TestInpainting::"
+            "test_visible_pixels_keep_their_bits_and_hidden_ones_are_not_looked_at",
+            f"{_MULTI_GRID}::TestInpainting::test_what_is_visible_of_coarse_pixels",
+            f"{_MULTI_GRID}::TestInpainting::test_training_moves_hidden_pixels_alone",
+            "recipes/test_multigrid_recipe.py::test_scores_look_at_hidden_pixels_alone",
+        ),
+        notes="how coarse grids see a mask is not stated: docs/multi-grid.md",
     ),
     System(
         id="G10",

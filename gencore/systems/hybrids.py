@@ -11,7 +11,42 @@ _IMAGE_FEATURES = "models/hybrids/test_image_features.py"
 _ADVERSARIAL = "objectives/test_adversarial.py"
 _RECIPE = "recipes/test_avade_recipe.py"
 
+_FCE = "models/hybrids/test_flow_contrastive.py"
+_NCE = "objectives/test_noise_contrastive.py"
+_FCE_ORDERINGS = "recipes/test_fce_orderings.py"
+
 SYSTEMS = (
+    System(
+        id="G25",
+        name="Noise-contrastive estimation",
+        source="Gao 2021, §4.2.1",
+        implementation="gencore.objectives.noise_contrastive_loss",
+        further_implementations=("gencore.models.EnergyDensity",),
+        recipe="fce",
+        test=f"{_NCE}::test_a_gaussian_and_its_normaliser_are_recovered",
+        further_tests=(
+            f"{_NCE}::test_the_value_of_a_density_that_is_its_noise",
+            f"{_NCE}::test_the_gradient_by_hand",
+            f"{_NCE}::test_at_the_data_it_is_the_jensen_shannon_divergence",
+        ),
+    ),
+    System(
+        id="G26",
+        name="Flow contrastive estimation",
+        source="Gao 2021, §4.2.2",
+        implementation="gencore.models.FlowContrastiveEBM",
+        further_implementations=("gencore.objectives.AdaptiveAlternation",),
+        recipe="fce",
+        test=f"{_FCE}::test_the_flows_gradient_is_that_of_the_jensen_shannon_divergence",
+        further_tests=(
+            f"{_FCE}::test_each_side_trains_itself_alone",
+            f"{_FCE}::test_both_sides_see_one_value_and_the_gradients_of_its_formula",
+            f"{_FCE}::TestAdaptiveAlternation::test_a_pinned_accuracy_does_not_run_away",
+            f"{_FCE_ORDERINGS}::test_the_energy_is_nearer_than_that_of_gaussian_noise",
+        ),
+        notes="with a warm-up and a cap on updates in a row, without which it can run away; on the "
+        "plane, not on images",
+    ),
     System(
         id="G28",
         name="Energy-based model with a flow backbone",

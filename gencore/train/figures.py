@@ -16,7 +16,9 @@ __all__ = [
     "image_grid",
     "plot_log",
     "save_contact_sheet",
+    "save_decision_regions",
     "save_image_grid",
+    "save_image_panels",
     "save_plane_panels",
 ]
 
@@ -65,6 +67,42 @@ def save_image_grid(
     array = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)
     with replacing(Path(path)) as temporary:
         Image.fromarray(array.contiguous().numpy()).save(temporary, format="PNG")
+
+
+def save_image_panels(
+    panels: Mapping[str, Tensor], path: str | Path, *, columns: int = 1, across: int | None = None
+) -> None:
+    """Draws grids of images, each below its title.
+
+    Args:
+        panels: title → images, float [N, C, H, W] in [0, 1] (values outside are clipped) or uint8.
+        path: the PNG.
+        columns: images in a row of a grid.
+        across: grids side by side; all of them by default.
+    """
+    with training_extra():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+    grids = {
+        title: image_grid(shown_levels(images), columns=columns).permute(1, 2, 0)
+        for title, images in panels.items()
+    }
+    across = min(across or len(grids), len(grids))
+    down = math.ceil(len(grids) / across)
+    height, width = (max(grid.shape[axis] for grid in grids.values()) for axis in (0, 1))
+    inches = 12 / (across * width)
+    size = (12, down * (height * inches + 0.35))
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    for number, (title, grid) in enumerate(grids.items(), start=1):
+        axes = figure.add_subplot(down, across, number)
+        axes.set_title(title, fontsize=10)
+        axes.axis("off")
+        pixels = grid.expand(-1, -1, 3).numpy()
+        axes.imshow(pixels, interpolation="nearest")
+    with replacing(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
 
 
 def save_contact_sheet(clips: Tensor, path: str | Path, *, min_side: int = 640) -> None:
@@ -120,6 +158,46 @@ def save_plane_panels(
             axes.imshow(panel.T.numpy(), origin="lower", extent=square * 2, vmin=0, vmax=height)
         else:
             axes.plot(*panel.T.numpy(), ",", color="black", alpha=0.8)
+    with replacing(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def save_decision_regions(
+    posterior: Tensor, x: Tensor, label: Tensor, half_width: float, path: str | Path
+) -> None:
+    """Draws where a classifier sees which class in a square of the plane: the paler a colour, the
+    less sure it is.
+
+    Args:
+        posterior: class probabilities on a grid, [S, S, K], its first axis x.
+        x: labelled points [N, 2], drawn in the colours of their classes.
+        label: int64 [N].
+        half_width: half of the square's side; its centre is the origin.
+        path: the PNG.
+    """
+    with training_extra():
+        from matplotlib import colormaps
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+    posterior, x, label = (part.detach().cpu() for part in (posterior, x, label))
+    colours = torch.tensor(colormaps["tab10"](range(10)))[:, :3].float()
+    colours = colours[torch.arange(posterior.shape[2]) % len(colours)]
+    picture = 1 - 0.7 * (1 - posterior.float() @ colours)
+    figure = Figure(figsize=(3.6, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    square = (-half_width, half_width)
+    axes = figure.add_subplot(xlim=square, ylim=square, aspect=1, xticks=[], yticks=[])
+    axes.set_title("class regions and labelled points")
+    axes.imshow(picture.transpose(0, 1).numpy(), origin="lower", extent=square * 2)
+    axes.scatter(
+        x[:, 0].numpy(),
+        x[:, 1].numpy(),
+        c=colours[label].numpy(),
+        edgecolors="black",
+        s=36,
+        zorder=2,
+    )
     with replacing(Path(path)) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gencore.train.recipe import Schedule
 
-__all__ = ["Optimisation", "make_scheduler", "update_average"]
+__all__ = ["Optimisation", "make_scheduler", "rate_factor", "update_average"]
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 Loss = Callable[[Batch], Mapping[str, Tensor]]
@@ -216,14 +216,26 @@ def make_scheduler(
             return None
         return LinearLR(optimizer, 1 / warmup_steps, total_iters=warmup_steps)
 
+    return LambdaLR(
+        optimizer, rate_factor(schedule, warmup_steps=warmup_steps, steps=steps, final=final)
+    )
+
+
+def rate_factor(
+    schedule: "Schedule", *, warmup_steps: int, steps: int, final: float = 0.0
+) -> Callable[[int], float]:
+    """That factor as a function of the step, for players whose optimisers do not step together."""
+
     def factor(step: int) -> float:
         if step < warmup_steps:
             return 1 / warmup_steps + (1 - 1 / warmup_steps) * step / warmup_steps
+        if schedule == "constant":
+            return 1.0
         s = min((step - warmup_steps) / max(steps - warmup_steps, 1), 1.0)
         falling = 1 - s if schedule == "linear" else (1 + math.cos(math.pi * s)) / 2
         return final + (1 - final) * falling
 
-    return LambdaLR(optimizer, factor)
+    return factor
 
 
 def update_average(

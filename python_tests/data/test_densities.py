@@ -11,7 +11,10 @@ from gencore.metrics import SquareGrid
 
 norm = pytest.importorskip("scipy.stats").norm
 
-NAMES = ("swiss_roll", "grid9", "eight_gaussians", "twenty_five_gaussians", "pinwheel", "two_moons")
+NAMES = (
+    "swiss_roll", "grid9", "eight_gaussians", "twenty_five_gaussians", "pinwheel", "two_moons",
+    "two_spirals", "checkerboard",
+)  # fmt: skip
 
 
 def key(seed):

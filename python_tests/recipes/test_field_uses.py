@@ -9,6 +9,7 @@ from gencore.recipes.autoregressive.nade import NADERecipe
 from gencore.recipes.autoregressive.pixelcnn import PixelCNNRecipe
 from gencore.recipes.autoregressive.pixelrnn import PixelRNNRecipe
 from gencore.recipes.autoregressive.vqvae import VQVAERecipe
+from gencore.recipes.ebm.multigrid import MultiGridRecipe
 from gencore.recipes.hybrids.avade import AVADERecipe
 
 # Settings, one more that has no effect with them, and what it has an effect with.
@@ -30,6 +31,7 @@ WITHOUT_EFFECT = [
     (NADERecipe, {"model": "eonade"}, {"num_masks": 2}, "model made"),
     (NADERecipe, {"model": "made"}, {"order_agnostic": True}, "model made and num_masks above 1"),
     (VQVAERecipe, {"update": "loss"}, {"decay": 0.5}, "update ema"),
+    (MultiGridRecipe, {"chains": "data"}, {"buffer_size": 99}, "chains persistent"),
     (AGAVERecipe, {"model": "pixelcnn"}, {"iaf_steps": 1}, "model agave or vae or naive"),
     (AGAVERecipe, {"model": "auxiliary-pixelcnn"}, {"latent_size": 4}, "model agave or vae"),
     (AGAVERecipe, {"model": "pixelcnn"}, {"target": "grey"}, "model agave or naive or shallow"),
@@ -62,7 +64,15 @@ def test_what_has_no_effect_is_refused(recipe, settings, extra, what):
 
 @pytest.mark.parametrize(
     "recipe",
-    [AGAVERecipe, AVADERecipe, NADERecipe, PixelCNNRecipe, PixelRNNRecipe, VQVAERecipe],
+    [
+        AGAVERecipe,
+        AVADERecipe,
+        MultiGridRecipe,
+        NADERecipe,
+        PixelCNNRecipe,
+        PixelRNNRecipe,
+        VQVAERecipe,
+    ],
 )
 def test_what_is_named_are_fields_that_shape_a_run(recipe):
     assert recipe.used_by.keys() <= recipe().fields().keys() - recipe.changeable

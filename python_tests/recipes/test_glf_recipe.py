@@ -10,10 +10,10 @@ from testing.runs import assert_same, train
 from torch import nn
 
 from gencore import cli
-from gencore.commands.loaded_run import load_run
 from gencore.models import LatentEBM
 from gencore.nn import MLPEnergy
 from gencore.recipes.latent.glf import GLFRecipe, LatentModelName
+from gencore.recipes.loaded_run import load_run
 from gencore.train import Batch, Diverged
 
 pytest.importorskip("sklearn")

@@ -14,6 +14,7 @@ from gencore.recipes import RecipeRegistry
 from gencore.recipes.diffusion.drl import DRLRecipe
 from gencore.recipes.ebm.densities import DensitiesRecipe
 from gencore.recipes.ebm.ebm import EBMRecipe
+from gencore.recipes.ebm.multigrid import MultiGridRecipe
 from gencore.recipes.flows.glow import GlowRecipe
 from gencore.recipes.flows.toyflow import FlowName, ToyFlowRecipe
 from gencore.train import (
@@ -221,6 +222,7 @@ def test_moments_keep_the_layout_of_their_parameters(tmp_path):
         *((DensitiesRecipe, {"sampler": name}) for name in ("langevin", "ode", "euler")),
         (EBMRecipe, {"chain_steps": 2}),
         (DRLRecipe, {"chain_steps": 2, "num_levels": 2}),
+        (MultiGridRecipe, {"chain_steps": 2, "data": "digits"}),
         (GlowRecipe, {"num_steps": 1, "hidden_channels": 8}),
         (GlowRecipe, {"num_steps": 1, "hidden_channels": 8, "model": "realnvp"}),
     ],

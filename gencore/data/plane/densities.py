@@ -15,6 +15,7 @@ from gencore.ops import philox_normal, philox_words, random_key, split_key
 from gencore.ops.random import stream_key
 
 __all__ = [
+    "Checkerboard",
     "Density",
     "DensityName",
     "NoisyCurves",
@@ -34,10 +35,11 @@ class Density(ABC):
     Args:
         extent: half the side of a square around the origin outside which there is no mass to speak
             of (less than 10⁻⁶).
+        num_components: equally likely parts: spots, curves, arms or squares.
     """
 
-    def __init__(self, extent: float) -> None:
-        self.extent = extent
+    def __init__(self, extent: float, num_components: int) -> None:
+        self.extent, self.num_components = extent, num_components
 
     def sample(
         self,
@@ -59,13 +61,27 @@ class Density(ABC):
         Raises:
             ValueError: for a negative number.
         """
+        return self.sample_labelled(num, generator=generator, key=key, first=first)[0]
+
+    def sample_labelled(
+        self,
+        num: int,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """The points of `sample` and the component that each is from, int64 [num]; arguments and
+        errors are those of `sample`."""
         key = stream_key(random_key(generator) if key is None else key, "density")
         uniform_key, noise_key = split_key(key, 2)
         words = philox_words((num, 2), uniform_key, first_element=2 * first)
         # The middle of one of 2³² equal parts of [0, 1], in float64: never 1.
         uniform = (words.double() + 0.5) * 2.0**-32
         noise = philox_normal((num, 2), noise_key, first_element=2 * first, dtype=torch.float64)
-        return self._from_noise(uniform[:, 0], uniform[:, 1], noise).float()
+        choice, place = uniform.unbind(1)
+        label = (choice * self.num_components).long()
+        return self._from_noise(choice, place, noise).float(), label
 
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
@@ -111,7 +127,7 @@ class SpotDensity(Density):
 
     def __init__(self, centres: Sequence[tuple[float, float]], std: float) -> None:
         self.centres = torch.tensor(centres, dtype=torch.float64)
-        super().__init__(self.centres.abs().max().item() + 6 * std)
+        super().__init__(self.centres.abs().max().item() + 6 * std, len(centres))
         self.std = std
         weights = torch.full((len(centres),), -math.log(len(centres)), dtype=torch.float64)
         self._mixture = _IsotropicMixture(self.centres, weights, std)
@@ -152,7 +168,7 @@ class NoisyCurves(Density):
         self.curves, self.interval, self.std = tuple(curves), interval, std
         centres, weights = zip(*(self._nodes(curve) for curve in self.curves), strict=True)
         mixture = _IsotropicMixture(torch.cat(centres), torch.cat(weights).log(), std)
-        super().__init__(mixture.centres.abs().max().item() + 6 * std)
+        super().__init__(mixture.centres.abs().max().item() + 6 * std, len(self.curves))
         self._mixture = mixture
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -204,7 +220,7 @@ class PinwheelDensity(Density):
         rate: float = 0.25,
         scale: float = 1.0,
     ) -> None:
-        super().__init__(scale * (1 + 6 * radial_std))
+        super().__init__(scale * (1 + 6 * radial_std), arms)
         self.arms, self.rate, self.scale = arms, rate, scale
         self.stds = torch.tensor([radial_std, tangential_std], dtype=torch.float64)
         self._mean = torch.tensor([1.0, 0.0], dtype=torch.float64)
@@ -227,6 +243,43 @@ class PinwheelDensity(Density):
         return 2 * math.pi / self.arms * arm.to(radius) + self.rate * radius.exp()
 
 
+class Checkerboard(Density):
+    """The dark squares of a board of n × n unit squares, with isotropic Gaussian noise.
+
+        p(x) = (2/n²) Σₖ Πᵢ [Φ((xᵢ − cₖᵢ + ½)/s) − Φ((xᵢ − cₖᵢ − ½)/s)]
+
+    Args:
+        side: n, an even number.
+        std: s.
+
+    Example:
+        >>> board = Checkerboard(2, 0.05)
+        >>> board.log_prob(torch.tensor([[-0.5, -0.5]])).exp()
+        tensor([0.5000])
+    """
+
+    def __init__(self, side: int = 4, std: float = 0.05) -> None:
+        dark = [(x, y) for x, y in _grid(side) if (x + y) % 2 == (1 - side) % 2]
+        self.centres = torch.tensor(dark, dtype=torch.float64)
+        super().__init__(side / 2 + 6 * std, len(dark))
+        self.std = std
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        _check_points(x)
+        from_centres = (x.double()[:, None] - self.centres.to(x.device)).abs()
+        # log(Φ(b) − Φ(a)) in the left tail, where the two are small and keep their digits
+        high, low = ((side - from_centres) / self.std for side in (0.5, -0.5))
+        high, low = (torch.special.log_ndtr(end) for end in (high, low))
+        sides = high + torch.log1p(-torch.exp(low - high))
+        return (sides.sum(2).logsumexp(1) - math.log(self.num_components)).to(x.dtype)
+
+    def _from_noise(self, choice: Tensor, place: Tensor, noise: Tensor) -> Tensor:
+        scaled = choice * self.num_components
+        number = scaled.long()
+        corner = self.centres.to(noise.device)[number] - 0.5
+        return corner + torch.stack([scaled - number, place], 1) + self.std * noise
+
+
 def load_density(name: str) -> Density:
     """One of the densities by name.
 
@@ -238,6 +291,8 @@ def load_density(name: str) -> Density:
     | `"twenty_five_gaussians"` | 5×5 spots at distance 1, of standard deviation 0.1 | −1.45 |
     | `"pinwheel"` | 5 bent arms | −0.93 |
     | `"two_moons"` | two interleaved half circles of radius 1, noise 0.1 | −1.01 |
+    | `"two_spirals"` | ±(t cos t, t sin t)/3, t in [π/2, 3π], noise 0.1 | −2.43 |
+    | `"checkerboard"` | 8 of 4×4 unit squares, noise 0.05 | −2.25 |
 
     Args:
         name: as above.
@@ -269,6 +324,10 @@ def _spiral(t: Tensor) -> Tensor:
     return torch.stack([t * t.cos(), t * t.sin()], 1) / 10
 
 
+def _arm(t: Tensor) -> Tensor:
+    return torch.stack([t * t.cos(), t * t.sin()], 1) / 3
+
+
 def _outer_moon(t: Tensor) -> Tensor:
     return torch.stack([t.cos() - 0.5, t.sin() - 0.25], 1)
 
@@ -284,6 +343,10 @@ _DENSITIES: dict[str, Callable[[], Density]] = {
     "twenty_five_gaussians": lambda: SpotDensity(_grid(5), 0.1),
     "pinwheel": PinwheelDensity,
     "two_moons": lambda: NoisyCurves([_outer_moon, _inner_moon], (0.0, math.pi), 0.1),
+    "two_spirals": lambda: NoisyCurves(
+        [_arm, lambda t: -_arm(t)], (0.5 * math.pi, 3 * math.pi), 0.1
+    ),
+    "checkerboard": Checkerboard,
 }
 
 

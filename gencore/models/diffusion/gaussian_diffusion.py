@@ -244,7 +244,8 @@ class GaussianDiffusion(nn.Module):
         of = like(self)
         steps = self._steps(levels, of.device)
         if eta is not None:
-            number("GaussianDiffusion.sample", "eta", eta)
+            if number("GaussianDiffusion.sample", "eta", eta) > 1:
+                raise ValueError(f"GaussianDiffusion.sample: eta is {eta}; expected from 0 to 1")
             if variances is not None:
                 raise ValueError(
                     "GaussianDiffusion.sample: got eta and variances; expected one of them"
@@ -370,12 +371,13 @@ class GaussianDiffusion(nn.Module):
     def _steps(self, levels: Sequence[int] | None, device: torch.device) -> GaussianSteps:
         if levels is None:
             levels = range(self.schedule.num_steps + 1)
-        if levels[-1] != self.schedule.num_steps:
+        levels = tuple(levels)
+        if not levels or levels[-1] != self.schedule.num_steps:
             raise ValueError(
-                f"GaussianDiffusion: levels end at {levels[-1]}; expected the last level, "
-                f"{self.schedule.num_steps}"
+                f"GaussianDiffusion: levels end at {levels[-1] if levels else None}; expected the "
+                f"last level, {self.schedule.num_steps}"
             )
-        place = tuple(levels), device
+        place = levels, device
         if place not in self._cached_steps:
             self._cached_steps[place] = GaussianSteps.between(self.schedule, levels).to(device)
         return self._cached_steps[place]

@@ -1,4 +1,4 @@
-"""Energies of classes make a classifier, by Bayes' rule (Gao 2021, §2.1.3)."""
+"""Energies of classes make a classifier, by Bayes' rule (Gao 2021, §2.1.3, §4.2.3)."""
 
 from collections.abc import Sequence
 
@@ -22,18 +22,27 @@ class EnergyClassifier(nn.Module):
     relative; Bayes' rule then gives it only for a constant q.) The b_k are parameters: training the
     classifier learns them where Z_k is not known.
 
+    Without a background the logits are log ρ_k p_k(x), of which `log_prob` is the mixture
+
+        log p(x) = log Σ_k ρ_k p_k(x)                                           (4.16)
+
+    and softmax the posterior (4.13), which here needs no background to be exact.
+
     Args:
-        energies: E_1 to E_K, each a module [N, ...] → [N].
+        energies: E_1 to E_K, each a module [N, ...] → [N]; or one module → [N, K] of all, whose
+            classes share layers.
         log_z: log Z_1 to log Z_K; 0 where they are missing.
         priors: ρ_1 to ρ_K, or ρ_0 to ρ_K with a background, of any sum; equal where missing.
         background: whether there is a class 0, of energy 0.
+        num_classes: K, of one module of all energies.
 
     Shape:
         [N, ...] → logits b_k − E_k(x), [N, K], or [N, K + 1] with a background.
 
     Raises:
-        ValueError: for no energies, constants or priors of another number, or priors that are not
-            positive.
+        ValueError: for no energies, a number of classes that is missing or not needed, constants or
+            priors of another number, or priors that are not positive; on a call, for a module that
+            gives another number; and by `log_prob` with a background.
 
     Example:
         >>> from gencore.nn import MLPEnergy
@@ -49,16 +58,15 @@ class EnergyClassifier(nn.Module):
 
     def __init__(
         self,
-        energies: Sequence[nn.Module],
+        energies: Sequence[nn.Module] | nn.Module,
         *,
         log_z: Sequence[float] | Tensor | None = None,
         priors: Sequence[float] | Tensor | None = None,
         background: bool = False,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
-        num = len(energies)
-        if num == 0:
-            raise ValueError("EnergyClassifier: energies is empty; expected at least one class")
+        num = _number_of(energies, num_classes)
         constants = _numbers(log_z, [0.0] * num)
         shares = _numbers(priors, [1.0] * (num + background))
         for name, values, size in (("log_z", constants, num), ("priors", shares, num + background)):
@@ -71,23 +79,64 @@ class EnergyClassifier(nn.Module):
             raise ValueError(f"EnergyClassifier: priors are {priors}; expected positive numbers")
         reference = shares[0] if background else shares.sum()
         bias = (shares[-num:] / reference).log() - constants
-        self.energies = nn.ModuleList(energies)
+        self.energies = energies if isinstance(energies, nn.Module) else nn.ModuleList(energies)
         of = like(self.energies)
         self.bias = nn.Parameter(bias.to(of.device, of.dtype))
         self.background = background
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits of the classes."""
-        values = [energies("EnergyClassifier", energy, x) for energy in self.energies]
-        logits = self.bias - torch.stack(values, 1)
+        logits = self.bias - self._values(x)
         return nn.functional.pad(logits, (1, 0)) if self.background else logits
 
     def log_posterior(self, x: Tensor) -> Tensor:
         """log p(k | x), of the shape of the logits."""
         return self(x).log_softmax(1)
 
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x), [N], of the mixture of the classes."""
+        if self.background:
+            raise ValueError(
+                "EnergyClassifier.log_prob: the densities are relative to that of the background, "
+                "which is not known"
+            )
+        logits: Tensor = self(x)
+        return logits.logsumexp(1)
+
+    def _values(self, x: Tensor) -> Tensor:
+        """The energies [N, K]."""
+        if isinstance(self.energies, nn.ModuleList):
+            values = [energies("EnergyClassifier", energy, x) for energy in self.energies]
+            return torch.stack(values, 1)
+        shared: Tensor = self.energies(x)
+        if shared.shape != (len(x), len(self.bias)):
+            raise ValueError(
+                f"EnergyClassifier: the module gives {list(shared.shape)} for x of shape "
+                f"{list(x.shape)}; expected {[len(x), len(self.bias)]}"
+            )
+        return shared
+
     def extra_repr(self) -> str:
         return f"background={self.background}"
+
+
+def _number_of(energies: Sequence[nn.Module] | nn.Module, num_classes: int | None) -> int:
+    """K, checked."""
+    if isinstance(energies, nn.Module) and not isinstance(energies, nn.ModuleList):
+        if num_classes is None or num_classes < 1:
+            raise ValueError(
+                f"EnergyClassifier: num_classes is {num_classes} for one module of all energies; "
+                "expected their number"
+            )
+        return num_classes
+    if num_classes is not None:
+        raise ValueError(
+            f"EnergyClassifier: num_classes is {num_classes} for a sequence of energies; expected "
+            "None, since there is one for each"
+        )
+    if len(energies) == 0:
+        raise ValueError("EnergyClassifier: energies is empty; expected at least one class")
+    return len(energies)
 
 
 def _numbers(given: Sequence[float] | Tensor | None, default: list[float]) -> Tensor:

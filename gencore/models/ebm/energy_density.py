@@ -4,6 +4,7 @@ import math
 
 from torch import Tensor, nn
 
+from gencore.models.starts import like
 from gencore.ops._support.checks import finite
 from gencore.samplers.energy import Energy, energies, energy_and_grad
 
@@ -21,13 +22,18 @@ class EnergyDensity(nn.Module):
     with its estimate are on average too high. The factor aᴰ belongs to models of data in other
     units, such as a diffusion's y = √(1 − σ²)·x.
 
+    Noise-contrastive estimation learns log Z with the energy's parameters, as one number c that is
+    free: p(x) = aᴰ exp(−E(a·x) − c) then integrates to 1 as far as it has learned to.
+
     Args:
         energy: E, [N, ...] → [N]; f = −E in the source.
         log_z: log Z in nats, where it is known.
         scale: a > 0.
+        learned: whether log Z is a parameter, which starts at `log_z`.
 
     Raises:
-        ValueError: for a scale that is not positive, and by `log_prob` without `log_z`.
+        ValueError: for a scale that is not positive, a learned log Z without a value to start at,
+            and by `log_prob` without `log_z`.
 
     Example:
         >>> import torch
@@ -47,12 +53,27 @@ class EnergyDensity(nn.Module):
         for Grid Cells and V1 Cells", 2021, §2.1 and §2.3.5.2.
     """
 
-    def __init__(self, energy: Energy, log_z: float | None = None, *, scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        energy: Energy,
+        log_z: float | None = None,
+        *,
+        scale: float = 1.0,
+        learned: bool = False,
+    ) -> None:
         super().__init__()
         if not finite("EnergyDensity", "scale", scale) > 0:
             raise ValueError(f"EnergyDensity: scale is {scale}; expected a positive number")
         self.energy = energy
+        self.log_z: float | nn.Parameter | None
         self.log_z = None if log_z is None else finite("EnergyDensity", "log_z", log_z)
+        if learned:
+            if self.log_z is None:
+                raise ValueError(
+                    "EnergyDensity: log_z is None; expected where a learned one starts"
+                )
+            of = like(self)  # the energy's, if it is a module
+            self.log_z = nn.Parameter(of.new_tensor(self.log_z))
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,4 +94,5 @@ class EnergyDensity(nn.Module):
         return -energy_and_grad(self, x, create_graph=differentiable, owner="EnergyDensity")[1]
 
     def extra_repr(self) -> str:
-        return f"log_z={self.log_z}, scale={self.scale}"
+        log_z = "learned" if isinstance(self.log_z, nn.Parameter) else self.log_z
+        return f"log_z={log_z}, scale={self.scale}"

@@ -107,11 +107,36 @@ class Flow(nn.Module):
         if temperature != 1:
             z = z / temperature
             log_det = log_det - self.latent_shape.numel() * math.log(temperature)
+        return self._latents_log_prob(z, log_det)
+
+    def _latents_log_prob(self, z: Tensor, log_det: Tensor) -> Tensor:
+        """log p₀(z) + log_det, [N]."""
         if self.base == "normal":
             return -gaussian_nll(z, log_det)
         # log of the logistic density: -|z| - 2 log(1 + exp(-|z|)), which never overflows
         z = z.flatten(1).abs().to(log_det.dtype)
         return log_det - (z + 2 * torch.log1p(torch.exp(-z))).sum(1)
+
+    def sample_and_log_prob(
+        self,
+        num: int,
+        context: Tensor | None = None,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """Data [num, ...] and their log-densities [num], from one pass through the inverse:
+
+            log q(g(z)) = log p₀(z) − log|det ∂g/∂z|,   z ~ p₀
+
+        Both are differentiable in the weights, as a variational objective E_q[log q − log p] needs.
+        Arguments are those of `sample`.
+        """
+        check_context(type(self).__name__, context, num, self.context_size, weight_of(self))
+        z = self.sample_latents(num, generator=generator, key=key, first=first)
+        x, log_det = self.transform.inverse(z, context)
+        return x, self._latents_log_prob(z, -log_det)
 
     def sample(
         self,

@@ -1,6 +1,7 @@
 from gencore.models.hybrids.av_ade import AVADE, AVADELoss, Critic, CriticLoss
 from gencore.models.hybrids.exponential_tilting import ExponentialTilting
 from gencore.models.hybrids.flow_backbone_ebm import FlowBackboneEBM
+from gencore.models.hybrids.flow_contrastive import FlowContrastiveEBM, FlowNoise, FlowNoiseTerms
 from gencore.models.hybrids.image_features import ImageFeatures
 from gencore.models.hybrids.latent_ebm import LatentEBM
 from gencore.models.hybrids.names import ADE_MODELS, ADEModel, ADEModelName
@@ -19,6 +20,9 @@ __all__ = [
     "EncoderInput",
     "ExponentialTilting",
     "FlowBackboneEBM",
+    "FlowContrastiveEBM",
+    "FlowNoise",
+    "FlowNoiseTerms",
     "ImageFeatures",
     "LatentEBM",
     "TiltedEBM",

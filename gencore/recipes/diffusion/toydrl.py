@@ -49,7 +49,7 @@ class ToyDRLRecipe(PlaneRecipe, OptimisedRecipe):
     """Bound the Lipschitz constant of every layer of the energy by 1, with its output in units of
     the squared step: its gradient then moves a chain by at most 0.7 in a step."""
 
-    steps: int = 800
+    steps: int = 3000
     """Optimisation steps of the whole run."""
 
     batch_size: int = 256

@@ -112,10 +112,12 @@ class AutoencoderExperiment(ImageExperiment):
 
         folder.mkdir(exist_ok=True)
         energy = self.energy
+        weight = energy.decoder.weight
+        assert isinstance(weight, Tensor)
         images = to_float(self.dataset.images[:1000].to(self.fabric.device), 0, 1).flatten(1)
         with torch.no_grad():
             order = energy.encode(images).abs().mean(0).argsort(descending=True)
-            parts = energy.decoder.weight.T[order].reshape(-1, *self.image_shape)
+            parts = weight.T[order].reshape(-1, *self.image_shape)
         scale = parts.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
         save_image_grid(
             (0.5 + 0.5 * parts / scale).cpu(), folder / "components.png", columns=_FIGURE_COLUMNS

@@ -1,7 +1,7 @@
 """The short-run energy-based model on images (Yan 2022, §2.4.6)."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -39,7 +39,7 @@ class EBMExperiment(ImageSamplesExperiment):
         super().__init__(recipe, fabric, dataset)
         shape = self.image_shape
         self.ebm = ShortRunEBM(
-            energy_network(recipe, shape),
+            energy_network("EBMRecipe", recipe.network, shape, spectral_norm=recipe.spectral_norm),
             shape,
             num_steps=recipe.chain_steps,
             step_size=recipe.step_size,
@@ -114,20 +114,21 @@ class EBMExperiment(ImageSamplesExperiment):
         return ebm.dynamics.sample(start, ebm.num_steps, key=chain_key)
 
 
-def energy_network(recipe: EBMRecipe, shape: torch.Size) -> ConvEnergy:
-    """The network that the recipe names, or one that suits the images, for images of `shape`."""
+def energy_network(
+    owner: str, name: Literal["auto"] | ConvEnergyName, shape: torch.Size, *, spectral_norm: bool
+) -> ConvEnergy:
+    """The network of that name, or one that suits the images, for a recipe's images of `shape`."""
     channels, height, width = shape
     if height != width:
         raise ValueError(
-            f"EBMRecipe: the images are {height}x{width}; expected square ones (set image_size)"
+            f"{owner}: the images are {height}x{width}; expected square ones (set image_size)"
         )
-    name = recipe.network
     if name == "auto":
         medium: ConvEnergyName = "mnist" if channels == 1 else "cifar10"
         name = "digits" if height < 32 else "celeba" if height >= 64 else medium
     try:
         return ConvEnergy.preset(
-            name, image_size=height, channels=channels, spectral_norm=recipe.spectral_norm
+            name, image_size=height, channels=channels, spectral_norm=spectral_norm
         )
     except ValueError as error:
         raise ValueError(

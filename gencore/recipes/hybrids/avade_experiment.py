@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor, nn
@@ -21,11 +21,11 @@ from gencore.nn import (
     UniformDequantization,
 )
 from gencore.ops import random_key
-from gencore.recipes.ebm.ebm_experiment import EBMExperiment
 from gencore.recipes.hybrids.avade import AVADERecipe
 from gencore.recipes.hybrids.generator_likelihood import fit_likelihood_around
+from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
 from gencore.recipes.level_bits import level_bits
-from gencore.train import Batch, ImageExperiment, Optimisation, StateObject
+from gencore.train import Batch, Optimisation, StateObject
 from gencore.train.chunks import chunks
 from gencore.train.done_steps import DoneSteps
 from gencore.train.optimisation import make_scheduler
@@ -56,7 +56,7 @@ class LatentImages(nn.Module):
         return (x + 0.5).clamp(0, 1)
 
 
-class AVADEExperiment(ImageExperiment):
+class AVADEExperiment(ImageSamplesExperiment):
     """One of the five models of table 5.1: a step of the discriminator, if there is one, and one of
     the generator.
 
@@ -201,7 +201,7 @@ class AVADEExperiment(ImageExperiment):
 
     def evaluate(self, num: int) -> dict[str, float]:
         """Bits per dimension of up to `num` held-out test images, and of training images, and the
-        Fréchet distances of `EBMExperiment.evaluate`.
+        Fréchet distances of its samples.
 
         The bits are the importance-weighted bound with uniform dequantisation, from above. Those of
         a GAN are of an encoder and a noise level, trained around the frozen generator. Beside them
@@ -210,9 +210,7 @@ class AVADEExperiment(ImageExperiment):
         measures: dict[str, float] = {"num_samples": min(num, len(self.test))}
         for name, bits in self._bits(num).items():
             measures[f"bits_per_dim/{name}"] = bits
-        # Of any experiment that has images and samples.
-        distances = EBMExperiment.evaluate(cast(Any, self), num)
-        return {**measures, **distances}
+        return {**measures, **super().evaluate(num)}
 
     def _bits(self, num: int) -> dict[str, float]:
         """Bits per dimension of up to `num` images of each part, and of the baselines."""
@@ -252,10 +250,6 @@ class AVADEExperiment(ImageExperiment):
             log_prob = model.importance_log_prob(y - 0.5, num, key=key, first=part.start)
             bits.append(level_bits(log_prob + log_det, self.image_shape).double())
         return torch.cat(bits).mean().item()
-
-    def prepare(self, num_samples: int, num_evaluate: int) -> None:
-        """The measures need two images of each kind."""
-        EBMExperiment.prepare(cast(Any, self), num_samples, num_evaluate)
 
     def figures(self, folder: Path) -> None:
         """Held-out images, and below each what its posterior's mean decodes to, of models with an

@@ -345,6 +345,8 @@ def test_training_on_the_plane_reaches_the_modes() -> None:
         (lambda: known()(torch.zeros(2, 3)), r"x has shape \[2, 3\]; expected \[N, 1\]"),
         (lambda: known()(torch.zeros(2, 1), t=torch.tensor([0, 1])), "outside 1 to 8"),
         (lambda: known().sample(1, levels=[0, 4]), "levels end at 4"),
+        (lambda: known().sample(1, levels=[]), "levels end at None"),
+        (lambda: known().sample(1, eta=1.5), "eta is 1.5"),
         (lambda: known().sample(1, levels=[1, 8]), r"levels are \[1, 8\]"),
         (lambda: known().sample(2, noise=torch.zeros(3, 2, 1)), "noise has shape"),
         (lambda: known().sample(2, variances=torch.ones(3)), "variances have shape"),

@@ -14,9 +14,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.utils import parametrize
 
 from gencore.models import ConvEnergy, Flow
-from gencore.nn import MLPEnergy
 from gencore.ops._support.backend import state
-from gencore.samplers import CompiledEnergy
 
 # Their slow direction, the density, is an implicit function with a backward pass of its own.
 IMPLICIT = ("IAF", "ResidualFlow")
@@ -96,18 +94,6 @@ def test_a_pickled_energy_with_spectral_norms_trains_on_and_can_lose_them():
         parametrize.remove_parametrizations(layer, "weight")
     assert torch.equal(other(x), before)
     assert type(layers[0]) is nn.Conv2d
-
-
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
-def test_a_copied_compiled_energy_has_the_gradient_of_its_own_energy(duplicate):
-    original = CompiledEnergy(MLPEnergy(2, (4,)), backend="eager")
-    other = duplicate(original)
-    with torch.no_grad():
-        for parameter in other.energy.parameters():
-            parameter.mul_(2)
-    x = torch.randn(3, 2, requires_grad=True)
-    (expected,) = torch.autograd.grad(other.energy(x).sum(), x)
-    torch.testing.assert_close(other.energy_and_grad(x.detach())[1], expected)
 
 
 @pytest.mark.parametrize("name", FLOWS)

@@ -1,4 +1,4 @@
-"""A trained run, for the commands that use one."""
+"""A trained run, for what uses one."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
