@@ -72,6 +72,8 @@ def contraction_penalty(
             probes = probes.transpose(0, 1)
         penalty = code.new_zeros(len(x))
         for probe in probes:
-            (grad,) = torch.autograd.grad(code, x, probe, create_graph=True)
+            (grad,) = torch.autograd.grad(code, x, probe, create_graph=True, allow_unused=True)
+            if grad is None:
+                raise ValueError("contraction_penalty: the codes do not depend on x")
             penalty = penalty + grad.flatten(1).square().sum(1)
         return penalty if num_probes is None else penalty / num_probes

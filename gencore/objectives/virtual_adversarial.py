@@ -49,6 +49,7 @@ def virtual_adversarial_perturbation(
 
     Raises:
         ValueError: for a radius or a step that is not positive, or a negative number.
+        TypeError: for points below float32.
 
     Example:
         >>> line = torch.nn.Linear(2, 2)
@@ -65,6 +66,10 @@ def virtual_adversarial_perturbation(
         if not finite(name, what, value) > 0:
             raise ValueError(f"{name}: {what} is {value}; expected a positive number")
     check_count(name, "num_iterations", num_iterations)
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"{name}: x is {x.dtype}; expected float32 or float64, in which x + {step:g} d is not x"
+        )
     x = x.detach()
     if key is None:
         key = random_key(generator, device=x.device)

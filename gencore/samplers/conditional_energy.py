@@ -55,10 +55,16 @@ class ConditionalEnergy:
         name = "ConditionalEnergy"
         if self.is_free.dtype != torch.bool:
             raise TypeError(f"{name}: is_free is {self.is_free.dtype}; expected bool")
-        self._check_broadcast(self.observed)
+        try:
+            torch.broadcast_shapes(self.observed.shape, self.is_free.shape)
+        except RuntimeError:
+            raise ValueError(
+                f"{name}: is_free has shape {list(self.is_free.shape)} and observed "
+                f"{list(self.observed.shape)}; expected shapes that broadcast to each other"
+            ) from None
         # Values on a GPU are not looked at: that would stop the host.
         if self.observed.device.type == "cpu":
-            visible = self.observed.masked_fill(self.is_free, 0.0)
+            visible = torch.where(self.is_free, 0.0, self.observed)
             if not bool(visible.isfinite().all()):
                 raise ValueError(f"{name}: observed has elements that are not finite")
 

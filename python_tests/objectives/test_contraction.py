@@ -50,5 +50,8 @@ def test_rows_are_those_of_the_whole_batch() -> None:
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match="num_probes is 0"):
         contraction_penalty(torch.tanh, torch.zeros(2, 3), num_probes=0)
+    bias = torch.zeros(3, requires_grad=True)
+    with pytest.raises(ValueError, match="do not depend on x"):
+        contraction_penalty(lambda x: bias.expand(len(x), 3), torch.zeros(2, 3))
     with pytest.raises(ValueError, match="do not depend on x"):
         contraction_penalty(lambda x: torch.zeros(2, 3), torch.zeros(2, 3))

@@ -79,9 +79,15 @@ def test_a_resumed_run_is_the_same(tmp_path, variant):
     assert_same(*states)
 
 
+def test_a_bottleneck_is_narrow():
+    with pytest.raises(ValueError, match="code_size is 64; expected fewer than the 64 numbers"):
+        make(variant="bottleneck", code_size=64)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"variant": "denoising", "noise_std": 0.0}, "noise_std is 0"),
         ({"code_size": 4}, "active is 8; expected at most the 4 components"),
         ({"code_size": 0}, "code_size is 0"),
         ({"variant": "sparse", "active": 3}, "active is 3, but it has an effect with variant"),

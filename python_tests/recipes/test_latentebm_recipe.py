@@ -72,6 +72,12 @@ def test_the_energy_sees_pixels_around_zero(base):
     torch.testing.assert_close(seen[0], to_float(images, -1, 1))
 
 
+def test_the_seed_is_the_runs_and_not_the_bases(base):
+    weights = [next(make(base, seed=seed).ebm.energy.parameters()) for seed in (0, 0, 7)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
 @pytest.mark.slow
 def test_a_resumed_run_is_the_same(tmp_path, base):
     settings = {**SMALL, "base": str(base)}

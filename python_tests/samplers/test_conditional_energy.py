@@ -56,5 +56,7 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="not finite"):
         ConditionalEnergy(_gaussian, observed + math.nan, ~is_free)
     ConditionalEnergy(_gaussian, observed + math.nan, is_free)  # nobody looks there
+    shared = ConditionalEnergy(_gaussian, torch.ones(1, 3), torch.eye(3).bool())
+    assert torch.equal(shared.complete(torch.zeros(3, 3)), 1 - torch.eye(3))
     with pytest.raises(ValueError, match=r"for states of shape \[4, 3\]"):
         ConditionalEnergy(_gaussian, observed, is_free)(torch.zeros(4, 3))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Generator, Tensor, nn
@@ -141,7 +141,8 @@ class GaussianDiffusion(nn.Module):
         self.bound_weight = number(name, "bound_weight", bound_weight)
         self.bins = bins
         self.clamp = bounds(name, clamp)
-        self._cached_steps: dict[tuple[tuple[int, ...], torch.device], GaussianSteps] = {}
+        # Those of all levels, and the last others, which a loop of samples asks for again.
+        self._cached_steps: dict[bool, tuple[Any, GaussianSteps]] = {}
 
     def forward(
         self,
@@ -369,18 +370,18 @@ class GaussianDiffusion(nn.Module):
         return steps.posterior_variance + steps.start_weight**2 * torch.stack(errors)
 
     def _steps(self, levels: Sequence[int] | None, device: torch.device) -> GaussianSteps:
-        if levels is None:
-            levels = range(self.schedule.num_steps + 1)
-        levels = tuple(levels)
+        is_whole = levels is None
+        levels = tuple(range(self.schedule.num_steps + 1) if levels is None else levels)
         if not levels or levels[-1] != self.schedule.num_steps:
             raise ValueError(
                 f"GaussianDiffusion: levels end at {levels[-1] if levels else None}; expected the "
                 f"last level, {self.schedule.num_steps}"
             )
-        place = levels, device
-        if place not in self._cached_steps:
-            self._cached_steps[place] = GaussianSteps.between(self.schedule, levels).to(device)
-        return self._cached_steps[place]
+        kept = self._cached_steps.get(is_whole)
+        if kept is None or kept[0] != (levels, device):
+            steps = GaussianSteps.between(self.schedule, levels).to(device)
+            kept = self._cached_steps[is_whole] = ((levels, device), steps)
+        return kept[1]
 
     def _noisy(
         self, x: Tensor, place: int, steps: GaussianSteps, key: Tensor, first: int
@@ -518,6 +519,10 @@ class GaussianDiffusion(nn.Module):
             raise ValueError(
                 f"{owner}: variances have shape {list(variances.shape)}; expected one a step, "
                 f"[{len(steps)}]"
+            )
+        if variances is not None and not bool((variances > 0).all()):
+            raise ValueError(
+                f"{owner}: a variance is {variances.min().item():g}; expected each positive"
             )
 
     def extra_repr(self) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -135,10 +135,6 @@ class LongRunChains:
                 step_sizes[t] = float(sampler.step_size)
                 x = y / model.level_scale(t)
         return cls(model, step_sizes, num_steps, num_leapfrog)
-
-    def with_steps(self, num_steps: int) -> "LongRunChains":
-        """The same with another number of steps a level."""
-        return replace(self, num_steps=num_steps)
 
     def sample(
         self,

@@ -103,10 +103,6 @@ class NoiseSchedule:
         """σ_t of steps t, int64 [N], in float64."""
         return self._lookup("variances", t).sqrt()
 
-    def step_scale(self, t: Tensor) -> Tensor:
-        """a_t = √(1 − σ_t²) of steps t, int64 [N], in float64."""
-        return (1 - self._lookup("variances", t)).sqrt()
-
     def mean_scale(self, t: Tensor) -> Tensor:
         """ā_t of levels t, int64 [N], in float64."""
         return self._lookup("mean_scales", t)
@@ -179,7 +175,8 @@ class NoiseSchedule:
             first_element: number of elements in the rows of the processes before this one.
 
         Raises:
-            ValueError: for levels that are not one a row, or noise of another shape than `x`.
+            ValueError: for levels that are not one a row or out of range, or noise of another shape
+                than `x`.
 
         Example:
             >>> schedule = NoiseSchedule([0.36])
@@ -191,6 +188,8 @@ class NoiseSchedule:
                 f"NoiseSchedule.diffuse: t has shape {list(t.shape)} for x of shape "
                 f"{list(x.shape)}; expected one level a row, [{len(x)}]"
             )
+        if t.device.type == "cpu" and not bool(((t >= 0) & (t <= self.num_steps)).all()):
+            raise ValueError(f"NoiseSchedule.diffuse: t has levels outside 0 to {self.num_steps}")
         if noise is None:
             key = random_key(generator, device=x.device) if key is None else key
             noise = philox_normal(x.shape, key, first_element=first_element, dtype=x.dtype)

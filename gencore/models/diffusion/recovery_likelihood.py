@@ -246,7 +246,7 @@ class RecoveryLikelihood:
                     f"RecoveryLikelihood.curve: num_samples has {num}; expected at most the "
                     f"{total} chains"
                 )
-        with torch.no_grad():
+        with torch.no_grad(), held_norms(self.model.energy):
             unnormalised = self._density(0.0).log_prob(x).double().mean()
         dims = math.prod(self.model.shape)
         log_z = []

@@ -15,7 +15,7 @@ from gencore.nn.block_pyramid import block_any, block_expand, block_mean
 from gencore.nn.held_norms import held_norms
 from gencore.objectives.contrastive import contrastive_loss
 from gencore.ops import random_key
-from gencore.ops._support.checks import finite, number
+from gencore.ops._support.checks import bounds, clip_bound, finite, number
 from gencore.ops.random import philox_uniform, stream_key
 from gencore.samplers import ConditionalEnergy, Langevin
 from gencore.samplers.chains import check_count
@@ -118,7 +118,9 @@ class MultiGridEBM(nn.Module):
         num_colors: number of 1 × 1 images that are kept.
 
     Raises:
-        ValueError: numbers of energies and sizes differ, or a size does not divide the next.
+        ValueError: numbers of energies and sizes differ, or a size does not divide the next; for a
+            `clamp` or a `grad_clamp` that is none.
+        RuntimeError: by `sample` and `inpaint`, before `set_colors`.
 
     Example:
         >>> import torch
@@ -181,10 +183,13 @@ class MultiGridEBM(nn.Module):
         self.num_steps = num_steps
         self.step_size = step_size
         self.noise_scale = noise_scale
+        clip_bound("MultiGridEBM", "grad_clamp", grad_clamp)
+        bounds("MultiGridEBM", clamp)
         self.grad_clamp = grad_clamp
         self.clamp = clamp
         self.energy_penalty = energy_penalty
-        self.register_buffer("colors", torch.zeros(num_colors, channels, 1, 1))
+        # NaN until they are set, so that samples without them are not grey by mistake.
+        self.register_buffer("colors", torch.full((num_colors, channels, 1, 1), torch.nan))
 
     @classmethod
     def preset(
@@ -240,6 +245,8 @@ class MultiGridEBM(nn.Module):
         self._check_images("MultiGridEBM.set_colors", x)
         if len(x) == 0:
             raise ValueError("MultiGridEBM.set_colors: got no images; expected one or more")
+        if not bool(x.isfinite().all()):
+            raise ValueError("MultiGridEBM.set_colors: images have elements that are not finite")
         rows = torch.arange(len(self.colors), device=x.device) * len(x) // len(self.colors)
         self.colors.copy_(self.pyramid(x[rows])[0])
 
@@ -314,8 +321,21 @@ class MultiGridEBM(nn.Module):
         """
         if key is None:
             key = random_key(generator, device=self.colors.device)
+        colors = self._coarse(num, key, first)
+        self._check_colors(colors)
+        return colors
+
+    def _coarse(self, num: int, key: Tensor, first: int) -> Tensor:
         uniform = philox_uniform((num,), stream_key(key, "start"), first_element=first)
         return self.colors[(uniform * len(self.colors)).long()]
+
+    def _check_colors(self, colors: Tensor) -> None:
+        # Values on a GPU are not looked at: that would stop the host.
+        if colors.device.type == "cpu" and bool(colors.isnan().any()):
+            raise RuntimeError(
+                "MultiGridEBM: there are no 1 x 1 images to start from; call set_colors with the "
+                "training images, or load a checkpoint"
+            )
 
     def sample_from_coarse(
         self,
@@ -422,8 +442,10 @@ class MultiGridEBM(nn.Module):
             (True, True)
         """
         self._check_images("MultiGridEBM.inpaint", x)
-        colors = self.coarse(len(x), generator=generator, key=key, first=first)
+        key = random_key(generator, device=like(self).device) if key is None else key
+        colors = self._coarse(len(x), key, first)
         colors, conditions = self._conditions("MultiGridEBM.inpaint", x, is_free, colors)
+        self._check_colors(colors)
         key = self._sample_key(key, generator)
         steps = self.num_steps if num_steps is None else num_steps
         with held_norms(self.energies):

@@ -54,6 +54,10 @@ class StridedConvEnergy(nn.Module):
         negative_slope: float = 0.2,
     ) -> None:
         super().__init__()
+        if len(shape) != 3 or min(shape) < 1:
+            raise ValueError(
+                f"StridedConvEnergy: shape is {tuple(shape)}; expected [C, H, W] of an image"
+            )
         channels, height, width = shape
         if not layers:
             raise ValueError("StridedConvEnergy: layers is empty; expected one convolution or more")
@@ -104,8 +108,16 @@ class StridedConvEnergy(nn.Module):
 
         Returns:
             [N, Σ C_l·min(side, H_l)·min(side, W_l)].
+
+        Raises:
+            ValueError: for no layers, or one that there is not.
         """
         maps = self.feature_maps(x)
+        if layers is not None and (not layers or not set(layers) <= set(range(len(maps)))):
+            raise ValueError(
+                f"StridedConvEnergy.features: layers are {tuple(layers)}; expected one or more "
+                f"of 0 to {len(maps) - 1}"
+            )
         chosen = maps if layers is None else [maps[layer] for layer in layers]
         pooled = [
             adaptive_max_pool2d(h, (min(side, h.shape[2]), min(side, h.shape[3]))).flatten(1)

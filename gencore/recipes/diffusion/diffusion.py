@@ -65,8 +65,8 @@ class DiffusionRecipe(ImageRecipe, OptimisedRecipe):
     image, or learned between the two."""
 
     chain_steps: int | None = 100
-    """Steps of the chain that draws samples and that the bound is of, of even length; without it
-    all levels."""
+    """Steps of the chain that draws samples and that the bound is of, of nearly equal length;
+    without it all levels."""
 
     eta: float | None = None
     """Noise of the implicit model's samples: 0 for none, 1 for the posterior variance; without it
@@ -110,9 +110,10 @@ class DiffusionRecipe(ImageRecipe, OptimisedRecipe):
                 raise ValueError(
                     f"DiffusionRecipe: {name} is {getattr(self, name)}; expected in (0, 1)"
                 )
-        if self.chain_steps is not None and not self.chain_steps >= 1:
+        if self.chain_steps is not None and not 1 <= self.chain_steps <= self.levels:
             raise ValueError(
-                f"DiffusionRecipe: chain_steps is {self.chain_steps}; expected at least 1"
+                f"DiffusionRecipe: chain_steps is {self.chain_steps}; expected from 1 to the "
+                f"{self.levels} levels, or none for all"
             )
         if self.eta is not None:
             self.check_fraction("eta")

@@ -10,16 +10,15 @@ from torch import Generator, Tensor
 from gencore.data import ImageDataset, to_float
 from gencore.models import (
     DiffusionRecoveryEBM,
-    DivergenceError,
     NoiseSchedule,
-    check_divergence,
 )
 from gencore.models.diffusion.diffusion_recovery_ebm import released_settings
 from gencore.nn import ResNetEnergy, ResNetEnergyName
 from gencore.ops import random_key
 from gencore.recipes.diffusion.drl import DRLRecipe
+from gencore.recipes.energy_gap import check_energy_gap
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
-from gencore.train import Batch, Diverged, StateObject
+from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
 
 if TYPE_CHECKING:
@@ -67,12 +66,10 @@ class DRLExperiment(ImageSamplesExperiment):
         return self.optimisation.step(batch, loss, check=self._check)
 
     def _check(self, scalars: Mapping[str, Tensor]) -> None:
-        try:
-            check_divergence(*scalars.values(), max_gap=self.recipe.max_gap)
-        except DivergenceError as error:
-            raise Diverged(
-                str(error), advice="a lower learning_rate, spectral_norm, or more chain_steps"
-            ) from error
+        check_energy_gap(
+            *scalars.values(), max_gap=self.recipe.max_gap,
+            advice="a lower learning_rate, spectral_norm, or more chain_steps",
+        )  # fmt: skip
 
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
         """Images from the averaged weights, by way of all levels."""

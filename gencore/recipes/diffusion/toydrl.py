@@ -31,7 +31,7 @@ class ToyDRLRecipe(PlaneRecipe, OptimisedRecipe):
     """Number T of steps of the diffusion."""
 
     first_variance: float = 0.1
-    """Variance of the noise that the diffusion's first step adds; they grow linearly, to …"""
+    """Variance of the noise that the first step of the diffusion adds; they go in a line to …"""
 
     last_variance: float = 0.8
     """… that of its last step."""

@@ -12,15 +12,14 @@ from gencore.data import Density
 from gencore.metrics import SquareGrid, energy_distance
 from gencore.models import (
     DiffusionRecoveryEBM,
-    DivergenceError,
     NoiseSchedule,
-    check_divergence,
 )
 from gencore.nn import TimeMLPEnergy
 from gencore.ops import random_key
 from gencore.recipes.diffusion.toydrl import ToyDRLRecipe
+from gencore.recipes.energy_gap import check_energy_gap
 from gencore.recipes.plane_experiment import PlaneExperiment, on_points
-from gencore.train import Batch, Diverged, StateObject
+from gencore.train import Batch, StateObject
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -58,14 +57,12 @@ class ToyDRLExperiment(PlaneExperiment):
             return dict(zip(("loss", "energy_data", "energy_samples"), terms[:3], strict=True))
 
         def check(scalars: Mapping[str, Tensor]) -> None:
-            check_divergence(*scalars.values(), max_gap=self.recipe.max_gap)
+            check_energy_gap(
+                *scalars.values(), max_gap=self.recipe.max_gap,
+                advice="spectral_norm, a lower learning_rate or step_factor",
+            )  # fmt: skip
 
-        try:
-            return self.optimisation.step(batch, loss, check=check)
-        except DivergenceError as error:
-            raise Diverged(
-                str(error), advice="spectral_norm, a lower learning_rate or step_factor"
-            ) from error
+        return self.optimisation.step(batch, loss, check=check)
 
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
         """Points [num, 2], by way of all levels from noise."""

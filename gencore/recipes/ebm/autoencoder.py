@@ -77,6 +77,8 @@ class AutoencoderRecipe(ImageRecipe, OptimisedRecipe):
         self.check_not_negative("sparsity_weight", "contraction_weight", "noise_std")
         if self.num_probes is not None:
             self.check_positive("num_probes")
+        if self.variant == "denoising":
+            self.check_positive("noise_std")
         if self.variant == "k-sparse" and self.active > self.code_size:
             raise ValueError(
                 f"AutoencoderRecipe: active is {self.active}; expected at most the "

@@ -32,6 +32,11 @@ class AutoencoderExperiment(ImageExperiment):
     def __init__(self, recipe: AutoencoderRecipe, fabric: "Fabric", dataset: ImageDataset) -> None:
         super().__init__(recipe, fabric, dataset)
         pixels = math.prod(self.image_shape)
+        if recipe.variant == "bottleneck" and recipe.code_size >= pixels:
+            raise ValueError(
+                f"code_size is {recipe.code_size}; expected fewer than the {pixels} numbers of an "
+                "image, or a bottleneck is none"
+            )
         energy = AutoencoderEnergy(
             nn.Linear(pixels, recipe.code_size),
             nn.Linear(recipe.code_size, pixels),

@@ -10,16 +10,16 @@ from gencore.data import ImageDataset, to_float
 from gencore.models import (
     ConvEnergy,
     ConvEnergyName,
-    DivergenceError,
     ShortRunEBM,
-    check_divergence,
 )
 from gencore.ops import random_key
 from gencore.recipes.ebm.ebm import EBMRecipe
+from gencore.recipes.energy_gap import check_energy_gap
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
 from gencore.samplers import ReplayBuffer
-from gencore.train import Batch, Diverged, StateObject
+from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
+from gencore.train.gathering import gather_rows
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -84,16 +84,16 @@ class EBMExperiment(ImageSamplesExperiment):
         scalars = self.optimisation.step(batch, loss, check=self._check)
         if self.buffer is not None:
             samples, slots = zip(*chains, strict=True)
-            self.buffer.put(*(_gather(self.fabric, torch.cat(parts)) for parts in (samples, slots)))
+            self.buffer.put(
+                *(gather_rows(self.fabric, torch.cat(parts)) for parts in (samples, slots))
+            )
         return scalars
 
     def _check(self, scalars: Mapping[str, Tensor]) -> None:
-        try:
-            check_divergence(*scalars.values(), max_gap=self.recipe.max_gap)
-        except DivergenceError as error:
-            raise Diverged(
-                str(error), advice="a lower learning_rate or step_size, or an energy_penalty of 0.1"
-            ) from error
+        check_energy_gap(
+            *scalars.values(), max_gap=self.recipe.max_gap,
+            advice="a lower learning_rate or step_size, or an energy_penalty of 0.1",
+        )  # fmt: skip
 
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
         """Images from the averaged weights; with a replay buffer, from its chains."""
@@ -134,10 +134,3 @@ def energy_network(
         raise ValueError(
             f"image_size: the network {name!r} does not take images of {height}x{width}: {error}"
         ) from error
-
-
-def _gather(fabric: "Fabric", part: Tensor) -> Tensor:
-    """The parts [N, ...] of all ranks as one tensor, in the order of the ranks."""
-    gathered = fabric.all_gather(part)  # [ranks, N, ...], or [N, ...] from a single process
-    assert isinstance(gathered, Tensor)
-    return gathered.reshape(-1, *part.shape[1:])

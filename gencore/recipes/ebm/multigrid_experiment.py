@@ -11,19 +11,19 @@ from torch import Generator, Tensor
 from gencore.data import MASK_NAMES, ImageDataset, hidden_pixels, to_float
 from gencore.metrics import inpainting_scores
 from gencore.models import (
-    DivergenceError,
     MultiGridEBM,
     MultiGridName,
-    check_divergence,
 )
 from gencore.nn import block_expand
 from gencore.ops import random_key, split_key
 from gencore.ops.random import philox_uniform
 from gencore.recipes.ebm.multigrid import MultiGridRecipe
+from gencore.recipes.energy_gap import check_energy_gap
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
 from gencore.samplers import ReplayBuffer
-from gencore.train import Batch, Diverged, StateObject
+from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
+from gencore.train.gathering import gather_rows
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -125,7 +125,7 @@ class MultiGridExperiment(ImageSamplesExperiment):
         for grid, buffer in enumerate(self._buffers):
             samples = torch.cat([samples[grid] for samples, _ in chains])
             slots = torch.cat([slots[grid] for _, slots in chains])
-            buffer.put(_gather(self.fabric, samples), _gather(self.fabric, slots))
+            buffer.put(gather_rows(self.fabric, samples), gather_rows(self.fabric, slots))
         return scalars
 
     @property
@@ -135,13 +135,11 @@ class MultiGridExperiment(ImageSamplesExperiment):
     def _check(self, scalars: Mapping[str, Tensor]) -> None:
         loss, *energies = scalars.values()
         half = len(energies) // 2
-        try:
-            for data, samples in zip(energies[:half], energies[half:], strict=True):
-                check_divergence(loss, data, samples, max_gap=self.recipe.max_gap)
-        except DivergenceError as error:
-            raise Diverged(
-                str(error), advice="a lower learning_rate or step_size, or an energy_penalty of 0.1"
-            ) from error
+        for data, samples in zip(energies[:half], energies[half:], strict=True):
+            check_energy_gap(
+                loss, data, samples, max_gap=self.recipe.max_gap,
+                advice="a lower learning_rate or step_size, or an energy_penalty of 0.1",
+            )  # fmt: skip
 
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
         """Images from the averaged weights; of persistent chains, from where they are."""
@@ -308,10 +306,3 @@ def _visible_mean(target: Tensor, is_free: Tensor) -> Tensor:
     count = (~is_free).sum((2, 3), keepdim=True).clamp(min=1)
     mean = target.masked_fill(is_free, 0.0).sum((2, 3), keepdim=True) / count
     return torch.where(is_free, mean, target)
-
-
-def _gather(fabric: "Fabric", part: Tensor) -> Tensor:
-    """The parts [N, ...] of all ranks as one tensor, in the order of the ranks."""
-    gathered = fabric.all_gather(part)  # [ranks, N, ...], or [N, ...] from a single process
-    assert isinstance(gathered, Tensor)
-    return gathered.reshape(-1, *part.shape[1:])

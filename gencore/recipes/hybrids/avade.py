@@ -116,7 +116,7 @@ class AVADERecipe(ImageRecipe, OptimisedRecipe):
     """The discriminator: plain convolutions, or residual blocks."""
 
     discriminator_widths: tuple[int, ...] = ()
-    """Channels of the discriminator, as `widths`."""
+    """Channels of the discriminator at each scale, likewise."""
 
     num_scales: int = 1
     """Scales of the flow."""

@@ -1,5 +1,6 @@
 """Flow contrastive estimation on densities of the plane (Gao 2021, §4.2.4.1)."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -19,7 +20,7 @@ from gencore.train import Batch
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["FCEExperiment", "gaussian_noise", "plane_measures"]
+__all__ = ["FCEExperiment", "gaussian_noise", "normalised", "plane_measures"]
 
 # Points from which the Gaussian noise takes its moments, and the key that draws them.
 _MOMENT_POINTS = 10_000
@@ -69,30 +70,45 @@ class FCEExperiment(PlaneExperiment):
         return self.model.sample(num, generator=generator)
 
     def log_densities(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """`ebm` is −E − c with the learned c, and `flow` that of the flow."""
+        """`ebm` is −E less the logarithm of its integral over the grid, and `flow` that of the
+        flow."""
         model, both = self.model, {}
         if self.recipe.objective != "mle":
-            both["ebm"] = on_points(model.log_prob)
+            both["ebm"] = normalised(self, on_points(model.log_prob))
         if self.recipe.objective != "nce":
             both["flow"] = on_points(model.flow.log_prob)
         return both
 
     def evaluate(self, num: int) -> dict[str, float]:
-        """As `PlaneExperiment`, with the mass of the energy's density, which nothing holds at 1,
-        and the mean squares of the errors of log-densities at `num` points of the data."""
-        return {**super().evaluate(num), **plane_measures(self, num)}
+        """As `PlaneExperiment`, with the mass of the energy's density as it has learned it, which
+        nothing holds at 1, and the mean squares of the errors of log-densities at `num` points of
+        the data, the energy's with its learned c."""
+        return {**super().evaluate(num), **plane_measures(self, self.model, num)}
 
 
-def plane_measures(experiment: PlaneExperiment, num: int) -> dict[str, float]:
-    """`mass/ebm`, ∫ p over the grid, and `log_mse/…`, E_p (log p̂ − log p)²."""
+def normalised(
+    experiment: PlaneExperiment, log_prob: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """A log-density less the logarithm of its integral over the experiment's grid."""
+    log_mass = experiment.grid.log_integral(
+        log_prob(experiment.grid.points(experiment.fabric.device))
+    )
+    return lambda x: log_prob(x) - log_mass
+
+
+def plane_measures(
+    experiment: PlaneExperiment, model: FlowContrastiveEBM, num: int
+) -> dict[str, float]:
+    """`mass/ebm`, ∫ p over the grid with the learned c, and `log_mse/…`, E_p (log p̂ − log p)²."""
     device, measures = experiment.fabric.device, {}
     test = experiment.density.sample(num, key=torch.tensor(TEST_KEY)).to(device)
     true = experiment.density.log_prob(test)
     for name, log_prob in experiment.log_densities().items():
-        measures[f"log_mse/{name}"] = (log_prob(test) - true).square().mean().item()
         if name == "ebm":
+            log_prob = on_points(model.log_prob)
             on_grid = log_prob(experiment.grid.points(device))
-            measures["mass/ebm"] = torch.tensor(experiment.grid.log_integral(on_grid)).exp().item()
+            measures["mass/ebm"] = math.exp(experiment.grid.log_integral(on_grid))
+        measures[f"log_mse/{name}"] = (log_prob(test) - true).square().mean().item()
     return measures
 
 

@@ -29,14 +29,15 @@ _PRESETS: dict[str, dict[str, Any]] = {
 class LatentEBMRecipe(ImageRecipe, OptimisedRecipe):
     """Latent EBM: an energy of images that reweights the latents of a trained generator.
 
-    The base is the run of another recipe with such a generator: glf (all of its models) or avade
-    (GAN, VAE and others). Only the energy is trained, on the data of the base's run.
+    The base is the run of another recipe with such a generator: glf (but its rae-gmm) or avade
+    (GAN, VAE and others). Only the energy is trained, on --data: those of the base's run, or others
+    of the same size.
     """
 
     presets = _PRESETS
 
     base: str = ""
-    """Folder of the base's run, which sampling needs as well."""
+    """Folder of the base's run. Sampling and resuming need it too, as it was: not trained on."""
 
     steps: int = 300
     """Optimisation steps of the whole run."""

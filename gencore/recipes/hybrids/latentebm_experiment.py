@@ -9,14 +9,15 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.data import ImageDataset, to_float
-from gencore.models import DivergenceError, LatentEBM, check_divergence
+from gencore.models import LatentEBM
 from gencore.ops import random_key
 from gencore.recipes.ebm.ebm_experiment import energy_network
+from gencore.recipes.energy_gap import check_energy_gap
 from gencore.recipes.hybrids.latentebm import LatentEBMRecipe
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
 from gencore.recipes.loaded_run import load_run
 from gencore.samplers import Langevin
-from gencore.train import Batch, Diverged, StateObject
+from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
 
 if TYPE_CHECKING:
@@ -76,12 +77,10 @@ class LatentEBMExperiment(ImageSamplesExperiment):
         return self.optimisation.step(batch, loss, check=self._check)
 
     def _check(self, scalars: Mapping[str, Tensor]) -> None:
-        try:
-            check_divergence(*scalars.values(), max_gap=self.recipe.max_gap)
-        except DivergenceError as error:
-            raise Diverged(
-                str(error), advice="a lower learning_rate, or a larger energy_penalty"
-            ) from error
+        check_energy_gap(
+            *scalars.values(), max_gap=self.recipe.max_gap,
+            advice="a lower learning_rate, or a larger energy_penalty",
+        )  # fmt: skip
 
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
         """Images of latents that chains have moved, with the averaged weights."""
@@ -133,7 +132,13 @@ def _base(recipe: LatentEBMRecipe, shape: torch.Size) -> tuple[nn.Module, tuple[
     """The generator of the recipe's base, and the shape of its latents, for images of `shape`."""
     if not recipe.base:
         raise ValueError("base is not given: it is the folder of a run with a generator, as of glf")
-    base_recipe, experiment, _, _ = load_run(Path(recipe.base), "cpu", with_data=False)
+    try:
+        with torch.random.fork_rng():  # the base's checkpoint holds a state of its own
+            base_recipe, experiment, _, _ = load_run(Path(recipe.base), "cpu", with_data=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"the generator of base {recipe.base} cannot be loaded: {error}"
+        ) from error
     if not isinstance(experiment, GeneratorExperiment):
         raise ValueError(
             f"base {recipe.base} is a run of the recipe {base_recipe.name}, which has no generator "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from gencore.data.names import DensityName
 from gencore.recipes.hybrids.flow_game import FlowGameRecipe
 from gencore.recipes.plane import PlaneRecipe
-from gencore.train import used_by
+from gencore.train import UsedBy, used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -25,6 +25,7 @@ _USED_BY = {
     "cap": _GAME,
     "num_layers": _GAME,
     "hidden_widths": _GAME,
+    "vat_radius": UsedBy("a positive vat_weight", lambda fields: fields["vat_weight"] > 0),
 }
 
 

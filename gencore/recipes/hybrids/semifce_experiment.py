@@ -13,7 +13,7 @@ from gencore.models import CouplingFlow, EnergyClassifier, FlowContrastiveEBM
 from gencore.nn import MLP
 from gencore.objectives import virtual_adversarial_loss
 from gencore.ops.random import stream_key
-from gencore.recipes.hybrids.fce_experiment import gaussian_noise, plane_measures
+from gencore.recipes.hybrids.fce_experiment import gaussian_noise, normalised, plane_measures
 from gencore.recipes.hybrids.flow_players import FlowPlayers
 from gencore.recipes.hybrids.semifce import SemiFCERecipe
 from gencore.recipes.plane_experiment import TEST_KEY, PlaneExperiment, on_points
@@ -102,6 +102,11 @@ class SemiFCEExperiment(PlaneExperiment):
         super().__init__(recipe, fabric, density)
         self.recipe = recipe
         num_classes = density.num_components
+        if num_classes < 2:
+            raise ValueError(
+                f"semifce: the density {recipe.density} has a single component; expected two or "
+                "more, which are the classes"
+            )
         energies = MLP(
             2, recipe.energy_widths, num_classes, activation=recipe.activation, zero_last=False
         )
@@ -153,10 +158,11 @@ class SemiFCEExperiment(PlaneExperiment):
             )
 
     def log_densities(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """`ebm` is the mixture of the classes (4.16), and `flow` that of the flow."""
+        """`ebm` is the mixture of the classes (4.16) less the logarithm of its integral over the
+        grid, and `flow` that of the flow."""
         both: dict[str, Callable[[Tensor], Tensor]] = {}
         if self.recipe.objective != "supervised":
-            both["ebm"] = on_points(self.classifier.log_prob)
+            both["ebm"] = normalised(self, on_points(self.classifier.log_prob))
         if self.recipe.objective == "fce":
             both["flow"] = on_points(self.model.flow.log_prob)
         return both
@@ -169,7 +175,7 @@ class SemiFCEExperiment(PlaneExperiment):
         accuracy = (found.cpu() == label).double().mean().item()
         return {
             **super().evaluate(num),
-            **plane_measures(self, num),
+            **plane_measures(self, self.model, num),
             "classification_accuracy": accuracy,
         }
 

@@ -159,6 +159,11 @@ class GLFExperiment(ImageSamplesExperiment):
     def latent_generator(self) -> tuple[nn.Module, tuple[int, ...]]:
         """The model as a frozen module from noise u ~ N(0, I), [N, U], to images in [0, 1], and the
         shape (U,) of one u: what a model of latents corrects."""
+        if self.recipe.model == "rae-gmm":
+            raise ValueError(
+                "glf: the model rae-gmm has no latents that a model can correct: its noise chooses "
+                "a component of the mixture, which no gradient moves"
+            )
         generator = FrozenGenerator(self.model)
         return generator, (generator.noise_size,)
 

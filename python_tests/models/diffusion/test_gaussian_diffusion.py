@@ -350,6 +350,7 @@ def test_training_on_the_plane_reaches_the_modes() -> None:
         (lambda: known().sample(1, levels=[1, 8]), r"levels are \[1, 8\]"),
         (lambda: known().sample(2, noise=torch.zeros(3, 2, 1)), "noise has shape"),
         (lambda: known().sample(2, variances=torch.ones(3)), "variances have shape"),
+        (lambda: known().sample(2, variances=-torch.ones(8)), "a variance is -1"),
         (lambda: known().sample(2, eta=0.5, variances=torch.ones(8)), "one of them"),
         (lambda: known(variance="learned")(torch.zeros(2, 2)), "x has shape"),
         (lambda: known(variance="learned")(torch.zeros(2, 1)), r"expected \[2, 2\]"),

@@ -24,8 +24,8 @@ def test_step_by_step_and_at_once_agree_in_law() -> None:
     for t in range(3):
         level = torch.full((num,), t)
         noise = torch.randn(x.shape, generator=generator)
-        scales = _SCHEDULE.step_scale(level)[:, None], _SCHEDULE.step_std(level)[:, None]
-        x = scales[0].float() * x + scales[1].float() * noise
+        std = _SCHEDULE.step_std(level)[:, None].float()
+        x = (1 - std**2).sqrt() * x + std * noise
     scale = _SCHEDULE.mean_scales[3].item()
     variance = 1 - scale**2
     assert abs(x.mean().item() - 1.3 * scale) < 4 * (variance / num) ** 0.5
@@ -74,6 +74,8 @@ def test_the_step_posterior_and_the_later_level_make_the_joint() -> None:
         (lambda: _SCHEDULE.merged([0]), r"levels are \[0\]"),
         (lambda: _SCHEDULE.merged([0, 4]), "at most 3"),
         (lambda: _SCHEDULE.diffuse(torch.zeros(2, 1), torch.tensor([1])), "one level a row"),
+        (lambda: _SCHEDULE.diffuse(torch.zeros(1, 1), torch.tensor([-1])), "outside 0 to 3"),
+        (lambda: _SCHEDULE.diffuse(torch.zeros(1, 1), torch.tensor([4])), "outside 0 to 3"),
     ],
 )
 def test_bad_input(make, message: str) -> None:  # type: ignore[no-untyped-def]

@@ -159,6 +159,7 @@ class TestInpainting:
         x = torch.rand(5, 3, 16, 16, generator=generator)
         is_free = torch.rand(5, 1, 16, 16, generator=generator) < 0.6
         is_free[0], is_free[1] = True, False
+        ebm.set_colors(x)  # where an image is hidden wholly
         key = torch.tensor([1, 2])
         filled = ebm.inpaint(x, is_free, key=key)
         everywhere = is_free.expand(x.shape)
@@ -294,5 +295,19 @@ def test_wrong_input_is_named():
         MultiGridEBM.preset("large")
     with pytest.raises(ValueError, match="got no images"):
         ebm.set_colors(x[:0])
+    with pytest.raises(ValueError, match="not finite"):
+        ebm.set_colors(x + math.nan)
+    with pytest.raises(RuntimeError, match="no 1 x 1 images to start from"):
+        ebm.sample(2)
+    with pytest.raises(RuntimeError, match="no 1 x 1 images to start from"):
+        ebm.inpaint(x, torch.ones(2, 1, 8, 8, dtype=torch.bool))
+    with pytest.raises(ValueError, match="clamp"):
+        MultiGridEBM([energy], [8], 1, clamp=(1.0, -1.0))
+    with pytest.raises(ValueError, match="grad_clamp"):
+        MultiGridEBM([energy], [8], 1, grad_clamp=-1.0)
+    with pytest.raises(ValueError, match=r"expected \[C, H, W\]"):
+        StridedConvEnergy((8, 8), [ConvLayer(3, 3)])
+    with pytest.raises(ValueError, match=r"layers are \(5,\)"):
+        StridedConvEnergy((1, 8, 8), [ConvLayer(3, 3)]).features(x, layers=[5])
     with pytest.raises(ValueError, match="an odd kernel_size"):
         StridedConvEnergy((1, 8, 8), [ConvLayer(3, 4)])
