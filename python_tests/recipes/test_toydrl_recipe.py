@@ -32,7 +32,7 @@ def metrics(run_dir):
     return json.loads(RunFolder(run_dir).metrics.read_text())
 
 
-@pytest.mark.parametrize("options", [{}, {"spectral_norm": False}, {"chain_steps": 0}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"spectral_norm": True}, {"chain_steps": 0}], ids=str)
 def test_it_trains_and_is_measured(tmp_path, options):
     experiment = train(tmp_path, **options)
     assert experiment.sample(7).shape == (7, 2)
@@ -86,7 +86,8 @@ def test_divergence_stops_the_run(tmp_path):
         ({"last_variance": 1.0}, "last_variance"),
         ({"chain_steps": -1}, "chain_steps"),
         ({"hidden_widths": ()}, r"hidden_widths is \(\)"),
-        ({"accumulate": 2}, "an energy of its own"),
+        ({"accumulate": 2, "spectral_norm": True}, "an energy of its own"),
+        ({"input_scale": 0.0}, "input_scale is 0"),
     ],
 )
 def test_wrong_options_are_named(options, message):

@@ -9,6 +9,7 @@ from torch.nn.functional import silu
 
 from gencore.nn.networks.time_embedding import TimeEmbedding
 from gencore.nn.parametrized import spectral_norm as spectrally_normalised
+from gencore.ops._support.checks import finite
 
 __all__ = ["TimeMLPEnergy"]
 
@@ -25,6 +26,9 @@ class TimeMLPEnergy(nn.Module):
         dim: D, the number of inputs.
         hidden_widths: H₁, …, H_L, one at least.
         num_time_features: of the embedding, even and at least 4.
+        input_scale: factor of W₁ at the start, positive. With 1 the units are smooth over the
+            scale of data of variance 1, and finer structure is slow to learn: of eight spots on a
+            ring, 2,500 updates found the ring, and with 8 the spots.
         spectral_norm: divide each W_l and w by its largest singular value (Miyato et al. 2018),
             which bounds ∇E by 1.1^L, since silu's slope is at most 1.1. The shifts stay free.
 
@@ -32,7 +36,8 @@ class TimeMLPEnergy(nn.Module):
         [N, D] and levels [N] → [N].
 
     Raises:
-        ValueError: for widths below 1, or none, and on a call with inputs of another shape.
+        ValueError: for widths below 1, or none, a scale that is not positive, and on a call with
+            inputs of another shape.
 
     Example:
         >>> import torch
@@ -47,6 +52,7 @@ class TimeMLPEnergy(nn.Module):
         hidden_widths: Sequence[int] = (128, 128, 128),
         *,
         num_time_features: int = 32,
+        input_scale: float = 1.0,
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
@@ -55,6 +61,10 @@ class TimeMLPEnergy(nn.Module):
                 f"TimeMLPEnergy: dim is {dim} and hidden_widths {tuple(hidden_widths)}; expected "
                 "positive widths and a hidden layer at least"
             )
+        if not finite("TimeMLPEnergy", "input_scale", input_scale) > 0:
+            raise ValueError(
+                f"TimeMLPEnergy: input_scale is {input_scale}; expected a positive number"
+            )
         self.dim = dim
         width = hidden_widths[0]
         self.embedding = TimeEmbedding(num_time_features)
@@ -62,6 +72,8 @@ class TimeMLPEnergy(nn.Module):
         # The shifts are the hidden layers' biases.
         layers = [nn.Linear(i, o, bias=False) for i, o in pairwise((dim, *hidden_widths))]
         layers.append(nn.Linear(hidden_widths[-1], 1))
+        with torch.no_grad():
+            layers[0].weight.mul_(input_scale)
         self.layers = nn.ModuleList(
             spectrally_normalised(layer) if spectral_norm else layer for layer in layers
         )

@@ -59,7 +59,7 @@ class ToyDRLExperiment(PlaneExperiment):
         def check(scalars: Mapping[str, Tensor]) -> None:
             check_energy_gap(
                 *scalars.values(), max_gap=self.recipe.max_gap,
-                advice="spectral_norm, a lower learning_rate or step_factor",
+                advice="a lower learning_rate, max_grad_norm or step_factor, or spectral_norm",
             )  # fmt: skip
 
         return self.optimisation.step(batch, loss, check=check)
@@ -141,7 +141,12 @@ def _model(recipe: ToyDRLRecipe) -> DiffusionRecoveryEBM:
     )
     stds = schedule.variances.sqrt()
     return DiffusionRecoveryEBM(
-        TimeMLPEnergy(2, recipe.hidden_widths, spectral_norm=recipe.spectral_norm),
+        TimeMLPEnergy(
+            2,
+            recipe.hidden_widths,
+            input_scale=recipe.input_scale,
+            spectral_norm=recipe.spectral_norm,
+        ),
         (2,),
         schedule,
         num_steps=recipe.chain_steps,
