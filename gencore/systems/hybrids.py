@@ -72,6 +72,7 @@ SYSTEMS = (
         name="Latent EBM",
         source="Yan 2022, §3.3.3",
         implementation="gencore.models.LatentEBM",
+        recipe="latentebm",
         further_implementations=("gencore.models.FlowBackboneEBM",),
         test=f"{_TILTING}::TestLatentEBM::test_latents_of_a_linear_generator_are_gaussian",
         further_tests=(
