@@ -48,6 +48,24 @@ SYSTEMS = (
         "plane, not on images",
     ),
     System(
+        id="G27",
+        name="Semi-supervised flow contrastive estimation",
+        source="Gao 2021, §4.2.3",
+        implementation="gencore.models.FlowContrastiveEBM",
+        further_implementations=(
+            "gencore.models.EnergyClassifier",
+            "gencore.objectives.virtual_adversarial_loss",
+        ),
+        recipe="semifce",
+        test="recipes/test_semifce_labels.py::test_unlabelled_points_help_on_spirals",
+        further_tests=(
+            "objectives/test_virtual_adversarial.py"
+            "::test_the_gradient_goes_through_the_moved_point_alone",
+        ),
+        notes="its test trains for minutes: marked long, with its result in "
+        "docs/flow-contrastive.md",
+    ),
+    System(
         id="G28",
         name="Energy-based model with a flow backbone",
         source="Gao 2021, §4.3",
