@@ -137,8 +137,8 @@ class AVADERecipe(ImageRecipe, OptimisedRecipe):
     """What the encoder sees: the flow's features, or the image."""
 
     adversarial_weight: float = 3.0
-    """Weight of the adversary's loss beside the negative log-likelihood of an image in nats: 3 is for
-    digits of 64 numbers, and Lucas 2020 has 100 for 3,072."""
+    """Weight of the adversary's loss beside the negative log-likelihood of an image in nats: 3 is
+    for digits of 64 numbers, and Lucas 2020 has 100 for 3,072."""
 
     gradient_penalty: float = 100.0
     """Weight of the penalty on the discriminator's slope."""

@@ -149,9 +149,12 @@ class AVADEExperiment(ImageSamplesExperiment):
         recipe, device = self.recipe, self.fabric.device
         if self._done.number == 0 and self.discriminator is not None:
             warn_if_untrained(
-                "the discriminator is not trained", steps=recipe.steps, first_steps=recipe.likelihood_steps,
-                option="coverage_steps", first_are="by likelihood alone",
-            )  # fmt: skip
+                "the discriminator is not trained",
+                steps=recipe.steps,
+                first_steps=recipe.likelihood_steps,
+                option="coverage_steps",
+                first_are="by likelihood alone",
+            )
         model = self.generator.module.train()
         assert isinstance(model, AVADE)
         judged = self.discriminator is not None and self._done.number >= recipe.likelihood_steps

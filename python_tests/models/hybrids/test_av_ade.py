@@ -245,9 +245,9 @@ def test_wrong_arguments_are_named():
         make(adversarial_weight=-1.0)
     with pytest.raises(ValueError, match="Critic: penalty_weight must be finite and not neg"):
         Critic(nn.Linear(2, 1), penalty_weight=-1.0)
-    with pytest.raises(ValueError, match="AVADE: adversarial_weight .* got nan"):
+    with pytest.raises(ValueError, match=r"AVADE: adversarial_weight .* got nan"):
         make(adversarial_weight=math.nan)
-    with pytest.raises(ValueError, match="Critic: penalty_weight .* got nan"):
+    with pytest.raises(ValueError, match=r"Critic: penalty_weight .* got nan"):
         Critic(nn.Linear(2, 1), penalty_weight=math.nan)
     with pytest.raises(ValueError, match=r"Critic: the network gives \[3, 2\]; expected \[3\] or"):
         Critic(nn.Linear(2, 2))(torch.zeros(3, 2))
