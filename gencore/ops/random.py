@@ -34,6 +34,7 @@ Stream = Literal[
     "diffusion",
     "latents",
     "momenta",
+    "prior",
     "reverse annealed importance",
     "samples",
     "start",

@@ -36,6 +36,8 @@ FLOW = {"flow_channels": 4, "num_blocks": 1}
 def small(model, **options):
     parts = ADE_MODELS[model]
     fields = {**SMALL, **(CRITIC if parts.adversarial else {}), **(FLOW if parts.features else {})}
+    if parts.adversarial and parts.coverage:
+        fields["coverage_steps"] = 0
     return AVADERecipe(model=model, **{**fields, **options})
 
 
@@ -121,6 +123,35 @@ class TestGame:
             after = states(experiment)["discriminator_model"]
             assert bool(moved(before, after)) == (number == 2)
 
+    def test_a_run_of_likelihood_alone_warns(self):
+        """The defaults' likelihood takes 400 steps; a GAN has none."""
+        recipe = {"steps": 400, "coverage_steps": 400}
+        experiment, batches = make(**recipe)
+        with pytest.warns(
+            UserWarning, match="the discriminator is not trained: the run has 400 st"
+        ):
+            experiment.step(batches[0])
+        experiment.step(batches[1])
+        experiment, batches = make("gan", steps=1)
+        assert "quality" in experiment.step(batches[0])
+
+    def test_the_discriminator_s_rates_go_by_its_own_steps(self):
+        """Of 7 steps the last 4 have two of the discriminator's each, which warms up in 2·2 and has
+        come down to 0 after 8; the generator's rates go by all steps."""
+        experiment, batches = make(
+            steps=7, coverage_steps=3, warmup_steps=2, discriminator_steps=2, schedule="linear"
+        )
+        assert experiment.recipe.learning_rate == experiment.recipe.discriminator_learning_rate
+        players = experiment.discriminator, experiment.generator
+        rates = []
+        for number in range(7):
+            rates.append([p.optimizer.param_groups[0]["lr"] / 0.002 for p in players])
+            experiment.step(batches[number])
+        rates.append([p.optimizer.param_groups[0]["lr"] / 0.002 for p in players])
+        of_discriminator, of_generator = zip(*rates, strict=True)
+        assert of_discriminator == pytest.approx([0.25] * 4 + [0.625, 1, 0.5, 0])
+        assert of_generator == pytest.approx([0.5, 0.75, 1, 0.8, 0.6, 0.4, 0.2, 0])
+
     @pytest.mark.parametrize("model", ["avade", "gan"])
     def test_parts_of_a_batch_make_the_step_of_the_whole(self, model):
         logs = []
@@ -152,7 +183,8 @@ class TestPresets:
                 assert (recipe.gradient_penalty, recipe.discriminator_steps) == (100, 1)
                 assert recipe.discriminator_learning_rate == 0.002
             if recipe.parts.adversarial and recipe.parts.coverage:
-                assert (recipe.adversarial_weight, recipe.train_features) == (100, False)
+                fields = ("adversarial_weight", "train_features", "coverage_steps")
+                assert tuple(getattr(recipe, field) for field in fields) == (100, False, 0)
             if recipe.parts.features:
                 fields = ("num_scales", "num_couplings", "num_blocks", "batch_norm")
                 assert tuple(getattr(recipe, field) for field in fields) == (1, 3, 2, True)
@@ -173,8 +205,9 @@ class TestPresets:
         narrow = {"data": "digits", "image_size": None, "batch_size": 16, "widths": (4, 8)}
         narrow |= CRITIC if parts.adversarial else {}
         narrow |= {"flow_channels": 4} if parts.features else {}
-        recipe = AVADERecipe.preset(name, **narrow, steps=steps, coverage_steps=min(
-            recipe.coverage_steps, steps // 2))  # fmt: skip
+        if parts.adversarial and parts.coverage:
+            narrow["coverage_steps"] = min(recipe.coverage_steps, steps // 2)
+        recipe = AVADERecipe.preset(name, **narrow, steps=steps)
         torch.manual_seed(0)
         dataset = recipe.load_data()
         fabric = fabric_module.Fabric(accelerator="cpu", devices=1)
@@ -258,6 +291,14 @@ class TestLikelihood:
 
 
 class TestLatentGenerator:
+    def test_it_stays_in_evaluation_mode(self):
+        experiment, batches = make(batch_norm=True)
+        experiment.step(batches[0])
+        generator, shape = experiment.latent_generator()
+        z = torch.randn(5, *shape)
+        images = generator(z)
+        assert torch.equal(nn.Sequential(generator).train()(z), images)
+
     @pytest.mark.parametrize("model", ADE_MODELS)
     def test_it_is_frozen_and_makes_the_model_s_samples(self, model):
         experiment, batches = make(model)
@@ -378,7 +419,8 @@ def test_two_processes_train_what_one_trains(tmp_path, model):
         out = tmp_path / str(devices)
         words = "train avade --steps 3 --batch-size 8 --latent-size 2 --widths 4 8 --log-every 1 "
         words += "--discriminator-widths 4 8 --accelerator cpu --num-evaluate 0 --num-samples 0 "
-        words += f"--model {model} --devices {devices} --out {out}"
+        words += f"--model {model} --devices {devices} --out {out} "
+        words += "--coverage-steps 0" if model == "avade" else ""
         if devices == 1:
             assert cli.main(words.split()) == 0
         else:

@@ -58,6 +58,7 @@ def test_every_objective_trains_and_is_measured(tmp_path, objective, names):
         assert set(moves) == {float(objective == "mle")}
 
 
+@pytest.mark.filterwarnings("ignore:the .* is not trained:UserWarning")
 def test_players_that_do_not_move_stay_as_they_are(tmp_path):
     for steps in (2, 4):
         train(tmp_path / str(steps), steps=steps, schedule="constant")
@@ -69,6 +70,19 @@ def test_players_that_do_not_move_stay_as_they_are(tmp_path):
         for name, value in states[0]["density_model"].items()
     ]
     assert not any(same)
+
+
+@pytest.mark.parametrize("recipe", [FCERecipe, SemiFCERecipe])
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (2, r"the density is not trained: the run has 2 steps, and the first 2 \(flow_warmup"),
+        (4, "the flow is not trained against the density: the run has 4 steps, and the first 4"),
+    ],
+)
+def test_a_run_that_ends_before_the_game_warns(tmp_path, recipe, steps, message):
+    with pytest.warns(UserWarning, match=message):
+        train(tmp_path, recipe, steps=steps)
 
 
 @pytest.mark.parametrize("recipe", [FCERecipe, SemiFCERecipe])

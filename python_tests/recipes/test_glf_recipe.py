@@ -1,7 +1,9 @@
 """The recipe of generative latent flow: its eight models, stages, resuming, measures, commands."""
 
 import json
+from contextlib import nullcontext
 from copy import deepcopy
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -123,6 +125,23 @@ class TestTraining:
                     f"{name}_model": before[f"{name}_model"]
                 })  # fmt: skip
 
+    @pytest.mark.parametrize(
+        ("model", "options", "message"),
+        [
+            (
+                "glf",
+                {"stages": 2},
+                "the flow is not trained: the run has 4 steps, and the first 750",
+            ),
+            ("two-stage-vae", {"first_steps": 4}, "the second VAE is not trained: the run has 4"),
+        ],
+    )
+    def test_a_run_of_the_first_stage_alone_warns(self, model, options, message):
+        experiment = make(model, **options)
+        with pytest.warns(UserWarning, match=message):
+            step(experiment, 0)
+        step(experiment, 1)
+
     def test_the_flow_alone_decays(self):
         experiment = make("vae-flow-prior", flow_weight_decay=0.1)
         decays = {
@@ -178,7 +197,10 @@ def test_a_resumed_run_is_the_same(tmp_path, model):
     whole = train(tmp_path / "whole", small(model, ema_decay=0.9), **options)
     for first in (1, 3):
         folder = tmp_path / f"parts{first}"
-        train(folder, small(model, ema_decay=0.9, steps=first), **options)
+        is_short = model == "two-stage-vae" and first == 1
+        warned = pytest.warns(UserWarning, match="second VAE") if is_short else nullcontext()
+        with warned:
+            train(folder, small(model, ema_decay=0.9, steps=first), **options)
         resumed = train(folder, small(model, ema_decay=0.9), resume=True, **options)
         assert_same(state_of(resumed), state_of(whole))
     samples = [e.sample(3, torch.Generator().manual_seed(0)) for e in (resumed, whole)]
@@ -248,6 +270,27 @@ class TestOptions:
     def test_sides_that_do_not_fit(self):
         with pytest.raises(ValueError, match="the images are 10x10; expected sides that are mult"):
             make("glf", image_size=10)
+
+    @pytest.mark.parametrize(
+        ("batch_size", "device", "message"),
+        [
+            (
+                4,
+                "cpu",
+                "GLFRecipe: there are 2 processes on the device 'cpu', but the networks norm",
+            ),
+            (
+                2,
+                "cpu",
+                "GLFRecipe: batch_size is 2 with 2 processes; expected at least 2 images on",
+            ),
+        ],
+    )
+    def test_processes_that_batch_normalisation_does_not_suit(self, batch_size, device, message):
+        recipe = small("glf", batch_size=batch_size)
+        fabric = SimpleNamespace(world_size=2, device=torch.device(device))
+        with pytest.raises(ValueError, match=message):
+            recipe.build(fabric, recipe.load_data())
 
     def test_features_need_labels(self, tmp_path):
         import numpy as np

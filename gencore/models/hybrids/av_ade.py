@@ -15,6 +15,7 @@ from gencore.objectives import (
     gradient_penalty,
 )
 from gencore.ops import random_key
+from gencore.ops._support.checks import accumulation_dtype, number
 
 __all__ = ["AVADE", "AVADELoss", "Critic", "CriticLoss"]
 
@@ -96,10 +97,7 @@ class AVADE(VADE):
         train_features: bool = False,
     ) -> None:
         super().__init__(encoder, decoder, features, latent_size, encoder_input=encoder_input)
-        if adversarial_weight < 0:
-            raise ValueError(
-                f"AVADE: adversarial_weight is {adversarial_weight}; expected at least 0"
-            )
+        number("AVADE", "adversarial_weight", adversarial_weight)
         self.coverage = coverage
         self.adversarial_weight = adversarial_weight
         self.sample_noise = sample_noise
@@ -186,8 +184,7 @@ class Critic(nn.Module):
 
     def __init__(self, network: nn.Module, *, penalty_weight: float = 100.0) -> None:
         super().__init__()
-        if penalty_weight < 0:
-            raise ValueError(f"Critic: penalty_weight is {penalty_weight}; expected at least 0")
+        number("Critic", "penalty_weight", penalty_weight)
         self.network = network
         self.penalty_weight = penalty_weight
 
@@ -221,7 +218,10 @@ class Critic(nn.Module):
             key: int64 [seed, offset] of the points where the slope is taken.
             first: number of rows of the batch before these.
         """
-        cross_entropy = adversarial_discriminator_loss(self(real).float(), self(fake))
+        logits = (self(real), self(fake))
+        cross_entropy = adversarial_discriminator_loss(
+            *(each.to(accumulation_dtype(each)) for each in logits)
+        )
         penalty = torch.zeros_like(cross_entropy)
         if self.penalty_weight:
             penalty = gradient_penalty(

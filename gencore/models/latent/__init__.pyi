@@ -12,7 +12,7 @@ from gencore.models.latent.names import LikelihoodName
 from gencore.models.latent.rae_gmm import RAELoss, RegularisedAutoencoder
 from gencore.models.latent.two_stage_vae import TwoStageVAE
 from gencore.models.latent.vae import VAE, VAELoss
-from gencore.models.latent.wae_gan import WAEGAN, WAELoss, latent_adversary_loss
+from gencore.models.latent.wae_gan import WAEGAN, WAELoss
 
 __all__ = [
     "VAE",
@@ -35,5 +35,4 @@ __all__ = [
     "VAELoss",
     "WAELoss",
     "half_squared_error",
-    "latent_adversary_loss",
 ]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gencore.extras import training_extra
+from gencore.ops._support.checks import accumulation_dtype
 from gencore.samplers.chains import check_count
 
 __all__ = ["GaussianMixture"]
@@ -88,25 +89,55 @@ class GaussianMixture(nn.Module):
         return self
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log p(z) of vectors [N, L], [N]."""
-        residual = (z[:, None] - self.means).unsqueeze(-1)
-        scaled = torch.linalg.solve_triangular(self.factors, residual, upper=False).squeeze(-1)
-        log_det = self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
+        """log p(z) of vectors [N, L], [N]: float64 where they or the mixture are, else float32.
+
+        Raises:
+            ValueError: z is not [N, L].
+            RuntimeError: the mixture is not fitted.
+        """
+        log_weights, means, factors = self._to_compute("log_prob", "z", z, self.means.shape[1])
+        residual = (z[:, None] - means).unsqueeze(-1)
+        scaled = torch.linalg.solve_triangular(factors, residual, upper=False).squeeze(-1)
+        log_det = factors.diagonal(dim1=1, dim2=2).log().sum(1)
         constant = 0.5 * z.shape[1] * math.log(2 * math.pi)
-        each = self.log_weights - log_det - 0.5 * scaled.square().sum(2) - constant
+        each = log_weights - log_det - 0.5 * scaled.square().sum(2) - constant
         return each.logsumexp(1)
 
     def from_noise(self, noise: Tensor) -> Tensor:
         """The vectors of noise u ~ N(0, I), [N, 1 + L]: z = μₖ + Lₖ u₁…, where Φ(u₀) chooses k.
 
-        The first number has no gradient.
+        The first number has no gradient. The vectors have the dtype of the noise.
+
+        Raises:
+            ValueError: the noise is not [N, 1 + L].
+            RuntimeError: the mixture is not fitted.
         """
+        log_weights, means, factors = self._to_compute(
+            "from_noise", "noise", noise, 1 + self.means.shape[1]
+        )
         # Φ in double precision: the component is an integral over it.
         uniform = torch.special.ndtr(noise[:, 0].double())
-        edges = self.log_weights.double().exp().cumsum(0)
+        edges = log_weights.double().exp().cumsum(0)
         choice = torch.searchsorted(edges, uniform, right=True).clamp(max=len(edges) - 1)
-        moved = torch.einsum("nij,nj->ni", self.factors[choice], noise[:, 1:])
-        return self.means[choice] + moved
+        moved = torch.einsum("nij,nj->ni", factors[choice], noise[:, 1:].to(factors.dtype))
+        return (means[choice] + moved).to(noise.dtype)
+
+    def _to_compute(
+        self, function: str, name: str, x: Tensor, size: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The weights' logarithms, the means and the factors, in the dtype to compute x [N, size]
+        in."""
+        if x.dim() != 2 or x.shape[1] != size:
+            raise ValueError(
+                f"GaussianMixture.{function}: {name} has shape {list(x.shape)}; expected "
+                f"[N, {size}]"
+            )
+        if not self.is_fitted:
+            raise RuntimeError(
+                f"GaussianMixture.{function}: the mixture is not fitted; call fit first"
+            )
+        dtype = torch.promote_types(accumulation_dtype(x), accumulation_dtype(self.means))
+        return self.log_weights.to(dtype), self.means.to(dtype), self.factors.to(dtype)
 
     def extra_repr(self) -> str:
         components, features = self.means.shape

@@ -8,7 +8,7 @@ from gencore.models.flows.flow import Flow
 from gencore.models.latent.autoencoder import Autoencoder
 from gencore.models.latent.latent_generator import LatentGenerator
 from gencore.models.latent.latent_prior import check_prior
-from gencore.ops._support.checks import finite
+from gencore.ops._support.checks import number
 
 __all__ = ["GLFLoss", "GenerativeLatentFlow"]
 
@@ -43,7 +43,7 @@ class GenerativeLatentFlow(LatentGenerator):
         recon_weight: β. With the stop-gradient each part of the model has one of the terms alone.
 
     Raises:
-        ValueError: for a flow that does not fit.
+        ValueError: for a flow that does not fit, or a negative weight.
 
     References:
         Yan, "Deep Generative Models: Design, Improvements and Applications", 2022, §3.2.3. Xiao,
@@ -70,7 +70,7 @@ class GenerativeLatentFlow(LatentGenerator):
     ) -> None:
         super().__init__()
         check_prior("GenerativeLatentFlow", flow, autoencoder.latent_size)
-        finite("GenerativeLatentFlow", "recon_weight", recon_weight)
+        number("GenerativeLatentFlow", "recon_weight", recon_weight)
         self.autoencoder, self.flow = autoencoder, flow
         self.noise_size = autoencoder.latent_size
         self.regularised, self.recon_weight = regularised, recon_weight

@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Generator, Tensor, nn
 
+from gencore.models.evaluating import evaluating
 from gencore.models.latent.gaussian_posterior import NormalParameters
 from gencore.models.starts import normal_starts
 from gencore.samplers.chains import check_count
@@ -71,7 +72,7 @@ class LatentGenerator(nn.Module, ABC):
         key: Tensor | None = None,
         first: int = 0,
     ) -> Tensor:
-        """Data [num, ...], differentiable in the weights.
+        """Data [num, ...], differentiable in the weights, of the model in evaluation mode.
 
         Args:
             num: number of samples.
@@ -79,7 +80,9 @@ class LatentGenerator(nn.Module, ABC):
             key: int64 [seed, offset].
             first: number of samples before these, of other processes.
         """
-        return self.decode_noise(self.sample_noise(num, generator=generator, key=key, first=first))
+        noise = self.sample_noise(num, generator=generator, key=key, first=first)
+        with evaluating(self):
+            return self.decode_noise(noise)
 
     def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:
         """The data [N, steps, ...] of points evenly spaced on the lines between noise [N, U].

@@ -7,7 +7,7 @@ from torch import Tensor
 from gencore.models.latent.autoencoder import Autoencoder
 from gencore.models.latent.gaussian_mixture import GaussianMixture
 from gencore.models.latent.latent_generator import LatentGenerator
-from gencore.ops._support.checks import finite
+from gencore.ops._support.checks import number
 
 __all__ = ["RAELoss", "RegularisedAutoencoder"]
 
@@ -33,6 +33,9 @@ class RegularisedAutoencoder(LatentGenerator):
         code_penalty: γ.
         num_components: of the mixture.
 
+    Raises:
+        ValueError: for a negative penalty.
+
     References:
         Ghosh, Sajjadi, Vergari, Black and Schölkopf, "From Variational to Deterministic
         Autoencoders", 2020. Yan, "Deep Generative Models: Design, Improvements and Applications",
@@ -57,7 +60,7 @@ class RegularisedAutoencoder(LatentGenerator):
         num_components: int = 10,
     ) -> None:
         super().__init__()
-        finite("RegularisedAutoencoder", "code_penalty", code_penalty)
+        number("RegularisedAutoencoder", "code_penalty", code_penalty)
         self.autoencoder, self.code_penalty = autoencoder, code_penalty
         self.mixture = GaussianMixture(autoencoder.latent_size, num_components)
         self.noise_size = 1 + autoencoder.latent_size

@@ -3,6 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
+from gencore.models.evaluating import evaluating
 from gencore.models.latent.decoder_likelihood import GaussianLikelihood
 from gencore.models.latent.gaussian_posterior import NormalParameters, draw_latents
 from gencore.models.latent.latent_generator import LatentGenerator
@@ -81,10 +82,13 @@ class TwoStageVAE(LatentGenerator):
         key: Tensor | None = None,
         first: int = 0,
     ) -> Tensor:
-        """Latents z ~ q₁(z | x) of data [N, ...], [N, L], which the second VAE models."""
+        """Latents z ~ q₁(z | x) of data [N, ...], [N, L], which the second VAE models. The first is
+        in evaluation mode: its batch statistics stay as they are."""
         if key is None:
             key = random_key(generator, device=x.device)
-        return draw_latents(self.first.encode(x), 1, key, first)[0].squeeze(1)
+        with evaluating(self.first):
+            posterior = self.first.encode(x)
+        return draw_latents(posterior, 1, key, first)[0].squeeze(1)
 
     def encode(self, x: Tensor) -> NormalParameters:
         """q₁(z | x) of data [N, ...]."""

@@ -5,6 +5,7 @@ from typing import NamedTuple, get_args
 from torch import Generator, Tensor, nn
 
 from gencore.choices import check_choice
+from gencore.models.evaluating import evaluating
 from gencore.models.flows.flow import Flow
 from gencore.models.latent.decoder_likelihood import (
     BernoulliLikelihood,
@@ -24,7 +25,7 @@ from gencore.models.latent.names import LikelihoodName
 from gencore.models.log_mean_exp import log_mean_exp
 from gencore.models.starts import like
 from gencore.ops import random_key
-from gencore.ops._support.checks import finite
+from gencore.ops._support.checks import number
 from gencore.ops.random import stream_key
 from gencore.samplers.chains import check_count
 
@@ -66,8 +67,8 @@ class VAE(LatentGenerator):
         kl_weight: of the KL divergence in the loss.
 
     Raises:
-        ValueError: for another likelihood or a prior that does not fit, and on a call if the
-            encoder or the decoder gives another shape.
+        ValueError: for another likelihood, a prior that does not fit or a negative weight, and on a
+            call if the encoder or the decoder gives another shape.
 
     References:
         Kingma and Welling, "Auto-Encoding Variational Bayes", 2014. Yan, "Deep Generative Models:
@@ -99,8 +100,8 @@ class VAE(LatentGenerator):
         super().__init__()
         check_count("VAE", "latent_size", latent_size, least=1)
         check_prior("VAE", prior, latent_size)
-        finite("VAE", "recon_weight", recon_weight)
-        finite("VAE", "kl_weight", kl_weight)
+        number("VAE", "recon_weight", recon_weight)
+        number("VAE", "kl_weight", kl_weight)
         if not isinstance(likelihood, DecoderLikelihood):
             check_choice("VAE", "likelihood", likelihood, get_args(LikelihoodName))
             likelihood = GaussianLikelihood() if likelihood == "gaussian" else BernoulliLikelihood()
@@ -199,7 +200,8 @@ class VAE(LatentGenerator):
         key: Tensor | None = None,
         first: int = 0,
     ) -> Tensor:
-        """Data of latents from the prior: the expected ones, or drawn.
+        """Data of latents from the prior, of the model in evaluation mode: the expected ones, or
+        drawn.
 
         Args:
             num: number of samples.
@@ -211,8 +213,9 @@ class VAE(LatentGenerator):
         """
         if key is None:
             key = random_key(generator, device=like(self).device)
-        z = self._latents(self.sample_noise(num, key=key, first=first))
-        decoded: Tensor = self.decoder(z)
+        with evaluating(self):
+            z = self._latents(self.sample_noise(num, key=key, first=first))
+            decoded: Tensor = self.decoder(z)
         if noise:
             return self.likelihood.draw(decoded, stream_key(key, "samples"), first)
         return self.likelihood.mean(decoded)

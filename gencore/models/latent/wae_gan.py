@@ -2,15 +2,18 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Generator, Tensor, nn
-from torch.nn.functional import softplus
 
+from gencore.models.evaluating import evaluating
 from gencore.models.latent.autoencoder import Autoencoder, Coded
 from gencore.models.latent.latent_generator import LatentGenerator
+from gencore.models.starts import normal_starts
 from gencore.nn import stop_gradient
-from gencore.ops._support.checks import finite
+from gencore.objectives import adversarial_discriminator_loss, adversarial_generator_loss
+from gencore.ops._support.checks import finite, number
 
-__all__ = ["WAEGAN", "WAELoss", "latent_adversary_loss"]
+__all__ = ["WAEGAN", "WAELoss"]
 
 
 class WAELoss(NamedTuple):
@@ -22,18 +25,6 @@ class WAELoss(NamedTuple):
     """The mean distance of data from their reconstructions."""
     adversarial: Tensor
     """The mean of -log D(z) of the codes, which are to be taken for draws from the prior."""
-
-
-def latent_adversary_loss(prior_logits: Tensor, code_logits: Tensor) -> Tensor:
-    """The adversary's loss, the mean of −log D(z) − log(1 − D(E(x))), with D = sigmoid(logit).
-
-    Its least value, 2 log 2 − 2 JSD, is 2 log 2 where the codes have the distribution of the prior.
-
-    Args:
-        prior_logits: of draws from the prior, [M].
-        code_logits: of codes, [N].
-    """
-    return softplus(-prior_logits).mean() + softplus(code_logits).mean()
 
 
 class WAEGAN(LatentGenerator):
@@ -54,7 +45,7 @@ class WAEGAN(LatentGenerator):
         prior_std: s.
 
     Raises:
-        ValueError: for a standard deviation that is not positive.
+        ValueError: for a standard deviation that is not positive, or a negative weight.
 
     References:
         Tolstikhin, Bousquet, Gelly and Schölkopf, "Wasserstein Auto-Encoders", 2018, Algorithm 1.
@@ -81,7 +72,7 @@ class WAEGAN(LatentGenerator):
         prior_std: float = 1.0,
     ) -> None:
         super().__init__()
-        finite("WAEGAN", "adversary_weight", adversary_weight)
+        number("WAEGAN", "adversary_weight", adversary_weight)
         finite("WAEGAN", "prior_std", prior_std)
         if prior_std <= 0:
             raise ValueError(f"WAEGAN: prior_std is {prior_std}; expected a positive number")
@@ -96,19 +87,24 @@ class WAEGAN(LatentGenerator):
     def loss(self, coded: Coded) -> WAELoss:
         """The autoencoder's loss of data that it has coded."""
         logits = stop_gradient(self.adversary)(coded.codes)
-        reconstruction, adversarial = coded.error.mean(), softplus(-logits).mean()
+        reconstruction = coded.error.mean()
+        adversarial = adversarial_generator_loss(logits, "non-saturating")
         loss = reconstruction + self.adversary_weight * adversarial
         return WAELoss(loss, reconstruction, adversarial)
 
     def adversary_loss(self, x: Tensor, prior: Tensor) -> Tensor:
-        """The adversary's loss, a scalar without a gradient in the autoencoder.
+        """The adversary's loss −log D(z) − log(1 − D(E(x))) in the mean, a scalar.
+
+        The autoencoder is in evaluation mode: it gets no gradient, and its batch statistics stay as
+        they are.
 
         Args:
             x: data [N, ...].
             prior: draws z from the prior, [M, L], from `sample_prior`.
         """
-        codes = self.encode(x).detach()
-        return latent_adversary_loss(self.adversary(prior), self.adversary(codes))
+        with torch.no_grad(), evaluating(self.autoencoder):
+            codes = self.encode(x)
+        return adversarial_discriminator_loss(self.adversary(prior), self.adversary(codes))
 
     def sample_prior(
         self,
@@ -118,8 +114,12 @@ class WAEGAN(LatentGenerator):
         key: Tensor | None = None,
         first: int = 0,
     ) -> Tensor:
-        """Draws z ~ N(0, s²I), [num, L]; arguments as for `sample`."""
-        return self.prior_std * self.sample_noise(num, generator=generator, key=key, first=first)
+        """Draws z ~ N(0, s²I), [num, L]; arguments as for `sample`, of which one key gives other
+        draws."""
+        return self.prior_std * normal_starts(
+            self, num, (self.noise_size,), generator=generator, key=key, first=first,
+            stream="prior",
+        )  # fmt: skip
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes [N, L] of data."""

@@ -22,8 +22,8 @@ _LUCAS_2020: dict[str, Any] = {
     "learning_rate": 0.002, "discriminator_learning_rate": 0.002, "latent_size": 128,
     "blocks": "plain", "widths": (64, 128, 256, 512), "discriminator_blocks": "plain",
     "discriminator_widths": (64, 128, 256, 512), "adversarial_weight": 100.0,
-    "gradient_penalty": 100.0, "discriminator_steps": 1, "num_scales": 1, "num_couplings": 3,
-    "num_blocks": 2, "flow_channels": 32, "batch_norm": True,
+    "coverage_steps": 0, "gradient_penalty": 100.0, "discriminator_steps": 1, "num_scales": 1,
+    "num_couplings": 3, "num_blocks": 2, "flow_channels": 32, "batch_norm": True,
 }  # fmt: skip
 _RESIDUAL: dict[str, Any] = {
     "blocks": "residual", "widths": (32, 64, 128, 256), "discriminator_blocks": "residual",
@@ -136,8 +136,9 @@ class AVADERecipe(ImageRecipe, OptimisedRecipe):
     encoder_input: Literal["features", "data"] = "features"
     """What the encoder sees: the flow's features, or the image."""
 
-    adversarial_weight: float = 10.0
-    """Weight of the adversary's loss beside the negative log-likelihood of an image in nats."""
+    adversarial_weight: float = 3.0
+    """Weight of the adversary's loss beside the negative log-likelihood of an image in nats: 3 is
+    for digits of 64 numbers, and Lucas 2020 has 100 for 3,072."""
 
     gradient_penalty: float = 100.0
     """Weight of the penalty on the discriminator's slope."""
@@ -145,8 +146,8 @@ class AVADERecipe(ImageRecipe, OptimisedRecipe):
     discriminator_steps: int = 1
     """Steps of the discriminator in one of the generator."""
 
-    coverage_steps: int = 0
-    """First steps, by likelihood alone."""
+    coverage_steps: int = 400
+    """First steps, by likelihood alone; fewer than steps, as the adversary comes after them."""
 
     sample_noise: bool = False
     """Show the discriminator samples with the noise of the decoder's Gaussian, and not its mean."""
@@ -201,6 +202,11 @@ class AVADERecipe(ImageRecipe, OptimisedRecipe):
     def parts(self) -> ADEModel:
         """What the model has."""
         return ADE_MODELS[self.model]
+
+    @property
+    def likelihood_steps(self) -> int:
+        """Steps at first without the adversary, of a model that has both criteria."""
+        return self.coverage_steps if self.parts.coverage and self.parts.adversarial else 0
 
     def build(self, fabric: "Fabric", dataset: "ImageDataset") -> "AVADEExperiment":
         from gencore.recipes.hybrids.avade_experiment import AVADEExperiment

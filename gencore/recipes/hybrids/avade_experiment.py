@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -25,7 +25,9 @@ from gencore.recipes.hybrids.avade import AVADERecipe
 from gencore.recipes.hybrids.generator_likelihood import fit_likelihood_around
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
 from gencore.recipes.level_bits import level_bits
+from gencore.recipes.untrained import warn_if_untrained
 from gencore.train import Batch, Optimisation, StateObject
+from gencore.train.batch_norm import synchronise_batch_norm
 from gencore.train.chunks import chunks
 from gencore.train.done_steps import DoneSteps
 from gencore.train.optimisation import make_scheduler
@@ -43,6 +45,9 @@ _FIGURE_COLUMNS = 10
 _ADVICE = "a lower learning_rate, discriminator_learning_rate or max_grad_norm"
 
 
+T = TypeVar("T", bound="LatentImages")
+
+
 class LatentImages(nn.Module):
     """A frozen decoder from latents [N, L] to images [N, C, H, W] in [0, 1]."""
 
@@ -54,6 +59,10 @@ class LatentImages(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         x: Tensor = self.features.inverse(self.decoder(z))[0]
         return (x + 0.5).clamp(0, 1)
+
+    def train(self: T, mode: bool = True) -> T:
+        """Does nothing: it stays in evaluation mode."""
+        return super().train(False)
 
 
 class AVADEExperiment(ImageSamplesExperiment):
@@ -77,9 +86,10 @@ class AVADEExperiment(ImageSamplesExperiment):
         model = make_model(recipe, self.image_shape).to(fabric.device)
         if not dataset.images.is_meta:  # else the scales come with the weights
             self._initialize(model)
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        module = synchronise_batch_norm("AVADERecipe", fabric, model)
+        weights = [weight for weight in module.parameters() if weight.requires_grad]
         self.generator = recipe.optimisation(
-            fabric, model, torch.optim.Adamax(weights, recipe.learning_rate),
+            fabric, module, torch.optim.Adamax(weights, recipe.learning_rate),
             ema_warmup=True, method="loss", advice=_ADVICE,
         )  # fmt: skip
         self._done = DoneSteps()
@@ -115,9 +125,10 @@ class AVADEExperiment(ImageSamplesExperiment):
         )
         critic = Critic(network, penalty_weight=recipe.gradient_penalty).to(self.fabric.device)
         optimizer = torch.optim.Adamax(critic.parameters(), recipe.discriminator_learning_rate)
+        each = recipe.discriminator_steps
         scheduler = make_scheduler(
-            optimizer, recipe.schedule, warmup_steps=recipe.warmup_steps,
-            steps=recipe.steps * recipe.discriminator_steps,
+            optimizer, recipe.schedule, warmup_steps=recipe.warmup_steps * each,
+            steps=max(recipe.steps - recipe.likelihood_steps, 1) * each,
         )  # fmt: skip
         return Optimisation(
             self.fabric, critic, optimizer, scheduler=scheduler,
@@ -136,9 +147,17 @@ class AVADEExperiment(ImageSamplesExperiment):
         """Steps of the discriminator, if there is one and its time has come, and one of the
         generator."""
         recipe, device = self.recipe, self.fabric.device
+        if self._done.number == 0 and self.discriminator is not None:
+            warn_if_untrained(
+                "the discriminator is not trained",
+                steps=recipe.steps,
+                first_steps=recipe.likelihood_steps,
+                option="coverage_steps",
+                first_are="by likelihood alone",
+            )
         model = self.generator.module.train()
         assert isinstance(model, AVADE)
-        judged = self.discriminator is not None and self._done.number >= recipe.coverage_steps
+        judged = self.discriminator is not None and self._done.number >= recipe.likelihood_steps
         scalars: dict[str, Tensor] = {}
         critic = None
         if judged:

@@ -95,6 +95,10 @@ class FCERecipe(FlowGameRecipe, PlaneRecipe):
         self.check_widths("energy_widths")
 
     @property
+    def is_game(self) -> bool:
+        return self.objective == "fce"
+
+    @property
     def likelihood_steps(self) -> int:
         return {"fce": self.flow_warmup_steps, "nce": 0, "mle": self.steps}[self.objective]
 

@@ -46,6 +46,11 @@ class FlowGameRecipe(OptimisedRecipe):
         self.check_not_negative("flow_warmup_steps", "density_warmup_steps")
 
     @property
+    def is_game(self) -> bool:
+        """Whether both players are trained."""
+        return True
+
+    @property
     def likelihood_steps(self) -> int:
         """Steps at first in which the flow learns by maximum likelihood."""
         return self.flow_warmup_steps

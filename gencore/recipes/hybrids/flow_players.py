@@ -11,6 +11,7 @@ from gencore.models import EnergyClassifier, EnergyDensity, Flow, FlowContrastiv
 from gencore.objectives import AdaptiveAlternation
 from gencore.ops import random_key
 from gencore.recipes.hybrids.flow_game import FlowGameRecipe
+from gencore.recipes.untrained import warn_if_untrained
 from gencore.train import Batch, Diverged, Optimisation, StateObject
 from gencore.train.done_steps import DoneSteps
 from gencore.train.optimisation import rate_factor
@@ -97,6 +98,8 @@ class FlowPlayers:
             V, the accuracy of the classification, the flow's mean negative log-likelihood of the
             data, and whether the flow moved; in the mean over ranks.
         """
+        if self._done.number == 0 and self.recipe.is_game:
+            self._warn_if_untrained()
         key = random_key(device=self.fabric.device)
         self._set_rates()
         if self.is_flow_warming_up:
@@ -107,6 +110,21 @@ class FlowPlayers:
             self.turns.update(found["accuracy"].item())  # alike on all ranks: it is their mean
         self._done.number += 1
         return {**found, "flow_moves": torch.tensor(float(flow_moves))}
+
+    def _warn_if_untrained(self) -> None:
+        recipe, likelihood_steps = self.recipe, self.recipe.likelihood_steps
+        if recipe.steps <= likelihood_steps:
+            warn_if_untrained(
+                "the density is not trained", steps=recipe.steps, first_steps=likelihood_steps,
+                option="flow_warmup_steps", first_are="the flow's by maximum likelihood",
+            )  # fmt: skip
+        else:
+            warn_if_untrained(
+                "the flow is not trained against the density", steps=recipe.steps,
+                first_steps=likelihood_steps + recipe.density_steps,
+                option="flow_warmup_steps and density_warmup_steps",
+                first_are="the warm-ups of the two",
+            )  # fmt: skip
 
     def _set_rates(self) -> None:
         recipe, factor = self.recipe, self._factor(self._done.number)

@@ -88,6 +88,10 @@ class SemiFCERecipe(FlowGameRecipe, PlaneRecipe):
         self.check_widths("energy_widths")
 
     @property
+    def is_game(self) -> bool:
+        return self.objective == "fce"
+
+    @property
     def likelihood_steps(self) -> int:
         return self.flow_warmup_steps if self.objective == "fce" else 0
 

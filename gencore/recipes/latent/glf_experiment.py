@@ -36,6 +36,7 @@ from gencore.recipes.latent.latent_training import (
     VAEAfterwards,
     optimise,
 )
+from gencore.recipes.untrained import warn_if_untrained
 from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks, in_chunks
 from gencore.train.done_steps import DoneSteps
@@ -65,6 +66,11 @@ class GLFExperiment(ImageSamplesExperiment):
     def _make_training(self) -> Training:
         recipe, fabric, shape = self.recipe, self.fabric, self.image_shape
         device = fabric.device
+        if recipe.batch_size < 2 * fabric.world_size:
+            raise ValueError(
+                f"GLFRecipe: batch_size is {recipe.batch_size} with {fabric.world_size} processes; "
+                "expected at least 2 images on each, as the networks normalise over a batch"
+            )
         first = partial(optimise, recipe, fabric, steps=recipe.first_steps)
         second = partial(
             optimise,
@@ -132,6 +138,8 @@ class GLFExperiment(ImageSamplesExperiment):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One step; after the last one the mixture of codes is fitted, if there is one."""
+        if self._done.number == 0:
+            self._warn_if_untrained()
         scalars = self.training.step(batch, self._done.number)
         self._done.number += 1
         if self.recipe.model == "rae-gmm":
@@ -144,6 +152,19 @@ class GLFExperiment(ImageSamplesExperiment):
                 )
                 model.mixture.fit(codes, seed=self.recipe.seed)
         return scalars
+
+    def _warn_if_untrained(self) -> None:
+        recipe = self.recipe
+        if recipe.model == "two-stage-vae":
+            what, first = "the second VAE is not trained", "the first VAE's"
+        elif recipe.stages == 2:
+            what, first = "the flow is not trained", "the autoencoder's"
+        else:
+            return
+        warn_if_untrained(
+            what, steps=recipe.steps, first_steps=recipe.first_steps, option="first_steps",
+            first_are=first,
+        )  # fmt: skip
 
     @torch.no_grad()
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:

@@ -19,11 +19,12 @@ from gencore.models import (
     LatentGenerator,
     TwoStageVAE,
     VAELoss,
-    latent_adversary_loss,
 )
+from gencore.objectives import adversarial_discriminator_loss
 from gencore.ops import random_key
 from gencore.recipes.latent.glf import GLFRecipe
 from gencore.train import Batch, Optimisation, StateObject
+from gencore.train.batch_norm import synchronise_batch_norm
 from gencore.train.optimisation import make_scheduler
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class Game(Training):
         def adversary_loss(part: Batch) -> dict[str, Tensor]:
             prior = self._recipe.prior_std * part.normal((self._recipe.latent_size,), key=key)
             logits = self._adversary.model(torch.cat([prior, coded.codes.detach()]))
-            return {"adversary_loss": latent_adversary_loss(*logits.chunk(2))}
+            return {"adversary_loss": adversarial_discriminator_loss(*logits.chunk(2))}
 
         scalars = self._adversary.step(batch, adversary_loss)
         loss = self._autoencoder.step(batch, lambda part: dict(wae.loss(coded)._asdict()))
@@ -232,8 +233,7 @@ def optimise(
         steps: those of the module; the recipe's if None.
         method: of the module, which is the loss.
     """
-    if fabric.world_size > 1 and fabric.device.type == "cuda":
-        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    module = synchronise_batch_norm("GLFRecipe", fabric, module)
     flows = [part for part in module.modules() if isinstance(part, Flow)]
     decaying = {weight for flow in flows for weight in flow.parameters()}
     weights = [weight for weight in module.parameters() if weight.requires_grad]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from testing.flow_testing import randn, ready
 from torch import nn
+from torch.nn.functional import softplus
 
 from gencore.models import ADE_MODELS, AVADE, VADE, Critic, ImageFeatures
 from gencore.nn import MLP, AffineCoupling, Compose, Transform
@@ -120,6 +121,19 @@ class TestCriteria:
         assert free.penalty == 0
         assert torch.equal(free.loss, cross_entropy)
 
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+    def test_both_kinds_of_logits_have_one_precision(self, dtype):
+        """That of the network, or for half precision float32."""
+        _, critic = make()
+        critic = Critic(critic.network.to(dtype), penalty_weight=0.0)
+        real, fake = randn(5, *SHAPE).to(dtype), randn(7, *SHAPE).to(dtype)
+        found = critic.loss(real, fake).cross_entropy
+        of_real, of_fake = (critic(x).double() for x in (real, fake))
+        exact = softplus(-of_real).mean() + softplus(of_fake).mean()
+        assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        error = 1e-12 if dtype == torch.float64 else 1e-6
+        assert found.item() == pytest.approx(exact.item(), abs=error)
+
     def test_parts_of_a_batch_have_the_noise_of_the_whole(self):
         model, critic = make(sample_noise=True)
         x = randn(6, *SHAPE)
@@ -227,9 +241,13 @@ def test_the_table_of_models():
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match="AVADE: adversarial_weight is -1"):
+    with pytest.raises(ValueError, match="AVADE: adversarial_weight must be finite and not"):
         make(adversarial_weight=-1.0)
-    with pytest.raises(ValueError, match="Critic: penalty_weight is -1"):
+    with pytest.raises(ValueError, match="Critic: penalty_weight must be finite and not neg"):
         Critic(nn.Linear(2, 1), penalty_weight=-1.0)
+    with pytest.raises(ValueError, match=r"AVADE: adversarial_weight .* got nan"):
+        make(adversarial_weight=math.nan)
+    with pytest.raises(ValueError, match=r"Critic: penalty_weight .* got nan"):
+        Critic(nn.Linear(2, 1), penalty_weight=math.nan)
     with pytest.raises(ValueError, match=r"Critic: the network gives \[3, 2\]; expected \[3\] or"):
         Critic(nn.Linear(2, 2))(torch.zeros(3, 2))

@@ -176,6 +176,16 @@ def test_samples_have_the_density():
         torch.testing.assert_close(rest, elbo[2:])
 
 
+def test_latents_and_noise_of_samples_are_independent():
+    """With μ(z) = z and σ = 1 samples are N(0, 2 I); of the same numbers they were N(0, 4 I)."""
+    decoder = nn.Linear(2, 2)
+    with torch.no_grad():
+        decoder.weight.copy_(torch.eye(2))
+        decoder.bias.zero_()
+        x = VADE(nn.Linear(2, 4), decoder, Compose(), 2).sample(20_000, key=torch.tensor([9, 0]))
+    assert_means(x[:, :, None] * x[:, None], 2 * torch.eye(2))
+
+
 @pytest.mark.parametrize("num_scales", [1, 2, 3])
 def test_features_at_several_scales(num_scales):
     """The scales' latents are as many as the image's numbers, and the bound has their exact

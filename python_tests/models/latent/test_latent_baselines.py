@@ -1,6 +1,7 @@
 """What generative latent flow is compared with: WAE-GAN, two-stage VAE, RAE + GMM (Yan 2022)."""
 
 import math
+from copy import deepcopy
 from itertools import pairwise
 
 import pytest
@@ -19,9 +20,9 @@ from gencore.models import (
     GaussianMixture,
     RegularisedAutoencoder,
     TwoStageVAE,
-    latent_adversary_loss,
 )
 from gencore.nn import MLP, Compose
+from gencore.objectives import adversarial_discriminator_loss
 
 X = torch.randn(60, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -56,7 +57,7 @@ class TestWAEGAN:
         prior = Normal(double(0.0), double(1.0))
 
         def loss(logit):
-            return latent_adversary_loss(logit(quantiles(prior)), logit(quantiles(codes)))
+            return adversarial_discriminator_loss(logit(quantiles(prior)), logit(quantiles(codes)))
 
         best = loss(lambda z: prior.log_prob(z) - codes.log_prob(z))
         z = torch.linspace(-8, 8, 100_001, dtype=torch.float64)
@@ -93,9 +94,26 @@ class TestWAEGAN:
         model = WAEGAN(autoencoder(), adversary(2).double(), prior_std=2.0)
         z = model.sample_prior(20_000, key=key(2))
         assert_means(z.square(), [4.0, 4.0])
-        torch.testing.assert_close(model.sample(3, key=key(2)), model.decode(z[:3]))
+        torch.testing.assert_close(model.sample(3, key=key(2)), model.decode_noise(
+            model.sample_noise(3, key=key(2))
+        ))  # fmt: skip
         with pytest.raises(ValueError, match="WAEGAN: prior_std is 0; expected a positive number"):
             WAEGAN(autoencoder(), adversary(2), prior_std=0)
+        with pytest.raises(ValueError, match="WAEGAN: adversary_weight must be finite and not neg"):
+            WAEGAN(autoencoder(), adversary(2), adversary_weight=-1.0)
+
+    def test_the_adversary_s_loss_leaves_batch_statistics_alone(self):
+        """And codes are those of the encoder in evaluation mode."""
+        normalised = Autoencoder(
+            nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2)), nn.Linear(2, 3), 2
+        )
+        model = WAEGAN(normalised, adversary(2)).double()
+        prior = model.sample_prior(60, key=key(1))
+        before = deepcopy(dict(model.named_buffers()))
+        loss = model.train().adversary_loss(X + 5, prior)
+        assert model.autoencoder.encoder[0].training
+        assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+        torch.testing.assert_close(model.eval().adversary_loss(X + 5, prior), loss)
 
 
 class TestTwoStageVAE:
@@ -136,6 +154,33 @@ class TestTwoStageVAE:
         parts = [model(X[:20], key=key(3)), model(X[20:], key=key(3), first=20)]
         torch.testing.assert_close((parts[0].loss + 2 * parts[1].loss) / 3, whole)
 
+    def test_codes_and_the_second_one_s_latents_are_independent(self):
+        """Of data that say nothing z and u are N(0, 1), and with μ₂(u) = u the mean of ½(z − u)² is
+        1; it were 0 if they were the same numbers."""
+        num = 20_000
+
+        def vae():
+            networks = nn.Linear(1, 2), nn.Linear(1, 1)
+            for network in networks:
+                nn.init.zeros_(network.weight)
+                nn.init.zeros_(network.bias)
+            nn.init.ones_(networks[1].weight)
+            return VAE(*networks, 1)
+
+        reconstruction = TwoStageVAE(vae(), vae())(torch.zeros(num, 1), key=key(6)).reconstruction
+        half_square = reconstruction.item() - 0.5 * math.log(2 * math.pi)
+        # ½(z − u)² is a χ² of one degree: its variance is 2.
+        assert half_square == pytest.approx(1, abs=5 * math.sqrt(2 / num))
+
+    def test_the_second_stage_leaves_the_first_s_batch_statistics_alone(self):
+        first = VAE(nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 4)), nn.Linear(2, 3), 2)
+        model = TwoStageVAE(first, self.model().second).double()
+        before = deepcopy(dict(first.named_buffers()))
+        loss = model.train()(X + 5, key=key(1)).loss
+        assert first.encoder[0].training
+        assert all(torch.equal(value, before[name]) for name, value in first.named_buffers())
+        torch.testing.assert_close(model.eval()(X + 5, key=key(1)).loss, loss)
+
     def test_vaes_that_do_not_fit_are_named(self):
         first = VAE(nn.Linear(3, 4), nn.Linear(2, 3), 2)
         binary = VAE(nn.Linear(2, 2), nn.Linear(1, 2), 1, likelihood="bernoulli")
@@ -157,6 +202,12 @@ class TestRegularisedAutoencoder:
         expected = [1.4 * codes.T @ X / len(X), 1.4 * codes.mean(0)]
         torch.testing.assert_close(list(found), expected)
 
+    def test_a_negative_penalty_is_refused(self):
+        with pytest.raises(
+            ValueError, match="RegularisedAutoencoder: code_penalty must be finite a"
+        ):
+            RegularisedAutoencoder(autoencoder(), code_penalty=-1.0)
+
     def test_there_are_no_samples_before_the_mixture(self):
         model = RegularisedAutoencoder(autoencoder(), num_components=2).double()
         with pytest.raises(ValueError, match="no samples before the mixture is fitted"):
@@ -175,6 +226,7 @@ class TestGaussianMixture:
         mixture.log_weights.copy_(double([0.2, 0.8]).log())
         mixture.means.copy_(double([[-2.0, 1.0], [1.0, 0.0]]))
         mixture.factors.copy_(double([[[0.5, 0.0], [0.3, 0.4]], [[1.0, 0.0], [-0.5, 0.2]]]))
+        mixture.fitted.fill_(True)
         each = MultivariateNormal(mixture.means, scale_tril=mixture.factors)
         return mixture, MixtureSameFamily(Categorical(double([0.2, 0.8])), each)
 
@@ -217,3 +269,26 @@ class TestGaussianMixture:
     def test_bad_input(self):
         with pytest.raises(ValueError, match=r"z has shape \[3, 2\]; expected \[N, 2\] of at lea"):
             GaussianMixture(2, 5).fit(torch.zeros(3, 2))
+        mixture, _ = self.mixture()
+        with pytest.raises(ValueError, match=r"log_prob: z has shape \[4, 1\]; expected \[N, 2\]"):
+            mixture.log_prob(torch.zeros(4, 1))
+        with pytest.raises(
+            ValueError, match=r"from_noise: noise has shape \[4, 2\]; expected \[N, 3"
+        ):
+            mixture.from_noise(torch.zeros(4, 2))
+        for function, size in (("log_prob", 2), ("from_noise", 3)):
+            with pytest.raises(
+                RuntimeError, match=f"GaussianMixture.{function}: the mixture is not"
+            ):
+                getattr(GaussianMixture(2, 2), function)(torch.zeros(4, size))
+
+    def test_half_precision_is_computed_in_float32(self):
+        mixture, _ = self.mixture()
+        half = mixture.bfloat16()
+        same, z = deepcopy(half).float(), X[:, :2].bfloat16()
+        density, expected = half.log_prob(z), same.log_prob(z.float())
+        assert density.dtype == torch.float32
+        assert torch.equal(density, expected)
+        noise = X.bfloat16()
+        vectors = half.from_noise(noise)
+        assert torch.equal(vectors, same.from_noise(noise.float()).bfloat16())

@@ -9,7 +9,15 @@ from testing.latent_testing import Affine, double, probabilistic_pca
 from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from gencore.models import VAE, BernoulliLikelihood, CouplingFlow, Flow, GaussianLikelihood
+from gencore.models import (
+    VAE,
+    WAEGAN,
+    Autoencoder,
+    BernoulliLikelihood,
+    CouplingFlow,
+    Flow,
+    GaussianLikelihood,
+)
 from gencore.nn import MLP, Compose
 
 X = double([[0.5, 1.0, -2.0], [3.0, 0.0, 1.0]])
@@ -135,6 +143,22 @@ class TestSamples:
         elbo = model.elbo(whole, key=key(5))
         torch.testing.assert_close(model.elbo(whole[2:], key=key(5), first=2), elbo[2:])
 
+    @pytest.mark.parametrize("kind", ["vae", "autoencoder"])
+    def test_so_they_are_in_training_mode_with_batch_normalisation(self, kind):
+        """Whose statistics they leave alone."""
+        torch.manual_seed(0)
+        decoder = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+        if kind == "vae":
+            model = VAE(nn.Linear(3, 4), decoder, 2)
+        else:
+            model = WAEGAN(Autoencoder(nn.Linear(3, 2), decoder, 2), nn.Linear(2, 1))
+        model.train()
+        before = {name: value.clone() for name, value in model.named_buffers()}
+        whole, rest = model.sample(6, key=key(1)), model.sample(3, key=key(1), first=3)
+        torch.testing.assert_close(rest, whole[3:])
+        assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+        assert all(part.training for part in model.modules())
+
     def test_noise_is_decoded_by_the_inverse_of_the_flow(self):
         model, _ = probabilistic_pca(flow_of(STD, MEAN))
         u = double([[0.5, -1.0]])
@@ -180,6 +204,7 @@ class TestErrors:
             ({"prior": Flow(Compose(), [3])}, r"flow is over \[3\] .* expected one over \[2\]"),
             ({"prior": Flow(Compose(), [2], base="logistic")}, "logistic latents"),
             ({"recon_weight": math.nan}, "recon_weight"),
+            ({"kl_weight": -1.0}, "VAE: kl_weight must be finite and not negative, got -1"),
         ],
     )
     def test_options_that_do_not_fit(self, options, message):

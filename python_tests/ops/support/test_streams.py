@@ -10,7 +10,7 @@ from testing.chain_testing import key, quadratic
 from torch import nn
 
 from gencore.data import load_density
-from gencore.models import CouplingFlow, FlowEBM, ShortRunEBM
+from gencore.models import WAEGAN, Autoencoder, CouplingFlow, FlowEBM, ShortRunEBM
 from gencore.nn import MLPEnergy, UniformDequantization, VariationalDequantization
 from gencore.ops import langevin_step, philox_normal
 from gencore.samplers import (
@@ -57,6 +57,10 @@ def buffer():
     return ReplayBuffer(NUM, (1,), reinit_fraction=1.0, key=key(0))
 
 
+def wae():
+    return WAEGAN(Autoencoder(nn.Linear(1, 1), nn.Linear(1, 1), 1), nn.Linear(1, 1))
+
+
 # What the calls make of `key(0)`: normal numbers, or others that depend on them.
 DRAWS = {
     "Langevin.sample": lambda: Langevin(Flat(), 0.5).sample(ZERO, 1, key=key(0)),
@@ -74,6 +78,7 @@ DRAWS = {
     "AnnealedImportance.reverse": lambda: annealed("reverse", ZERO),
     "Density.sample": lambda: load_density("grid9").sample(NUM // 2, key=key(0)),
     "UniformDequantization": lambda: dequantized(UniformDequantization()),
+    "WAEGAN.sample_prior": lambda: wae().sample_prior(NUM, key=key(0)),
     "VariationalDequantization": lambda: dequantized(VariationalDequantization(nn.Linear(1, 2))),
 }
 
