@@ -208,7 +208,13 @@ def test_a_resumed_run_is_the_same(tmp_path, model):
 
 
 class TestRuns:
-    @pytest.mark.parametrize("model", ["vae", "rae-gmm", "perceptual", "two-stage-vae"])
+    def test_the_noise_of_a_mixture_is_no_latent_that_a_model_can_correct(self, tmp_path):
+        train(tmp_path / "run", small("rae-gmm"), num_samples=0, num_evaluate=0)
+        _, experiment, _, _ = load_run(tmp_path / "run", "cpu", with_data=False)
+        with pytest.raises(ValueError, match="its noise chooses a component"):
+            experiment.latent_generator()
+
+    @pytest.mark.parametrize("model", ["vae", "perceptual", "two-stage-vae"])
     def test_the_generator_of_a_folder_is_frozen_and_gives_its_samples(self, tmp_path, model):
         """What another recipe builds on, without the data."""
         trained = train(
