@@ -198,8 +198,9 @@ class _Program:
         for k, (node, tensor) in enumerate(zip(nodes, tensors, strict=True)):
             places = reachable.pop(id(tensor), None)
             if places is None:
-                if any(user.target is not torch.ops.aten.lift_fresh_copy.default
-                       for user in node.users):
+                if any(
+                    user.target is not torch.ops.aten.lift_fresh_copy.default for user in node.users
+                ):
                     raise UncompilableError(
                         f"it reads a tensor of shape {list(tensor.shape)} from where its changes "
                         "cannot be seen"

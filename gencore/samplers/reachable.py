@@ -21,6 +21,7 @@ from types import (
 )
 from typing import Any, NoReturn
 
+import numpy as np
 from torch import Tensor, nn
 from torch.nn.modules import module as nn_module
 
@@ -81,6 +82,7 @@ class Reachable:
         self._place_names: list[str] = []
         self._containers: list[Any] = []
         self._container_names: list[str] = []
+        self._empty: list[Any] = []  # most tables and hooks of modules are
         self._seen: dict[int, Any] = {}  # the objects themselves, so that no number is used twice
         self._classes: dict[int, type] = {}
         self._globals: set[tuple[int, str]] = set()
@@ -100,7 +102,8 @@ class Reachable:
         before = self._before
         try:
             if (
-                all(map(is_, [get(key) for get, key in self._places], before[0]))
+                not any(self._empty)
+                and all(map(is_, [get(key) for get, key in self._places], before[0]))
                 and list(map(len, self._containers)) == before[1]
                 and all(map(is_, chain.from_iterable(self._containers), before[2]))
                 and all(map(is_, chain.from_iterable(map(dict.values, self._dicts)), before[3]))
@@ -109,8 +112,10 @@ class Reachable:
             now = self._look()
         except _GONE:
             return True
-        if now[1] != before[1] or not all(
-            map(is_same, chain(now[0], *now[2:]), chain(before[0], *before[2:]))
+        if (
+            any(self._empty)
+            or now[1] != before[1]
+            or not all(map(is_same, chain(now[0], *now[2:]), chain(before[0], *before[2:])))
         ):
             return True
         self._before = now  # equal numbers, or tensors in the place of tensors
@@ -127,6 +132,8 @@ class Reachable:
             except _GONE:
                 pass
             yield name
+        if any(self._empty):
+            yield "what was empty"
         members, items = iter(self._before[2]), iter(self._before[3])
         for name, container, length in zip(
             self._container_names, self._containers, self._before[1], strict=True
@@ -182,6 +189,8 @@ class Reachable:
         self._waiting.clear()
 
     def _walk(self, value: Any, name: str) -> None:
+        if value is np:
+            self._when_named("random", _refuse, name, "with random numbers")
         if id(value) not in self._seen and not is_constant(value):
             self._seen[id(value)] = value
             self._left.append(partial(self._walk_now, value, name))
@@ -243,6 +252,9 @@ class Reachable:
                 self._walk(value, name)
 
     def _walk_container(self, container: Any, name: str) -> None:
+        if not container:
+            self._empty.append(container)
+            return
         self._containers.append(container)
         self._container_names.append(name)
         if isinstance(container, (set, frozenset)):
@@ -265,7 +277,9 @@ class Reachable:
             table = attributes[key]
             if type(table) not in _DICTS:
                 _refuse(name, f"a module of {type(module).__name__}")
-            if key in _TABLES:  # deleting a layer puts another table there
+            if key == "_modules" or (
+                key in _TABLES and table
+            ):  # deleting a layer puts another table there
                 self._places.append((attributes.__getitem__, key))
                 self._place_names.append(f"{name}.{key}")
             self._walk_container(table, name)
@@ -291,9 +305,11 @@ class Reachable:
         for key, item in chain.from_iterable(
             vars(kind).items() for kind in type(value).__mro__ if kind not in _EVERYTHING
         ):
-            if isinstance(item, MemberDescriptorType):
+            if isinstance(item, MemberDescriptorType) and not _is_dunder(key):
                 self._when_named(key, self._note_slot, f"{name}.{key}", value, key)
-            elif not (key in attributes or isinstance(item, property) or _is_dunder(key)):
+            elif not (
+                key in attributes or isinstance(item, property) or key in _ASIDE or _is_dunder(key)
+            ):
                 # An attribute of the object itself would hide it.
                 self._when_named(key, self._note, f"{name}.{key}", attributes.__contains__, key)
 
@@ -315,13 +331,12 @@ class Reachable:
                     action = partial(self._note, what, vars(owner).__getitem__, key)
                 else:
                     action = partial(self._walk, item, what)
+                if key in _ASIDE:
+                    continue
                 if not _is_dunder(key) or key in _CONSTRUCTORS:
                     self._when_named(key, action)
-                elif key not in _ASIDE and hasattr(item, "__get__"):
+                elif hasattr(item, "__get__"):
                     action()
-        # The class may be asked for through an object of it.
-        for name in ("type", "__class__"):
-            self._when_named(name, self._add_names, _CONSTRUCTORS)
 
     def _walk_function(self, function: FunctionType, name: str) -> None:
         for variable, cell in zip(
@@ -334,9 +349,9 @@ class Reachable:
             for attribute in ("__code__", "__defaults__", "__kwdefaults__"):
                 self._note(f"{name}.{attribute}", attrgetter(attribute), function)
             for key in vars(function):
-                self._when_named(
-                    key, self._note, f"{name}.{key}", vars(function).__getitem__, key
-                )
+                self._when_named(key, self._note, f"{name}.{key}", vars(function).__getitem__, key)
+            if names.attributes & {"type", "__class__"}:  # classes of objects, to make others
+                self._add_names(_CONSTRUCTORS)
             for module in names.imports:
                 self._walk_import(module, name)
         for variable in names.globals:

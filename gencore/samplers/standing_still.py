@@ -2,13 +2,16 @@
 
 import enum
 import re
+from collections import namedtuple
 from decimal import Decimal
 from fractions import Fraction
 from types import (
     BuiltinFunctionType,
     ClassMethodDescriptorType,
+    CodeType,
     GenericAlias,
     GetSetDescriptorType,
+    MemberDescriptorType,
     MethodDescriptorType,
     ModuleType,
     UnionType,
@@ -31,11 +34,12 @@ TRUSTED = frozenset((
 """Packages whose code stands still and looks at neither clocks, files nor random numbers."""
 
 _NUMBERS = (bool, int, float, complex, str, bytes, range, slice, torch.device, np.generic)
+_FIELD = type(namedtuple("_Point", "x").x)  # type: ignore[attr-defined]
 _CONSTANTS = (
     *_NUMBERS, type(None), type(...), type(NotImplemented), torch.dtype, torch.layout,
     torch.memory_format, torch.Size, np.dtype, np.ufunc, re.Pattern, Decimal, Fraction,
     GenericAlias, MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType,
-    GetSetDescriptorType, UnionType,
+    GetSetDescriptorType, UnionType, CodeType, MemberDescriptorType, _FIELD,
 )  # fmt: skip
 _CONSTANT_MODULES = ("typing", "torch._ops", "torch._library.custom_ops", "torch.fx")
 _UNSAFE = {"open", "input", "eval", "exec", "globals", "__import__", "compile", "breakpoint"}
@@ -84,4 +88,3 @@ def _is_equal(new: Any, old: Any) -> bool:
         return len(new) == len(old) and all(map(_is_equal, new, old))
     # By what is written, where 0.0 is another than -0.0, and nan the same as nan.
     return new is old or (isinstance(new, _NUMBERS) and repr(new) == repr(old))
-
