@@ -23,8 +23,8 @@ class Names(NamedTuple):
 def names_of(code: CodeType) -> Names:
     """The names in the code, and in that of its comprehensions, lambdas and inner functions.
 
-    Any name may be that of an attribute, and so may the words of a string for `getattr`. A relative import
-    has the name ".".
+    Any name may be that of an attribute, and so may the words of a string, for `getattr`. A
+    relative import has the name ".".
 
     Example:
         >>> names_of((lambda x: [scale * x.size(k) for k in range(2)]).__code__).globals

@@ -211,8 +211,8 @@ class _Program:
         # Their sizes may be numbers in the graph.
         self._others = [place for places in reachable.values() for place in places]
         _refuse_lazy_views(tensors)
-        self._ids = list(map(id, tensors))
-        self._metas = [_meta(t) for t in tensors]
+        self._ids: list[int] = list(map(id, tensors))
+        self._metas: list[tuple[Any, ...]] = [_meta(t) for t in tensors]
         self._metas += [_meta(get(key)) for get, key in self._others]
 
     def run(self, inputs: list[Tensor]) -> Sequence[Tensor]:

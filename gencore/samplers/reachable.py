@@ -277,9 +277,7 @@ class Reachable:
             table = attributes[key]
             if type(table) not in _DICTS:
                 _refuse(name, f"a module of {type(module).__name__}")
-            if key == "_modules" or (
-                key in _TABLES and table
-            ):  # deleting a layer puts another table there
+            if key == "_modules" or (key in _TABLES and table):
                 self._places.append((attributes.__getitem__, key))
                 self._place_names.append(f"{name}.{key}")
             self._walk_container(table, name)
@@ -300,16 +298,15 @@ class Reachable:
         attributes = getattr(value, "__dict__", {})
         for key in sorted(keys):
             self._when_named(key, self._note, f"{name}.{key}", attributes.__getitem__, key)
-        self._note(name, type, value)
+        self._places.append((type, value))
+        self._place_names.append(name)
         self._walk_class(type(value), name)
         for key, item in chain.from_iterable(
             vars(kind).items() for kind in type(value).__mro__ if kind not in _EVERYTHING
         ):
             if isinstance(item, MemberDescriptorType) and not _is_dunder(key):
                 self._when_named(key, self._note_slot, f"{name}.{key}", value, key)
-            elif not (
-                key in attributes or isinstance(item, property) or key in _ASIDE or _is_dunder(key)
-            ):
+            elif not (key in attributes or isinstance(item, property) or key in _ASIDE):
                 # An attribute of the object itself would hide it.
                 self._when_named(key, self._note, f"{name}.{key}", attributes.__contains__, key)
 
@@ -397,6 +394,10 @@ class Reachable:
 
 def _refuse(name: str, what: str) -> NoReturn:
     raise UncompilableError(f"it reads {name}, {what}, whose changes cannot be seen")
+
+
+def _is_aside(name: str) -> bool:
+    return name in _ASIDE or _is_dunder(name)
 
 
 def _is_dunder(name: str) -> bool:

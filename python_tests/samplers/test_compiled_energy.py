@@ -245,7 +245,7 @@ def in_a_namespace(x):
     return SETTINGS.beta * x.square().sum(1)
 
 
-def divided_by_rows(x, _rows=[torch.ones(2, 3)]):  # noqa: B006
+def divided_by_rows(x, _rows=[torch.ones(2, 3)]):  # noqa: B006, B008
     return x.square().sum(1) / _rows[0].shape[0]
 
 
@@ -354,7 +354,9 @@ class Scaled:
         lambda: RecoveryEnergy(network(), positions(4, 3), 0.5),
         lambda: partial(lambda scale, x: scale * x.square().sum(1), 2.0),
         lambda: Helpers().forward,
-        lambda: lambda x: -torch.distributions.Normal(0.0, torch.ones(())).log_prob(x).sum(1),
+        lambda: (
+            lambda x: -torch.distributions.Normal(0.0, 2.0, validate_args=False).log_prob(x).sum(1)
+        ),
         spectral,
     ],
     ids=["dataclass", "conditional", "recovery", "partial", "method", "distribution", "spectral"],
@@ -385,8 +387,8 @@ ARRAY = np.ones(1)
         (lambda x: float(ARRAY[0]) * x.sum(1), r"reads ARRAY, a numpy.ndarray"),
         (lambda x: time.time() * x.sum(1), r"the function time\(\)"),
         (lambda x: random.random() * x.sum(1), r"random.Random"),
-        (lambda x: np.random.rand() * x.sum(1), r"whose changes cannot be seen"),
-        (lambda x, _it=iter([1.0] * 9): next(_it) * x.sum(1), r"list_iterator"),
+        (lambda x: np.random.rand() * x.sum(1), r"whose changes cannot be seen"),  # noqa: NPY002
+        (lambda x, _it=iter([1.0] * 9): next(_it) * x.sum(1), r"list_iterator"),  # noqa: B008
         (lambda x: globals()["BETA"] * x.sum(1), r"globals\(\)"),
         (Annealing(), r"writes to what it reads \(.*calls\)"),
     ],
