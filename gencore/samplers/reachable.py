@@ -321,10 +321,10 @@ class Reachable:
             if id(owner) in self._classes or owner in _EVERYTHING:
                 continue
             self._classes[id(owner)] = owner
-            note = self._walk if is_trusted(owner.__module__) else self._note
+            is_library = is_trusted(owner.__module__)
             for key, item in vars(owner).items():
                 what = f"{name}.{key}"
-                if note is self._note:
+                if not is_library:
                     action = partial(self._note, what, vars(owner).__getitem__, key)
                 else:
                     action = partial(self._walk, item, what)
