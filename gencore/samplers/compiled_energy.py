@@ -161,6 +161,8 @@ class _Program:
             names = ", ".join(sorted(set(self.reachable.changes()))[:3])
             raise UncompilableError(f"it writes to what it reads ({names})")
         self._find_places(graph, tensors)
+        self._ids: list[int]
+        self._metas: list[tuple[Any, ...]]
         self._copies: bool | None = None  # whether results share the memory of the inputs
 
     def inputs(self, x: Tensor) -> list[Tensor] | None:
@@ -211,8 +213,8 @@ class _Program:
         # Their sizes may be numbers in the graph.
         self._others = [place for places in reachable.values() for place in places]
         _refuse_lazy_views(tensors)
-        self._ids: list[int] = list(map(id, tensors))
-        self._metas: list[tuple[Any, ...]] = [_meta(t) for t in tensors]
+        self._ids = list(map(id, tensors))
+        self._metas = [_meta(t) for t in tensors]
         self._metas += [_meta(get(key)) for get, key in self._others]
 
     def run(self, inputs: list[Tensor]) -> Sequence[Tensor]:
