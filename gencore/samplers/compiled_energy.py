@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from gencore.ops import backend
 from gencore.samplers.ahead_of_time import Runner, UncompilableError, compiled, traced
 from gencore.samplers.energy import Energy, energy_and_grad
-from gencore.samplers.reachable import Reachable
+from gencore.samplers.reachable import Place, Reachable
 
 __all__ = ["CompilationWarning", "CompiledEnergy"]
 
@@ -142,7 +142,7 @@ class _Program:
         self.reachable = Reachable(energy)
         self._shape, self._dtype, self._device = x.shape, x.dtype, x.device
         self._kind = x.device.type
-        self._autocast = _autocast(self._kind)
+        self._modes = _modes(self._kind)
 
         def function(x: Tensor) -> tuple[Tensor, ...]:
             x = x.detach().requires_grad_()
@@ -157,10 +157,12 @@ class _Program:
                 graph, tensors = traced(function, example)
             inputs = [example, *(t.detach() for t in tensors)]
             self._runner: Runner = compiled(graph, inputs, options)
-        self.reachable.forget_changes()
-        self._places = [self.reachable.place_of(t) for t in tensors]
-        self._metas = [_meta(t) for t in tensors]
-        self._memory = _memory(tensors)
+        if self.reachable.has_changed():
+            names = ", ".join(sorted(set(self.reachable.changes()))[:3])
+            raise UncompilableError(f"it writes to what it reads ({names})")
+        self._find_places(graph, tensors)
+        self._ids: list[int]
+        self._metas: list[tuple[Any, ...]]
         self._copies: bool | None = None  # whether results share the memory of the inputs
 
     def inputs(self, x: Tensor) -> list[Tensor] | None:
@@ -169,19 +171,51 @@ class _Program:
             x.shape != self._shape
             or x.dtype != self._dtype
             or x.device != self._device
-            or _autocast(self._kind) != self._autocast
+            or _modes(self._kind) != self._modes
             or self.reachable.has_changed()
         ):
             return None
-        if not self._places:
-            return [x]
-        tensors = [place[key] for place, key in self._places]
-        memory = _memory(tensors)
-        if memory != self._memory:  # others, which may be unlike those compiled for
-            if [_meta(t) for t in tensors] != self._metas:
+        try:
+            tensors = [get(key) for get, key in self._places]
+            others = [get(key) for get, key in self._others]
+            if (
+                any(get(key) is not tensors[k] for k, (get, key) in self._aliases)
+                or [_meta(t) for t in tensors + others] != self._metas
+            ):
                 return None
-            self._memory = memory
+            ids = list(map(id, tensors))
+            if ids != self._ids:
+                _refuse_lazy_views(tensors)
+                self._ids = ids
+        except Exception:  # no tensor is there any more, or one without strides
+            return None
         return [x, *tensors]
+
+    def _find_places(self, graph: torch.fx.GraphModule, tensors: list[Tensor]) -> None:
+        """Where the graph's tensors are at each call, and the rest of those within reach."""
+        reachable = dict(self.reachable.tensors)
+        nodes = [node for node in graph.graph.nodes if node.op == "placeholder"][1:]
+        self._places: list[Place] = []
+        self._aliases: list[tuple[int, Place]] = []  # places that share one tensor have to go on
+        for k, (node, tensor) in enumerate(zip(nodes, tensors, strict=True)):
+            places = reachable.pop(id(tensor), None)
+            if places is None:
+                if any(
+                    user.target is not torch.ops.aten.lift_fresh_copy.default for user in node.users
+                ):
+                    raise UncompilableError(
+                        f"it reads a tensor of shape {list(tensor.shape)} from where its changes "
+                        "cannot be seen"
+                    )
+                places = [((tensor,).__getitem__, 0)]  # made of numbers in the code
+            self._places.append(places[0])
+            self._aliases += [(k, place) for place in places[1:]]
+        # Their sizes may be numbers in the graph.
+        self._others = [place for places in reachable.values() for place in places]
+        _refuse_lazy_views(tensors)
+        self._ids = list(map(id, tensors))
+        self._metas = [_meta(t) for t in tensors]
+        self._metas += [_meta(get(key)) for get, key in self._others]
 
     def run(self, inputs: list[Tensor]) -> Sequence[Tensor]:
         if torch.is_grad_enabled():  # for parameters that train; entering no_grad takes a while
@@ -194,18 +228,20 @@ class _Program:
         return [t.clone() for t in results] if self._copies else results
 
 
-def _memory(tensors: list[Tensor]) -> list[tuple[Any, ...]]:
-    """What tells other tensors from these, for less than all of `_meta`."""
-    return [(t.data_ptr(), t.numel(), t.dtype) for t in tensors]
-
-
 def _meta(t: Tensor) -> tuple[Any, ...]:
-    return t.shape, t.dtype, t.device, t.stride()
+    return t.shape, t.stride(), t.dtype, t.device
 
 
-def _autocast(kind: str) -> Any:
-    """What operators are cast to on devices of this kind, if they are."""
-    return torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
+def _refuse_lazy_views(tensors: list[Tensor]) -> None:
+    """Machine code reads memory as it is, and not with a sign that is still to be changed."""
+    if any(t.is_neg() or t.is_conj() for t in tensors):
+        raise UncompilableError("it reads a lazy view, such as the imaginary part of z.conj()")
+
+
+def _modes(kind: str) -> tuple[Any, ...]:
+    """What operators are cast to on devices of this kind, if they are, and what new tensors are."""
+    cast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
+    return cast, torch.get_default_dtype()
 
 
 def _check_options(options: dict[str, Any]) -> None:
@@ -222,7 +258,7 @@ def _check_options(options: dict[str, Any]) -> None:
 
 
 def _too_many(programs: list[_Program]) -> str:
-    names = sorted({name for p in programs for name, _ in p.reachable.changes()})
+    names = sorted({name for p in programs for name in p.reachable.changes()})
     what = f" ({', '.join(names[:3])} changed)" if names else ""
     return (
         f"the energy came with more than {_MOST_PROGRAMS} shapes or settings{what}; keep what "

@@ -4,23 +4,33 @@ be compiled is left to autograd with one warning."""
 import copy
 import os
 import pickle
+import random
 import subprocess
 import sys
 import textwrap
+import time
 import warnings
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from gencore.models import ConvEnergy, Glow
 from gencore.nn import MLPEnergy
+from gencore.nn.held_norms import held_norms
+from gencore.objectives.recovery import RecoveryEnergy
 from gencore.samplers import (
     HMC,
     MALA,
     NUTS,
     CompilationWarning,
     CompiledEnergy,
+    ConditionalEnergy,
     Langevin,
     NonFiniteWarning,
     ahead_of_time,
@@ -189,6 +199,204 @@ def test_numbers_and_modes_that_change_are_compiled_anew(compilations):
     assert_same(ours, energy, x)
     energy.double().float()
     assert_same(ours, energy, x.float())
+
+
+BETA, MODE, TABLE, SETTINGS = 2.0, "sum", [1.0], SimpleNamespace(beta=2.0)
+
+
+class Helpers(nn.Module):
+    """Reads in a helper method, in a property, in its class and in what holds its layers."""
+
+    slope = 1.0
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+        self.history = np.zeros(3)  # which no code of a call names
+
+    @property
+    def factor(self):
+        return self.slope * BETA
+
+    def temper(self, energy):
+        return self.factor * energy
+
+    def forward(self, x):
+        return self.temper(self.net(x).squeeze(1))
+
+
+def in_a_comprehension(x):
+    return torch.stack([BETA * x[:, k] ** 2 for k in range(3)]).sum(0)
+
+
+def in_an_inner_function(x):
+    return (lambda y: BETA * y)(x.square()).sum(1)
+
+
+def by_a_string(x):
+    return x.square().sum(1) if MODE == "sum" else x.sum(1)
+
+
+def in_a_list(x):
+    return sum(factor * x.square().sum(1) for factor in TABLE)
+
+
+def in_a_namespace(x):
+    return SETTINGS.beta * x.square().sum(1)
+
+
+def divided_by_rows(x, _rows=[torch.ones(2, 3)]):  # noqa: B006, B008
+    return x.square().sum(1) / _rows[0].shape[0]
+
+
+def set_rows(energy, _):
+    energy.__defaults__[0][0] = torch.ones(7, 3)
+
+
+def set_global(name, value):
+    return lambda _, monkeypatch: monkeypatch.setitem(globals(), name, value)
+
+
+@pytest.mark.parametrize(
+    ("energy", "change"),
+    [
+        (lambda: in_a_comprehension, set_global("BETA", 3.0)),
+        (lambda: in_an_inner_function, set_global("BETA", 3.0)),
+        (Helpers, set_global("BETA", 3.0)),
+        (lambda: by_a_string, set_global("MODE", "other")),
+        (lambda: in_a_list, set_global("TABLE", [2.0])),
+        (lambda: in_a_list, lambda *_: TABLE.append(2.0)),
+        (lambda: in_a_namespace, lambda _, m: m.setattr(SETTINGS, "beta", 3.0)),
+        (Helpers, lambda _, m: m.setattr(Helpers, "slope", 3.0)),
+        (Helpers, lambda e, _: setattr(e, "slope", 3.0)),
+        (Helpers, lambda e, _: setattr(e, "forward", lambda x: x.square().sum(1))),
+        (Helpers, lambda e, _: e.net.append(nn.Softplus())),
+        (Helpers, lambda e, _: e.net.insert(1, nn.Softplus())),
+        (Helpers, lambda e, _: e.net.__delitem__(1)),
+        (Helpers, lambda e, _: e.net[0].register_forward_hook(lambda *a: 2 * a[2])),
+        (lambda: partial(in_a_list), lambda e, _: TABLE.append(3.0)),
+        (lambda: divided_by_rows, set_rows),
+        (network, lambda e, _: weight_norm(e[0])),
+        (network, lambda e, _: setattr(e[0], "bias", None)),
+    ],
+    ids=[
+        "comprehension", "inner function", "helper method", "string", "other list", "longer list",
+        "namespace", "class attribute", "own attribute", "own method", "append", "insert", "delete",
+        "hook", "partial", "size of a tensor", "weight norm", "no bias",
+    ],
+)  # fmt: skip
+def test_changes_of_what_the_code_names_are_seen(energy, change, compilations, monkeypatch):
+    torch.manual_seed(0)
+    energy, x = energy(), positions(4, 3)
+    ours = CompiledEnergy(energy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_same(ours, energy, x)
+        change(energy, monkeypatch)
+        assert_same(ours, energy, x)
+
+
+def test_many_objects_are_all_seen(compilations):
+    factors = [[0.0] for _ in range(11_000)] + [[2.0]]
+
+    def energy(x):
+        return factors[-1][0] * x.square().sum(1)
+
+    ours, x = CompiledEnergy(energy), positions(4, 3)
+    assert_same(ours, energy, x)
+    factors[-1][0] = 3.0
+    assert_same(ours, energy, x)
+
+
+def test_other_strides_and_untied_tensors_are_seen(compilations):
+    weights = [positions(3, 3), torch.ones(3, dtype=torch.float64)]
+    weights.append(weights[1])
+
+    def energy(x):
+        return (torch.tanh(x @ weights[0]) * weights[1] * weights[2]).sum(1)
+
+    ours, x = CompiledEnergy(energy), positions(4, 3)
+    assert_same(ours, energy, x)
+    weights[0] = weights[0].t()
+    assert_same(ours, energy, x)
+    weights[0].t_()
+    assert_same(ours, energy, x)
+    weights[2] = torch.arange(3.0, dtype=torch.float64)
+    assert_same(ours, energy, x)
+
+
+def test_equal_numbers_are_no_change(compilations):
+    energy, x = Tempered().eval(), positions(4, 3)
+    ours = CompiledEnergy(energy)
+    for _ in range(10):
+        energy.temperature = float("0.5")
+        energy_and_grad(ours, x)
+    assert len(compilations) == 1
+    energy.temperature = -0.5
+    assert_same(ours, energy, x)
+
+
+@dataclass
+class Scaled:
+    inner: object
+    scale: torch.Tensor
+    power: int = 2
+
+    def __call__(self, x):
+        return self.scale * self.inner(x.abs() ** self.power)
+
+
+@pytest.mark.parametrize(
+    "energy",
+    [
+        lambda: Scaled(network(), torch.tensor(2.0).double()),
+        lambda: ConditionalEnergy(network(), positions(1, 3), torch.tensor([[True, False, True]])),
+        lambda: RecoveryEnergy(network(), positions(4, 3), 0.5),
+        lambda: partial(lambda scale, x: scale * x.square().sum(1), 2.0),
+        lambda: Helpers().forward,
+        lambda: (
+            lambda x: -torch.distributions.Normal(0.0, 2.0, validate_args=False).log_prob(x).sum(1)
+        ),
+        spectral,
+    ],
+    ids=["dataclass", "conditional", "recovery", "partial", "method", "distribution", "spectral"],
+)
+def test_energies_of_many_kinds_compile(energy, compilations):
+    energy = energy()
+    with held_norms(energy), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_same(CompiledEnergy(energy), energy, positions(4, 3))
+
+
+class Annealing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.calls * x.square().sum(1)
+
+
+ARRAY = np.ones(1)
+
+
+@pytest.mark.parametrize(
+    ("energy", "why"),
+    [
+        (lambda x: float(ARRAY[0]) * x.sum(1), r"reads ARRAY, a numpy.ndarray"),
+        (lambda x: time.time() * x.sum(1), r"the function time\(\)"),
+        (lambda x: random.random() * x.sum(1), r"random.Random"),
+        (lambda x: np.random.rand() * x.sum(1), r"whose changes cannot be seen"),  # noqa: NPY002
+        (lambda x, _it=iter([1.0] * 9): next(_it) * x.sum(1), r"list_iterator"),  # noqa: B008
+        (lambda x: globals()["BETA"] * x.sum(1), r"globals\(\)"),
+        (Annealing(), r"writes to what it reads \(.*calls\)"),
+    ],
+    ids=["array", "clock", "random", "numpy random", "iterator", "globals", "counter"],
+)
+def test_what_cannot_be_seen_is_not_compiled(energy, why, compilations):
+    with pytest.warns(CompilationWarning, match=why):
+        energy_and_grad(CompiledEnergy(energy), positions(4, 3))
 
 
 def test_other_shapes_dtypes_and_layouts_are_compiled_anew(compilations):
