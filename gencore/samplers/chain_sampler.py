@@ -17,7 +17,7 @@ from gencore.samplers.chains import (
     warn_if_not_finite,
 )
 from gencore.samplers.cuda_graph import check_device, graphed
-from gencore.samplers.energy import Energy
+from gencore.samplers.energy import Energy, standing_still
 
 __all__ = ["ChainSampler"]
 
@@ -268,7 +268,11 @@ class ChainSampler(ABC, Generic[State, Info]):
                 raise ValueError(f"{name}.sample: cuda_graph=True is not possible: {reason}")
         if key is None:
             key = random_key(generator, device=x.device)
-        with torch.set_grad_enabled(differentiable), held_norms(self.energy):
+        with (
+            torch.set_grad_enabled(differentiable),
+            held_norms(self.energy),
+            standing_still(self.energy),
+        ):
             state, keys = self._start(x, key, num_steps, first_element)
             if num_steps > 0 and not (return_info or differentiable):
                 options = (num_steps, thin, return_trajectory, key, first_element)

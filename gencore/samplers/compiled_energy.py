@@ -1,7 +1,8 @@
 """Energies whose value and gradient are compiled ahead of time, for the loops of samplers."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from threading import RLock
 from typing import Any
@@ -37,12 +38,13 @@ class CompiledEnergy:
     its chains run in one kernel.
 
     Parameters, buffers and other tensors that the energy reads may change, in place or by others of
-    the same shape: training is seen. Python values in its attributes, closures and global names are
-    part of the code: another number is compiled anew, so that what changes from step to step, like
-    a temperature, belongs in a tensor. Compiled code can ask for no value: where an energy does
-    (`.item()`, a branch on a tensor), draws random numbers or writes to its buffers, or no C++
-    compiler is there, one warning says so and autograd does the work, as it does for more than
-    eight shapes or settings.
+    the same shape: training is seen. Python values in its attributes, closures, containers and
+    global names are part of the code: another number is compiled anew, so that what changes from
+    step to step, like a temperature, belongs in a tensor. What else would go unseen is not
+    compiled: one warning says so and autograd does the work, where an energy reads NumPy arrays or
+    iterators, asks for the value of a tensor (`.item()`, a branch), draws random numbers or writes
+    to its buffers, where no C++ compiler is there, and for more than eight shapes or settings. A
+    chain looks at all this where it begins, and not at every step.
 
     Gradients with a graph of their own (`differentiable=True`) and training go through the energy
     itself.
@@ -71,6 +73,7 @@ class CompiledEnergy:
         self._programs: dict[bool, list[_Program]] = {True: [], False: []}
         self._is_given_up = False
         self._lock = RLock()
+        self._held: dict[Any, tuple[_Program, list[Tensor]]] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy or a pickle compiles anew, for the energy that it has.
@@ -94,15 +97,35 @@ class CompiledEnergy:
             return energy_and_grad(self.energy, x, owner="CompiledEnergy")[1]
         return results[0]
 
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Within, what the energy reads is looked at once for each shape, and not at every call.
+
+        Values of tensors that change in place are seen all the same. It is for a loop that changes
+        nothing else of the energy; samplers run their chains in it.
+        """
+        before, self._held = self._held, {}
+        try:
+            yield
+        finally:
+            self._held = before
+
     def _run(self, x: Tensor, with_value: bool) -> Sequence[Tensor] | None:
         if self._is_given_up or x.numel() == 0:
             return None
         if x.requires_grad or not x.is_contiguous():
             x = x.detach().contiguous()
+        place = with_value, x.shape, x.dtype, x.device
+        held = self._held
+        if held is not None and place in held:
+            program, tensors = held[place]
+            return program.run([x, *tensors])
         programs = self._programs[with_value]
         for program in programs:
             inputs = program.inputs(x)
             if inputs is not None:
+                if held is not None:
+                    held[place] = program, inputs[1:]
                 return program.run(inputs)
         with self._lock:
             if len(programs) == _MOST_PROGRAMS:

@@ -1,6 +1,7 @@
 """What a sampler asks of an energy: its value and its gradient in x, and nothing else."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import torch
@@ -15,6 +16,7 @@ __all__ = [
     "energy_and_grad",
     "gradient_alone",
     "network_of",
+    "standing_still",
 ]
 
 Energy = Callable[[Tensor], Tensor]
@@ -64,6 +66,12 @@ def network_of(energy: Energy, x: Tensor) -> dict[str, Any] | None:
         return None
     widest = max((n for w in network["weights"] for n in w.shape), default=0)
     return None if x.is_cuda and widest > _WIDEST_ON_CUDA else network
+
+
+def standing_still(energy: Energy) -> AbstractContextManager[object]:
+    """A context in which nothing but the values of tensors changes of the energy, as in a chain."""
+    known = getattr(energy, "standing_still", None)
+    return nullcontext() if known is None else known()
 
 
 def energies(owner: str, energy: Energy, x: Tensor, name: str = "energy(x)") -> Tensor:

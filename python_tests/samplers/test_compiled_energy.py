@@ -37,6 +37,7 @@ from gencore.samplers import (
     compiled_energy,
 )
 from gencore.samplers.energy import energy_and_grad, gradient_alone
+from gencore.samplers.reachable import Reachable
 
 
 @pytest.fixture
@@ -593,3 +594,23 @@ def test_the_name_of_the_code_depends_on_what_it_was_made_of():
     assert len(names) == 4
     energy[0].weight.data.zero_()
     assert name(lambda x: (energy(x),), x) in names  # and not on values
+
+
+@pytest.mark.usefixtures("compilations")
+def test_a_chain_looks_at_its_energy_once(monkeypatch):
+    scale = [2.0]
+    energy = CompiledEnergy(lambda x: scale[0] * x.square().sum(1))
+    x = torch.ones(3, 2)
+    assert torch.equal(energy.gradient_alone(x), 4.0 * x)
+    looks = []
+    seen = Reachable.has_changed
+    monkeypatch.setattr(Reachable, "has_changed", lambda self: looks.append(1) or seen(self))
+    Langevin.noise_free(energy, 0.1).sample(x, 20)
+    assert len(looks) == 1
+    scale[0] = 3.0  # and once more at the next call
+    assert torch.equal(energy.gradient_alone(x), 6.0 * x)
+    with energy.standing_still():
+        energy.gradient_alone(x)
+        scale[0] = 2.0
+        assert torch.equal(energy.gradient_alone(x), 6.0 * x)
+    assert torch.equal(energy.gradient_alone(x), 4.0 * x)
