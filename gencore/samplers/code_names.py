@@ -27,8 +27,9 @@ def names_of(code: CodeType) -> Names:
     relative import has the name ".".
 
     Example:
-        >>> names_of((lambda x: [scale * x.size(k) for k in range(2)]).__code__).globals
-        {'range'}
+        >>> scaled = lambda x: [scale * x.size(k) for k in range(2)]
+        >>> sorted(names_of(scaled.__code__).globals)
+        ['range', 'scale']
     """
     names = Names(set(), set(), set(), set())
     for part in _nested(code):

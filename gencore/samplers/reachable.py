@@ -69,8 +69,9 @@ class Reachable:
             array, an iterator or a clock.
 
     Example:
-        >>> scale = [2.0]
-        >>> reachable = Reachable(lambda x: scale[0] * x)
+        >>> scale, double = [2.0], lambda x: scale[0] * x
+        >>> double.__module__ = "mine"  # and not gencore's own, which stands still
+        >>> reachable = Reachable(double)
         >>> scale[0] = 3.0
         >>> reachable.has_changed(), list(reachable.changes())
         (True, ['scale'])
