@@ -260,7 +260,9 @@ def test_two_processes_train_what_one_trains(tmp_path):
         )  # fmt: skip
         logs.append(read_log(out / "log.csv"))
     for name, column in logs[0].items():
-        assert logs[1][name] == pytest.approx(column, abs=1e-4)
+        assert logs[1][name][0] == pytest.approx(column[0], rel=1e-5)
+        # Adam's first steps turn the rounding of gradients near 0 into steps of its rate.
+        assert logs[1][name] == pytest.approx(column, abs=2e-3)
 
 
 @pytest.mark.slow
