@@ -22,10 +22,9 @@ Runner = Callable[[list[Tensor]], Sequence[Tensor]]
 """The inputs, x first, to the outputs."""
 
 _DEFAULTS = {
-    # What a thread gets at least. Waking another one takes longer than Inductor assumes.
+    # What a thread gets at least. Waking another one takes longer than Inductor assumes: up to
+    # 50 microseconds, where it sleeps. (With dynamic_threads every loop would wake all of them.)
     "cpp.min_chunk_size": 16384,
-    # Or the code would hold on to the number of threads of the process that compiled it.
-    "cpp.dynamic_threads": True,
 }
 
 
@@ -167,7 +166,7 @@ def _fingerprint(
         gencore.__version__,
         torch.__version__,
         torch.version.git_version,
-        torch.get_num_threads() > 1,  # a single thread's code has no others
+        torch.get_num_threads(),  # the code has loops for as many
         _processor() if inputs[0].device.type == "cpu" else _graphics(inputs[0].device),
     ]
     return hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()
