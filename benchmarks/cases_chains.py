@@ -225,7 +225,6 @@ def _gaussian_hmc(
             **others,
         },
         error=float64_error(lambda x: generic.sample(x, 1, key=key), x),
-        headline=True,
     )  # fmt: skip
 
 
