@@ -193,7 +193,7 @@ class TestPresets:
     def test_each_trains_at_small_size(self, name):
         self.train(name, 2)
 
-    @pytest.mark.slow
+    @pytest.mark.long
     @pytest.mark.parametrize("name", AVADERecipe.presets)
     def test_each_trains_two_hundred_steps(self, name):
         self.train(name, 200)
