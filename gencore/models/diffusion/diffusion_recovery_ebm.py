@@ -24,7 +24,7 @@ from gencore.samplers import ConditionalEnergy, Langevin
 from gencore.samplers.chains import check_count
 from gencore.samplers.energy import Energy, energy_and_grad
 
-__all__ = ["DiffusionRecoveryEBM", "DiffusionRecoveryName"]
+__all__ = ["DiffusionRecoveryEBM", "DiffusionRecoveryName", "released_settings"]
 
 DiffusionRecoveryName = Literal["T6", "T1k"]
 

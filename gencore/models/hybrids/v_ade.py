@@ -13,7 +13,7 @@ from gencore.models.latent.gaussian_posterior import (
     encode_normal,
     log_normal,
 )
-from gencore.models.log_mean_exp import log_mean_exp
+from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.models.starts import like, normal_starts
 from gencore.nn import Transform
 from gencore.ops import philox_normal, random_key, split_key
@@ -25,7 +25,7 @@ __all__ = ["VADE", "EncoderInput"]
 EncoderInput = Literal["features", "data"]
 
 
-class VADE(nn.Module):
+class VADE(ImportanceBounds):
     r"""V-ADE: a variational autoencoder that models features y = f(x) in the place of the data.
 
     .. math:: p(x) = \left\lvert\det\frac{\partial f}{\partial x}\right\rvert
@@ -90,38 +90,6 @@ class VADE(nn.Module):
     ) -> Tensor:
         """The coverage loss L_C (5.5) of data [N, ...], a scalar; arguments as for `elbo`."""
         return -self.elbo(x, generator=generator, key=key, first=first).mean()
-
-    def elbo(
-        self,
-        x: Tensor,
-        *,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first: int = 0,
-    ) -> Tensor:
-        """Estimates, from one latent a data point, of the bound (5.4) and log|det ∂f/∂x|, [N].
-
-        Args:
-            x: data [N, ...].
-            generator: draws the key where none is given.
-            key: int64 [seed, offset] of the latents.
-            first: number of data points of the processes before this one.
-        """
-        return self.log_weights(x, 1, generator=generator, key=key, first=first).squeeze(1)
-
-    def importance_log_prob(
-        self,
-        x: Tensor,
-        num: int,
-        *,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first: int = 0,
-    ) -> Tensor:
-        """The logarithm of the mean of `num` importance weights, [N]: on average a lower bound of
-        log p(x), whose exponential is unbiased. Arguments as for `elbo`."""
-        weights = self.log_weights(x, num, generator=generator, key=key, first=first)
-        return log_mean_exp(weights, 1)
 
     def log_weights(
         self,

@@ -19,10 +19,10 @@ from gencore.models.latent.gaussian_posterior import (
     log_normal,
     standard_normal_kl,
 )
+from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.models.latent.latent_generator import LatentGenerator
 from gencore.models.latent.latent_prior import check_prior
 from gencore.models.latent.names import LikelihoodName
-from gencore.models.log_mean_exp import log_mean_exp
 from gencore.models.starts import like
 from gencore.ops import random_key
 from gencore.ops._support.checks import number
@@ -43,7 +43,7 @@ class VAELoss(NamedTuple):
     """The mean of KL(q(z | x) ‖ p(z)), or with a flow's prior of log q(z | x) - log p(z)."""
 
 
-class VAE(LatentGenerator):
+class VAE(ImportanceBounds, LatentGenerator):
     r"""A variational autoencoder: an encoder and a decoder trained on a bound of log p(x).
 
     .. math:: \log p(x) \ge E_{q(z \mid x)}\left[\log p(x \mid z) + \log p_0(f(z)) +
@@ -132,38 +132,6 @@ class VAE(LatentGenerator):
             kl = (log_q - self._log_prior(z)).mean()
         loss = self.recon_weight * reconstruction + self.kl_weight * kl
         return VAELoss(loss, reconstruction, kl)
-
-    def elbo(
-        self,
-        x: Tensor,
-        *,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first: int = 0,
-    ) -> Tensor:
-        """Estimates, from one latent a data point, of the bound (3.1), [N].
-
-        Args:
-            x: data [N, ...].
-            generator: draws the key where none is given.
-            key: int64 [seed, offset] of the latents.
-            first: number of data points of the processes before this one.
-        """
-        return self.log_weights(x, 1, generator=generator, key=key, first=first).squeeze(1)
-
-    def importance_log_prob(
-        self,
-        x: Tensor,
-        num: int,
-        *,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first: int = 0,
-    ) -> Tensor:
-        """The logarithm of the mean of `num` importance weights, [N]: on average a lower bound of
-        log p(x), (2.2), whose exponential is unbiased. Arguments as for `elbo`."""
-        weights = self.log_weights(x, num, generator=generator, key=key, first=first)
-        return log_mean_exp(weights, 1)
 
     def log_weights(
         self,

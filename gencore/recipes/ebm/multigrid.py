@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from gencore.train import ImageRecipe, OptimisedRecipe, used_by
+from gencore.train import ImageRecipe, OptimisedRecipe, UsedBy, used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -36,6 +36,9 @@ _GAO_2021 = {
 }
 
 
+_USED_BY: dict[str, UsedBy] = {"buffer_size": used_by(chains=("persistent",))}
+
+
 @dataclass(kw_only=True)
 class MultiGridRecipe(ImageRecipe, OptimisedRecipe):
     """Multi-grid energy-based model: short chains from 1x1 to the full size, an energy each grid.
@@ -46,7 +49,7 @@ class MultiGridRecipe(ImageRecipe, OptimisedRecipe):
     """
 
     presets = _GAO_2021
-    used_by = {"buffer_size": used_by(chains=("persistent",))}  # noqa: RUF012
+    used_by = _USED_BY
 
     data: str = "photos"
     """Images: a name such as "photos" or "digits", or the path of a folder, an array or shards (see
