@@ -1,5 +1,19 @@
+from gencore.inference.data_latents import DataLatents
 from gencore.inference.decoder_error import DecoderError
+from gencore.inference.latent_adam import AdamState, LatentAdam
 from gencore.inference.latent_descent import infer_latents
 from gencore.inference.latent_distribution import LatentDistribution, LatentDistributionForm
+from gencore.inference.latent_optimisation import optimise_latents
+from gencore.inference.posterior_optimisation import optimise_posterior
 
-__all__ = ["DecoderError", "LatentDistribution", "LatentDistributionForm", "infer_latents"]
+__all__ = [
+    "AdamState",
+    "DataLatents",
+    "DecoderError",
+    "LatentAdam",
+    "LatentDistribution",
+    "LatentDistributionForm",
+    "infer_latents",
+    "optimise_latents",
+    "optimise_posterior",
+]

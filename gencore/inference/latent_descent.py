@@ -8,7 +8,7 @@ from torch import Tensor
 from gencore.ops._support.checks import check_chains, check_state, index, number, per_row
 from gencore.samplers.energy import energy_and_grad
 
-__all__ = ["infer_latents"]
+__all__ = ["check_finite", "infer_latents"]
 
 
 def infer_latents(
@@ -79,11 +79,11 @@ def infer_latents(
             _, grad = energy_and_grad(loss, latents, owner=op, name="loss(latents)")
             latents = latents - scale * grad
         if latents.device.type == "cpu":
-            _check_finite(op, latents)
+            check_finite(op, latents, "step_size")
     return latents
 
 
-def _check_finite(op: str, latents: Tensor) -> None:
+def check_finite(op: str, latents: Tensor, remedy: str) -> None:
     """Raise where a loss, or its gradient, was not finite: its row is not finite from then on."""
     finite = latents.isfinite().flatten(1).all(1)
     if not bool(finite.all()):
@@ -91,5 +91,5 @@ def _check_finite(op: str, latents: Tensor) -> None:
         raise ValueError(
             f"{op}: the latents of {len(wrong)} of {len(latents)} rows (the first is row "
             f"{wrong[0]}) are not finite: their loss or its gradient is not at the start, or grew "
-            "without bound, for which the remedy is a smaller step_size"
+            f"without bound, for which the remedy is a smaller {remedy}"
         )

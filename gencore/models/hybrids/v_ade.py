@@ -99,6 +99,7 @@ class VADE(ImportanceBounds):
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
+        first_sample: int = 0,
     ) -> Tensor:
         """log p(x, z) − log q(z | x) of `num` latents z of each data point, [N, num]."""
         check_count("VADE", "num", num, least=1)
@@ -106,7 +107,7 @@ class VADE(ImportanceBounds):
         posterior = self._posterior(x, y)
         if key is None:
             key = random_key(generator, device=x.device)
-        z, log_q = draw_latents(posterior, num, key, first)
+        z, log_q = draw_latents(posterior, num, key, first, first_sample)
         decoded = self._decoded(z.flatten(0, 1), y[0].shape).unflatten(0, (len(x), num))
         residual = ((y.unsqueeze(1) - decoded) * torch.exp(-self.log_std)).flatten(2)
         log_likelihood = log_normal(residual) - y[0].numel() * self.log_std

@@ -8,6 +8,7 @@ from gencore.models.latent.gaussian_mixture import GaussianMixture
 from gencore.models.latent.gaussian_posterior import NormalParameters
 from gencore.models.latent.generative_latent_flow import GenerativeLatentFlow, GLFLoss
 from gencore.models.latent.latent_generator import FrozenGenerator, LatentGenerator
+from gencore.models.latent.level_likelihood import LevelLikelihood
 from gencore.models.latent.names import LikelihoodName
 from gencore.models.latent.rae_gmm import RAELoss, RegularisedAutoencoder
 from gencore.models.latent.two_stage_vae import TwoStageVAE
@@ -27,6 +28,7 @@ __all__ = [
     "GaussianMixture",
     "GenerativeLatentFlow",
     "LatentGenerator",
+    "LevelLikelihood",
     "LikelihoodName",
     "NormalParameters",
     "RAELoss",

@@ -4,7 +4,8 @@ import math
 from abc import ABC, abstractmethod
 
 import torch
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
+from torch.distributions import Bernoulli, Distribution, Independent, Normal
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from gencore.ops import philox_normal
@@ -18,15 +19,25 @@ class DecoderLikelihood(nn.Module, ABC):
 
     @abstractmethod
     def log_prob(self, decoded: Tensor, x: Tensor) -> Tensor:
-        """log p of each element of x given what was decoded; the two are broadcast."""
+        """Terms [N, K, ...] whose sum is log p(x | z), of K decoded latents [N, K, ...] of each of
+        the data [N, 1, ...]; leading dimensions that are broadcast otherwise will do too."""
 
     @abstractmethod
     def mean(self, decoded: Tensor) -> Tensor:
-        """The expected data, in the shape of what was decoded."""
+        """The expected data of what was decoded, [N, ...]."""
 
     @abstractmethod
     def draw(self, decoded: Tensor, key: Tensor, first: int = 0) -> Tensor:
         """Data drawn around what was decoded, [N, ...]; `first` rows come before these."""
+
+    @abstractmethod
+    def distribution(self, decoded: Tensor) -> Distribution:
+        """p(x | z) of what was decoded, [N, ...], as a distribution with batch shape [N]."""
+
+    def decoded_shape(self, event_shape: Size) -> Size:
+        """The shape that a decoder gives a data point of a shape: the same, if not said
+        otherwise."""
+        return event_shape
 
 
 class GaussianLikelihood(DecoderLikelihood):
@@ -66,6 +77,9 @@ class GaussianLikelihood(DecoderLikelihood):
         )
         return decoded + self.log_std.exp() * epsilon
 
+    def distribution(self, decoded: Tensor) -> Distribution:
+        return Independent(Normal(decoded, self.log_std.exp()), decoded.dim() - 1)
+
     def extra_repr(self) -> str:
         return f"scale={self.log_std.exp().item():.4g}, learned={self.log_std.requires_grad}"
 
@@ -91,3 +105,6 @@ class BernoulliLikelihood(DecoderLikelihood):
     def draw(self, decoded: Tensor, key: Tensor, first: int = 0) -> Tensor:
         uniform = philox_uniform(decoded.shape, key, first_element=first * decoded[:1].numel())
         return (uniform < decoded.sigmoid()).to(decoded.dtype)
+
+    def distribution(self, decoded: Tensor) -> Distribution:
+        return Independent(Bernoulli(logits=decoded), decoded.dim() - 1)

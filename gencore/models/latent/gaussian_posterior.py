@@ -3,11 +3,28 @@
 import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
 
 from gencore.ops import philox_normal
+from gencore.ops._support.checks import check_key
 
-__all__ = ["NormalParameters", "draw_latents", "encode_normal", "log_normal", "standard_normal_kl"]
+__all__ = [
+    "NormalParameters",
+    "bound_log_std",
+    "draw_latents",
+    "encode_normal",
+    "log_normal",
+    "sample_key",
+    "standard_normal_kl",
+    "standard_normal_kl_terms",
+]
+
+# Standard deviations between 4.5e-5 and 22,000, whose squares are far from the ends of float32.
+_MOST_LOG_STD = 10.0
+# An odd number of 64 bits, so that no two samples have one seed.
+_SAMPLE_BITS = 0x9E3779B97F4A7C15
 
 
 class NormalParameters(NamedTuple):
@@ -18,11 +35,36 @@ class NormalParameters(NamedTuple):
     log_std: Tensor
     """[N, L]."""
 
+    def distribution(self) -> Distribution:
+        """The same as a :class:`torch.distributions.Distribution` over [L]."""
+        return Independent(Normal(self.mean, self.log_std.exp(), validate_args=False), 1)
+
+
+def bound_log_std(log_std: Tensor) -> Tensor:
+    """Logarithms of standard deviations within ±10, with the gradients of values without bounds, so
+    that a loss can bring them back."""
+    with torch.no_grad():
+        excess = log_std.clamp(-_MOST_LOG_STD, _MOST_LOG_STD) - log_std
+    return log_std + excess
+
+
+def sample_key(key: Tensor, sample: int) -> Tensor:
+    """The key of one of several draws of the same latents: a seed of its own, the same offset.
+
+    Draw 0 has the key itself.
+    """
+    check_key("sample_key", key)
+    if sample == 0:
+        return key
+    bits = (sample * _SAMPLE_BITS + 2**63) % 2**64 - 2**63  # as a signed number
+    return torch.stack([key[0] ^ bits, key[1]])
+
 
 def encode_normal(
     owner: str, encoder: nn.Module, x: Tensor, latent_size: int, what: str = "data"
 ) -> NormalParameters:
-    """q(z | x) of data [N, ...], whose encoder gives means and logarithms of standard deviations.
+    """q(z | x) of data [N, ...], whose encoder gives means and logarithms of standard deviations,
+    which are kept within ±10.
 
     Args:
         owner: the model, for the error's text.
@@ -40,11 +82,12 @@ def encode_normal(
             f"{owner}: the encoder gives {list(parameters.shape)} for {what} {list(x.shape)}; "
             f"expected {[len(x), 2 * latent_size]}"
         )
-    return NormalParameters(*parameters.to(x.dtype).chunk(2, 1))
+    mean, log_std = parameters.to(x.dtype).chunk(2, 1)
+    return NormalParameters(mean, bound_log_std(log_std))
 
 
 def draw_latents(
-    posterior: NormalParameters, num: int, key: Tensor, first: int = 0
+    posterior: NormalParameters, num: int, key: Tensor, first: int = 0, first_sample: int = 0
 ) -> tuple[Tensor, Tensor]:
     """`num` latents z of each row [N, num, L], and log q(z | x), [N, num].
 
@@ -53,11 +96,16 @@ def draw_latents(
         num: latents of each.
         key: int64 [seed, offset].
         first: number of rows before these.
+        first_sample: number of latents of each row before these.
     """
     rows, size = posterior.mean.shape
-    epsilon = philox_normal(
-        (rows, num, size), key, first_element=first * num * size, dtype=posterior.mean.dtype
-    )
+    draws = [
+        philox_normal(
+            (rows, size), sample_key(key, k), first_element=first * size, dtype=posterior.mean.dtype
+        )
+        for k in range(first_sample, first_sample + num)
+    ]
+    epsilon = torch.stack(draws, 1)
     mean, log_std = (part.unsqueeze(1) for part in posterior)
     return mean + log_std.exp() * epsilon, log_normal(epsilon) - log_std.sum(2)
 
@@ -69,5 +117,11 @@ def log_normal(values: Tensor) -> Tensor:
 
 def standard_normal_kl(posterior: NormalParameters) -> Tensor:
     """KL(q(z | x) ‖ N(0, I)) = ½ Σ (σ² + μ² − 1) − log σ, [N]."""
+    return standard_normal_kl_terms(posterior).sum(1)
+
+
+def standard_normal_kl_terms(posterior: NormalParameters) -> Tensor:
+    """The same of each latent, [N, L]."""
     mean, log_std = posterior
-    return (0.5 * ((2 * log_std).exp() + mean.square() - 1) - log_std).sum(1)
+    # σ² − 1 − log σ² by expm1, which does not fall below 0 by more than rounding of small numbers.
+    return 0.5 * (mean.square() + (torch.expm1(2 * log_std) - 2 * log_std))

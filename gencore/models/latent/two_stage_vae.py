@@ -27,7 +27,8 @@ class TwoStageVAE(LatentGenerator):
         second: of the first one's latents, likewise, with a Gaussian likelihood.
 
     Raises:
-        ValueError: if one of them has a flow's prior, or the second another likelihood.
+        ValueError: if one of them has another prior or a posterior flow, or the second another
+            likelihood.
 
     References:
         Dai and Wipf, "Diagnosing and Enhancing VAE Models", 2019, §3. Yan, "Deep Generative Models:
@@ -48,8 +49,11 @@ class TwoStageVAE(LatentGenerator):
 
     def __init__(self, first: VAE, second: VAE) -> None:
         super().__init__()
-        if first.prior is not None or second.prior is not None:
-            raise ValueError("TwoStageVAE: a VAE has a flow's prior; expected N(0, I) in both")
+        if not (first.has_closed_kl and second.has_closed_kl):
+            raise ValueError(
+                "TwoStageVAE: a VAE has another prior than N(0, I) or a posterior flow; expected "
+                "neither in both"
+            )
         if not isinstance(second.likelihood, GaussianLikelihood):
             raise ValueError(
                 "TwoStageVAE: the second VAE has a "

@@ -1,12 +1,13 @@
-"""The variational autoencoder, with a standard normal prior or that of a flow."""
+"""The variational autoencoder, with any prior and likelihood, and a flow in its posterior."""
 
 from typing import NamedTuple, get_args
 
 from torch import Generator, Tensor, nn
+from torch.distributions import Distribution
 
 from gencore.choices import check_choice
 from gencore.models.evaluating import evaluating
-from gencore.models.flows.flow import Flow
+from gencore.models.flows.flow_posterior import FlowPosterior
 from gencore.models.latent.decoder_likelihood import (
     BernoulliLikelihood,
     DecoderLikelihood,
@@ -14,14 +15,14 @@ from gencore.models.latent.decoder_likelihood import (
 )
 from gencore.models.latent.gaussian_posterior import (
     NormalParameters,
+    bound_log_std,
     draw_latents,
     encode_normal,
-    log_normal,
-    standard_normal_kl,
+    standard_normal_kl_terms,
 )
 from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.models.latent.latent_generator import LatentGenerator
-from gencore.models.latent.latent_prior import check_prior
+from gencore.models.latent.latent_prior import Prior, make_prior
 from gencore.models.latent.names import LikelihoodName
 from gencore.models.starts import like
 from gencore.ops import random_key
@@ -40,39 +41,48 @@ class VAELoss(NamedTuple):
     reconstruction: Tensor
     """The mean of -log p(x | z)."""
     kl: Tensor
-    """The mean of KL(q(z | x) ‖ p(z)), or with a flow's prior of log q(z | x) - log p(z)."""
+    """The mean of KL(q(z | x) ‖ p(z)), or of log q(z | x) - log p(z) where it has no closed form.
+    """
 
 
 class VAE(ImportanceBounds, LatentGenerator):
     r"""A variational autoencoder: an encoder and a decoder trained on a bound of log p(x).
 
-    .. math:: \log p(x) \ge E_{q(z \mid x)}\left[\log p(x \mid z) + \log p_0(f(z)) +
-              \log\left\lvert\det\frac{\partial f(z)}{\partial z}\right\rvert -
-              \log q(z \mid x)\right] \qquad (3.1)
+    .. math:: \log p(x) \ge E_{q(z \mid x)}\left[\log p(x \mid z)\right] -
+              KL(q(z \mid x) \,\|\, p(z)) \qquad (2.1)
 
-    The prior of z is that of a flow f, or without one N(0, I), which is (2.1). The posterior
-    q(z | x) is a diagonal Gaussian. A call is the loss, whose terms have weights; all densities and
-    bounds are those of the model and have none. With a Gaussian of σ = 1 the thesis' weight β of
-    the reconstruction has the gradients of σ² = 1/β.
+    The posterior q(z | x) is a diagonal Gaussian, or what a flow makes of one. A call is the loss,
+    whose terms have weights; all densities and bounds are those of the model and have none. With a
+    Gaussian of σ = 1 the thesis' weight β of the reconstruction has the gradients of σ² = 1/β.
 
     Args:
         encoder: data → the means and the logarithms of the standard deviations of q(z | x),
-            [N, 2L].
-        decoder: latents [N, L] → the means of x, or for "bernoulli" the logits.
+            [N, 2L], which are kept within ±10; with a posterior flow also its context,
+            [N, 2L + C].
+        decoder: latents [N, L] → the means of x, or for "bernoulli" the logits, or what another
+            likelihood takes.
         latent_size: L.
-        prior: a flow of [L] with normal latents and without a context; N(0, I) if ``None``.
+        prior: p(z): a flow of [L] with normal latents and without a context, which is (3.1), a
+            `GaussianMixture`, or a distribution of `torch.distributions` over [L] with independent
+            elements; N(0, I) if ``None``.
+        posterior_flow: makes q(z | x) more than a diagonal Gaussian.
         likelihood: p(x | z): "gaussian" with σ = 1, "bernoulli", or a module, for instance
-            ``GaussianLikelihood(0.1, learned=True)``.
+            ``GaussianLikelihood(0.1, learned=True)`` or a :class:`LevelLikelihood` of 8-bit images.
         recon_weight: of the reconstruction in the loss.
         kl_weight: of the KL divergence in the loss.
+        free_bits: λ, in nats: a latent whose KL divergence, on average over the batch, is below λ
+            counts as λ in the loss, and is not pressed down further.
 
     Raises:
-        ValueError: for another likelihood, a prior that does not fit or a negative weight, and on a
-            call if the encoder or the decoder gives another shape.
+        ValueError: for another likelihood, a prior or a flow that does not fit or a negative
+            weight, and on a call if the encoder or the decoder gives another shape.
 
     References:
         Kingma and Welling, "Auto-Encoding Variational Bayes", 2014. Yan, "Deep Generative Models:
-        Design, Improvements and Applications", 2022, (2.1) and (3.1).
+        Design, Improvements and Applications", 2022, (2.1) and (3.1). Mathieu, "Unsupervised
+        Learning Under Uncertainty", 2017, (2.19), whose log p(x, z) is to be log p(x | z). Free
+        bits: Kingma et al., "Improved Variational Inference with Inverse Autoregressive Flow",
+        2016, (15).
 
     Example:
         >>> import torch
@@ -82,7 +92,7 @@ class VAE(ImportanceBounds, LatentGenerator):
         >>> vae = VAE(MLP(3, (8,), 4), MLP(2, (8,), 3), 2, prior=prior)
         >>> x = torch.randn(16, 3)
         >>> vae(x).loss.backward()
-        >>> vae.elbo(x).shape, vae.sample(5).shape
+        >>> vae.log_prob_bound(x, 50).shape, vae.sample(5).shape
         (torch.Size([16]), torch.Size([5, 3]))
     """
 
@@ -92,45 +102,64 @@ class VAE(ImportanceBounds, LatentGenerator):
         decoder: nn.Module,
         latent_size: int,
         *,
-        prior: Flow | None = None,
+        prior: Prior | None = None,
+        posterior_flow: FlowPosterior | None = None,
         likelihood: LikelihoodName | DecoderLikelihood = "gaussian",
         recon_weight: float = 1.0,
         kl_weight: float = 1.0,
+        free_bits: float = 0.0,
     ) -> None:
         super().__init__()
         check_count("VAE", "latent_size", latent_size, least=1)
-        check_prior("VAE", prior, latent_size)
         number("VAE", "recon_weight", recon_weight)
         number("VAE", "kl_weight", kl_weight)
+        number("VAE", "free_bits", free_bits)
         if not isinstance(likelihood, DecoderLikelihood):
             check_choice("VAE", "likelihood", likelihood, get_args(LikelihoodName))
             likelihood = GaussianLikelihood() if likelihood == "gaussian" else BernoulliLikelihood()
-        self.encoder, self.decoder, self.prior = encoder, decoder, prior
-        self.likelihood = likelihood
-        self.latent_size = self.noise_size = latent_size
+        if posterior_flow is not None and posterior_flow.latent_size != latent_size:
+            raise ValueError(
+                f"VAE: posterior_flow is over [{posterior_flow.latent_size}]; expected "
+                f"[{latent_size}]"
+            )
+        self.encoder, self.decoder = encoder, decoder
+        self.prior = make_prior("VAE", prior, latent_size)
+        self.has_closed_kl = prior is None and posterior_flow is None
+        if free_bits and not self.has_closed_kl:
+            raise ValueError(
+                f"VAE: free_bits is {free_bits}, but only a diagonal Gaussian has a KL divergence "
+                "of each latent, from a standard normal prior; expected 0"
+            )
+        self.posterior_flow, self.likelihood = posterior_flow, likelihood
+        self.latent_size, self.noise_size = latent_size, self.prior.noise_size
         self.recon_weight, self.kl_weight = recon_weight, kl_weight
+        self.free_bits = free_bits
 
     def forward(
         self,
         x: Tensor,
         *,
+        posterior: NormalParameters | None = None,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
     ) -> VAELoss:
-        """The loss of data [N, ...], from one latent a data point; arguments as for `elbo`.
+        """The loss of data [N, ...], from one latent a data point; arguments as for `log_weights`.
 
-        The KL divergence from a standard normal prior is exact, that from a flow's is estimated
-        from the same latents.
+        The KL divergence of a diagonal Gaussian from a standard normal prior is exact, others are
+        estimated from the same latents.
         """
-        posterior = self.encode(x)
-        z, log_q = draw_latents(posterior, 1, _key(key, generator, x), first)
+        given, context = self._posterior(x, posterior)
+        z, log_q = self._draw(given, context, 1, _key(key, generator, x), first)
         reconstruction = -self._log_likelihood(x, z).mean()
-        if self.prior is None:
-            kl = standard_normal_kl(posterior).mean()
+        if self.has_closed_kl:
+            terms = standard_normal_kl_terms(given)
+            kl = counted = terms.sum(1).mean()
+            if self.free_bits:
+                counted = terms.mean(0).clamp(min=self.free_bits).sum()
         else:
-            kl = (log_q - self._log_prior(z)).mean()
-        loss = self.recon_weight * reconstruction + self.kl_weight * kl
+            kl = counted = (log_q - self.prior.log_prob(z)).mean()
+        loss = self.recon_weight * reconstruction + self.kl_weight * counted
         return VAELoss(loss, reconstruction, kl)
 
     def log_weights(
@@ -138,26 +167,68 @@ class VAE(ImportanceBounds, LatentGenerator):
         x: Tensor,
         num: int,
         *,
+        posterior: NormalParameters | None = None,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
+        first_sample: int = 0,
     ) -> Tensor:
-        """log p(x, z) − log q(z | x) of `num` latents z of each data point, [N, num]."""
+        """log p(x, z) − log q(z | x) of `num` latents z of each data point, [N, num].
+
+        Args:
+            x: data [N, ...].
+            num: latents of each.
+            posterior: q(z | x) in the place of what the encoder gives.
+            generator: draws the key where none is given.
+            key: int64 [seed, offset] of the latents.
+            first: number of data points of the processes before this one.
+            first_sample: number of latents of each data point before these.
+        """
         check_count("VAE", "num", num, least=1)
-        z, log_q = draw_latents(self.encode(x), num, _key(key, generator, x), first)
-        return self._log_likelihood(x, z) + self._log_prior(z) - log_q
+        given, context = self._posterior(x, posterior)
+        key = _key(key, generator, x)
+        z, log_q = self._draw(given, context, num, key, first, first_sample)
+        return self._log_likelihood(x, z) + self.prior.log_prob(z) - log_q
 
     def encode(self, x: Tensor) -> NormalParameters:
-        """q(z | x) of data [N, ...]."""
-        return encode_normal("VAE", self.encoder, x, self.latent_size)
+        """q(z | x) of data [N, ...]; with a posterior flow, what the flow starts from."""
+        return self._posterior(x, None)[0]
+
+    def codes(self, x: Tensor) -> Tensor:
+        """One latent a data point, [N, L]: the posterior's mean, or what its flow makes of it."""
+        given, context = self._posterior(x, None)
+        if self.posterior_flow is None:
+            return given.mean
+        return self.posterior_flow.steps.inverse(given.mean, context)[0]
 
     def decode(self, z: Tensor) -> Tensor:
         """The expected data of latents [N, L]."""
         return self.likelihood.mean(self.decoder(z))
 
     def decode_noise(self, noise: Tensor) -> Tensor:
-        """The expected data of noise u, [N, L], whose latents are f⁻¹(u)."""
-        return self.decode(self._latents(noise))
+        """The expected data of noise u [N, U], which the prior makes latents of: f⁻¹(u) for that of
+        a flow f."""
+        return self.decode(self.prior.from_noise(noise))
+
+    def prior_distribution(self) -> Distribution:
+        """p(z) over [L], for `torch.distributions`."""
+        return self.prior.distribution()
+
+    def posterior_distribution(self, x: Tensor) -> Distribution:
+        """q(z | x) of data [N, ...], with batch shape [N].
+
+        Raises:
+            NotImplementedError: with a posterior flow.
+        """
+        if self.posterior_flow is not None:
+            raise NotImplementedError(
+                "VAE: a posterior with a flow is no torch.distributions object; use log_weights"
+            )
+        return self.encode(x).distribution()
+
+    def likelihood_distribution(self, z: Tensor) -> Distribution:
+        """p(x | z) of latents [N, L], with batch shape [N]."""
+        return self.likelihood.distribution(self.decoder(z))
 
     def sample(
         self,
@@ -182,28 +253,66 @@ class VAE(ImportanceBounds, LatentGenerator):
         if key is None:
             key = random_key(generator, device=like(self).device)
         with evaluating(self):
-            z = self._latents(self.sample_noise(num, key=key, first=first))
+            z = self.prior.from_noise(self.sample_noise(num, key=key, first=first))
             decoded: Tensor = self.decoder(z)
         if noise:
             return self.likelihood.draw(decoded, stream_key(key, "samples"), first)
         return self.likelihood.mean(decoded)
 
-    def _latents(self, noise: Tensor) -> Tensor:
-        return noise if self.prior is None else self.prior.transform.inverse(noise)[0]
+    def _posterior(
+        self, x: Tensor, posterior: NormalParameters | None
+    ) -> tuple[NormalParameters, Tensor | None]:
+        """What was given, or what the encoder gives; and the context of the posterior's flow."""
+        flow, size = self.posterior_flow, self.latent_size
+        if posterior is not None:
+            if flow is not None:
+                raise ValueError("VAE: posterior is given, but it has a flow; expected None")
+            if any(part.shape != (len(x), size) for part in posterior):
+                raise ValueError(
+                    f"VAE: the posterior has shapes {[list(part.shape) for part in posterior]}; "
+                    f"expected [{len(x)}, {size}] twice"
+                )
+            return posterior, None
+        if flow is None:
+            return encode_normal("VAE", self.encoder, x, size), None
+        encoded: Tensor = self.encoder(x)
+        if encoded.shape != (len(x), 2 * size + flow.context_size):
+            raise ValueError(
+                f"VAE: the encoder gives {list(encoded.shape)} for data {list(x.shape)}; expected "
+                f"{[len(x), 2 * size + flow.context_size]}, with the context of posterior_flow"
+            )
+        normal, context = encoded.to(x.dtype).tensor_split([2 * size], 1)
+        mean, log_std = normal.chunk(2, 1)
+        return NormalParameters(
+            mean, bound_log_std(log_std)
+        ), context if flow.context_size else None
 
-    def _log_prior(self, z: Tensor) -> Tensor:
-        """log p(z) of latents [N, K, L], [N, K]."""
-        if self.prior is None:
-            return log_normal(z)
-        return self.prior.log_prob(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+    def _draw(
+        self,
+        posterior: NormalParameters,
+        context: Tensor | None,
+        num: int,
+        key: Tensor,
+        first: int,
+        first_sample: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """`num` latents of each data point [N, num, L], and log q of them, [N, num]."""
+        z, log_q = draw_latents(posterior, num, key, first, first_sample)
+        if self.posterior_flow is None:
+            return z, log_q
+        if context is not None:
+            context = context.repeat_interleave(num, 0)
+        z, log_det = self.posterior_flow.steps.inverse(z.flatten(0, 1), context)
+        return z.unflatten(0, log_q.shape), log_q - log_det.view(log_q.shape)
 
     def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x | z) of data [N, ...] and latents [N, K, L], [N, K]."""
         decoded: Tensor = self.decoder(z.flatten(0, 1))
-        if decoded.shape[1:] != x.shape[1:]:
+        expected = self.likelihood.decoded_shape(x.shape[1:])
+        if decoded.shape[1:] != expected:
             raise ValueError(
                 f"VAE: the decoder gives {list(decoded.shape)}; expected "
-                f"[N, {', '.join(map(str, x.shape[1:]))}], the shape of the data"
+                f"[N, {', '.join(map(str, expected))}] for data {list(x.shape)}"
             )
         decoded = decoded.to(x.dtype).unflatten(0, z.shape[:2])
         return self.likelihood.log_prob(decoded, x.unsqueeze(1)).flatten(2).sum(2)
@@ -211,7 +320,7 @@ class VAE(ImportanceBounds, LatentGenerator):
     def extra_repr(self) -> str:
         return (
             f"latent_size={self.latent_size}, recon_weight={self.recon_weight}, "
-            f"kl_weight={self.kl_weight}"
+            f"kl_weight={self.kl_weight}, free_bits={self.free_bits}"
         )
 
 

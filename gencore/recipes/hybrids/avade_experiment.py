@@ -266,7 +266,7 @@ class AVADEExperiment(ImageSamplesExperiment):
         for part in chunks(len(images), max(_CHUNK * 8 // num, 1)):
             x = images[part].to(self.fabric.device)
             y, log_det = self._dequantization(x, key=key, first=part.start)
-            log_prob = model.importance_log_prob(y - 0.5, num, key=key, first=part.start)
+            log_prob = model.log_prob_bound(y - 0.5, num, key=key, first=part.start)
             bits.append(level_bits(log_prob + log_det, self.image_shape).double())
         return torch.cat(bits).mean().item()
 

@@ -150,7 +150,7 @@ def test_with_the_exact_posterior_every_draw_is_the_likelihood(has_flow):
     expected = marginal.log_prob(y) + log_det
     weights = model.log_weights(x, 4, key=torch.tensor([1, 0]))
     torch.testing.assert_close(weights, expected[:, None].expand(2, 4))
-    bound = model.importance_log_prob(x, 4, key=torch.tensor([1, 0]))
+    bound = model.log_prob_bound(x, 4, key=torch.tensor([1, 0]))
     torch.testing.assert_close(bound, expected)
 
 
@@ -224,7 +224,7 @@ def test_networks_that_do_not_fit_are_named():
 
 @torch.no_grad()
 def importance(model, x, num, generator):
-    parts = [model.importance_log_prob(part, num, generator=generator) for part in x.split(1000)]
+    parts = [model.log_prob_bound(part, num, generator=generator) for part in x.split(1000)]
     return torch.cat(parts)
 
 

@@ -187,7 +187,7 @@ class TestTwoStageVAE:
         with pytest.raises(ValueError, match="second VAE has a BernoulliLikelihood"):
             TwoStageVAE(first, binary)
         flow = VAE(nn.Linear(3, 4), nn.Linear(2, 3), 2, prior=Flow(Compose(), [2]))
-        with pytest.raises(ValueError, match="a VAE has a flow's prior"):
+        with pytest.raises(ValueError, match="a VAE has another prior"):
             TwoStageVAE(flow, first)
 
 

@@ -39,7 +39,7 @@ class TestBounds:
         weights = model.log_weights(X, 5, key=key(1))
         torch.testing.assert_close(weights, expected[:, None].expand(2, 5))
         torch.testing.assert_close(model.elbo(X, key=key(2)), expected)
-        torch.testing.assert_close(model.importance_log_prob(X, 5, key=key(1)), expected)
+        torch.testing.assert_close(model.log_prob_bound(X, 5, key=key(1)), expected)
 
     def test_so_it_is_with_the_prior_of_a_flow(self):
         model, marginal = probabilistic_pca(flow_of(STD, MEAN), STD, MEAN)
