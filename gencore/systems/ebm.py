@@ -77,6 +77,23 @@ SYSTEMS = (
         notes="of whole factors",
     ),
     System(
+        id="G07",
+        name="Multi-grid learning and sampling",
+        source="Gao 2021, §2.2, Algorithm 1",
+        implementation="gencore.models.MultiGridEBM",
+        test=f"{_MULTI_GRID}::"
+        "test_two_kinds_of_images_from_one_start_and_nearer_than_contrastive_divergence",
+        recipe="multigrid",
+        further_tests=(
+            f"{_MULTI_GRID}::TestChains::test_one_grid_has_the_law_of_the_unadjusted_chain",
+            f"{_MULTI_GRID}::TestChains::test_each_grid_goes_on_from_the_one_before",
+            f"{_MULTI_GRID}::TestObjective::"
+            "test_the_gradient_of_each_grid_is_its_difference_of_moments",
+            f"{_MULTI_GRID}::test_other_seeds_and_the_best_of_contrastive_divergence",
+        ),
+        notes="on a toy of two kinds of images, with a learning rate that falls to 0",
+    ),
+    System(
         id="G09",
         name="Conditional inpainting",
         source="Gao 2021, §2.2.3.3",
