@@ -8,6 +8,7 @@ _AUTOENCODER = "models/ebm/test_autoencoder_energy.py"
 _CONTRASTIVE = "objectives/test_contrastive.py"
 _DENSITY = "models/ebm/test_energy_density.py"
 _MULTI_GRID = "models/ebm/test_multi_grid_ebm.py"
+_FEATURES = "models/ebm/test_multi_grid_features.py"
 _PYRAMID = "nn/test_block_pyramid.py"
 _RECOVERY = "objectives/test_recovery.py"
 _SHORT_RUN = "models/ebm/test_short_run_ebm.py::TestObjective"
@@ -75,6 +76,43 @@ SYSTEMS = (
             f"{_PYRAMID}::test_the_grids_of_the_source",
         ),
         notes="of whole factors",
+    ),
+    System(
+        id="G07",
+        name="Multi-grid learning and sampling",
+        source="Gao 2021, §2.2, Algorithm 1",
+        implementation="gencore.models.MultiGridEBM",
+        test=f"{_MULTI_GRID}::"
+        "test_two_kinds_of_images_from_one_start_and_nearer_than_contrastive_divergence",
+        recipe="multigrid",
+        further_tests=(
+            f"{_MULTI_GRID}::TestChains::test_one_grid_has_the_law_of_the_unadjusted_chain",
+            f"{_MULTI_GRID}::TestChains::test_each_grid_goes_on_from_the_one_before",
+            f"{_MULTI_GRID}::TestObjective::"
+            "test_the_gradient_of_each_grid_is_its_difference_of_moments",
+            f"{_MULTI_GRID}::test_other_seeds_and_the_best_of_contrastive_divergence",
+        ),
+        notes="on a toy of two kinds of images, with a learning rate that falls to 0",
+    ),
+    System(
+        id="G08",
+        name="Features of a multi-grid model, and a linear support vector machine on them",
+        source="Gao 2021, §2.2.3.2",
+        implementation="gencore.models.MultiGridEBM",
+        test=f"{_FEATURES}::test_trained_features_beat_those_of_random_weights",
+        recipe="multigrid",
+        further_implementations=(
+            "gencore.models.StridedConvEnergy",
+            "gencore.metrics.linear_svm_error",
+        ),
+        further_tests=(
+            f"{_MULTI_GRID}::TestFeatures::test_the_sizes_of_the_source",
+            f"{_MULTI_GRID}::TestFeatures::test_they_are_maxima_of_blocks_of_the_maps",
+            "metrics/test_linear_svm.py::"
+            "test_what_a_line_separates_has_no_error_and_noise_has_that_of_chance",
+        ),
+        notes="on digits; its test trains for minutes: marked long, with its result in "
+        "docs/multi-grid.md",
     ),
     System(
         id="G09",
