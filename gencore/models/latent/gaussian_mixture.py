@@ -52,7 +52,8 @@ class GaussianMixture(nn.Module):
             mixture is trainable.
 
     Raises:
-        ValueError: for a size below 1, another covariance, or a `min_variance` that is not positive.
+        ValueError: for a size below 1, another covariance, or a `min_variance` that is not
+            positive.
 
     References:
         Lucas, "Deep generative models: over-generalisation and mode-dropping", 2020, §2.3, whose σ

@@ -91,9 +91,7 @@ class ProbabilisticPCA(LatentGenerator):
             ("mean", mean, [features]),
         ):
             if list(tensor.shape) != shape:
-                raise ValueError(
-                    f"{name}: {what} has shape {list(tensor.shape)}; expected {shape}"
-                )
+                raise ValueError(f"{name}: {what} has shape {list(tensor.shape)}; expected {shape}")
         self.weight = nn.Parameter(weight.detach().clone())
         self.mean = nn.Parameter(mean.detach().to(weight.dtype, copy=True))
         self.log_variance = nn.Parameter(weight.new_tensor(math.log(variance)))

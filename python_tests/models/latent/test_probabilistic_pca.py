@@ -1,4 +1,4 @@
-"""Probabilistic PCA as an oracle: closed forms, scikit-learn, bounds of other models (Lucas 2020)."""
+"""Probabilistic PCA as an oracle: closed forms, scikit-learn, bounds (Lucas 2020, §2.3)."""
 
 import math
 
@@ -14,9 +14,7 @@ SIZES = [(5, 2), (5, 4), (3, 3), (2, 4)]
 
 
 def normal(*size, seed=0):
-    return torch.randn(
-        *size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+    return torch.randn(*size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def model(features=5, size=2, variance=0.3):
@@ -130,7 +128,7 @@ class TestFit:
         decomposition = pytest.importorskip("sklearn.decomposition")
         fitted = ProbabilisticPCA(5, 2).double().fit(self.data)
         x = self.data.numpy()
-        analysis = decomposition.FactorAnalysis(2, tol=1e-3, max_iter=5000, svd_method="lapack").fit(x)
+        analysis = decomposition.FactorAnalysis(2, tol=1e-3, svd_method="lapack").fit(x)
         ours = fitted.log_prob(self.data).detach()
         assert analysis.score(x) > ours.mean() + 1e-3
         analysis.components_ = fitted.weight.detach().T.numpy()
@@ -197,7 +195,7 @@ class TestErrors:
     def test_bad_parameters(self):
         with pytest.raises(ValueError, match="ProbabilisticPCA: latent_size is 0; expected 1"):
             ProbabilisticPCA(3, 0)
-        with pytest.raises(ValueError, match="variance is 0.0; expected a finite positive number"):
+        with pytest.raises(ValueError, match=r"variance is 0\.0; expected a finite posit"):
             ProbabilisticPCA(3, 1, variance=0.0)
         with pytest.raises(ValueError, match=r"weight has shape \[1, 3\]; expected \[3, 1\]"):
             ProbabilisticPCA(3, 1, weight=torch.zeros(1, 3))
