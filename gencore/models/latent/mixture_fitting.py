@@ -16,6 +16,9 @@ Parameters = tuple[Tensor, Tensor, Tensor]
 [K or 1, L or 1]."""
 
 
+_CACHED = 2**15  # numbers
+
+
 def component_log_prob(z: Tensor, log_weights: Tensor, means: Tensor, factors: Tensor) -> Tensor:
     """log πₖ + log N(z; μₖ, Σₖ) of vectors [N, L], [N, K].
 
@@ -25,15 +28,16 @@ def component_log_prob(z: Tensor, log_weights: Tensor, means: Tensor, factors: T
         means: μₖ, [K, L].
         factors: Cholesky factors [K or 1, L, L], or standard deviations [K or 1, L or 1].
     """
-    residual = z[:, None] - means
+    residual = z - means[:, None]
     if factors.dim() == 3:
-        scaled = torch.linalg.solve_triangular(factors, residual.unsqueeze(-1), upper=False)
-        scaled, scales = scaled.squeeze(-1), factors.diagonal(dim1=1, dim2=2)
+        # All vectors are right-hand sides of one system a component, in the order LAPACK wants.
+        scaled = torch.linalg.solve_triangular(factors, residual.mT, upper=False).mT
+        scales = factors.diagonal(dim1=1, dim2=2)
     else:
-        scaled, scales = residual / factors, factors
+        scaled, scales = residual / factors[:, None], factors
     log_det = scales.log().expand(len(scales), z.shape[1]).sum(1)
     constant = 0.5 * z.shape[1] * math.log(2 * math.pi)
-    return log_weights - log_det - 0.5 * scaled.square().sum(2) - constant
+    return log_weights - log_det - constant - 0.5 * scaled.square().sum(2).T
 
 
 def expectation_maximisation(
@@ -61,8 +65,10 @@ def expectation_maximisation(
     responsibilities = torch.nn.functional.one_hot(labels, components).to(z.dtype)
     parameters = _maximise(z, responsibilities, means, covariance, min_variance)
     reached = -math.inf
+    # Their differences from all the means stay in the cache.
+    parts = z.split(max(1, _CACHED // (components * z.shape[1])))
     for _ in range(max_steps):
-        each = component_log_prob(z, *parameters)
+        each = torch.cat([component_log_prob(part, *parameters) for part in parts])
         before, reached = reached, each.logsumexp(1).mean().item()
         parameters = _maximise(z, each.softmax(1), parameters[1], covariance, min_variance)
         if reached - before < tolerance:
@@ -102,14 +108,15 @@ def _maximise(
     means = torch.where(is_empty[:, None], old_means, responsibilities.T @ z / mass)
     log_weights = (mass[:, 0] / mass.sum()).log()
 
-    residual = z[:, None] - means
-    weighted = residual * responsibilities[..., None]
+    # One component at a time stays in the cache.
+    parts = zip(means, responsibilities.T[..., None], strict=True)
+    residuals = ((z - mean, weight) for mean, weight in parts)
     if covariance in ("full", "tied"):
-        scatter = torch.einsum("nki,nkj->kij", weighted, residual)
+        scatter = torch.stack([r.T @ (weight * r) for r, weight in residuals])
         if covariance == "tied":
             scatter, mass = scatter.sum(0, keepdim=True), mass.sum(0, keepdim=True)
         return log_weights, means, _factors(scatter / mass[..., None], min_variance)
-    squares = (weighted * residual).sum(0)
+    squares = torch.stack([(weight.T @ r.square()).squeeze(0) for r, weight in residuals])
     if covariance != "diagonal":
         squares = squares.mean(1, keepdim=True)
     if covariance == "tied_spherical":

@@ -122,8 +122,8 @@ class ProbabilisticPCA(LatentGenerator):
             The model itself.
 
         Raises:
-            ValueError: x is not [N, D] of more than `correction` rows, L is not less than D, or
-                the data lie in a plane of L dimensions, where the likelihood has no bound.
+            ValueError: x is not [N, D] of more than `correction` rows, or not finite, L is not less
+                than D, or the data lie in a plane of L dimensions, where the likelihood has no bound.
         """
         features, size = self.weight.shape
         if x.dim() != 2 or x.shape[1] != features or len(x) <= max(correction, 0):
@@ -137,14 +137,16 @@ class ProbabilisticPCA(LatentGenerator):
                 "to estimate the noise from; expected fewer"
             )
         x = x.detach().double()
+        if not bool(x.isfinite().all()):
+            raise ValueError("ProbabilisticPCA.fit: x is not all finite")
         covariance = torch.cov(x.T, correction=correction).reshape(features, features)
         values, vectors = torch.linalg.eigh(covariance)
         variance = values[:-size].clamp(min=0).mean()
         # Rounding errors of the eigenvalues are of this size.
         if not variance > features * torch.finfo(x.dtype).eps * values[-1]:
             raise ValueError(
-                f"ProbabilisticPCA.fit: the data lie in a plane of {size} dimensions or fewer, or "
-                "are not finite: the likelihood has no maximum; expected fewer latents"
+                f"ProbabilisticPCA.fit: the data lie in a plane of {size} dimensions or "
+                "fewer, where the likelihood has no maximum; expected fewer latents"
             )
         scales = (values[-size:] - variance).clamp(min=0).sqrt()
         self.weight.copy_((vectors[:, -size:] * scales).flip(1))

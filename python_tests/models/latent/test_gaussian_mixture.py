@@ -212,10 +212,10 @@ def test_little_variance_and_equal_weights_are_k_means():
     torch.testing.assert_close(made.means.detach(), torch.from_numpy(lloyd.cluster_centers_))
     assert torch.equal(weights.argmax(1), torch.from_numpy(lloyd.labels_).long())
     assert weights.max(1).values.min() > 0.99
-    wide = made.requires_grad_(False).responsibilities(Z)
+    narrow = made.requires_grad_(False).responsibilities(Z)
     with torch.no_grad():
         made.factors.fill_(1.0)
-    assert (made.responsibilities(Z) - wide).abs().max() > 0.3
+    assert (made.responsibilities(Z) - narrow).abs().max() > 0.3
 
 
 def test_a_trained_mixture_keeps_its_state():
