@@ -123,7 +123,8 @@ class ProbabilisticPCA(LatentGenerator):
 
         Raises:
             ValueError: x is not [N, D] of more than `correction` rows, or not finite, L is not less
-                than D, or the data lie in a plane of L dimensions, where the likelihood has no bound.
+                than D, or the data lie in a plane of L dimensions, where the likelihood is
+                unbounded.
         """
         features, size = self.weight.shape
         if x.dim() != 2 or x.shape[1] != features or len(x) <= max(correction, 0):

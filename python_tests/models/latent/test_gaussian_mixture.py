@@ -145,13 +145,15 @@ class TestEveryCovariance:
         assert _train(trained, Z) == pytest.approx(-best.item(), abs=1e-4)
 
     def test_components_without_vectors_stay_finite(self, covariance):
-        """Of two different vectors and five components some are empty."""
+        """Of two different vectors and five components some are empty; they stay where k-means put
+        them, on a vector."""
         pytest.importorskip("sklearn")
         z = double([[0.0, 1.0], [2.0, 3.0]]).repeat(10, 1)
         made = GaussianMixture(2, 5, covariance=covariance).double().fit(z)
         assert made.log_prob(torch.cat([z, z + 0.1])).isfinite().all()
         assert made.responsibilities(z).isfinite().all()
         torch.testing.assert_close(made.log_weights.exp().sum(), double(1.0))
+        assert torch.cdist(made.means, z).min(1).values.max() < 1e-6
         assert made.sample(10, key=key(0)).isfinite().all()
 
 

@@ -220,3 +220,7 @@ class TestErrors:
         zeros = torch.zeros(4, 3)
         with pytest.raises(ValueError, match=r"elbo: std has shape \[4, 3\]; expected \[4, 2\]"):
             ProbabilisticPCA(3, 2).elbo(zeros, torch.zeros(4, 2), zeros + 1)
+
+    def test_data_that_are_not_finite(self):
+        with pytest.raises(ValueError, match=r"ProbabilisticPCA\.fit: x is not all finite"):
+            ProbabilisticPCA(3, 1).fit(torch.full((5, 3), torch.nan))
