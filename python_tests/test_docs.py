@@ -22,6 +22,7 @@ PAGES = [
     "flow-contrastive.md",
     "generative-latent-flow.md",
     "latent-ebm.md",
+    "latent-oracles.md",
     "linearizing.md",
     "metrics.md",
     "multi-grid.md",

@@ -13,6 +13,7 @@ from gencore.objectives.contrastive import (
     contrastive_divergence,
     contrastive_loss,
 )
+from gencore.objectives.latent_prediction import LatentPrediction
 from gencore.objectives.linearity import (
     curvature_cosine,
     linear_prediction_loss,
@@ -51,6 +52,7 @@ __all__ = [
     "ChainKernel",
     "DivergenceError",
     "GeneratorLossKind",
+    "LatentPrediction",
     "MultiScalePredictionLoss",
     "NoiseContrast",
     "NoiseDensity",

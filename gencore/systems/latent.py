@@ -1,4 +1,4 @@
-"""Autoencoders whose latents have a density: VAEs, generative latent flow and its competitors."""
+"""Models with latents: autoencoders, VAEs, generative latent flow, mixtures, probabilistic PCA."""
 
 from gencore.systems.system import System
 
@@ -7,6 +7,10 @@ __all__ = ["SYSTEMS"]
 _VAE = "models/latent/test_vae.py"
 _GLF = "models/latent/test_generative_latent_flow.py"
 _BASELINES = "models/latent/test_latent_baselines.py"
+_MIXTURE = "models/latent/test_gaussian_mixture.py"
+_PPCA = "models/latent/test_probabilistic_pca.py"
+_AUTOENCODER = "models/latent/test_autoencoder.py"
+_PREDICTION = "objectives/test_latent_prediction.py"
 _NETWORKS = "nn/test_infogan_autoencoder.py::test_parameters_of_the_thesis"
 
 SYSTEMS = (
@@ -84,6 +88,76 @@ SYSTEMS = (
             f"{_BASELINES}::TestRegularisedAutoencoder::test_the_gradient_of_the_penalty",
             f"{_BASELINES}::TestGaussianMixture::test_each_step_of_the_fit_gains_likelihood",
         ),
-        notes="the mixture is fitted by scikit-learn",
+        notes="the mixture's fit starts from scikit-learn's k-means",
+    ),
+    System(
+        id="L01",
+        name="Gaussian mixture",
+        source="Lucas 2020, §2.3",
+        implementation="gencore.models.GaussianMixture",
+        test=f"{_MIXTURE}::TestEveryCovariance::test_no_step_of_the_fit_loses_likelihood",
+        further_tests=(
+            f"{_MIXTURE}::TestEveryCovariance::test_it_integrates_to_one",
+            f"{_MIXTURE}::TestEveryCovariance::test_gradients",
+            f"{_MIXTURE}::TestEveryCovariance::test_the_fit_is_where_gradients_end",
+            f"{_MIXTURE}::test_it_is_that_of_scikit_learn",
+            f"{_MIXTURE}::test_little_variance_and_equal_weights_are_k_means",
+        ),
+        notes='(2.6) is the covariance "tied_spherical"',
+    ),
+    System(
+        id="L02",
+        name="Probabilistic PCA",
+        source="Lucas 2020, §2.3",
+        implementation="gencore.models.ProbabilisticPCA",
+        test=f"{_PPCA}::TestDensity::test_with_the_posterior_every_latent_gives_the_likelihood",
+        further_tests=(
+            f"{_PPCA}::TestDensity::test_it_is_that_of_the_covariance_matrix",
+            f"{_PPCA}::TestFit::test_the_noise_is_the_mean_of_the_discarded_eigenvalues",
+            f"{_PPCA}::TestFit::test_it_is_that_of_scikit_learn",
+            f"{_PPCA}::TestBounds::test_the_bound_of_any_gaussian_is_short_by_its_divergence",
+            f"{_PPCA}::TestBounds::test_it_is_the_truth_of_a_vae",
+        ),
+        notes="sigma of the source is a variance",
+    ),
+    System(
+        id="L03",
+        name="Linear and deep autoencoder",
+        source="Lucas 2020, §2.5.1",
+        implementation="gencore.models.Autoencoder",
+        test=f"{_AUTOENCODER}::TestLinear::test_its_optimum_is_the_principal_subspace",
+        further_tests=(
+            f"{_AUTOENCODER}::TestLinear::test_nothing_is_lost_without_a_bottleneck",
+            f"{_AUTOENCODER}::test_a_deep_one_follows_a_curve",
+        ),
+        notes="half the squared error for (2.12) too",
+    ),
+    System(
+        id="L36",
+        name="Prediction with latents",
+        source="Lucas 2020, §6.2.2",
+        implementation="gencore.objectives.LatentPrediction",
+        test=f"{_PREDICTION}::test_one_bit_is_enough",
+        further_implementations=("gencore.inference.infer_latents",),
+        further_tests=(
+            f"{_PREDICTION}::test_without_a_latent_the_error_is_the_variance",
+            f"{_PREDICTION}::test_a_bit_that_is_cheap_is_paid_for",
+            f"{_PREDICTION}::test_one_that_is_dear_is_not_used",
+            f"{_PREDICTION}::test_descent_reaches_the_inner_minimum",
+        ),
+        notes="a penalty of continuous latents limits only networks of bounded scale",
+    ),
+    System(
+        id="B01",
+        name="Mixture model",
+        source="Bruna, Lecture 11",
+        implementation="gencore.models.GaussianMixture",
+        test=f"{_MIXTURE}::TestEveryCovariance::test_its_density",
+        further_implementations=("gencore.models.ProbabilisticPCA",),
+        further_tests=(
+            f"{_MIXTURE}::TestEveryCovariance::test_its_samples_in_any_split",
+            f"{_MIXTURE}::TestEveryCovariance::test_a_component_on_a_single_point_stays_finite",
+            f"{_PPCA}::TestDensity::test_samples_have_its_moments_in_any_split",
+        ),
     ),
 )

@@ -9,7 +9,8 @@ from gencore.models.latent.gaussian_posterior import NormalParameters
 from gencore.models.latent.generative_latent_flow import GenerativeLatentFlow, GLFLoss
 from gencore.models.latent.latent_generator import FrozenGenerator, LatentGenerator
 from gencore.models.latent.level_likelihood import LevelLikelihood
-from gencore.models.latent.names import LikelihoodName
+from gencore.models.latent.names import LikelihoodName, MixtureCovariance
+from gencore.models.latent.probabilistic_pca import ProbabilisticPCA
 from gencore.models.latent.rae_gmm import RAELoss, RegularisedAutoencoder
 from gencore.models.latent.two_stage_vae import TwoStageVAE
 from gencore.models.latent.vae import VAE, VAELoss
@@ -30,7 +31,9 @@ __all__ = [
     "LatentGenerator",
     "LevelLikelihood",
     "LikelihoodName",
+    "MixtureCovariance",
     "NormalParameters",
+    "ProbabilisticPCA",
     "RAELoss",
     "RegularisedAutoencoder",
     "TwoStageVAE",

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
-__all__ = ["LikelihoodName"]
+__all__ = ["LikelihoodName", "MixtureCovariance"]
 
 LikelihoodName = Literal["gaussian", "bernoulli"]
+
+MixtureCovariance = Literal["full", "tied", "diagonal", "spherical", "tied_spherical"]
