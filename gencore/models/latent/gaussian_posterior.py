@@ -43,9 +43,8 @@ class NormalParameters(NamedTuple):
 def bound_log_std(log_std: Tensor) -> Tensor:
     """Logarithms of standard deviations within ±10, with the gradients of values without bounds, so
     that a loss can bring them back."""
-    with torch.no_grad():
-        excess = log_std.clamp(-_MOST_LOG_STD, _MOST_LOG_STD) - log_std
-    return log_std + excess
+    # The difference is 0, and has the gradient; subtracting an excess would round large numbers.
+    return log_std.detach().clamp(-_MOST_LOG_STD, _MOST_LOG_STD) + (log_std - log_std.detach())
 
 
 def sample_key(key: Tensor, sample: int) -> Tensor:
