@@ -45,7 +45,7 @@ def label_probe_error(
         ValueError: for shapes that do not fit.
 
     References:
-        Mathieu, "Unsupervised learning under uncertainty", 2017, §5.4.4 and table 5.2.
+        Mathieu, "Unsupervised learning under uncertainty", 2017, §5.4.6 and table 5.2.
 
     Example:
         >>> import torch

@@ -40,15 +40,15 @@ class DisentanglingLoss(NamedTuple):
     loss: Tensor
     """The weighted sum of the others, a scalar."""
     reconstruction: Tensor
-    """½‖y₁ − Dec(z₁, s₁)‖²."""
+    """½‖y₁ - Dec(z₁, s₁)‖²."""
     swap: Tensor
-    """½‖y₁ − Dec(z₁, s₁′)‖², with s₁′ of another data point of the same label."""
+    """½‖y₁ - Dec(z₁, s₁')‖², with s₁' of another data point of the same label."""
     kl: Tensor
     """KL(q(z | y₁) ‖ N(0, I))."""
     adversarial: Tensor | None
-    """−log D(Dec(z₁, s₂), id₂), with a discriminator."""
+    """-log D(Dec(z₁, s₂), id₂), with a discriminator."""
     sample_adversarial: Tensor | None
-    """−log D(Dec(z, s₂), id₂) of z ~ N(0, I), where it has a weight."""
+    """-log D(Dec(z, s₂), id₂) of z ~ N(0, I), where it has a weight."""
 
 
 class DisentanglingVAE(nn.Module):

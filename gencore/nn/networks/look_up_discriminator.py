@@ -16,8 +16,9 @@ class LookUpDiscriminator(nn.Module):
 
     The label's maps are added to the features of each layer, which :class:`LookUpAdd` does. Layers
     are 5×5 convolutions of stride 2 for images, whose tables all have maps of the coarsest sides,
-    and linear for vectors; leaky ReLU of slope 0.2 follows each. The thesis' network normalises
-    over the batch besides; this one does not.
+    and linear for vectors; leaky ReLU of slope 0.2 follows each. The maps of the last layer only
+    shift the logit of a label: it takes two layers for data and labels to interact. The thesis'
+    network normalises over the batch besides; this one does not.
 
     Args:
         shape: of the data, [C, H, W] with sides that are multiples of 2^widths, or [D].

@@ -19,6 +19,10 @@ _MNIST: dict[str, Any] = {
     "data": "mnist", "image_size": 32, "widths": (16, 32, 64, 128),
     "discriminator_widths": (16, 32, 64), "specified_size": 16, "latent_size": 16,
 }  # fmt: skip
+_PRESETS = {
+    "mathieu2017-mnist": _MNIST,
+    "mathieu2017-mnist-table": {**_MNIST, "specified_size": 64, "latent_size": 512},
+}
 
 
 @dataclass(kw_only=True)
@@ -28,10 +32,7 @@ class DisentangleRecipe(ImageRecipe, OptimisedRecipe):
     The images need labels. The defaults take a minute on digits, with one CPU core.
     """
 
-    presets = {
-        "mathieu2017-mnist": _MNIST,
-        "mathieu2017-mnist-table": {**_MNIST, "specified_size": 64, "latent_size": 512},
-    }
+    presets = _PRESETS
 
     steps: int = 2000
     """Optimisation steps of the whole run, one of each player in each."""
@@ -58,10 +59,10 @@ class DisentangleRecipe(ImageRecipe, OptimisedRecipe):
     swap_weight: float = 1.0
     """Weight of the same with s of another image of the same label."""
 
-    kl_weight: float = 0.1
+    kl_weight: float = 0.3
     """Weight of the divergence of z from its prior."""
 
-    adversarial_weight: float = 0.1
+    adversarial_weight: float = 0.2
     """Weight of what the discriminator says of images with s of another label."""
 
     sample_weight: float = 0.0

@@ -50,9 +50,7 @@ class DisentangleExperiment(ImageExperiment):
 
     recipe: DisentangleRecipe
 
-    def __init__(
-        self, recipe: DisentangleRecipe, fabric: "Fabric", dataset: ImageDataset
-    ) -> None:
+    def __init__(self, recipe: DisentangleRecipe, fabric: "Fabric", dataset: ImageDataset) -> None:
         super().__init__(recipe, fabric, dataset)
         if dataset.labels is None:
             raise ValueError(
@@ -67,9 +65,7 @@ class DisentangleExperiment(ImageExperiment):
         self._order, self._counts = places.argsort(stable=True), places.bincount()
         self._starts = self._counts.cumsum(0) - self._counts
         device = fabric.device
-        encoder, decoder, discriminator = make_networks(
-            recipe, self.image_shape, len(self._labels)
-        )
+        encoder, decoder, discriminator = make_networks(recipe, self.image_shape, len(self._labels))
         model = DisentanglingVAE(
             encoder, decoder, recipe.specified_size, recipe.latent_size,
             recon_weight=recipe.recon_weight, swap_weight=recipe.swap_weight,
@@ -132,9 +128,7 @@ class DisentangleExperiment(ImageExperiment):
 
         def discriminator_loss(part: Batch) -> dict[str, Tensor]:
             real, (_, other) = to_float(part.x, 0, 1), self._partners(part, keys[0])
-            fake = model.swapped_samples(
-                real, self._images(other), key=keys[2], first=part.first
-            )
+            fake = model.swapped_samples(real, self._images(other), key=keys[2], first=part.first)
             labels = self._places[part.index.cpu()].to(device)
             return {"discriminator_loss": self.discriminator.model(real, fake, labels)}
 
@@ -226,21 +220,25 @@ class DisentangleExperiment(ImageExperiment):
 
     @torch.no_grad()
     def figures(self, folder: Path) -> None:
-        """Swaps, planes between two test images' codes, and samples for one s.
+        """Swaps, a plane between two test images' codes, and samples for one s.
 
-        In `swap.png` the first column has s and the first row z; in `samples_of_s.png` the first
-        column has s, and z is from the prior, alike in each column.
+        In `interpolation.png` s changes from row to row, and z from column to column. In `swap.png`
+        the first column has s and the first row z; in `samples_of_s.png` the first column has s,
+        and z is from the prior, alike in each column.
         """
         from gencore.train.figures import save_image_grid
 
         folder.mkdir(exist_ok=True)
         test, device, model = self.test, self.fabric.device, self.model
-        images = to_float(test.images[torch.randperm(len(test))].to(device), 0, 1)
+        chosen = torch.randperm(len(test))
+        images = to_float(test.images[chosen].to(device), 0, 1)
         assert test.labels is not None
         rows = to_float(self.exemplars.images[:_FIGURE_SIDE], 0, 1)
         top = images[: _FIGURE_SIDE - 1]
         self._save_table(rows, top, model.swap_grid(rows, top), folder / "swap.png")
-        plane = model.interpolate_grid(images[:1], images[1:2], 8)[0].flatten(0, 1)
+        labels = test.labels[chosen]
+        end = int((labels != labels[0]).int().argmax())  # the first of another label
+        plane = model.interpolate_grid(images[:1], images[end : end + 1], 8)[0].flatten(0, 1)
         save_image_grid(plane.clamp(0, 1), folder / "interpolation.png", columns=8)
         s = model.encode(rows).s
         key = random_key(device=device)
