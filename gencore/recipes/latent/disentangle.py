@@ -29,7 +29,7 @@ _PRESETS = {
 class DisentangleRecipe(ImageRecipe, OptimisedRecipe):
     """A VAE-GAN that tells what the label specifies of an image from all else.
 
-    The images need labels. The defaults take a minute on digits, with one CPU core.
+    The images need labels. The defaults take two minutes on digits, with one CPU core.
     """
 
     presets = _PRESETS
