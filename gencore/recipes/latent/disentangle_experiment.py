@@ -136,7 +136,7 @@ class DisentangleExperiment(ImageExperiment):
         return {**scalars, "discriminator_loss": found["discriminator_loss"]}
 
     def _partners(self, batch: Batch, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of the data set: of an image of the same label, which may be the same, and of any."""
+        """Rows of the data set: of an image of the same label, perhaps itself, and of any."""
         uniform = batch.uniform((2,), key=key).cpu().double()
         places = self._places[batch.index.cpu()]
         counts = self._counts[places]
