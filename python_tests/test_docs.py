@@ -19,6 +19,7 @@ PAGES = [
     "diffusion-recovery-likelihood.md",
     "diffusion-recovery.md",
     "diffusion.md",
+    "disentangling.md",
     "flow-contrastive.md",
     "generative-latent-flow.md",
     "latent-ebm.md",

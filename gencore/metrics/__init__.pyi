@@ -45,6 +45,7 @@ from gencore.metrics.predictions.inception_score import (
     inception_score_splits,
     tweaked_inception_score,
 )
+from gencore.metrics.predictions.label_probe import label_probe_error
 from gencore.metrics.predictions.linear_svm import linear_svm_error
 from gencore.metrics.streaming.detection import StreamingDetection
 from gencore.metrics.streaming.feature_sets import (
@@ -130,6 +131,7 @@ __all__ = [
     "independent_pixels",
     "inpainting_scores",
     "kernel_distance",
+    "label_probe_error",
     "linear_svm_error",
     "mode_coverage",
     "mode_coverage_of_counts",

@@ -20,6 +20,7 @@ from gencore.nn.likelihoods import (
     PixelLikelihood,
     QuantizedLogistic,
 )
+from gencore.nn.look_up_add import LookUpAdd
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.conv_autoencoder import ConvDecoder, ConvEncoder
 from gencore.nn.networks.conv_discriminator import ConvDiscriminator
@@ -28,6 +29,7 @@ from gencore.nn.networks.denoising_unet import DenoisingUNet
 from gencore.nn.networks.feature_stack import FeatureStack
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.infogan_autoencoder import InfoGANDecoder, InfoGANEncoder
+from gencore.nn.networks.look_up_discriminator import LookUpDiscriminator
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
@@ -96,6 +98,8 @@ __all__ = [
     "InverseAutoregressive",
     "InvertibleConv1x1",
     "KSparse",
+    "LookUpAdd",
+    "LookUpDiscriminator",
     "MLPEnergy",
     "MaskedAutoregressive",
     "MaskedConv2d",

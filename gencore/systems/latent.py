@@ -11,9 +11,69 @@ _MIXTURE = "models/latent/test_gaussian_mixture.py"
 _PPCA = "models/latent/test_probabilistic_pca.py"
 _AUTOENCODER = "models/latent/test_autoencoder.py"
 _PREDICTION = "objectives/test_latent_prediction.py"
+_DISENTANGLING = "models/latent/test_disentangling_vae.py"
+_LOOK_UP = "nn/test_look_up_add.py"
+_PROBE = "metrics/test_label_probe.py"
 _NETWORKS = "nn/test_infogan_autoencoder.py::test_parameters_of_the_thesis"
 
 SYSTEMS = (
+    System(
+        id="M28",
+        name="Disentangling VAE-GAN",
+        source="Mathieu 2017, §5.3",
+        implementation="gencore.models.DisentanglingVAE",
+        test=f"{_DISENTANGLING}::test_swaps_are_the_truth_with_the_full_objective_alone",
+        recipe="disentangle",
+        further_tests=(
+            f"{_DISENTANGLING}::TestLoss::test_terms_are_those_of_the_algorithm",
+            f"{_DISENTANGLING}::TestLoss::test_each_player_has_its_own_gradients",
+        ),
+        notes="the KL divergence of (5.7), which the listing of Algorithm 5.1 lacks, is included; "
+        "the recipe's networks do not normalise over the batch",
+    ),
+    System(
+        id="M29",
+        name="Conditional discriminator with look-up tables",
+        source="Mathieu 2017, §5.4.1",
+        implementation="gencore.nn.LookUpDiscriminator",
+        test=f"{_LOOK_UP}::test_the_gradient_of_the_table_is_the_sum_of_each_label",
+        recipe="disentangle",
+        further_implementations=("gencore.nn.LookUpAdd",),
+        further_tests=(
+            f"{_LOOK_UP}::test_each_table_conditions_its_own_maps",
+            f"{_LOOK_UP}::test_the_discriminator_of_the_thesis",
+            f"{_DISENTANGLING}::test_the_discriminator_tells_vectors_of_right_labels",
+        ),
+        notes="without the batch normalisation of Table 5.1",
+    ),
+    System(
+        id="M30",
+        name="Swaps, retrieval, interpolation and samples of disentangled codes",
+        source="Mathieu 2017, §5.4",
+        implementation="gencore.models.DisentanglingVAE",
+        test=f"{_DISENTANGLING}::TestCodes::test_what_is_swapped_with_itself_is_reconstructed",
+        recipe="disentangle",
+        further_tests=(
+            f"{_DISENTANGLING}::TestCodes::test_corners_of_a_plane_are_reconstructions_and_swaps",
+            f"{_DISENTANGLING}::TestCodes::test_the_nearest_to_a_data_point_is_itself",
+            f"{_DISENTANGLING}::TestCodes::test_parts_of_samples_are_those_of_the_whole",
+        ),
+    ),
+    System(
+        id="M31",
+        name="Leakage probe of codes",
+        source="Mathieu 2017, §5.4.6",
+        implementation="gencore.metrics.label_probe_error",
+        test=f"{_DISENTANGLING}::test_s_tells_the_class_and_a_drawn_z_does_not",
+        recipe="disentangle",
+        further_tests=(
+            f"{_PROBE}::test_noise_tells_nothing",
+            f"{_PROBE}::test_the_error_of_a_noisy_code_is_that_of_bayes",
+            f"{_PROBE}::test_what_is_no_line_is_found",
+        ),
+        notes="the thesis does not say whether it probes the mean of z or a draw of it; the recipe "
+        "measures both",
+    ),
     System(
         id="Y16",
         name="VAE with a flow prior",

@@ -4,6 +4,11 @@ from gencore.models.latent.decoder_likelihood import (
     DecoderLikelihood,
     GaussianLikelihood,
 )
+from gencore.models.latent.disentangling_vae import (
+    DisentangledCodes,
+    DisentanglingLoss,
+    DisentanglingVAE,
+)
 from gencore.models.latent.gaussian_mixture import GaussianMixture
 from gencore.models.latent.gaussian_posterior import NormalParameters
 from gencore.models.latent.generative_latent_flow import GenerativeLatentFlow, GLFLoss
@@ -23,6 +28,9 @@ __all__ = [
     "BernoulliLikelihood",
     "Coded",
     "DecoderLikelihood",
+    "DisentangledCodes",
+    "DisentanglingLoss",
+    "DisentanglingVAE",
     "FrozenGenerator",
     "GLFLoss",
     "GaussianLikelihood",
