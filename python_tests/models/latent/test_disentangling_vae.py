@@ -85,24 +85,25 @@ class TestCodes:
 
 class TestLoss:
     def test_terms_are_those_of_the_algorithm(self, data):
-        """Of Gaussians without a width z is their mean, and swaps are `swap`; the KL is known."""
+        """Of Gaussians of width e⁻¹⁰ z is nearly their mean, and swaps are nearly `swap`."""
         model, discriminator = make(
             recon_weight=0.5, swap_weight=2.0, kl_weight=0.0, adversarial_weight=0.3
         )
         last = model.encoder.layers[-1]
         with torch.no_grad():
-            last.weight[5:], last.bias[5:] = 0, -30.0
+            last.weight[5:], last.bias[5:] = 0, -10.0
         y, same, other, labels = data
         terms = model.loss(y, same, other, labels, discriminator, key=KEY)
+        near = {"rtol": 1e-4, "atol": 1e-4}
         half = [(y - decoded).square().sum(1).mean() / 2
                 for decoded in (model.reconstruct(y), model.swap(same, y))]  # fmt: skip
-        torch.testing.assert_close(torch.stack(terms[1:3]), torch.stack(half))
+        torch.testing.assert_close(torch.stack(terms[1:3]), torch.stack(half), **near)
         probability = discriminator(model.swap(other, y), labels).sigmoid()
-        torch.testing.assert_close(terms.adversarial, -probability.log().mean())
+        torch.testing.assert_close(terms.adversarial, -probability.log().mean(), **near)
         expected = 0.5 * half[0] + 2 * half[1] + 0.3 * terms.adversarial
-        torch.testing.assert_close(terms.loss, expected)
+        torch.testing.assert_close(terms.loss, expected, **near)
         mean = model.encode(y).posterior.mean
-        kl = (0.5 * mean.square() - 0.5 + 30).sum(1).mean()
+        kl = (0.5 * mean.square() - 0.5 + 10).sum(1).mean()
         torch.testing.assert_close(terms.kl, kl)
         assert terms.sample_adversarial is None
 
