@@ -131,3 +131,40 @@ def test_options_that_do_not_fit(options, message):
 def test_a_preset_is_that_of_the_source():
     recipe = VAERecipe.preset("yan2022-mnist-40")
     assert (recipe.steps * recipe.batch_size, recipe.latent_size) == (200 * 60_000, 40)
+
+
+class TestLatentsOfImages:
+    def test_rows_of_the_batch_move_and_the_others_do_not(self):
+        experiment = make(objective="vlo", inner_steps=2)
+        latents = experiment.state["latents"].latents
+        before = latents.values.clone()
+        experiment.step(Batch(experiment.dataset.images[:8], None, torch.arange(8)))
+        moved = (latents.values != before).any(1)
+        assert moved[:8].all()
+        assert not moved[8:].any()
+        assert latents.num_steps[:9].tolist() == [2] * 8 + [0]
+
+    def test_a_resumed_run_is_the_same(self, tmp_path):
+        def run(folder, **more):
+            recipe = VAERecipe(**{**SIZES, "objective": "vlo", "inner_steps": 2, **more})
+            return train(folder, recipe, num_samples=0, num_evaluate=0, resume=folder.exists())
+
+        whole = run(tmp_path / "whole")
+        run(tmp_path / "parts", steps=2)
+        resumed = run(tmp_path / "parts")
+        for name, part in whole.state.items():
+            assert_same({name: resumed.state[name].state_dict()}, {name: part.state_dict()})
+
+    def test_the_command_trains_and_evaluates(self, tmp_path):
+        out = tmp_path / "run"
+        options = {
+            **SIZES, "hidden_widths": 8, "objective": "vlo", "inference_steps": 3,
+            "num_evaluate": 20,
+        }  # fmt: skip
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        assert cli.main(["train", "vae", "--accelerator", "cpu", "--out", str(out), *words]) == 0
+        measures = json.loads((out / "metrics.json").read_text())
+        assert measures["bound_1/test"] < measures["bound_5/test"] < 0
+        assert (out / "figures" / "reconstructions.png").is_file()
+        assert cli.main(["evaluate", str(out), "--num", "10"]) == 0
+        assert cli.main(["sample", str(out), "--num", "5", "--out", str(tmp_path / "x.npy")]) == 0

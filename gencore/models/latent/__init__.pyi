@@ -19,10 +19,12 @@ from gencore.models.latent.probabilistic_pca import ProbabilisticPCA
 from gencore.models.latent.rae_gmm import RAELoss, RegularisedAutoencoder
 from gencore.models.latent.two_stage_vae import TwoStageVAE
 from gencore.models.latent.vae import VAE, VAELoss
+from gencore.models.latent.vlo import VLO, infer_posterior, pca_posterior
 from gencore.models.latent.wae_gan import WAEGAN, WAELoss
 
 __all__ = [
     "VAE",
+    "VLO",
     "WAEGAN",
     "Autoencoder",
     "BernoulliLikelihood",
@@ -48,4 +50,6 @@ __all__ = [
     "VAELoss",
     "WAELoss",
     "half_squared_error",
+    "infer_posterior",
+    "pca_posterior",
 ]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ObjectiveName", "PixelsName", "VAERecipe"]
 
-ObjectiveName = Literal["elbo", "iwae"]
+ObjectiveName = Literal["elbo", "iwae", "vlo"]
 PixelsName = Literal["bernoulli", "gaussian", "categorical", "logistic"]
 
 # Yan 2022, §2.1.8: 200 epochs of 60,000 images in batches of 200; dimensions of Table 2.1. There
@@ -26,7 +26,8 @@ _YAN_2022: dict[str, dict[str, Any]] = {
     for size in (10, 20, 40, 64)
 }  # fmt: skip
 
-_ELBO = used_by(objective=("elbo",))
+_ELBO, _VLO = used_by(objective=("elbo",)), used_by(objective=("vlo",))
+_ENCODER = used_by(objective=("elbo", "iwae"))
 _USED_BY: dict[str, UsedBy] = {
     "kl_weight": _ELBO, "recon_weight": _ELBO,
     "free_bits": UsedBy(
@@ -34,7 +35,8 @@ _USED_BY: dict[str, UsedBy] = {
         lambda fields: (fields["objective"], fields["prior"], fields["posterior"])
         == ("elbo", "normal", "gaussian"),
     ),
-    "train_samples": used_by(objective=("iwae",)),
+    "train_samples": used_by(objective=("iwae",)), "prior": _ENCODER, "posterior": _ENCODER,
+    "inner_steps": _VLO, "latent_learning_rate": _VLO, "inference_steps": _VLO,
     "learn_scale": used_by(pixels=("gaussian",)), "scale": used_by(pixels=("gaussian",)),
 }  # fmt: skip
 
@@ -57,7 +59,8 @@ class VAERecipe(ImageRecipe, OptimisedRecipe):
     """Images in one step, over all devices together."""
 
     objective: ObjectiveName = "elbo"
-    """What is maximised: the bound of one sample (elbo), or the importance-weighted bound."""
+    """What is maximised: the bound of one sample (elbo), the importance-weighted bound (iwae), or
+    the bound in the posterior of each training image by itself, without an encoder (vlo)."""
 
     train_samples: int = 10
     """Latents of an image in the importance-weighted bound."""
@@ -97,6 +100,15 @@ class VAERecipe(ImageRecipe, OptimisedRecipe):
     bound_samples: int = 1000
     """Latents of an image in the bound that evaluate reports beside that of one."""
 
+    inner_steps: int = 5
+    """Steps of Adam on the posteriors of a batch before each of the decoder."""
+
+    latent_learning_rate: float = 0.1
+    """Learning rate of Adam on means and logarithms of standard deviations of posteriors."""
+
+    inference_steps: int = 200
+    """Steps that find the posterior of a test image."""
+
     learning_rate: float = 1e-3
     """Learning rate of Adam, after the warm-up."""
 
@@ -107,8 +119,15 @@ class VAERecipe(ImageRecipe, OptimisedRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("train_samples", "latent_size", "scale", "bound_samples")
-        self.check_not_negative("kl_weight", "recon_weight", "free_bits")
+        self.check_positive(
+            "train_samples",
+            "latent_size",
+            "scale",
+            "bound_samples",
+            "latent_learning_rate",
+            "inference_steps",
+        )
+        self.check_not_negative("kl_weight", "recon_weight", "free_bits", "inner_steps")
         if not self.hidden_widths or any(width < 1 for width in self.hidden_widths):
             raise ValueError(
                 f"{type(self).__name__}: hidden_widths is {self.hidden_widths}; expected one "

@@ -1,15 +1,20 @@
 """Variational autoencoders of images in training."""
 
 import math
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Generator, Size, Tensor, nn
 
 from gencore.data import ImageDataset, to_float
+from gencore.inference import DataLatents, LatentAdam
+from gencore.inference.posterior_optimisation import rows_of_posterior
 from gencore.models import (
     VAE,
+    VLO,
     BernoulliLikelihood,
     CouplingFlow,
     DecoderLikelihood,
@@ -17,13 +22,18 @@ from gencore.models import (
     FrozenGenerator,
     GaussianLikelihood,
     LevelLikelihood,
+    NormalParameters,
+    infer_posterior,
+    pca_posterior,
 )
 from gencore.nn import MLP, Categorical, DiscretizedLogistic
 from gencore.ops import random_key
+from gencore.ops.random import stream_key
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
 from gencore.recipes.latent.vae import VAERecipe
-from gencore.train import Batch
+from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
+from gencore.train.gathering import gather_rows
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -39,6 +49,21 @@ _FIGURE_COLUMNS = 11
 _IAF_CONTEXT = 16
 
 
+class LatentsState:
+    """The table of latents in a checkpoint. To draw samples, without the training images, there is
+    no use for it, nor is their number known."""
+
+    def __init__(self, latents: DataLatents, *, is_used: bool) -> None:
+        self.latents, self._is_used = latents, is_used
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.latents.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self._is_used:
+            self.latents.load_state_dict(state)
+
+
 class VAEExperiment(ImageSamplesExperiment):
     """A variational autoencoder in training."""
 
@@ -47,12 +72,33 @@ class VAEExperiment(ImageSamplesExperiment):
     def __init__(self, recipe: VAERecipe, fabric: "Fabric", dataset: ImageDataset) -> None:
         super().__init__(recipe, fabric, dataset)
         vae = make_vae(recipe, self.image_shape).to(fabric.device)
+        self._vlo: VLO | None = None
+        state: dict[str, StateObject] = {}
+        if recipe.objective == "vlo":
+            latents = self._make_latents()
+            state["latents"] = LatentsState(latents, is_used=not dataset.images.is_meta)
+            self._vlo = VLO(
+                vae.decoder, latents, num_inner_steps=recipe.inner_steps, likelihood=vae.likelihood
+            )
+            vae = self._vlo.vae
         optimizer = torch.optim.Adam(vae.parameters(), recipe.learning_rate, fused=True)
         self._optimisation = recipe.optimisation(
             fabric, vae, optimizer, ema_warmup=True,
-            method="forward" if recipe.objective == "elbo" else "log_prob_bound",
+            method="log_prob_bound" if recipe.objective == "iwae" else "forward",
         )  # fmt: skip
-        self.state = self._optimisation.state
+        self.state: Mapping[str, StateObject] = {**self._optimisation.state, **state}
+
+    def _make_latents(self) -> DataLatents:
+        """The posterior of each training image, from its principal components."""
+        recipe, images = self.recipe, self.dataset.images
+        if images.is_meta:  # they come with the checkpoint
+            start = torch.zeros(len(images), 2 * recipe.latent_size)
+        else:
+            start = rows_of_posterior(pca_posterior(to_float(images, 0, 1), recipe.latent_size))
+        return DataLatents(
+            start.to(self.fabric.device), optimizer=LatentAdam(recipe.latent_learning_rate),
+            gather=partial(gather_rows, self.fabric) if self.fabric.world_size > 1 else None,
+        )  # fmt: skip
 
     @property
     def model(self) -> VAE:
@@ -67,14 +113,25 @@ class VAEExperiment(ImageSamplesExperiment):
 
         def loss(part: Batch) -> dict[str, Tensor]:
             x = to_float(part.x, 0, 1)
-            if self.recipe.objective == "elbo":
-                terms = self._optimisation.model(x, key=key, first=part.first)
+            if self.recipe.objective != "iwae":
+                posterior = None
+                if self._vlo is not None:
+                    rows_key = stream_key(key, "latents")
+                    posterior = self._vlo.descend(x, part.index, key=rows_key, first=part.first)
+                terms = self._optimisation.model(x, posterior=posterior, key=key, first=part.first)
                 return dict(terms._asdict())
             num = self.recipe.train_samples
             bound = self._optimisation.model(x, num, key=key, first=part.first)
             return {"loss": -bound.mean()}
 
         return self._optimisation.step(batch, loss)
+
+    def posterior(self, x: Tensor) -> NormalParameters | None:
+        """Of images in [0, 1] what `inference_steps` find, or None where there is an encoder."""
+        if self._vlo is None:
+            return None
+        optimizer = LatentAdam(self.recipe.latent_learning_rate)
+        return infer_posterior(self.model, x, self.recipe.inference_steps, optimizer=optimizer)
 
     @torch.no_grad()
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
@@ -111,13 +168,16 @@ class VAEExperiment(ImageSamplesExperiment):
         error = 0.0
         for part in chunks(len(images), _CHUNK):
             x = self._floats(images[part.start : part.stop])
+            q = self.posterior(x)
+            given: dict[str, Any] = {} if q is None else {"posterior": q}
             for num_samples in totals:
                 bound = model.log_prob_bound(
                     x, num_samples, chunk_size=min(num_samples, _SAMPLES_CHUNK), key=key,
-                    first=part.start,
+                    first=part.start, **given,
                 )  # fmt: skip
                 totals[num_samples] += bound.double().sum().item()
-            error += (model.reconstruct(x) - x).square().sum().item()
+            decoded = model.decode(model.codes(x) if q is None else q.mean)
+            error += (decoded - x).square().sum().item()
         for num_samples, total in totals.items():
             measures[f"bound_{num_samples}/test"] = total / len(images)
             if isinstance(model.likelihood, LevelLikelihood):
@@ -138,10 +198,13 @@ class VAEExperiment(ImageSamplesExperiment):
         lines = model.interpolate(start, end, columns).flatten(0, 1)
         save_image_grid(lines, folder / "interpolation.png", columns=columns)
         x = self._floats(self.test.images[torch.randperm(len(self.test))[: 2 * columns]])
-        rows = [row for part in x.split(columns) for row in (part, model.reconstruct(part))]
+        q = self.posterior(x)
+        codes = model.codes(x) if q is None else q.mean
+        pairs = zip(x.split(columns), model.decode(codes).split(columns), strict=True)
+        rows = [row for pair in pairs for row in pair]
         save_image_grid(torch.cat(rows), folder / "reconstructions.png", columns=columns)
         values = torch.linspace(-3, 3, columns, device=x.device)
-        z = model.codes(x[:1]).repeat(self.recipe.latent_size, columns, 1)
+        z = codes[:1].repeat(self.recipe.latent_size, columns, 1)
         for latent in range(self.recipe.latent_size):
             z[latent, :, latent] = values
         traversal = model.decode(z.flatten(0, 1))
