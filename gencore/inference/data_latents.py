@@ -33,7 +33,7 @@ class DataLatents(nn.Module):
 
     Raises:
         TypeError, ValueError: for latents that are not floating point or not finite, and in use for
-            indices that are no whole numbers, not below M, or not different from each other.
+            indices that are no whole numbers or not below M.
 
     References:
         Yan, "Deep Generative Models: Design, Improvements and Applications", 2022, Algorithm 1.
@@ -99,7 +99,8 @@ class DataLatents(nn.Module):
 
         Args:
             loss: maps latents [N, ...] of these points to losses [N].
-            index: the points, int64 [N], each once.
+            index: the points, int64 [N]. Of a point that is there twice, as where a batch has the
+                end of an epoch and the beginning of the next, the last row is kept.
             num_steps: of Adam.
             factor: of the learning rate.
 
@@ -124,10 +125,11 @@ class DataLatents(nn.Module):
         parts = {"values": latents, **({} if state is None else state._asdict())}
         gather = self._gather
         rows = index if gather is None else gather(index)
-        if len(rows.unique()) != len(rows):
-            raise ValueError("DataLatents: a data point is twice in a batch; expected each once")
+        # Which of several writes to a row comes last is not defined on a GPU.
+        is_last = ~(rows[:, None] == rows).triu(1).any(1)
         for name, part in parts.items():
-            getattr(self, name)[rows] = part if gather is None else gather(part)
+            part = part if gather is None else gather(part)
+            getattr(self, name)[rows[is_last]] = part[is_last]
 
     def _check(self, index: Tensor) -> None:
         if index.dtype != torch.int64 or index.dim() != 1:

@@ -90,6 +90,14 @@ class TestDataLatents:
         assert torch.equal(latents.values[[0, 2, 4]], before[[0, 2, 4]])
         assert not (latents.values[[1, 3]] == before[[1, 3]]).any()
 
+    def test_of_a_point_that_is_twice_in_a_batch_the_last_is_kept(self):
+        latents, index = self.make(), torch.tensor([2, 0, 2])
+        target = TARGET[[0, 1, 2]]
+        found = latents.descend(loss_to(target), index, num_steps=3)
+        assert torch.equal(latents(index[1:]), found[1:])
+        assert not torch.equal(found[0], found[2])
+        assert latents.num_steps.tolist() == [3, 0, 3, 0, 0]
+
     def test_without_a_state_each_visit_begins_anew(self):
         latents = self.make(keep_state=False)
         self.descend(latents, [0], 2)
@@ -127,7 +135,6 @@ class TestDataLatents:
         [
             ([5], ValueError, "indices are from 5 to 5; expected 0 to 4"),
             ([-1], ValueError, "indices are from -1 to -1"),
-            ([1, 1], ValueError, "a data point is twice in a batch"),
             ([0.5], TypeError, r"index is torch.float32 \[1\]; expected int64 \[N\]"),
         ],
     )
