@@ -13,6 +13,7 @@ from gencore.objectives.contrastive import (
     contrastive_divergence,
     contrastive_loss,
 )
+from gencore.objectives.gradient_estimators import EstimatorVariances, estimator_variances
 from gencore.objectives.latent_prediction import LatentPrediction
 from gencore.objectives.linearity import (
     curvature_cosine,
@@ -51,6 +52,7 @@ __all__ = [
     "AdaptiveAlternation",
     "ChainKernel",
     "DivergenceError",
+    "EstimatorVariances",
     "GeneratorLossKind",
     "LatentPrediction",
     "MultiScalePredictionLoss",
@@ -68,6 +70,7 @@ __all__ = [
     "contrastive_loss",
     "curvature_cosine",
     "denoising_score_matching",
+    "estimator_variances",
     "gradient_difference_loss",
     "gradient_penalty",
     "linear_prediction_loss",

@@ -5,6 +5,10 @@ from gencore.systems.system import System
 __all__ = ["SYSTEMS"]
 
 _VAE = "models/latent/test_vae.py"
+_PARTS = "models/latent/test_vae_parts.py"
+_BOUNDS = "models/latent/test_importance_bounds.py"
+_VLO = "models/latent/test_vlo.py"
+_ROWS = "inference/test_latent_optimisation.py"
 _GLF = "models/latent/test_generative_latent_flow.py"
 _BASELINES = "models/latent/test_latent_baselines.py"
 _MIXTURE = "models/latent/test_gaussian_mixture.py"
@@ -73,6 +77,105 @@ SYSTEMS = (
         ),
         notes="the thesis does not say whether it probes the mean of z or a draw of it; the recipe "
         "measures both",
+    ),
+    System(
+        id="M07",
+        name="Variational autoencoder",
+        source="Mathieu 2017, §2.1.3.1",
+        implementation="gencore.models.VAE",
+        test=f"{_VAE}::TestBounds::test_with_the_exact_posterior_every_draw_is_the_likelihood",
+        recipe="vae",
+        further_tests=(
+            f"{_VAE}::TestBounds::test_the_bound_is_below_the_likelihood_by_the_divergence",
+            f"{_PARTS}::TestViews::test_they_are_those_of_torch",
+            f"{_PARTS}::TestExtremes::test_the_divergence_is_not_negative_near_zero",
+        ),
+        notes="log p(x, z) of the source's (2.19) is to be log p(x | z)",
+    ),
+    System(
+        id="Y01",
+        name="Variational autoencoder and its bound",
+        source="Yan 2022, §2.1.2, (2.1)",
+        implementation="gencore.models.VAE",
+        test=f"{_VAE}::TestBounds::test_with_the_exact_posterior_every_draw_is_the_likelihood",
+        recipe="vae",
+        further_implementations=("gencore.models.LevelLikelihood", "gencore.models.FlowPosterior"),
+        further_tests=(
+            f"{_PARTS}::TestPosteriorFlow::test_a_step_reaches_what_no_diagonal_gaussian_can",
+            f"{_PARTS}::TestPriors::test_the_bound_of_one_latent_is_exact_by_quadrature",
+            f"{_PARTS}::TestLevels::test_the_images_have_probability_one",
+            f"{_PARTS}::TestFreeBits::test_a_latent_below_them_is_not_pressed",
+        ),
+    ),
+    System(
+        id="Y02",
+        name="Importance-weighted autoencoder",
+        source="Yan 2022, §2.1.2, (2.2)",
+        implementation="gencore.models.VAE",
+        test=f"{_BOUNDS}::test_it_grows_with_the_samples_towards_the_likelihood",
+        recipe="vae",
+        further_tests=(
+            f"{_VAE}::TestBounds::test_with_the_exact_posterior_every_draw_is_the_likelihood",
+            f"{_BOUNDS}::test_chunks_have_the_value_and_the_gradient_of_the_whole",
+            f"{_BOUNDS}::test_large_weights_do_not_overflow",
+        ),
+    ),
+    System(
+        id="Y03",
+        name="Variances of score-function and reparametrised gradients",
+        source="Yan 2022, §2.1.5",
+        implementation="gencore.objectives.estimator_variances",
+        test="objectives/test_gradient_estimators.py::test_the_ratios_of_the_theorem_hold",
+        further_tests=(
+            "objectives/test_gradient_estimators.py::test_they_are_those_of_quadrature_and_both_estimators_are_unbiased",
+        ),
+        notes="exact variances; there is no surrogate loss of the score function yet",
+    ),
+    System(
+        id="Y04",
+        name="Optimisation trick: the best Gaussian posterior of a data point",
+        source="Yan 2022, §2.1.6, (2.5)",
+        implementation="gencore.inference.optimise_posterior",
+        test=f"{_ROWS}::test_the_optimisation_trick_finds_the_best_diagonal_gaussian",
+        further_implementations=("gencore.models.infer_posterior",),
+    ),
+    System(
+        id="Y05",
+        name="Variational latent optimisation",
+        source="Yan 2022, §2.1.7, Algorithm 1",
+        implementation="gencore.models.VLO",
+        test=f"{_VLO}::test_rows_converge_to_the_best_diagonal_posteriors",
+        recipe="vae",
+        further_implementations=("gencore.inference.DataLatents", "gencore.models.pca_posterior"),
+        further_tests=(
+            f"{_VLO}::test_a_step_moves_its_rows_and_gives_the_decoder_alone_gradients",
+            f"{_VLO}::test_the_start_is_that_of_principal_components",
+            f"{_ROWS}::TestDataLatents::test_rows_out_of_the_batch_keep_their_bits",
+            "recipes/test_vlo_sizes.py::test_without_an_encoder_few_data_are_enough",
+        ),
+        notes="the last test trains for minutes: marked long, with its result in docs/vae.md",
+    ),
+    System(
+        id="L04",
+        name="Variational autoencoder: divergence and gradient estimators",
+        source="Lucas 2020, §2.5.2, §2.10.1",
+        implementation="gencore.models.VAE",
+        test=f"{_BOUNDS}"
+        "::test_both_estimators_of_the_gradient_have_the_exact_mean_and_one_less_variance",
+        recipe="vae",
+        further_tests=(
+            f"{_VAE}::TestBounds::test_the_bound_is_below_the_likelihood_by_the_divergence",
+            f"{_PARTS}::TestViews::test_they_are_those_of_torch",
+        ),
+    ),
+    System(
+        id="L10",
+        name="Importance-weighted bound",
+        source="Lucas 2020, §2.10.4, (2.64)-(2.68)",
+        implementation="gencore.models.VAE",
+        test=f"{_BOUNDS}::test_it_grows_with_the_samples_towards_the_likelihood",
+        recipe="vae",
+        further_tests=(f"{_BOUNDS}::test_the_gradient_is_that_of_the_weights_by_their_shares",),
     ),
     System(
         id="Y16",
