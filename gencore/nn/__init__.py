@@ -28,6 +28,7 @@ from gencore.nn.networks.denoising_unet import DenoisingUNet
 from gencore.nn.networks.feature_stack import FeatureStack
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.infogan_autoencoder import InfoGANDecoder, InfoGANEncoder
+from gencore.nn.networks.level_conv_energy import LevelConvEnergy
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
@@ -96,6 +97,7 @@ __all__ = [
     "InverseAutoregressive",
     "InvertibleConv1x1",
     "KSparse",
+    "LevelConvEnergy",
     "MLPEnergy",
     "MaskedAutoregressive",
     "MaskedConv2d",
