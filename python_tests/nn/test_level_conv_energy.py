@@ -95,5 +95,5 @@ def test_wrong_arguments_are_named(changes, message):
 @pytest.mark.parametrize("shapes", [((2, 1, 8, 8), (3,)), ((2, 1, 8, 4), (2,)), ((1, 8, 8), (8,))])
 def test_wrong_inputs_are_named(shapes):
     y, t = (torch.zeros(shape) for shape in shapes)
-    with pytest.raises(ValueError, match="got images of shape .* and levels of shape"):
+    with pytest.raises(ValueError, match=r"got images of shape .* and levels of shape"):
         LevelConvEnergy((1, 8, 8), SCALES)(y, t.long())

@@ -270,7 +270,10 @@ def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
         ({"num_levels": 0}, "num_levels is 0; expected positive"),
         ({"num_levels": 502}, "num_levels is 502; expected 1 to 501, or 1000"),
         ({"chain_steps": 0}, "chain_steps is 0, the normal approximation, which needs"),
-        ({"chain_steps": 0, "num_levels": 1000, "units": "step"}, 'got num_levels 1000 and units "step"'),
+        (
+            {"chain_steps": 0, "num_levels": 1000, "units": "step"},
+            'got num_levels 1000 and units "step"',
+        ),
         ({"step_factor": 0.0}, r"step_factor is 0\.0; expected positive"),
         ({"data_noise": -1.0}, r"data_noise is -1\.0; expected 0 or positive"),
         ({"units": "watts"}, "units is 'watts'; expected one of step, energy"),

@@ -82,9 +82,7 @@ class LevelConvEnergy(nn.Module):
             )
         values = [finite(name, "a scale", scale) for scale in scales]
         if not values or min(values) <= 0:
-            raise ValueError(
-                f"{name}: scales are {values}; expected a positive one for each level"
-            )
+            raise ValueError(f"{name}: scales are {values}; expected a positive one for each level")
         self.shape = (channels, height, width)
         self.is_tilted = is_tilted
         self.register_buffer("scales", torch.tensor(values, dtype=torch.float64), persistent=False)
@@ -98,10 +96,11 @@ class LevelConvEnergy(nn.Module):
                 *(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(widths)),
             ]
         )
-        self.films = nn.ModuleList(nn.Linear(num_features, 2 * width) for width in widths)
-        for film in self.films:  # gains start at 1 and shifts at 0, nearly alike at all levels
+        films = [nn.Linear(num_features, 2 * width) for width in widths]
+        for film in films:  # gains start at 1 and shifts at 0, nearly alike at all levels
             nn.init.normal_(film.weight, std=0.02)
             nn.init.zeros_(film.bias)
+        self.films = nn.ModuleList(films)
         places = widths[-1] * (height // factor) * (width // factor)
         self.weigh = nn.Linear(num_features, places)
         nn.init.zeros_(self.weigh.weight)

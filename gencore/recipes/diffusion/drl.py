@@ -18,7 +18,8 @@ __all__ = ["DRLRecipe"]
 _SHARED: dict[str, Any] = {
     "data_noise": 0.01, "random_flips": True, "steps": 1_000_000, "learning_rate": 1e-4,
     "warmup_steps": 1000, "schedule": "constant", "max_grad_norm": None, "ema_decay": 0.999,
-    "units": "step", "step_factor": 0.01414213562373095, "noise_factor": 0.99, "spectral_norm": True,
+    "units": "step", "step_factor": 0.01414213562373095, "noise_factor": 0.99,
+    "spectral_norm": True,
 }  # fmt: skip
 _IMAGES: dict[str, dict[str, Any]] = {
     "cifar10": {
@@ -57,15 +58,18 @@ _CIFAR_10: dict[str, dict[str, Any]] = {
         "data_noise": 0.0, "noise_factor": 1.0,
     },
 }  # fmt: skip
-_GAO_2021 = {
+# What a CPU can afford of MNIST.
+_MNIST_16: dict[str, Any] = {
+    "data": "mnist", "image_size": 16, "batch_size": 16, "steps": 1000,
+}  # fmt: skip
+_PRESETS = {
+    "mnist-16": _MNIST_16,
     **{f"gao2021-{images}-t6": {**_SHARED, **_IMAGES[images]} for images in _IMAGES},
     **{
         f"gao2021-cifar10{variant}": {**_SHARED, **_IMAGES["cifar10"], **_CIFAR_10[variant]}
         for variant in _CIFAR_10
     },
 }
-# Ours, what a CPU can afford of MNIST: as little as a few minutes.
-_MNIST_16 = {"data": "mnist", "image_size": 16, "batch_size": 16, "steps": 1000}
 
 
 @dataclass(kw_only=True)
@@ -77,7 +81,7 @@ class DRLRecipe(ImageRecipe, OptimisedRecipe):
     other names than theirs, give them with --data.
     """
 
-    presets = {**_GAO_2021, "mnist-16": _MNIST_16}
+    presets = _PRESETS
 
     steps: int = 1500
     """Optimisation steps of the whole run."""

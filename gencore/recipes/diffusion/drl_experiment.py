@@ -13,7 +13,7 @@ from gencore.models import (
     NoiseSchedule,
 )
 from gencore.models.diffusion.diffusion_recovery_ebm import released_settings
-from gencore.nn import LevelConvEnergy, ResNetEnergy, ResNetEnergyName
+from gencore.nn import LevelConvEnergy, ResNetEnergy
 from gencore.ops import random_key
 from gencore.recipes.diffusion.drl import DRLRecipe
 from gencore.recipes.energy_gap import check_energy_gap
@@ -149,9 +149,7 @@ def least_stds(
     return (given / variances).sqrt().tolist()
 
 
-def energy_network(
-    recipe: DRLRecipe, shape: torch.Size
-) -> LevelConvEnergy | ResNetEnergy:
+def energy_network(recipe: DRLRecipe, shape: torch.Size) -> LevelConvEnergy | ResNetEnergy:
     """The network that the recipe names, or one that suits the images, for images of `shape`."""
     name = recipe.network
     if name == "auto":
