@@ -27,8 +27,8 @@ from gencore.train.figures import image_grid
 
 # What both recipes have in common; of MNIST, the images at 16x16 that a CPU can afford.
 SHARED: Mapping[str, Mapping[str, Any]] = {
-    "digits": {"data": "digits", "steps": 300, "batch_size": 32},
-    "mnist": {"data": "mnist", "image_size": 16, "steps": 250, "batch_size": 16},
+    "digits": {"data": "digits", "steps": 1500, "batch_size": 32},
+    "mnist": {"data": "mnist", "image_size": 16, "steps": 1000, "batch_size": 16},
 }
 RECIPES: Mapping[str, type[ImageRecipe]] = {"ebm": EBMRecipe, "drl": DRLRecipe}
 TITLES = {"ebm": "short-run energy", "drl": "diffusion recovery likelihood"}

@@ -29,6 +29,7 @@ from gencore.nn.networks.denoising_unet import DenoisingUNet
 from gencore.nn.networks.feature_stack import FeatureStack
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.infogan_autoencoder import InfoGANDecoder, InfoGANEncoder
+from gencore.nn.networks.level_conv_energy import LevelConvEnergy
 from gencore.nn.networks.look_up_discriminator import LookUpDiscriminator
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
@@ -98,6 +99,7 @@ __all__ = [
     "InverseAutoregressive",
     "InvertibleConv1x1",
     "KSparse",
+    "LevelConvEnergy",
     "LookUpAdd",
     "LookUpDiscriminator",
     "MLPEnergy",

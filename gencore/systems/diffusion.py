@@ -21,6 +21,7 @@ SYSTEMS = (
             "gencore.models.NoiseSchedule",
             "gencore.nn.TimeMLPEnergy",
             "gencore.nn.ResNetEnergy",
+            "gencore.nn.LevelConvEnergy",
         ),
         further_tests=(
             f"{_RECOVERY}::TestSamples::test_one_marginal_level_is_a_short_run_from_noise",
@@ -30,7 +31,11 @@ SYSTEMS = (
             f"{_RECOVERY}::TestObjective::test_at_the_truth_no_level_has_a_gradient",
             f"{_RECOVERY}::TestPresets::test_the_released_levels",
             "recipes/test_drl_recipe.py::TestPresets::test_the_noise_of_six_levels_in_closed_form",
+            "recipes/test_drl_recipe.py::TestStepSizes::"
+            "test_they_are_the_chains_own_deviations_where_data_do_not_vary",
             "nn/test_resnet_energy.py::test_blocks_start_as_the_identity_and_learn",
+            "nn/test_level_conv_energy.py::"
+            "test_without_weights_at_the_end_it_is_a_normal_density_of_each_levels_scale",
         ),
         notes="sigma of (2.23) is that of (2.22); on the plane: the recipe toydrl",
     ),

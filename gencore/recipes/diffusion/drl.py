@@ -18,7 +18,8 @@ __all__ = ["DRLRecipe"]
 _SHARED: dict[str, Any] = {
     "data_noise": 0.01, "random_flips": True, "steps": 1_000_000, "learning_rate": 1e-4,
     "warmup_steps": 1000, "schedule": "constant", "max_grad_norm": None, "ema_decay": 0.999,
-    "step_factor": 0.01414213562373095, "noise_factor": 0.99, "spectral_norm": True,
+    "units": "step", "step_factor": 0.01414213562373095, "noise_factor": 0.99,
+    "spectral_norm": True,
 }  # fmt: skip
 _IMAGES: dict[str, dict[str, Any]] = {
     "cifar10": {
@@ -57,7 +58,12 @@ _CIFAR_10: dict[str, dict[str, Any]] = {
         "data_noise": 0.0, "noise_factor": 1.0,
     },
 }  # fmt: skip
-_GAO_2021 = {
+# What a CPU can afford of MNIST.
+_MNIST_16: dict[str, Any] = {
+    "data": "mnist", "image_size": 16, "batch_size": 16, "steps": 1000,
+}  # fmt: skip
+_PRESETS = {
+    "mnist-16": _MNIST_16,
     **{f"gao2021-{images}-t6": {**_SHARED, **_IMAGES[images]} for images in _IMAGES},
     **{
         f"gao2021-cifar10{variant}": {**_SHARED, **_IMAGES["cifar10"], **_CIFAR_10[variant]}
@@ -70,27 +76,30 @@ _GAO_2021 = {
 class DRLRecipe(ImageRecipe, OptimisedRecipe):
     """Diffusion recovery likelihood: energies at levels of noise, from noise to image by chains.
 
-    The defaults take about three minutes of a CPU core on the digits; in half of that the recipe
-    ebm draws better ones. The presets have the settings of Gao 2021, §2.3.5, and have not been
-    trained; where the folders of the data have other names than theirs, give them with --data.
+    The defaults take about four minutes of a CPU core on the digits. The presets gao2021-… have the
+    settings of Gao 2021, §2.3.5, and have not been trained; where the folders of the data have
+    other names than theirs, give them with --data.
     """
 
-    presets = _GAO_2021
+    presets = _PRESETS
 
-    steps: int = 600
+    steps: int = 1500
     """Optimisation steps of the whole run."""
 
     batch_size: int = 32
     """Images, and chains, in one step, over all devices together."""
 
-    network: Literal["auto", "digits", "mnist", "gao2021-32", "gao2021-64", "gao2021-128"] = "auto"
-    """Widths of the energy network, by the data they were chosen for; "auto" goes by image size."""
+    network: Literal[
+        "auto", "conv", "digits", "mnist", "gao2021-32", "gao2021-64", "gao2021-128"
+    ] = "auto"
+    """The energy network: "conv" has a weight for each place and tilts a normal density, the others
+    are residual, with the widths for those data; "auto" is "conv", from 64 pixels on residual."""
 
     num_blocks: int | None = None
     """Residual blocks at each resolution; without it, as many as the network has."""
 
     spectral_norm: bool = False
-    """Bound the Lipschitz constant of every layer of the energy network but the last by 1."""
+    """Bound the Lipschitz constant of every layer of a residual network but the last by 1."""
 
     num_levels: int = 6
     """Levels of noise T between image and noise: 1 to 501, or 1000 for each step of the diffusion.
@@ -100,12 +109,14 @@ class DRLRecipe(ImageRecipe, OptimisedRecipe):
     """Langevin steps K at each level, in training and in use; 0 samples from the normal
     approximation, which needs num_levels 1000."""
 
-    units: Literal["step", "energy"] = "step"
+    units: Literal["step", "energy"] = "energy"
     """Of the network's output: that of a step, by whose noise's variance it is divided to be the
     energy, and weighed by 1 over its level's noise in the loss; or the energy itself."""
 
-    step_factor: float = 0.014
-    """Standard deviation of the noise in a Langevin step over that of its level of noise."""
+    step_factor: float = 0.7
+    """Standard deviation of the noise in a Langevin step, with units "energy" over the least
+    standard deviation that the level's chains have in any direction, with units "step" over a
+    multiple of that of the level's noise."""
 
     noise_factor: float = 1.0
     """Of the noise in the steps that draw samples; in training it is 1."""
@@ -119,7 +130,7 @@ class DRLRecipe(ImageRecipe, OptimisedRecipe):
     energy_penalty: float = 0.0
     """Weight of the squared energies, which keeps them from drifting."""
 
-    learning_rate: float = 4e-3
+    learning_rate: float = 3e-3
     """Learning rate of Adam, after the warm-up."""
 
     schedule: Literal["constant", "linear", "cosine"] = "cosine"

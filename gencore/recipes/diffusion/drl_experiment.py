@@ -13,7 +13,7 @@ from gencore.models import (
     NoiseSchedule,
 )
 from gencore.models.diffusion.diffusion_recovery_ebm import released_settings
-from gencore.nn import ResNetEnergy, ResNetEnergyName
+from gencore.nn import LevelConvEnergy, ResNetEnergy
 from gencore.ops import random_key
 from gencore.recipes.diffusion.drl import DRLRecipe
 from gencore.recipes.energy_gap import check_energy_gap
@@ -30,6 +30,7 @@ __all__ = ["DRLExperiment"]
 _CHUNK = 512
 # Rows and columns at most of the figure of samples on their way from noise.
 _PATHS, _STATES = 10, 12
+_LEAST_STD = 0.03
 
 
 class DRLExperiment(ImageSamplesExperiment):
@@ -68,7 +69,7 @@ class DRLExperiment(ImageSamplesExperiment):
     def _check(self, scalars: Mapping[str, Tensor]) -> None:
         check_energy_gap(
             *scalars.values(), max_gap=self.recipe.max_gap,
-            advice="a lower learning_rate, spectral_norm, or more chain_steps",
+            advice="a lower learning_rate or step_factor, or more chain_steps",
         )  # fmt: skip
 
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
@@ -111,27 +112,62 @@ def settings(recipe: DRLRecipe) -> dict[str, Any]:
         levels = list(range(1001))
     else:  # equal parts of the diffusion's first half, each up to the step after it, and the rest
         levels = [0, *(1 + 1000 // (2 * (num - 1)) * i for i in range(1, num)), 1000]
-    chosen: dict[str, Any] = {"schedule": NoiseSchedule.linear().merged(levels)}
+    is_marginal = recipe.chain_steps > 0
     if recipe.units == "step":
         chosen = released_settings(levels)
+    else:
+        schedule = NoiseSchedule.linear().merged(levels)
+        factors = least_stds(schedule, recipe.data_noise, is_last_marginal=is_marginal)
+        chosen = {"schedule": schedule, "level_factors": factors}
     return {
         **chosen,
         "num_steps": recipe.chain_steps,
-        "is_last_marginal": recipe.chain_steps > 0,
+        "is_last_marginal": is_marginal,
         "step_factor": recipe.step_factor,
         "noise_factor": recipe.noise_factor,
         "energy_penalty": recipe.energy_penalty,
     }
 
 
-def energy_network(recipe: DRLRecipe, shape: torch.Size) -> ResNetEnergy:
+def least_stds(
+    schedule: NoiseSchedule, data_noise: float, *, is_last_marginal: bool
+) -> list[float]:
+    """The standard deviation of p(y_t | x_{t+1}) over σ_t, in directions in which data do not vary.
+
+    There x_t is normal, with the variance v = ā_t² s² + 1 − ā_t² for data with noise of standard
+    deviation s, and so is y_t, given x_{t+1}, with 1/(1/(a_t² v) + 1/σ_t²); a marginal level has
+    y_t = x_t. Steps with noise above twice that deviation make the chains of these directions
+    unstable; less is slow in the other directions, which are wider. s below 0.03 counts as 0.03,
+    since else the chains of level 0 would hardly move.
+    """
+    variances, kept = schedule.variances, schedule.mean_scales[:-1] ** 2
+    of_x = kept * max(data_noise, _LEAST_STD) ** 2 + 1 - kept
+    of_y = (1 - variances) * of_x
+    given = of_y * variances / (of_y + variances)
+    if is_last_marginal:
+        given[-1] = of_x[-1]
+    return (given / variances).sqrt().tolist()
+
+
+def energy_network(recipe: DRLRecipe, shape: torch.Size) -> LevelConvEnergy | ResNetEnergy:
     """The network that the recipe names, or one that suits the images, for images of `shape`."""
     name = recipe.network
     if name == "auto":
         size = min(shape[1:])
-        large: ResNetEnergyName = "gao2021-128" if size >= 128 else "gao2021-64"
-        name = "digits" if size < 16 else "mnist" if size < 64 else large
+        name = "gao2021-128" if size >= 128 else "gao2021-64" if size >= 64 else "conv"
+    if name == "conv" and (recipe.num_blocks is not None or recipe.spectral_norm):
+        raise ValueError(
+            f"network: num_blocks is {recipe.num_blocks} and spectral_norm {recipe.spectral_norm} "
+            "with the network 'conv'; expected them unset, or a residual network"
+        )
     try:
+        if name == "conv":
+            chosen = settings(recipe)
+            scales = (1 - chosen["schedule"].variances).sqrt().tolist()
+            if chosen["is_last_marginal"]:
+                scales[-1] = 1.0
+            # An output in units of a step would scale the normal density's energy too.
+            return LevelConvEnergy(shape, scales, is_tilted=recipe.units == "energy")
         return ResNetEnergy.preset(
             name, shape=shape, num_blocks=recipe.num_blocks, spectral_norm=recipe.spectral_norm
         )
