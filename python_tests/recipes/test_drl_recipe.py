@@ -311,8 +311,8 @@ def test_two_processes_train_what_one_trains(tmp_path):
 
 @pytest.mark.slow
 def test_training_brings_samples_to_the_data(tmp_path):
-    """A third of the untrained chains' Fréchet distance of pixels, 15, is gone: 9 is left."""
-    options = {"num_levels": 3, "chain_steps": 15, "batch_size": 16, "learning_rate": 4e-3}
+    """More than a third of the untrained chains' Fréchet distance of pixels, 12.3, is gone."""
+    options = {"num_levels": 6, "chain_steps": 15, "batch_size": 16}
     distances = []
     for steps in (1, 150):
         experiment = train(tmp_path / str(steps), steps=steps, **options)
