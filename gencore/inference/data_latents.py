@@ -72,7 +72,7 @@ class DataLatents(nn.Module):
                 f"DataLatents: start has shape {list(start.shape)}; expected [M, ...], all finite"
             )
         self.optimizer = LatentAdam() if optimizer is None else optimizer
-        self.keep_state, self._project, self._gather = keep_state, project, gather
+        self.keep_state, self.project, self._gather = keep_state, project, gather
         self.register_buffer("values", start.detach().clone())
         state = self.optimizer.start(self.values)
         kept = state if keep_state else AdamState(*(part[:0] for part in state))
@@ -113,7 +113,7 @@ class DataLatents(nn.Module):
             state = AdamState(self.first[index], self.second[index], self.num_steps[index])
         latents, state = optimise_latents(
             loss, self.values[index], num_steps=num_steps, optimizer=self.optimizer, state=state,
-            project=self._project, factor=factor,
+            project=self.project, factor=factor,
         )  # fmt: skip
         self.write(index, latents, state if self.keep_state else None)
         return latents

@@ -14,6 +14,7 @@ from gencore.objectives.contrastive import (
     contrastive_loss,
 )
 from gencore.objectives.gradient_estimators import EstimatorVariances, estimator_variances
+from gencore.objectives.laplacian import laplacian_distance, laplacian_pyramid
 from gencore.objectives.latent_prediction import LatentPrediction
 from gencore.objectives.linearity import (
     curvature_cosine,
@@ -22,6 +23,7 @@ from gencore.objectives.linearity import (
     reconstruction_loss,
 )
 from gencore.objectives.lipschitz import gradient_penalty
+from gencore.objectives.mmd import MMDKernel, maximum_mean_discrepancy
 from gencore.objectives.multi_scale_prediction import (
     MultiScalePredictionLoss,
     multi_scale_discriminator_loss,
@@ -55,6 +57,7 @@ __all__ = [
     "EstimatorVariances",
     "GeneratorLossKind",
     "LatentPrediction",
+    "MMDKernel",
     "MultiScalePredictionLoss",
     "NoiseContrast",
     "NoiseDensity",
@@ -73,9 +76,12 @@ __all__ = [
     "estimator_variances",
     "gradient_difference_loss",
     "gradient_penalty",
+    "laplacian_distance",
+    "laplacian_pyramid",
     "linear_prediction_loss",
     "linearity_loss",
     "lp_loss",
+    "maximum_mean_discrepancy",
     "multi_scale_discriminator_loss",
     "multi_scale_generator_loss",
     "multi_scale_prediction_loss",

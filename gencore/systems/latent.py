@@ -8,6 +8,7 @@ _VAE = "models/latent/test_vae.py"
 _PARTS = "models/latent/test_vae_parts.py"
 _BOUNDS = "models/latent/test_importance_bounds.py"
 _VLO = "models/latent/test_vlo.py"
+_GLO = "models/latent/test_glo_and_wae_mmd.py"
 _ROWS = "inference/test_latent_optimisation.py"
 _GLF = "models/latent/test_generative_latent_flow.py"
 _BASELINES = "models/latent/test_latent_baselines.py"
@@ -322,5 +323,29 @@ SYSTEMS = (
             f"{_MIXTURE}::TestEveryCovariance::test_a_component_on_a_single_point_stays_finite",
             f"{_PPCA}::TestDensity::test_samples_have_its_moments_in_any_split",
         ),
+    ),
+    System(
+        id="B18",
+        name="Generative latent optimisation",
+        source="Bruna, Lecture 11",
+        implementation="gencore.models.GLO",
+        test=f"{_GLO}::TestGLO::test_a_linear_decoder_finds_the_principal_subspace",
+        further_implementations=("gencore.objectives.laplacian_distance",),
+        further_tests=(
+            f"{_GLO}::TestLaplacianDistance::test_it_is_a_norm_of_the_difference",
+            f"{_GLO}::TestGLO::test_codes_stay_in_the_ball_and_samples_have_their_moments",
+        ),
+    ),
+    System(
+        id="B19",
+        name="Wasserstein autoencoder",
+        source="Bruna, Lecture 11",
+        implementation="gencore.models.WAEMMD",
+        test=f"{_GLO}::TestMMD::test_it_is_unbiased_and_grows_with_a_shift",
+        further_implementations=(
+            "gencore.models.WAEGAN",
+            "gencore.objectives.maximum_mean_discrepancy",
+        ),
+        further_tests=(f"{_GLO}::TestMMD::test_codes_come_to_the_prior",),
     ),
 )

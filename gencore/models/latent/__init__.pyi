@@ -12,6 +12,7 @@ from gencore.models.latent.disentangling_vae import (
 from gencore.models.latent.gaussian_mixture import GaussianMixture
 from gencore.models.latent.gaussian_posterior import NormalParameters
 from gencore.models.latent.generative_latent_flow import GenerativeLatentFlow, GLFLoss
+from gencore.models.latent.glo import GLO, to_unit_ball
 from gencore.models.latent.latent_generator import FrozenGenerator, LatentGenerator
 from gencore.models.latent.level_likelihood import LevelLikelihood
 from gencore.models.latent.names import LikelihoodName, MixtureCovariance
@@ -21,11 +22,14 @@ from gencore.models.latent.two_stage_vae import TwoStageVAE
 from gencore.models.latent.vae import VAE, VAELoss
 from gencore.models.latent.vlo import VLO, infer_posterior, pca_posterior
 from gencore.models.latent.wae_gan import WAEGAN, WAELoss
+from gencore.models.latent.wae_mmd import WAEMMD, WAEMMDLoss
 
 __all__ = [
+    "GLO",
     "VAE",
     "VLO",
     "WAEGAN",
+    "WAEMMD",
     "Autoencoder",
     "BernoulliLikelihood",
     "Coded",
@@ -49,7 +53,9 @@ __all__ = [
     "TwoStageVAE",
     "VAELoss",
     "WAELoss",
+    "WAEMMDLoss",
     "half_squared_error",
     "infer_posterior",
     "pca_posterior",
+    "to_unit_ball",
 ]
