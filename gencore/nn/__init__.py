@@ -21,6 +21,7 @@ from gencore.nn.likelihoods import (
     QuantizedLogistic,
 )
 from gencore.nn.look_up_add import LookUpAdd
+from gencore.nn.networks.bottom_up import BottomUp
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.conv_autoencoder import ConvDecoder, ConvEncoder
 from gencore.nn.networks.conv_discriminator import ConvDiscriminator
@@ -72,6 +73,7 @@ __all__ = [
     "ActNorm",
     "AffineCoupling",
     "Categorical",
+    "BottomUp",
     "CausalConv2d",
     "CausalConvTranspose2d",
     "Compose",

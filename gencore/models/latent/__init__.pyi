@@ -18,6 +18,8 @@ from gencore.models.latent.level_likelihood import LevelLikelihood
 from gencore.models.latent.names import LikelihoodName, MixtureCovariance
 from gencore.models.latent.probabilistic_pca import ProbabilisticPCA
 from gencore.models.latent.rae_gmm import RAELoss, RegularisedAutoencoder
+from gencore.models.latent.top_down_level import ConvLevel, TopDownLevel, VectorLevel
+from gencore.models.latent.top_down_vae import TopDownLoss, TopDownVAE
 from gencore.models.latent.two_stage_vae import TwoStageVAE
 from gencore.models.latent.vae import VAE, VAELoss
 from gencore.models.latent.vlo import VLO, infer_posterior, pca_posterior
@@ -33,6 +35,7 @@ __all__ = [
     "Autoencoder",
     "BernoulliLikelihood",
     "Coded",
+    "ConvLevel",
     "DecoderLikelihood",
     "DisentangledCodes",
     "DisentanglingLoss",
@@ -50,8 +53,12 @@ __all__ = [
     "ProbabilisticPCA",
     "RAELoss",
     "RegularisedAutoencoder",
+    "TopDownLevel",
+    "TopDownLoss",
+    "TopDownVAE",
     "TwoStageVAE",
     "VAELoss",
+    "VectorLevel",
     "WAELoss",
     "WAEMMDLoss",
     "half_squared_error",

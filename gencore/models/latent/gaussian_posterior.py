@@ -15,7 +15,9 @@ __all__ = [
     "bound_log_std",
     "draw_latents",
     "encode_normal",
+    "latent_noise",
     "log_normal",
+    "normal_kl_terms",
     "sample_key",
     "standard_normal_kl",
     "standard_normal_kl_terms",
@@ -38,6 +40,13 @@ class NormalParameters(NamedTuple):
     def distribution(self) -> Distribution:
         """The same as a :class:`torch.distributions.Distribution` over [L]."""
         return Independent(Normal(self.mean, self.log_std.exp(), validate_args=False), 1)
+
+    def to(self, dtype: torch.dtype) -> "NormalParameters":
+        return NormalParameters(self.mean.to(dtype), self.log_std.to(dtype))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """The density of latents [N, L], [N]."""
+        return log_normal((z - self.mean) * torch.exp(-self.log_std)) - self.log_std.sum(1)
 
 
 def bound_log_std(log_std: Tensor) -> Tensor:
@@ -97,16 +106,24 @@ def draw_latents(
         first: number of rows before these.
         first_sample: number of latents of each row before these.
     """
-    rows, size = posterior.mean.shape
+    epsilon = latent_noise(posterior.mean, num, key, first, first_sample)
+    mean, log_std = (part.unsqueeze(1) for part in posterior)
+    return mean + log_std.exp() * epsilon, log_normal(epsilon) - log_std.sum(2)
+
+
+def latent_noise(
+    like: Tensor, num: int, key: Tensor, first: int = 0, first_sample: int = 0
+) -> Tensor:
+    """The noise N(0, I) of `num` latents of each row, [N, num, L], for `like` [N, L]; further
+    arguments as for `draw_latents`."""
+    size = like.shape[1]
     draws = [
         philox_normal(
-            (rows, size), sample_key(key, k), first_element=first * size, dtype=posterior.mean.dtype
+            like.shape, sample_key(key, k), first_element=first * size, dtype=like.dtype
         )
         for k in range(first_sample, first_sample + num)
     ]
-    epsilon = torch.stack(draws, 1)
-    mean, log_std = (part.unsqueeze(1) for part in posterior)
-    return mean + log_std.exp() * epsilon, log_normal(epsilon) - log_std.sum(2)
+    return torch.stack(draws, 1)
 
 
 def log_normal(values: Tensor) -> Tensor:
@@ -124,3 +141,10 @@ def standard_normal_kl_terms(posterior: NormalParameters) -> Tensor:
     mean, log_std = posterior
     # σ² − 1 − log σ² by expm1, which does not fall below 0 by more than rounding of small numbers.
     return 0.5 * (mean.square() + (torch.expm1(2 * log_std) - 2 * log_std))
+
+
+def normal_kl_terms(q: NormalParameters, p: NormalParameters) -> Tensor:
+    """KL(q ‖ p) of each latent of two diagonal Gaussians, [N, L]."""
+    log_ratio = q.log_std - p.log_std
+    distance = (q.mean - p.mean) * torch.exp(-p.log_std)
+    return 0.5 * (distance.square() + (torch.expm1(2 * log_ratio) - 2 * log_ratio))

@@ -1,18 +1,13 @@
 """The variational autoencoder, with any prior and likelihood, and a flow in its posterior."""
 
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
-from gencore.choices import check_choice
-from gencore.models.evaluating import evaluating
 from gencore.models.flows.flow_posterior import FlowPosterior
-from gencore.models.latent.decoder_likelihood import (
-    BernoulliLikelihood,
-    DecoderLikelihood,
-    GaussianLikelihood,
-)
+from gencore.models.latent.decoder_likelihood import DecoderLikelihood
+from gencore.models.latent.decoder_model import DecoderModel, make_likelihood
 from gencore.models.latent.gaussian_posterior import (
     NormalParameters,
     bound_log_std,
@@ -20,14 +15,10 @@ from gencore.models.latent.gaussian_posterior import (
     encode_normal,
     standard_normal_kl_terms,
 )
-from gencore.models.latent.importance_bounds import ImportanceBounds
-from gencore.models.latent.latent_generator import LatentGenerator
 from gencore.models.latent.latent_prior import Prior, make_prior
 from gencore.models.latent.names import LikelihoodName
-from gencore.models.starts import like
 from gencore.ops import random_key
 from gencore.ops._support.checks import number
-from gencore.ops.random import stream_key
 from gencore.samplers.chains import check_count
 
 __all__ = ["VAE", "VAELoss"]
@@ -45,7 +36,7 @@ class VAELoss(NamedTuple):
     """
 
 
-class VAE(ImportanceBounds, LatentGenerator):
+class VAE(DecoderModel):
     r"""A variational autoencoder: an encoder and a decoder trained on a bound of log p(x).
 
     .. math:: \log p(x) \ge E_{q(z \mid x)}\left[\log p(x \mid z)\right] -
@@ -114,9 +105,6 @@ class VAE(ImportanceBounds, LatentGenerator):
         number("VAE", "recon_weight", recon_weight)
         number("VAE", "kl_weight", kl_weight)
         number("VAE", "free_bits", free_bits)
-        if not isinstance(likelihood, DecoderLikelihood):
-            check_choice("VAE", "likelihood", likelihood, get_args(LikelihoodName))
-            likelihood = GaussianLikelihood() if likelihood == "gaussian" else BernoulliLikelihood()
         if posterior_flow is not None and posterior_flow.latent_size != latent_size:
             raise ValueError(
                 f"VAE: posterior_flow is over [{posterior_flow.latent_size}]; expected "
@@ -130,7 +118,8 @@ class VAE(ImportanceBounds, LatentGenerator):
                 f"VAE: free_bits is {free_bits}, but only a diagonal Gaussian has a KL divergence "
                 "of each latent, from a standard normal prior; expected 0"
             )
-        self.posterior_flow, self.likelihood = posterior_flow, likelihood
+        self.posterior_flow = posterior_flow
+        self.likelihood = make_likelihood("VAE", likelihood)
         self.latent_size, self.noise_size = latent_size, self.prior.noise_size
         self.recon_weight, self.kl_weight = recon_weight, kl_weight
         self.free_bits = free_bits
@@ -228,14 +217,14 @@ class VAE(ImportanceBounds, LatentGenerator):
             return given.mean
         return self.posterior_flow.steps.inverse(given.mean, context)[0]
 
-    def decode(self, z: Tensor) -> Tensor:
-        """The expected data of latents [N, L]."""
-        return self.likelihood.mean(self.decoder(z))
+    def decoded(self, z: Tensor) -> Tensor:
+        """What the decoder gives, of latents [N, L]."""
+        decoded: Tensor = self.decoder(z)
+        return decoded
 
-    def decode_noise(self, noise: Tensor) -> Tensor:
-        """The expected data of noise u [N, U], which the prior makes latents of: f⁻¹(u) for that of
-        a flow f."""
-        return self.decode(self.prior.from_noise(noise))
+    def decoded_noise(self, noise: Tensor) -> Tensor:
+        """What the decoder gives, of the latents of noise u [N, U]."""
+        return self.decoded(self.prior.from_noise(noise))
 
     def prior_distribution(self) -> Distribution:
         """p(z) over [L], for `torch.distributions`."""
@@ -252,39 +241,6 @@ class VAE(ImportanceBounds, LatentGenerator):
                 "VAE: a posterior with a flow is no torch.distributions object; use log_weights"
             )
         return self.encode(x).distribution()
-
-    def likelihood_distribution(self, z: Tensor) -> Distribution:
-        """p(x | z) of latents [N, L], with batch shape [N]."""
-        return self.likelihood.distribution(self.decoder(z))
-
-    def sample(
-        self,
-        num: int,
-        *,
-        noise: bool = False,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first: int = 0,
-    ) -> Tensor:
-        """Data of latents from the prior, of the model in evaluation mode: the expected ones, or
-        drawn.
-
-        Args:
-            num: number of samples.
-            noise: whether they are drawn from p(x | z), as the model's density has it; the expected
-                data are what images are shown by.
-            generator: draws the key where none is given.
-            key: int64 [seed, offset].
-            first: number of samples before these.
-        """
-        if key is None:
-            key = random_key(generator, device=like(self).device)
-        with evaluating(self):
-            z = self.prior.from_noise(self.sample_noise(num, key=key, first=first))
-            decoded: Tensor = self.decoder(z)
-        if noise:
-            return self.likelihood.draw(decoded, stream_key(key, "samples"), first)
-        return self.likelihood.mean(decoded)
 
     def _posterior(
         self, x: Tensor, posterior: NormalParameters | None
@@ -334,15 +290,7 @@ class VAE(ImportanceBounds, LatentGenerator):
 
     def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x | z) of data [N, ...] and latents [N, K, L], [N, K]."""
-        decoded: Tensor = self.decoder(z.flatten(0, 1))
-        expected = self.likelihood.decoded_shape(x.shape[1:])
-        if decoded.shape[1:] != expected:
-            raise ValueError(
-                f"VAE: the decoder gives {list(decoded.shape)}; expected "
-                f"[N, {', '.join(map(str, expected))}] for data {list(x.shape)}"
-            )
-        decoded = decoded.to(x.dtype).unflatten(0, z.shape[:2])
-        return self.likelihood.log_prob(decoded, x.unsqueeze(1)).flatten(2).sum(2)
+        return self.log_likelihood(x, self.decoded(z.flatten(0, 1)))
 
     def extra_repr(self) -> str:
         return (
