@@ -6,6 +6,7 @@ __all__ = ["SYSTEMS"]
 
 _VAE = "models/latent/test_vae.py"
 _PARTS = "models/latent/test_vae_parts.py"
+_TOP_DOWN = "models/latent/test_top_down_vae.py"
 _BOUNDS = "models/latent/test_importance_bounds.py"
 _VLO = "models/latent/test_vlo.py"
 _GLO = "models/latent/test_glo_and_wae_mmd.py"
@@ -168,6 +169,20 @@ SYSTEMS = (
             f"{_VAE}::TestBounds::test_the_bound_is_below_the_likelihood_by_the_divergence",
             f"{_PARTS}::TestViews::test_they_are_those_of_torch",
         ),
+    ),
+    System(
+        id="L08",
+        name="Top-down (ladder) hierarchical VAE",
+        source="Lucas 2020, §2.10.2",
+        implementation="gencore.models.TopDownVAE",
+        test=f"{_TOP_DOWN}::TestOneLevel::test_it_is_the_vae_draw_by_draw",
+        recipe="vae",
+        further_implementations=("gencore.models.VectorLevel", "gencore.models.ConvLevel"),
+        further_tests=(
+            f"{_TOP_DOWN}::TestChain::test_with_the_exact_posterior_every_draw_is_the_likelihood",
+            f"{_TOP_DOWN}::TestDivergence::test_levels_sum_to_that_of_all_latents",
+        ),
+        notes="the source's two orders of levels are one here, the top first",
     ),
     System(
         id="L10",

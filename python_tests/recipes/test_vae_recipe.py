@@ -15,7 +15,7 @@ from gencore.train import Batch
 
 pytest.importorskip("sklearn")
 fabric_module = pytest.importorskip("lightning_fabric")
-pytest.importorskip("PIL.Image")
+Image = pytest.importorskip("PIL.Image")
 
 SIZES = {
     "batch_size": 8, "steps": 4, "latent_size": 3, "hidden_widths": (8,), "bound_samples": 5,
@@ -28,6 +28,8 @@ VARIANTS = [
     {"pixels": "gaussian", "learn_scale": True},
     {"pixels": "categorical"},
     {"pixels": "logistic", "objective": "iwae"},
+    {"upper_latents": (2,), "free_bits": 0.1},
+    {"upper_latents": (2, 4), "objective": "iwae"},
 ]
 
 
@@ -58,6 +60,8 @@ def test_every_step_moves_all_weights(options):
         images = experiment.dataset.images[start : start + 8]
         scalars = experiment.step(Batch(images, None, torch.arange(start, start + 8)))
     expected = {"loss"} if options.get("objective") == "iwae" else {"loss", "reconstruction", "kl"}
+    if options.get("free_bits"):
+        expected |= {"kl/level_0", "kl/level_1"}
     assert set(scalars) == expected
     assert all(not torch.equal(w, old) for w, old in zip(weights, before, strict=True))
     samples = experiment.sample(3)
@@ -65,7 +69,9 @@ def test_every_step_moves_all_weights(options):
     assert 0 <= samples.min() < samples.max() <= 1
 
 
-@pytest.mark.parametrize("options", [{"posterior": "iaf"}, {"objective": "iwae"}])
+@pytest.mark.parametrize(
+    "options", [{"posterior": "iaf"}, {"objective": "iwae"}, {"upper_latents": (2,)}]
+)
 def test_a_resumed_run_is_the_same(tmp_path, options):
     def run(folder, **more):
         recipe = VAERecipe(**{**SIZES, **options, "ema_decay": 0.9, **more})
@@ -110,6 +116,17 @@ def test_the_command_trains_samples_and_evaluates(tmp_path):
     assert generator(torch.randn(2, *shape)).shape == (2, 1, 8, 8)
 
 
+def test_a_hierarchy_shows_what_each_latent_does(tmp_path):
+    experiment = make(upper_latents=(2,))
+    experiment.figures(tmp_path)
+    with Image.open(tmp_path / "traversals.png") as traversals:
+        width, height = traversals.size
+    assert height * 11 == pytest.approx(width * 5, rel=0.1)  # 2 + 3 rows of 11 images
+    generator, shape = experiment.latent_generator()
+    assert shape == (5,)
+    assert generator(torch.randn(2, 5)).shape == (2, 1, 8, 8)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -119,6 +136,8 @@ def test_the_command_trains_samples_and_evaluates(tmp_path):
         ({"train_samples": 3}, "train_samples is 3, but it has an effect with objective iwae"),
         ({"objective": "iwae", "kl_weight": 2.0}, "kl_weight is 2.0, but it has an effect with"),
         ({"prior": "flow", "free_bits": 0.1}, "free_bits is 0.1, but it has an effect with"),
+        ({"upper_latents": (2, 0)}, r"upper_latents is \(2, 0\); expected positive numbers"),
+        ({"objective": "vlo", "upper_latents": (2,)}, r"upper_latents is \(2,\), but it has an ef"),
         ({"learn_scale": True}, "learn_scale is True, but it has an effect with pixels gaussian"),
         ({"pixels": "poisson"}, "pixels is 'poisson'; expected one of bernoulli, gaussian"),
     ],

@@ -4,6 +4,7 @@ from gencore.models.latent.decoder_likelihood import (
     DecoderLikelihood,
     GaussianLikelihood,
 )
+from gencore.models.latent.decoder_model import DecoderModel
 from gencore.models.latent.disentangling_vae import (
     DisentangledCodes,
     DisentanglingLoss,
@@ -37,6 +38,7 @@ __all__ = [
     "Coded",
     "ConvLevel",
     "DecoderLikelihood",
+    "DecoderModel",
     "DisentangledCodes",
     "DisentanglingLoss",
     "DisentanglingVAE",

@@ -36,6 +36,11 @@ _USED_BY: dict[str, UsedBy] = {
         == ("elbo", "normal", "gaussian"),
     ),
     "train_samples": used_by(objective=("iwae",)), "prior": _ENCODER, "posterior": _ENCODER,
+    "upper_latents": UsedBy(
+        "objective elbo or iwae, prior normal and posterior gaussian",
+        lambda fields: fields["objective"] != "vlo"
+        and (fields["prior"], fields["posterior"]) == ("normal", "gaussian"),
+    ),
     "inner_steps": _VLO, "latent_learning_rate": _VLO, "inference_steps": _VLO,
     "learn_scale": used_by(pixels=("gaussian",)), "scale": used_by(pixels=("gaussian",)),
 }  # fmt: skip
@@ -68,6 +73,10 @@ class VAERecipe(ImageRecipe, OptimisedRecipe):
     latent_size: int = 8
     """Latents of an image."""
 
+    upper_latents: tuple[int, ...] = ()
+    """Latents of an image in each level above those, the top first: a hierarchy, drawn from the
+    top down."""
+
     hidden_widths: tuple[int, ...] = (256, 256)
     """Units in each hidden layer of the encoder, and backwards of the decoder."""
 
@@ -95,7 +104,8 @@ class VAERecipe(ImageRecipe, OptimisedRecipe):
     """Weight of the reconstruction in the loss."""
 
     free_bits: float = 0.0
-    """Nats of KL divergence of a latent below which it is not pressed further."""
+    """Nats of KL divergence of a latent, or of a level of a hierarchy, below which it is not
+    pressed further."""
 
     bound_samples: int = 1000
     """Latents of an image in the bound that evaluate reports beside that of one."""
@@ -128,6 +138,11 @@ class VAERecipe(ImageRecipe, OptimisedRecipe):
             "inference_steps",
         )
         self.check_not_negative("kl_weight", "recon_weight", "free_bits", "inner_steps")
+        if any(size < 1 for size in self.upper_latents):
+            raise ValueError(
+                f"{type(self).__name__}: upper_latents is {self.upper_latents}; expected positive "
+                "numbers"
+            )
         if not self.hidden_widths or any(width < 1 for width in self.hidden_widths):
             raise ValueError(
                 f"{type(self).__name__}: hidden_widths is {self.hidden_widths}; expected one "

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,19 @@ from gencore.models import (
     BernoulliLikelihood,
     CouplingFlow,
     DecoderLikelihood,
+    DecoderModel,
     FlowPosterior,
     FrozenGenerator,
     GaussianLikelihood,
     LevelLikelihood,
     NormalParameters,
+    TopDownLevel,
+    TopDownVAE,
+    VectorLevel,
     infer_posterior,
     pca_posterior,
 )
-from gencore.nn import MLP, Categorical, DiscretizedLogistic
+from gencore.nn import MLP, BottomUp, Categorical, DiscretizedLogistic
 from gencore.ops import random_key
 from gencore.ops.random import stream_key
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
@@ -71,11 +76,13 @@ class VAEExperiment(ImageSamplesExperiment):
 
     def __init__(self, recipe: VAERecipe, fabric: "Fabric", dataset: ImageDataset) -> None:
         super().__init__(recipe, fabric, dataset)
-        vae = make_vae(recipe, self.image_shape).to(fabric.device)
+        make = make_top_down_vae if recipe.upper_latents else make_vae
+        vae: DecoderModel = make(recipe, self.image_shape).to(fabric.device)
         self._vlo: VLO | None = None
         state: dict[str, StateObject] = {}
         if recipe.objective == "vlo":
             latents = self._make_latents()
+            assert isinstance(vae, VAE)
             state["latents"] = LatentsState(latents, is_used=not dataset.images.is_meta)
             self._vlo = VLO(
                 vae.decoder, latents, num_inner_steps=recipe.inner_steps, likelihood=vae.likelihood
@@ -101,10 +108,10 @@ class VAEExperiment(ImageSamplesExperiment):
         )  # fmt: skip
 
     @property
-    def model(self) -> VAE:
+    def model(self) -> DecoderModel:
         """The model with averaged weights, if they are averaged, in evaluation mode."""
         model = self._optimisation.averaged.eval()
-        assert isinstance(model, VAE)
+        assert isinstance(model, DecoderModel)
         return model
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -114,12 +121,15 @@ class VAEExperiment(ImageSamplesExperiment):
         def loss(part: Batch) -> dict[str, Tensor]:
             x = to_float(part.x, 0, 1)
             if self.recipe.objective != "iwae":
-                posterior = None
+                given: dict[str, Any] = {}
                 if self._vlo is not None:
                     rows_key = stream_key(key, "latents")
-                    posterior = self._vlo.descend(x, part.index, key=rows_key, first=part.first)
-                terms = self._optimisation.model(x, posterior=posterior, key=key, first=part.first)
-                return dict(terms._asdict())
+                    given["posterior"] = self._vlo.descend(
+                        x, part.index, key=rows_key, first=part.first
+                    )
+                terms = self._optimisation.model(x, key=key, first=part.first, **given)._asdict()
+                levels = enumerate(terms.pop("level_kls", ()))
+                return {**terms, **{f"kl/level_{level}": kl for level, kl in levels}}
             num = self.recipe.train_samples
             bound = self._optimisation.model(x, num, key=key, first=part.first)
             return {"loss": -bound.mean()}
@@ -131,7 +141,9 @@ class VAEExperiment(ImageSamplesExperiment):
         if self._vlo is None:
             return None
         optimizer = LatentAdam(self.recipe.latent_learning_rate)
-        return infer_posterior(self.model, x, self.recipe.inference_steps, optimizer=optimizer)
+        model = self.model
+        assert isinstance(model, VAE)
+        return infer_posterior(model, x, self.recipe.inference_steps, optimizer=optimizer)
 
     @torch.no_grad()
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
@@ -189,7 +201,7 @@ class VAEExperiment(ImageSamplesExperiment):
     def figures(self, folder: Path) -> None:
         """Images along lines in noise between two samples; test images above their reconstructions;
         and what each latent does: a row of values from −3 to 3 of one, with the others of a test
-        image."""
+        image; in a hierarchy, of its noise, which moves the latents below with it."""
         from gencore.train.figures import save_image_grid
 
         folder.mkdir(exist_ok=True)
@@ -204,10 +216,14 @@ class VAEExperiment(ImageSamplesExperiment):
         rows = [row for pair in pairs for row in pair]
         save_image_grid(torch.cat(rows), folder / "reconstructions.png", columns=columns)
         values = torch.linspace(-3, 3, columns, device=x.device)
-        z = codes[:1].repeat(self.recipe.latent_size, columns, 1)
-        for latent in range(self.recipe.latent_size):
+        decode = model.decode
+        if isinstance(model, TopDownVAE):
+            codes, decode = model.to_noise(codes), model.decode_noise
+        num_latents = codes.shape[1]
+        z = codes[:1].repeat(num_latents, columns, 1)
+        for latent in range(num_latents):
             z[latent, :, latent] = values
-        traversal = model.decode(z.flatten(0, 1))
+        traversal = decode(z.flatten(0, 1))
         save_image_grid(traversal, folder / "traversals.png", columns=columns)
 
     def _floats(self, images: Tensor) -> Tensor:
@@ -233,6 +249,36 @@ def make_vae(recipe: VAERecipe, shape: Size) -> VAE:
         nn.Sequential(nn.Flatten(), encoder), nn.Sequential(decoder, nn.Unflatten(1, decoded)),
         latents, prior=prior, posterior_flow=flow, likelihood=likelihood,
         recon_weight=recipe.recon_weight, kl_weight=recipe.kl_weight, free_bits=recipe.free_bits,
+    )  # fmt: skip
+
+
+def make_top_down_vae(recipe: VAERecipe, shape: Size) -> TopDownVAE:
+    """The hierarchical VAE of a recipe: its encoder's features go on from those of the bottom
+    level, with the last of the hidden widths."""
+    likelihood = _likelihood(recipe, shape[0])
+    widths, decoded = recipe.hidden_widths, likelihood.decoded_shape(shape)
+    width = widths[-1]
+    bottom: list[nn.Module] = [nn.Flatten()]
+    for width_in, width_out in pairwise((shape.numel(), *widths)):
+        bottom += [nn.Linear(width_in, width_out), nn.ReLU()]
+    blocks = [nn.Sequential(*bottom)]
+    levels: list[TopDownLevel] = []
+    above = 0
+    for size in (*recipe.upper_latents, recipe.latent_size):
+        posterior, prior = (
+            MLP(inputs, (width,), 2 * size, activation="relu", zero_last=False)
+            for inputs in (above + width, above)
+        )
+        levels.append(VectorLevel(size, posterior, prior if above else None))
+        above += size
+    blocks += [
+        nn.Sequential(nn.Linear(width, width), nn.ReLU()) for _ in recipe.upper_latents
+    ]  # fmt: skip
+    decoder = MLP(above, widths[::-1], decoded.numel(), activation="relu", zero_last=False)
+    return TopDownVAE(
+        BottomUp(*blocks), levels, nn.Sequential(decoder, nn.Unflatten(1, decoded)),
+        likelihood=likelihood, recon_weight=recipe.recon_weight, kl_weight=recipe.kl_weight,
+        free_bits=recipe.free_bits,
     )  # fmt: skip
 
 
