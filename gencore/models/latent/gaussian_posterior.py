@@ -118,9 +118,7 @@ def latent_noise(
     arguments as for `draw_latents`."""
     size = like.shape[1]
     draws = [
-        philox_normal(
-            like.shape, sample_key(key, k), first_element=first * size, dtype=like.dtype
-        )
+        philox_normal(like.shape, sample_key(key, k), first_element=first * size, dtype=like.dtype)
         for k in range(first_sample, first_sample + num)
     ]
     return torch.stack(draws, 1)

@@ -96,9 +96,8 @@ class TestOneLevel:
         for name in ("elbo", "analytic_elbo"):
             found, expected = (getattr(m, name)(X, key=key(1), first=3) for m in (model, vae))
             torch.testing.assert_close(found, expected)
-        torch.testing.assert_close(
-            model.log_prob_bound(X, 5, key=key(1), chunk_size=2), vae.log_prob_bound(X, 5, key=key(1))
-        )
+        bound = model.log_prob_bound(X, 5, key=key(1), chunk_size=2)
+        torch.testing.assert_close(bound, vae.log_prob_bound(X, 5, key=key(1)))
         torch.testing.assert_close(model(X, key=key(1))[:3], tuple(vae(X, key=key(1))))
         for noise in (False, True):
             found, expected = (m.sample(4, noise=noise, key=key(1)) for m in (model, vae))
@@ -143,9 +142,7 @@ class TestDivergence:
     def test_of_two_gaussians_it_is_that_of_torch(self):
         torch.manual_seed(0)
         q, p = (NormalParameters(*torch.randn(2, 4, 3, dtype=torch.float64)) for _ in "qp")
-        expected = kl_divergence(
-            Normal(q.mean, q.log_std.exp()), Normal(p.mean, p.log_std.exp())
-        )
+        expected = kl_divergence(Normal(q.mean, q.log_std.exp()), Normal(p.mean, p.log_std.exp()))
         torch.testing.assert_close(normal_kl_terms(q, p), expected)
         tiny = NormalParameters(p.mean.float() * 1e-4, p.log_std.float() * 1e-4)
         assert (normal_kl_terms(tiny, NormalParameters(tiny.mean, -tiny.log_std)) >= 0).all()
