@@ -216,14 +216,16 @@ class VAEExperiment(ImageSamplesExperiment):
         rows = [row for pair in pairs for row in pair]
         save_image_grid(torch.cat(rows), folder / "reconstructions.png", columns=columns)
         values = torch.linspace(-3, 3, columns, device=x.device)
-        is_hierarchy = isinstance(model, TopDownVAE)
-        if is_hierarchy:
+        if isinstance(model, TopDownVAE):
             codes = model.to_noise(codes)
         num_latents = codes.shape[1]
         z = codes[:1].repeat(num_latents, columns, 1)
         for latent in range(num_latents):
             z[latent, :, latent] = values
-        traversal = (model.decode_noise if is_hierarchy else model.decode)(z.flatten(0, 1))
+        flat = z.flatten(0, 1)
+        traversal = (
+            model.decode_noise(flat) if isinstance(model, TopDownVAE) else model.decode(flat)
+        )
         save_image_grid(traversal, folder / "traversals.png", columns=columns)
 
     def _floats(self, images: Tensor) -> Tensor:
