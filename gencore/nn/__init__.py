@@ -65,6 +65,7 @@ from gencore.nn.transforms import (
     UniformDequantization,
     VariationalDequantization,
 )
+from gencore.nn.weight_clipping import clip_weights
 
 __all__ = [
     "MADE",
@@ -139,6 +140,7 @@ __all__ = [
     "block_any",
     "block_expand",
     "block_mean",
+    "clip_weights",
     "keep_largest",
     "stop_gradient",
 ]
