@@ -66,6 +66,7 @@ from gencore.nn.transforms import (
     UniformDequantization,
     VariationalDequantization,
 )
+from gencore.nn.weight_clipping import clip_weights
 
 __all__ = [
     "MADE",
@@ -141,6 +142,7 @@ __all__ = [
     "block_any",
     "block_expand",
     "block_mean",
+    "clip_weights",
     "keep_largest",
     "stop_gradient",
 ]

@@ -1,6 +1,5 @@
 from gencore.objectives.adaptive_alternation import AdaptiveAlternation, Player
 from gencore.objectives.adversarial import (
-    GeneratorLossKind,
     adversarial_discriminator_loss,
     adversarial_generator_loss,
 )
@@ -13,6 +12,7 @@ from gencore.objectives.contrastive import (
     contrastive_divergence,
     contrastive_loss,
 )
+from gencore.objectives.games import *  # noqa: F403
 from gencore.objectives.gradient_estimators import EstimatorVariances, estimator_variances
 from gencore.objectives.laplacian import laplacian_distance, laplacian_pyramid
 from gencore.objectives.latent_prediction import LatentPrediction
@@ -55,7 +55,6 @@ __all__ = [
     "ChainKernel",
     "DivergenceError",
     "EstimatorVariances",
-    "GeneratorLossKind",
     "LatentPrediction",
     "MMDKernel",
     "MultiScalePredictionLoss",
