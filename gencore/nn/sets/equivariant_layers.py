@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear
 
+from gencore.samplers.chains import check_count
 from gencore.sizes import check_positive
 
 __all__ = ["EquivariantConv2d", "EquivariantLinear"]
@@ -126,7 +127,7 @@ class EquivariantConv2d(nn.Module):
             "EquivariantConv2d", in_channels=in_channels, out_channels=out_channels,
             kernel_size=kernel_size, stride=stride,
         )  # fmt: skip
-        check_positive("EquivariantConv2d", padded=padding + 1)
+        check_count("EquivariantConv2d", "padding", padding)
         self.stride, self.padding = stride, padding
         size = out_channels, in_channels, kernel_size, kernel_size
         self.weight, self.mean_weight, self.bias = _parameters(size, bias)

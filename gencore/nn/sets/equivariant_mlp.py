@@ -52,8 +52,9 @@ class EquivariantMLP(nn.Module):
         super().__init__()
         check_choice("EquivariantMLP", "activation", activation, ACTIVATIONS)
         self.one_output = num_outputs is None
+        widths = (num_inputs, *hidden_widths, 1 if num_outputs is None else num_outputs)
         layers: list[nn.Module] = []
-        for sizes in pairwise((num_inputs, *hidden_widths, num_outputs or 1)):
+        for sizes in pairwise(widths):
             layers += [EquivariantLinear(*sizes), ACTIVATIONS[activation]()]
         self.layers = nn.Sequential(*layers[:-1])
 

@@ -57,14 +57,11 @@ def mixed_batch_log_probs(
         >>> balanced.exp(), unbalanced.exp()
         (tensor([0.5000]), tensor([0.8000]))
     """
-    proportions, probabilities = _counts(
-        "mixed_batch_log_probs", real_log_prob, fake_log_prob, count_probabilities
-    )
-    log_weights = probabilities.log() - log_binomials(len(proportions) - 1).to(probabilities)
-    log_terms = _log_sums_over_masks(real_log_prob, fake_log_prob) + log_weights
-    mean = (proportions * probabilities).sum()
+    owner = "mixed_batch_log_probs"
+    laws = _compare(owner, real_log_prob, fake_log_prob, count_probabilities)
+    largest = torch.maximum(real_log_prob, fake_log_prob).sum(1)
     return MixedBatchDensities(
-        log_terms.logsumexp(1), (log_terms + proportions.log()).logsumexp(1) - mean.log()
+        largest + laws.log_mixed, largest + laws.log_weighted - laws.mean_proportion.log()
     )
 
 
@@ -99,32 +96,43 @@ def optimal_batch_discriminator(
         >>> optimal_batch_discriminator(real, fake)  # c ∝ (1, 6, 9): (½·3 + 9)/(1 + 3 + 9)
         tensor([0.8077])
     """
-    proportions, probabilities = _counts(
-        "optimal_batch_discriminator", real_log_prob, fake_log_prob, count_probabilities
-    )
-    balanced, unbalanced = mixed_batch_log_probs(real_log_prob, fake_log_prob, probabilities)
-    return (proportions * probabilities).sum() * (unbalanced - balanced).exp()
+    owner = "optimal_batch_discriminator"
+    laws = _compare(owner, real_log_prob, fake_log_prob, count_probabilities)
+    return (laws.log_weighted - laws.log_mixed).exp()
 
 
-def _counts(
-    owner: str, real: Tensor, fake: Tensor, probabilities: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """k/B and P(#β = k), k = 0, …, B, checked, in the dtype and on the device of the densities."""
+class _Laws(NamedTuple):
+    """P(y) and ū Q(y) over ∏ max(p_1, p_2)(y_i), which leaves numbers of moderate size."""
+
+    log_mixed: Tensor
+    log_weighted: Tensor
+    mean_proportion: Tensor
+    """ū."""
+
+
+def _compare(owner: str, real: Tensor, fake: Tensor, probabilities: Tensor | None) -> _Laws:
     if real.shape != fake.shape or real.dim() != 2 or not real.shape[1]:
         raise ValueError(
             f"{owner}: real_log_prob and fake_log_prob have shapes {list(real.shape)} and "
             f"{list(fake.shape)}; expected [N, B] twice, with B of 1 or more"
         )
-    batch_size = real.shape[1]
+    size = real.shape[1]
     if probabilities is None:
-        probabilities = beta_count_probabilities(batch_size)
-    if probabilities.shape != (batch_size + 1,):
+        probabilities = beta_count_probabilities(size)
+    if probabilities.shape != (size + 1,):
         raise ValueError(
             f"{owner}: count_probabilities have shape {list(probabilities.shape)}; expected "
-            f"[{batch_size + 1}], for 0 to {batch_size} data"
+            f"[{size + 1}], for 0 to {size} data"
         )
-    proportions = torch.arange(batch_size + 1, dtype=torch.float64) / batch_size
-    return proportions.to(real), probabilities.to(real)
+    proportions = torch.arange(size + 1).to(real) / size
+    log_of_masks = (probabilities.double().cpu().log() - log_binomials(size)).to(real)
+    largest = torch.maximum(real, fake)
+    log_terms = log_of_masks + _log_sums_over_masks(real - largest, fake - largest)
+    return _Laws(
+        log_terms.logsumexp(1),
+        (log_terms + proportions.log()).logsumexp(1),
+        (proportions * probabilities.to(real)).sum(),
+    )
 
 
 def _log_sums_over_masks(real: Tensor, fake: Tensor) -> Tensor:
