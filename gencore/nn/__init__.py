@@ -44,6 +44,17 @@ from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
 from gencore.nn.perceptual_distance import PerceptualDistance
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
+from gencore.nn.sets import (
+    DeepSets,
+    EquivariantConv2d,
+    EquivariantConvDiscriminator,
+    EquivariantLinear,
+    EquivariantMLP,
+    InvariantNetwork,
+    MinibatchDiscrimination,
+    MinibatchStdDev,
+    SetPooling,
+)
 from gencore.nn.sparse_codes import KSparse, WinnerTakeAll, keep_largest
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import (
@@ -83,6 +94,7 @@ __all__ = [
     "ConvDecoder",
     "ConvDiscriminator",
     "ConvEncoder",
+    "DeepSets",
     "DeltaCode",
     "DeltaForm",
     "DenoisingMLP",
@@ -92,12 +104,17 @@ __all__ = [
     "DiscretizedLogisticMixture",
     "DrawSpec",
     "EntropyModel",
+    "EquivariantConv2d",
+    "EquivariantConvDiscriminator",
+    "EquivariantLinear",
+    "EquivariantMLP",
     "FactorizedPrior",
     "FeatureStack",
     "ImageDecoder",
     "ImageEncoder",
     "InfoGANDecoder",
     "InfoGANEncoder",
+    "InvariantNetwork",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
@@ -108,6 +125,8 @@ __all__ = [
     "MLPEnergy",
     "MaskedAutoregressive",
     "MaskedConv2d",
+    "MinibatchDiscrimination",
+    "MinibatchStdDev",
     "MultiScale",
     "NotatedNetwork",
     "PerceptualDistance",
@@ -129,6 +148,7 @@ __all__ = [
     "Reversible",
     "Rewound",
     "RowLSTM",
+    "SetPooling",
     "SpatialTransformerRegions",
     "SplineCoupling",
     "Squeeze",

@@ -3,6 +3,18 @@ from gencore.objectives.adversarial import (
     adversarial_discriminator_loss,
     adversarial_generator_loss,
 )
+from gencore.objectives.batch_gan.losses import BGANLoss, MBGANLoss, ScoreAverage
+from gencore.objectives.batch_gan.mixed_batches import MixedBatches, mix_batches, mixing_masks
+from gencore.objectives.batch_gan.mixup import mixup_batches
+from gencore.objectives.batch_gan.optimal_discriminator import (
+    MixedBatchDensities,
+    mixed_batch_log_probs,
+    optimal_batch_discriminator,
+)
+from gencore.objectives.batch_gan.real_counts import (
+    beta_count_probabilities,
+    smoothing_count_probabilities,
+)
 from gencore.objectives.contraction import contraction_penalty
 from gencore.objectives.contrastive import (
     ChainKernel,
@@ -52,20 +64,26 @@ from gencore.objectives.weight_schedule import WeightSchedule
 
 __all__ = [
     "AdaptiveAlternation",
+    "BGANLoss",
     "ChainKernel",
     "DivergenceError",
     "EstimatorVariances",
     "LatentPrediction",
+    "MBGANLoss",
     "MMDKernel",
+    "MixedBatchDensities",
+    "MixedBatches",
     "MultiScalePredictionLoss",
     "NoiseContrast",
     "NoiseDensity",
     "Player",
     "RecoveryEnergy",
+    "ScoreAverage",
     "ShortRunLoss",
     "WeightSchedule",
     "adversarial_discriminator_loss",
     "adversarial_generator_loss",
+    "beta_count_probabilities",
     "check_divergence",
     "contraction_penalty",
     "contrastive_divergence",
@@ -81,15 +99,21 @@ __all__ = [
     "linearity_loss",
     "lp_loss",
     "maximum_mean_discrepancy",
+    "mix_batches",
+    "mixed_batch_log_probs",
+    "mixing_masks",
+    "mixup_batches",
     "multi_scale_discriminator_loss",
     "multi_scale_generator_loss",
     "multi_scale_prediction_loss",
     "noise_contrastive_loss",
     "noise_contrastive_value",
     "normal_approximation",
+    "optimal_batch_discriminator",
     "reconstruction_loss",
     "recovery_loss",
     "recovery_mean",
+    "smoothing_count_probabilities",
     "virtual_adversarial_loss",
     "virtual_adversarial_perturbation",
 ]
