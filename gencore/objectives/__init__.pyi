@@ -35,7 +35,7 @@ from gencore.objectives.linearity import (
     reconstruction_loss,
 )
 from gencore.objectives.lipschitz import gradient_penalty
-from gencore.objectives.mmd import MMDKernel, maximum_mean_discrepancy
+from gencore.objectives.mmd import maximum_mean_discrepancy
 from gencore.objectives.multi_scale_prediction import (
     MultiScalePredictionLoss,
     multi_scale_discriminator_loss,

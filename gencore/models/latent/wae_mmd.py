@@ -7,13 +7,14 @@ from torch import Generator, Tensor
 from gencore.models.latent.autoencoder import Autoencoder
 from gencore.models.latent.latent_generator import LatentGenerator
 from gencore.models.starts import normal_starts
-from gencore.objectives import MMDKernel, maximum_mean_discrepancy
+from gencore.metrics import InverseMultiquadraticKernel, Kernel
+from gencore.objectives import maximum_mean_discrepancy
 from gencore.ops import random_key
 from gencore.ops._support.checks import finite, number
 
 __all__ = ["WAEMMD", "WAEMMDLoss"]
 
-# Of the scales of the kernels, in units of the prior's mean squared distance 2Ls².
+# Of the kernel, in units of the prior's mean squared distance 2Ls².
 _SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -40,7 +41,9 @@ class WAEMMD(LatentGenerator):
         autoencoder: E, G and the distance L_recon.
         divergence_weight: λ.
         prior_std: s.
-        kernel: "inverse_multiquadratic" or "gaussian".
+        kernel: of codes, one of :mod:`gencore.metrics` or any function of [N, L] and [M, L] to
+            [N, M]; if None, inverse multiquadratics of .1 to 10 times the prior's mean squared
+            distance 2Ls².
 
     Raises:
         ValueError: for a standard deviation that is not positive, a negative weight, or on a call a
@@ -66,7 +69,7 @@ class WAEMMD(LatentGenerator):
         *,
         divergence_weight: float = 10.0,
         prior_std: float = 1.0,
-        kernel: MMDKernel = "inverse_multiquadratic",
+        kernel: Kernel | None = None,
     ) -> None:
         super().__init__()
         number("WAEMMD", "divergence_weight", divergence_weight)
@@ -76,7 +79,12 @@ class WAEMMD(LatentGenerator):
         self.autoencoder = autoencoder
         self.noise_size = autoencoder.latent_size
         self.divergence_weight, self.prior_std = divergence_weight, prior_std
-        self.kernel: MMDKernel = kernel
+        unit = 2 * self.noise_size * prior_std**2
+        self.kernel = (
+            InverseMultiquadraticKernel(tuple(unit * scale for scale in _SCALES))
+            if kernel is None
+            else kernel
+        )
 
     def forward(
         self,
@@ -95,11 +103,9 @@ class WAEMMD(LatentGenerator):
         prior = self.prior_std * normal_starts(
             self, len(x), (self.noise_size,), key=key, first=first, stream="prior"
         )
-        unit = 2 * self.noise_size * self.prior_std**2
         divergence = maximum_mean_discrepancy(
-            coded.codes, prior.to(coded.codes.dtype), kernel=self.kernel,
-            scales=[unit * scale for scale in _SCALES],
-        )  # fmt: skip
+            coded.codes, prior.to(coded.codes.dtype), self.kernel
+        )
         reconstruction = coded.error.mean()
         loss = reconstruction + self.divergence_weight * divergence
         return WAEMMDLoss(loss, reconstruction, divergence)
