@@ -11,7 +11,9 @@ from gencore.nn.causal import (
     PixelPlan,
     RowLSTM,
 )
+from gencore.nn.conditional_weight_norm import ConditionalWeightNorm
 from gencore.nn.delta_code import DeltaCode, DeltaForm
+from gencore.nn.growth_schedule import Growth, GrowthSchedule
 from gencore.nn.likelihoods import (
     Categorical,
     DiscretizedLogistic,
@@ -24,6 +26,7 @@ from gencore.nn.look_up_add import LookUpAdd
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.conv_autoencoder import ConvDecoder, ConvEncoder
 from gencore.nn.networks.conv_discriminator import ConvDiscriminator
+from gencore.nn.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gencore.nn.networks.denoising_mlp import DenoisingMLP
 from gencore.nn.networks.denoising_unet import DenoisingUNet
 from gencore.nn.networks.feature_stack import FeatureStack
@@ -35,6 +38,8 @@ from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
 from gencore.nn.networks.notation import NotatedNetwork
+from gencore.nn.networks.progressive_gan import ProgressiveDiscriminator, ProgressiveGenerator
+from gencore.nn.networks.projection_discriminator import ProjectionDiscriminator
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
 from gencore.nn.networks.resnet_energy import ResNetEnergy, ResNetEnergyName
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
@@ -42,6 +47,7 @@ from gencore.nn.networks.time_embedding import TimeEmbedding
 from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
 from gencore.nn.perceptual_distance import PerceptualDistance
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
+from gencore.nn.pixel_norm import PixelNorm
 from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
 from gencore.nn.sparse_codes import KSparse, WinnerTakeAll, keep_largest
 from gencore.nn.stop_gradient import stop_gradient
@@ -75,11 +81,14 @@ __all__ = [
     "CausalConv2d",
     "CausalConvTranspose2d",
     "Compose",
+    "ConditionalWeightNorm",
     "ContextMap",
     "ConvConditioner",
     "ConvDecoder",
     "ConvDiscriminator",
     "ConvEncoder",
+    "DCGANDiscriminator",
+    "DCGANGenerator",
     "DeltaCode",
     "DeltaForm",
     "DenoisingMLP",
@@ -91,6 +100,8 @@ __all__ = [
     "EntropyModel",
     "FactorizedPrior",
     "FeatureStack",
+    "Growth",
+    "GrowthSchedule",
     "ImageDecoder",
     "ImageEncoder",
     "InfoGANDecoder",
@@ -113,8 +124,12 @@ __all__ = [
     "PhaseUnpool",
     "PixelInput",
     "PixelLikelihood",
+    "PixelNorm",
     "PixelPlan",
     "Planar",
+    "ProgressiveDiscriminator",
+    "ProgressiveGenerator",
+    "ProjectionDiscriminator",
     "Quantized",
     "QuantizedLogistic",
     "Radial",
