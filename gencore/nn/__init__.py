@@ -11,7 +11,9 @@ from gencore.nn.causal import (
     PixelPlan,
     RowLSTM,
 )
+from gencore.nn.conditional_weight_norm import ConditionalWeightNorm
 from gencore.nn.delta_code import DeltaCode, DeltaForm
+from gencore.nn.growth_schedule import Growth, GrowthSchedule
 from gencore.nn.likelihoods import (
     Categorical,
     DiscretizedLogistic,
@@ -25,6 +27,7 @@ from gencore.nn.networks.bottom_up import BottomUp
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.conv_autoencoder import ConvDecoder, ConvEncoder
 from gencore.nn.networks.conv_discriminator import ConvDiscriminator
+from gencore.nn.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gencore.nn.networks.denoising_mlp import DenoisingMLP
 from gencore.nn.networks.denoising_unet import DenoisingUNet
 from gencore.nn.networks.feature_stack import FeatureStack
@@ -36,6 +39,8 @@ from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
 from gencore.nn.networks.notation import NotatedNetwork
+from gencore.nn.networks.progressive_gan import ProgressiveDiscriminator, ProgressiveGenerator
+from gencore.nn.networks.projection_discriminator import ProjectionDiscriminator
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
 from gencore.nn.networks.resnet_energy import ResNetEnergy, ResNetEnergyName
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
@@ -43,6 +48,7 @@ from gencore.nn.networks.time_embedding import TimeEmbedding
 from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
 from gencore.nn.perceptual_distance import PerceptualDistance
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
+from gencore.nn.pixel_norm import PixelNorm
 from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
 from gencore.nn.sets import (
     DeepSets,
@@ -89,12 +95,15 @@ __all__ = [
     "CausalConv2d",
     "CausalConvTranspose2d",
     "Compose",
+    "ConditionalWeightNorm",
     "ContextMap",
     "ConvConditioner",
     "ConvDecoder",
     "ConvDiscriminator",
     "ConvEncoder",
     "DeepSets",
+    "DCGANDiscriminator",
+    "DCGANGenerator",
     "DeltaCode",
     "DeltaForm",
     "DenoisingMLP",
@@ -110,6 +119,8 @@ __all__ = [
     "EquivariantMLP",
     "FactorizedPrior",
     "FeatureStack",
+    "Growth",
+    "GrowthSchedule",
     "ImageDecoder",
     "ImageEncoder",
     "InfoGANDecoder",
@@ -135,8 +146,12 @@ __all__ = [
     "PhaseUnpool",
     "PixelInput",
     "PixelLikelihood",
+    "PixelNorm",
     "PixelPlan",
     "Planar",
+    "ProgressiveDiscriminator",
+    "ProgressiveGenerator",
+    "ProjectionDiscriminator",
     "Quantized",
     "QuantizedLogistic",
     "Radial",
