@@ -44,6 +44,15 @@ from gencore.objectives.recovery import (
     recovery_mean,
 )
 from gencore.objectives.score_matching import denoising_score_matching
+from gencore.objectives.transport import (
+    ConvergenceWarning,
+    SinkhornPotentials,
+    exact_transport_cost,
+    sinkhorn_divergence,
+    sinkhorn_potentials,
+    sliced_wasserstein,
+    wasserstein_1d,
+)
 from gencore.objectives.virtual_adversarial import (
     virtual_adversarial_loss,
     virtual_adversarial_perturbation,
@@ -53,6 +62,7 @@ from gencore.objectives.weight_schedule import WeightSchedule
 __all__ = [
     "AdaptiveAlternation",
     "ChainKernel",
+    "ConvergenceWarning",
     "DivergenceError",
     "EstimatorVariances",
     "GeneratorLossKind",
@@ -63,6 +73,7 @@ __all__ = [
     "Player",
     "RecoveryEnergy",
     "ShortRunLoss",
+    "SinkhornPotentials",
     "WeightSchedule",
     "adversarial_discriminator_loss",
     "adversarial_generator_loss",
@@ -73,6 +84,7 @@ __all__ = [
     "curvature_cosine",
     "denoising_score_matching",
     "estimator_variances",
+    "exact_transport_cost",
     "gradient_difference_loss",
     "gradient_penalty",
     "laplacian_distance",
@@ -90,6 +102,10 @@ __all__ = [
     "reconstruction_loss",
     "recovery_loss",
     "recovery_mean",
+    "sinkhorn_divergence",
+    "sinkhorn_potentials",
+    "sliced_wasserstein",
     "virtual_adversarial_loss",
     "virtual_adversarial_perturbation",
+    "wasserstein_1d",
 ]
