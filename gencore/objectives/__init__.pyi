@@ -56,6 +56,15 @@ from gencore.objectives.recovery import (
     recovery_mean,
 )
 from gencore.objectives.score_matching import denoising_score_matching
+from gencore.objectives.transport import (
+    ConvergenceWarning,
+    SinkhornPotentials,
+    exact_transport_cost,
+    sinkhorn_divergence,
+    sinkhorn_potentials,
+    sliced_wasserstein,
+    wasserstein_1d,
+)
 from gencore.objectives.virtual_adversarial import (
     virtual_adversarial_loss,
     virtual_adversarial_perturbation,
@@ -66,6 +75,7 @@ __all__ = [
     "AdaptiveAlternation",
     "BGANLoss",
     "ChainKernel",
+    "ConvergenceWarning",
     "DivergenceError",
     "EstimatorVariances",
     "LatentPrediction",
@@ -80,6 +90,7 @@ __all__ = [
     "RecoveryEnergy",
     "ScoreAverage",
     "ShortRunLoss",
+    "SinkhornPotentials",
     "WeightSchedule",
     "adversarial_discriminator_loss",
     "adversarial_generator_loss",
@@ -91,6 +102,7 @@ __all__ = [
     "curvature_cosine",
     "denoising_score_matching",
     "estimator_variances",
+    "exact_transport_cost",
     "gradient_difference_loss",
     "gradient_penalty",
     "laplacian_distance",
@@ -114,6 +126,10 @@ __all__ = [
     "recovery_loss",
     "recovery_mean",
     "smoothing_count_probabilities",
+    "sinkhorn_divergence",
+    "sinkhorn_potentials",
+    "sliced_wasserstein",
     "virtual_adversarial_loss",
     "virtual_adversarial_perturbation",
+    "wasserstein_1d",
 ]

@@ -50,6 +50,7 @@ def kernel_distance(
         (KID).
 
     Example:
+        >>> import torch
         >>> linear = PolynomialKernel(degree=1, scale=1.0)
         >>> kernel_distance(torch.tensor([[0.0], [2.0]]), torch.tensor([[5.0], [7.0]]), linear)
         23.0

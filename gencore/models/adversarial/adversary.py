@@ -26,6 +26,7 @@ class Adversary(nn.Module, ABC):
         real: Tensor,
         fake: Tensor,
         *,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
@@ -35,6 +36,7 @@ class Adversary(nn.Module, ABC):
         Args:
             real: data [N, ...].
             fake: samples like them; they get gradients unless detached.
+            labels: classes [N] of both, for a discriminator that is conditioned on them.
             generator: draws the key where none is given.
             key: int64 [seed, offset] of whatever is drawn.
             first: number of rows of the batch before these.
@@ -49,6 +51,7 @@ class Adversary(nn.Module, ABC):
         fake: Tensor,
         real: Tensor,
         *,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
@@ -62,3 +65,21 @@ def check_alike(owner: str, real: Tensor, fake: Tensor) -> None:
         raise ValueError(
             f"{owner}: fake has shape {list(fake.shape)}; expected {list(real.shape)}, as real has"
         )
+
+
+def refuse_labels(owner: str, labels: Tensor | None) -> None:
+    """Raise a TypeError for labels, which it would ignore."""
+    if labels is not None:
+        raise TypeError(f"{owner}: got labels; expected none, it is not conditional")
+
+
+def one_score(owner: str, network: nn.Module, x: Tensor, labels: Tensor | None = None) -> Tensor:
+    """The scores [N] of data [N, ...] by a network that gives [N] or [N, 1]."""
+    scores: Tensor = network(x) if labels is None else network(x, labels)
+    if scores.shape == (len(x), 1):
+        scores = scores.squeeze(1)
+    if scores.shape != (len(x),):
+        raise ValueError(
+            f"{owner}: the network gives {list(scores.shape)}; expected [{len(x)}] or [{len(x)}, 1]"
+        )
+    return scores.to(x.dtype)

@@ -2,8 +2,8 @@
 
 from torch import Generator, Tensor, nn
 
-from gencore.models.adversarial.adversary import Adversary, check_alike
-from gencore.objectives import MixedBatchLoss, MixedBatches, mix_batches, mixing_masks
+from gencore.models.adversarial.adversary import Adversary, check_alike, refuse_labels
+from gencore.objectives import MixedBatches, MixedBatchLoss, mix_batches, mixing_masks
 from gencore.ops import random_key
 
 __all__ = ["BatchAdversary"]
@@ -58,13 +58,14 @@ class BatchAdversary(Adversary):
         real: Tensor,
         fake: Tensor,
         *,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
     ) -> dict[str, Tensor]:
         losses = [
             self.loss.discriminator_loss(self.network(batches.samples), batches.proportions)
-            for batches in self._mixed(real, fake, generator, key, first)
+            for batches in self._mixed(real, fake, labels, generator, key, first)
         ]
         return {"loss": sum(losses) / len(losses)}
 
@@ -73,13 +74,14 @@ class BatchAdversary(Adversary):
         fake: Tensor,
         real: Tensor,
         *,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
     ) -> Tensor:
         losses = [
             self.loss.generator_loss(self.network(batches.samples))
-            for batches in self._mixed(real, fake, generator, key, first)
+            for batches in self._mixed(real, fake, labels, generator, key, first)
         ]
         return sum(losses) / len(losses)
 
@@ -87,10 +89,12 @@ class BatchAdversary(Adversary):
         self,
         real: Tensor,
         fake: Tensor,
+        labels: Tensor | None,
         generator: Generator | None,
         key: Tensor | None,
         first: int,
     ) -> tuple[MixedBatches, MixedBatches]:
+        refuse_labels("BatchAdversary", labels)
         check_alike("BatchAdversary", real, fake)
         size = self.group_size
         if len(real) % size or first % size or not len(real):
@@ -99,9 +103,7 @@ class BatchAdversary(Adversary):
                 f"multiples of group_size, {size}"
             )
         key = random_key(generator, device=real.device) if key is None else key
-        masks = mixing_masks(
-            len(real) // size, size, self.smoothing, key=key, first=first // size
-        )
+        masks = mixing_masks(len(real) // size, size, self.smoothing, key=key, first=first // size)
         return mix_batches(real.unflatten(0, (-1, size)), fake.unflatten(0, (-1, size)), masks)
 
     def extra_repr(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Generator, Tensor
 
-from gencore.models.adversarial.adversary import Adversary, check_alike
+from gencore.models.adversarial.adversary import Adversary, check_alike, refuse_labels
 
 __all__ = ["DistanceAdversary"]
 
@@ -37,6 +37,7 @@ class DistanceAdversary(Adversary):
         real: Tensor,
         fake: Tensor,
         *,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
@@ -48,9 +49,11 @@ class DistanceAdversary(Adversary):
         fake: Tensor,
         real: Tensor,
         *,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
     ) -> Tensor:
+        refuse_labels("DistanceAdversary", labels)
         check_alike("DistanceAdversary", real, fake)
         return self.distance(fake, real)

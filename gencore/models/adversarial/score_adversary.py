@@ -2,7 +2,7 @@
 
 from torch import Generator, Tensor, nn
 
-from gencore.models.adversarial.adversary import Adversary, check_alike
+from gencore.models.adversarial.adversary import Adversary, check_alike, one_score
 from gencore.objectives import AdversarialGame, gradient_penalty
 from gencore.ops._support.checks import number
 
@@ -17,7 +17,7 @@ class ScoreAdversary(Adversary):
               \mathbb E\big[(\lVert \nabla D(\hat x) \rVert_2 - 1)^2\big], \qquad L_G(D(\tilde x))
 
     Args:
-        network: D, [N, ...] → scores [N] or [N, 1].
+        network: D, [N, ...] → scores [N] or [N, 1]; on labels too where they are given.
         game: the two losses.
         penalty_weight: λ; 0 for none.
 
@@ -33,7 +33,8 @@ class ScoreAdversary(Adversary):
         >>> import torch
         >>> from gencore.models import ScoreAdversary
         >>> from gencore.objectives import WassersteinGame
-        >>> adversary = ScoreAdversary(torch.nn.Linear(2, 1), WassersteinGame(), penalty_weight=10.0)
+        >>> critic = torch.nn.Linear(2, 1)
+        >>> adversary = ScoreAdversary(critic, WassersteinGame(), penalty_weight=10.0)
         >>> x, fake = torch.randn(2, 16, 2)
         >>> adversary(x, fake)["loss"].backward()
         >>> adversary.generator_loss(fake, x).shape
@@ -47,34 +48,27 @@ class ScoreAdversary(Adversary):
         number("ScoreAdversary", "penalty_weight", penalty_weight)
         self.network, self.game, self.penalty_weight = network, game, penalty_weight
 
-    def scores(self, x: Tensor) -> Tensor:
+    def scores(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """D(x) of data or samples [N, ...], [N]."""
-        scores: Tensor = self.network(x)
-        if scores.shape == (len(x), 1):
-            scores = scores.squeeze(1)
-        if scores.shape != (len(x),):
-            raise ValueError(
-                f"ScoreAdversary: the network gives {list(scores.shape)}; expected [{len(x)}] or "
-                f"[{len(x)}, 1]"
-            )
-        return scores.to(x.dtype)
+        return one_score(type(self).__name__, self.network, x, labels)
 
     def forward(
         self,
         real: Tensor,
         fake: Tensor,
         *,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
     ) -> dict[str, Tensor]:
-        check_alike("ScoreAdversary", real, fake)
-        real_scores, fake_scores = self.scores(real), self.scores(fake)
+        check_alike(type(self).__name__, real, fake)
+        real_scores, fake_scores = self.scores(real, labels), self.scores(fake, labels)
         loss = self.game.discriminator_loss(real_scores, fake_scores)
         terms = {"real_score": real_scores.mean(), "fake_score": fake_scores.mean()}
         if self.penalty_weight:
             penalty = gradient_penalty(
-                self.scores, real, fake, weight=self.penalty_weight, generator=generator, key=key,
+                lambda x: self.scores(x, labels), real, fake, weight=self.penalty_weight, generator=generator, key=key,
                 first=first,
             )  # fmt: skip
             loss, terms["penalty"] = loss + penalty, penalty
@@ -85,11 +79,12 @@ class ScoreAdversary(Adversary):
         fake: Tensor,
         real: Tensor,
         *,
+        labels: Tensor | None = None,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
     ) -> Tensor:
-        return self.game.generator_loss(self.scores(fake))
+        return self.game.generator_loss(self.scores(fake, labels))
 
     def extra_repr(self) -> str:
         return f"game={self.game}, penalty_weight={self.penalty_weight}"
