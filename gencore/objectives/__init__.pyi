@@ -3,7 +3,12 @@ from gencore.objectives.adversarial import (
     adversarial_discriminator_loss,
     adversarial_generator_loss,
 )
-from gencore.objectives.batch_gan.losses import BGANLoss, MBGANLoss, ScoreAverage
+from gencore.objectives.batch_gan.losses import (
+    BGANLoss,
+    MBGANLoss,
+    MixedBatchLoss,
+    ScoreAverage,
+)
 from gencore.objectives.batch_gan.mixed_batches import MixedBatches, mix_batches, mixing_masks
 from gencore.objectives.batch_gan.mixup import mixup_batches
 from gencore.objectives.batch_gan.optimal_discriminator import (
@@ -80,8 +85,8 @@ __all__ = [
     "EstimatorVariances",
     "LatentPrediction",
     "MBGANLoss",
-    "MMDKernel",
     "MixedBatchDensities",
+    "MixedBatchLoss",
     "MixedBatches",
     "MultiScalePredictionLoss",
     "NoiseContrast",

@@ -68,8 +68,8 @@ class ScoreAdversary(Adversary):
         terms = {"real_score": real_scores.mean(), "fake_score": fake_scores.mean()}
         if self.penalty_weight:
             penalty = gradient_penalty(
-                lambda x: self.scores(x, labels), real, fake, weight=self.penalty_weight, generator=generator, key=key,
-                first=first,
+                lambda x: self.scores(x, labels), real, fake, weight=self.penalty_weight,
+                generator=generator, key=key, first=first,
             )  # fmt: skip
             loss, terms["penalty"] = loss + penalty, penalty
         return {"loss": loss, **terms}

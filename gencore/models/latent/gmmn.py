@@ -1,12 +1,11 @@
 """The generative moment matching network: a generator held against data by kernels."""
 
-from collections.abc import Sequence
-
 from torch import Generator, Tensor, nn
 
 from gencore.models.evaluating import evaluating
 from gencore.models.starts import normal_starts
-from gencore.objectives import MMDKernel, maximum_mean_discrepancy
+from gencore.metrics import InverseMultiquadraticKernel, Kernel
+from gencore.objectives import maximum_mean_discrepancy
 from gencore.sizes import check_positive
 
 __all__ = ["GMMN"]
@@ -25,7 +24,6 @@ class GMMN(nn.Module):
         generator: G, noise [N, L] → data [N, ...].
         noise_size: L.
         kernel: as of :func:`gencore.objectives.maximum_mean_discrepancy`.
-        scales: C of the kernels, in units of squared distances of data.
 
     Raises:
         ValueError: for a noise size below 1, and on a call for fewer than two data points, samples
@@ -52,14 +50,12 @@ class GMMN(nn.Module):
         generator: nn.Module,
         noise_size: int,
         *,
-        kernel: MMDKernel = "inverse_multiquadratic",
-        scales: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
+        kernel: Kernel | None = None,
     ) -> None:
         super().__init__()
         check_positive("GMMN", noise_size=noise_size)
         self.generator, self.noise_size = generator, noise_size
-        self.kernel: MMDKernel = kernel
-        self.scales = tuple(scales)
+        self.kernel = InverseMultiquadraticKernel() if kernel is None else kernel
 
     def forward(
         self,
@@ -88,9 +84,7 @@ class GMMN(nn.Module):
                 f"GMMN: the generator gives {list(samples.shape)}; expected {list(x.shape)}, as "
                 "the data"
             )
-        return maximum_mean_discrepancy(
-            x.flatten(1), samples.flatten(1), kernel=self.kernel, scales=self.scales
-        )
+        return maximum_mean_discrepancy(x.flatten(1), samples.flatten(1), self.kernel)
 
     def decode_noise(self, noise: Tensor) -> Tensor:
         """The data [N, ...] of noise [N, L]."""
@@ -121,4 +115,4 @@ class GMMN(nn.Module):
             return self.decode_noise(noise)
 
     def extra_repr(self) -> str:
-        return f"noise_size={self.noise_size}, kernel={self.kernel!r}"
+        return f"noise_size={self.noise_size}, kernel={self.kernel}"

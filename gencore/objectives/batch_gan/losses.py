@@ -9,7 +9,7 @@ from torch.nn.functional import logsigmoid
 
 from gencore.choices import check_choice
 
-__all__ = ["BGANLoss", "MBGANLoss", "ScoreAverage"]
+__all__ = ["BGANLoss", "MBGANLoss", "MixedBatchLoss", "ScoreAverage"]
 
 ScoreAverage = Literal["logits", "probabilities"]
 
