@@ -1,5 +1,6 @@
 """A discriminator of whole batches that mix data and samples."""
 
+import torch
 from torch import Generator, Tensor, nn
 
 from gencore.models.adversarial.adversary import Adversary, check_alike, refuse_labels
@@ -67,7 +68,7 @@ class BatchAdversary(Adversary):
             self.loss.discriminator_loss(self.network(batches.samples), batches.proportions)
             for batches in self._mixed(real, fake, labels, generator, key, first)
         ]
-        return {"loss": sum(losses) / len(losses)}
+        return {"loss": torch.stack(losses).mean()}
 
     def generator_loss(
         self,
@@ -83,7 +84,7 @@ class BatchAdversary(Adversary):
             self.loss.generator_loss(self.network(batches.samples))
             for batches in self._mixed(real, fake, labels, generator, key, first)
         ]
-        return sum(losses) / len(losses)
+        return torch.stack(losses).mean()
 
     def _mixed(
         self,

@@ -2,9 +2,9 @@
 
 from torch import Generator, Tensor, nn
 
+from gencore.metrics import InverseMultiquadraticKernel, Kernel
 from gencore.models.evaluating import evaluating
 from gencore.models.starts import normal_starts
-from gencore.metrics import InverseMultiquadraticKernel, Kernel
 from gencore.objectives import maximum_mean_discrepancy
 from gencore.sizes import check_positive
 

@@ -28,7 +28,9 @@ def check_clouds(owner: str, x: Tensor, y: Tensor, *, batched: bool = False) -> 
         batched: whether [B, N, D] and [B, M, D] will do, too.
     """
     if x.dtype != y.dtype or not x.is_floating_point():
-        raise TypeError(f"{owner}: x and y are {x.dtype} and {y.dtype}; expected one floating dtype")
+        raise TypeError(
+            f"{owner}: x and y are {x.dtype} and {y.dtype}; expected one floating dtype"
+        )
     if x.device != y.device:
         raise ValueError(f"{owner}: x is on {x.device}, y on {y.device}; expected one device")
     fits = (

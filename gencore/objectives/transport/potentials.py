@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -244,7 +243,9 @@ def solve_between(
     state = _annealed(problem)
     if start is not None:
         better = problem.dual(start.best_f, start.g) > problem.dual(state.best_f, state.g)
-        state = _State(*(torch.where(better[:, None], *pair) for pair in zip(start, state, strict=True)))
+        state = _State(
+            *(torch.where(better[:, None], *pair) for pair in zip(start, state, strict=True))
+        )
     relaxation = _Relaxation(problem)
     for iteration in range(problem.max_iterations):
         error = state.marginal_error(problem)
