@@ -37,6 +37,7 @@ from gencore.objectives.noise_contrastive import (
     noise_contrastive_value,
 )
 from gencore.objectives.prediction import gradient_difference_loss, lp_loss
+from gencore.objectives.pulling_away import pulling_away_term
 from gencore.objectives.recovery import (
     RecoveryEnergy,
     normal_approximation,
@@ -87,6 +88,7 @@ __all__ = [
     "noise_contrastive_loss",
     "noise_contrastive_value",
     "normal_approximation",
+    "pulling_away_term",
     "reconstruction_loss",
     "recovery_loss",
     "recovery_mean",
