@@ -54,6 +54,7 @@ from gencore.objectives.noise_contrastive import (
     noise_contrastive_value,
 )
 from gencore.objectives.prediction import gradient_difference_loss, lp_loss
+from gencore.objectives.pulling_away import pulling_away_term
 from gencore.objectives.recovery import (
     RecoveryEnergy,
     normal_approximation,
@@ -127,6 +128,7 @@ __all__ = [
     "noise_contrastive_value",
     "normal_approximation",
     "optimal_batch_discriminator",
+    "pulling_away_term",
     "reconstruction_loss",
     "recovery_loss",
     "recovery_mean",

@@ -52,7 +52,8 @@ def mixup_discriminator_loss(
             f"{owner}: fake and mixing have shapes {list(fake.shape)} and {list(mixing.shape)}; "
             f"expected {list(real.shape)}, as real has, and [{num}]"
         )
-    mixed = fake.lerp(real, mixing.to(real.dtype).view(-1, *[1] * (real.dim() - 1)))
+    mixing = mixing.to(real.dtype)
+    mixed = fake.lerp(real, mixing.view(-1, *[1] * (real.dim() - 1)))
     logits = discriminator(mixed)
     if logits.shape != (num,):
         raise ValueError(f"{owner}: the discriminator gives {list(logits.shape)}; expected [{num}]")
