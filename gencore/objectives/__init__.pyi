@@ -4,9 +4,13 @@ from gencore.objectives.adversarial import (
     adversarial_discriminator_loss,
     adversarial_generator_loss,
 )
-from gencore.objectives.batch_gan.losses import BGANLoss, MBGANLoss, ScoreAverage
+from gencore.objectives.batch_gan.games import (
+    BGANGame,
+    MBGANGame,
+    MixedBatchGame,
+    ScoreAverage,
+)
 from gencore.objectives.batch_gan.mixed_batches import MixedBatches, mix_batches, mixing_masks
-from gencore.objectives.batch_gan.mixup import mixup_batches
 from gencore.objectives.batch_gan.optimal_discriminator import (
     MixedBatchDensities,
     mixed_batch_log_probs,
@@ -64,15 +68,16 @@ from gencore.objectives.weight_schedule import WeightSchedule
 
 __all__ = [
     "AdaptiveAlternation",
-    "BGANLoss",
+    "BGANGame",
     "ChainKernel",
     "DivergenceError",
     "EstimatorVariances",
     "GeneratorLossKind",
     "LatentPrediction",
-    "MBGANLoss",
+    "MBGANGame",
     "MMDKernel",
     "MixedBatchDensities",
+    "MixedBatchGame",
     "MixedBatches",
     "MultiScalePredictionLoss",
     "NoiseContrast",
@@ -103,7 +108,6 @@ __all__ = [
     "mix_batches",
     "mixed_batch_log_probs",
     "mixing_masks",
-    "mixup_batches",
     "multi_scale_discriminator_loss",
     "multi_scale_generator_loss",
     "multi_scale_prediction_loss",

@@ -1,6 +1,7 @@
-"""The two losses of a discriminator that has one score for each member of a mixed batch."""
+"""Games whose discriminator guesses the proportion of data in mixed batches."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -9,13 +10,24 @@ from torch.nn.functional import logsigmoid
 
 from gencore.choices import check_choice
 
-__all__ = ["BGANLoss", "MBGANLoss", "ScoreAverage"]
+__all__ = ["BGANGame", "MBGANGame", "MixedBatchGame", "ScoreAverage"]
 
 ScoreAverage = Literal["logits", "probabilities"]
 
 
-class MixedBatchLoss(ABC):
-    """What both losses do with the logarithms of D and of 1 − D."""
+class MixedBatchGame(ABC):
+    r"""Two losses of a discriminator's scores of the members of mixed batches, one for each player.
+
+    .. math:: \min_D \mathbb E\, KL(\mathcal B(u) \| \mathcal B(D(m_\beta))) \quad (4.4), \qquad
+              \max_G \mathbb E \log D(m_\beta) \quad (4.5)
+
+    The two methods are those of a game of single points, with the proportions u of data in the
+    place of a division of the scores into real and fake. Give both players both halves of
+    :func:`mix_batches`, the discriminator those of detached samples.
+
+    References:
+        Lucas, "Deep generative models: over-generalisation and mode-dropping", 2020, §4.3.1.
+    """
 
     @abstractmethod
     def log_probabilities(self, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,7 +71,8 @@ class MixedBatchLoss(ABC):
         return -self.log_probabilities(scores)[0].mean()
 
 
-class BGANLoss(MixedBatchLoss):
+@dataclass(frozen=True)
+class BGANGame(MixedBatchGame):
     r"""One guess of the proportion a batch, from the mean of the scores of its members.
 
     .. math:: \ell\Bigl(\tfrac1B \sum_i o_i, u\Bigr) \quad (4.13), \qquad
@@ -68,7 +81,7 @@ class BGANLoss(MixedBatchLoss):
 
     where v = D is the sigmoid of the mean score, or with "probabilities" the mean of the sigmoids.
     (The source does not say which.) The best D is that of :func:`optimal_batch_discriminator`. The
-    loss is 0 where v = u, and is never above that of :class:`MBGANLoss`, by Jensen's inequality.
+    loss is 0 where v = u, and is never above that of :class:`MBGANGame`, by Jensen's inequality.
 
     The generator maximises E log D of mixed batches (4.5). With the best D, of a uniform law of the
     number of data, that is −log 2 − KL(p_balanced‖p_unbalanced).
@@ -85,19 +98,20 @@ class BGANLoss(MixedBatchLoss):
 
     Example:
         >>> import torch
-        >>> from gencore.objectives import BGANLoss, MBGANLoss
+        >>> from gencore.objectives import BGANGame, MBGANGame
         >>> scores, proportions = torch.tensor([[2.0, -2.0]]), torch.tensor([0.5])
-        >>> BGANLoss().discriminator_loss(scores, proportions)
+        >>> BGANGame().discriminator_loss(scores, proportions)
         tensor(0.)
-        >>> MBGANLoss().discriminator_loss(scores, proportions)
+        >>> MBGANGame().discriminator_loss(scores, proportions)
         tensor(0.4338)
-        >>> BGANLoss().generator_loss(scores)  # log 2
+        >>> BGANGame().generator_loss(scores)  # log 2
         tensor(0.6931)
     """
 
-    def __init__(self, average: ScoreAverage = "logits") -> None:
-        check_choice("BGANLoss", "average", average, get_args(ScoreAverage))
-        self.average: ScoreAverage = average
+    average: ScoreAverage = "logits"
+
+    def __post_init__(self) -> None:
+        check_choice("BGANGame", "average", self.average, get_args(ScoreAverage))
 
     def log_probabilities(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         if self.average == "logits":
@@ -107,12 +121,13 @@ class BGANLoss(MixedBatchLoss):
         return log_d - log_size, log_not_d - log_size
 
 
-class MBGANLoss(MixedBatchLoss):
+@dataclass(frozen=True)
+class MBGANGame(MixedBatchGame):
     r"""A guess of the proportion for each member of a batch, from its own score.
 
     .. math:: \frac1B \sum_i \ell(o_i, u) \qquad (4.14)
 
-    with ℓ as for :class:`BGANLoss`. Sorting the scores changes nothing: the members make an
+    with ℓ as for :class:`BGANGame`. Sorting the scores changes nothing: the members make an
     ensemble of B discriminators of the whole batch, the i-th smallest score for each i (4.15).
 
     References:
@@ -121,8 +136,8 @@ class MBGANLoss(MixedBatchLoss):
 
     Example:
         >>> import torch
-        >>> from gencore.objectives import MBGANLoss
-        >>> MBGANLoss().generator_loss(torch.zeros(3, 4))  # log 2
+        >>> from gencore.objectives import MBGANGame
+        >>> MBGANGame().generator_loss(torch.zeros(3, 4))  # log 2
         tensor(0.6931)
     """
 
