@@ -4,10 +4,10 @@ from gencore.objectives.adversarial import (
     adversarial_discriminator_loss,
     adversarial_generator_loss,
 )
-from gencore.objectives.batch_gan.games import (
-    BGANGame,
-    MBGANGame,
-    MixedBatchGame,
+from gencore.objectives.batch_gan.losses import (
+    BGANLoss,
+    MBGANLoss,
+    MixedBatchLoss,
     ScoreAverage,
 )
 from gencore.objectives.batch_gan.mixed_batches import MixedBatches, mix_batches, mixing_masks
@@ -68,16 +68,16 @@ from gencore.objectives.weight_schedule import WeightSchedule
 
 __all__ = [
     "AdaptiveAlternation",
-    "BGANGame",
+    "BGANLoss",
     "ChainKernel",
     "DivergenceError",
     "EstimatorVariances",
     "GeneratorLossKind",
     "LatentPrediction",
-    "MBGANGame",
+    "MBGANLoss",
     "MMDKernel",
     "MixedBatchDensities",
-    "MixedBatchGame",
+    "MixedBatchLoss",
     "MixedBatches",
     "MultiScalePredictionLoss",
     "NoiseContrast",

@@ -9,8 +9,8 @@ from torch.distributions import Normal
 
 from gencore.nn import EquivariantLinear, EquivariantMLP
 from gencore.objectives import (
-    BGANGame,
-    MBGANGame,
+    BGANLoss,
+    MBGANLoss,
     beta_count_probabilities,
     mix_batches,
     mixed_batch_log_probs,
@@ -91,7 +91,7 @@ class TestOptimalDiscriminator:
         torch.testing.assert_close(value, -math.log(2) - divergence, rtol=0, atol=1e-14)
         # The generator's loss has this value where its scores are the logits of D*.
         scores = torch.logit(best)[:, None].expand(-1, 3)
-        loss = torch.stack([BGANGame().generator_loss(each[None]) for each in scores])
+        loss = torch.stack([BGANLoss().generator_loss(each[None]) for each in scores])
         torch.testing.assert_close((balanced.exp() * loss).sum(), -value)
 
     def test_no_other_output_has_a_smaller_loss(self):
@@ -107,7 +107,7 @@ class TestOptimalDiscriminator:
             probs = weight * (beta * real + (1 - beta) * fake).sum(1).exp()
             for logit, prob in zip(logits, probs, strict=True):
                 scores = logit.expand(1, 2)
-                loss = loss + prob * BGANGame().discriminator_loss(scores, beta.mean()[None])
+                loss = loss + prob * BGANLoss().discriminator_loss(scores, beta.mean()[None])
         (slope,) = torch.autograd.grad(loss, logits)
         torch.testing.assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-12)
 
@@ -151,7 +151,7 @@ def toy_batches(num, offset):
     return [torch.cat(parts) for parts in zip(*halves, strict=True)]
 
 
-def train_discriminator(game, *, sees_mean=True, steps=600):
+def train_discriminator(loss, *, sees_mean=True, steps=600):
     torch.manual_seed(0)
     network = EquivariantMLP(1, (32, 32), activation="tanh")
     if not sees_mean:
@@ -164,7 +164,7 @@ def train_discriminator(game, *, sees_mean=True, steps=600):
         optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / steps)
         optimizer.zero_grad()
         samples, proportions = toy_batches(128, step)
-        game.discriminator_loss(network(samples), proportions).backward()
+        loss.discriminator_loss(network(samples), proportions).backward()
         optimizer.step()
     return network
 
@@ -183,16 +183,16 @@ class TestTrainedDiscriminator:
     def test_a_constant_is_far_off(self, held_out):
         assert (0.5 - held_out[1]).abs().mean().item() == pytest.approx(0.203, abs=0.005)
 
-    @pytest.mark.parametrize("game", [BGANGame(), MBGANGame()])
-    def test_it_is_near_the_best_one(self, held_out, game):
+    @pytest.mark.parametrize("loss", [BGANLoss(), MBGANLoss()])
+    def test_it_is_near_the_best_one(self, held_out, loss):
         samples, best = held_out
-        scores = train_discriminator(game)(samples)
+        scores = train_discriminator(loss)(samples)
         assert (scores.mean(1).sigmoid() - best).abs().mean() < 0.03
-        if isinstance(game, MBGANGame):  # each member is a discriminator of the whole batch
+        if isinstance(loss, MBGANLoss):  # each member is a discriminator of the whole batch
             assert (scores.sigmoid() - best[:, None]).abs().mean() < 0.03
 
     def test_members_that_do_not_see_the_mean_fail(self, held_out):
         """M-BGAN alone: the mean of scores of single members is enough for BGAN here."""
         samples, best = held_out
-        scores = train_discriminator(MBGANGame(), sees_mean=False)(samples)
+        scores = train_discriminator(MBGANLoss(), sees_mean=False)(samples)
         assert (scores.mean(1).sigmoid() - best).abs().mean() > 0.1

@@ -17,7 +17,7 @@ class EquivariantMLP(nn.Module):
 
     A permutation of the members permutes the outputs alike, and each output may depend on all
     members. With one output it is a discriminator of mixed batches, [N, B, F] → scores [N, B], for
-    :class:`gencore.objectives.BGANGame` and :class:`gencore.objectives.MBGANGame`.
+    :class:`gencore.objectives.BGANLoss` and :class:`gencore.objectives.MBGANLoss`.
 
     Args:
         num_inputs: F.

@@ -1,4 +1,4 @@
-"""Games whose discriminator guesses the proportion of data in mixed batches."""
+"""The losses of a discriminator that guesses the proportion of data in mixed batches."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from torch.nn.functional import logsigmoid
 
 from gencore.choices import check_choice
 
-__all__ = ["BGANGame", "MBGANGame", "MixedBatchGame", "ScoreAverage"]
+__all__ = ["BGANLoss", "MBGANLoss", "MixedBatchLoss", "ScoreAverage"]
 
 ScoreAverage = Literal["logits", "probabilities"]
 
 
-class MixedBatchGame(ABC):
+class MixedBatchLoss(ABC):
     r"""Two losses of a discriminator's scores of the members of mixed batches, one for each player.
 
     .. math:: \min_D \mathbb E\, KL(\mathcal B(u) \| \mathcal B(D(m_\beta))) \quad (4.4), \qquad
               \max_G \mathbb E \log D(m_\beta) \quad (4.5)
 
-    The two methods are those of a game of single points, with the proportions u of data in the
-    place of a division of the scores into real and fake. Give both players both halves of
-    :func:`mix_batches`, the discriminator those of detached samples.
+    The methods are those of a game of single points, with the proportions u of data in the place
+    of a division of the scores into real and fake. Both players' losses are means over both halves
+    of :func:`mix_batches`; the discriminator's are of detached samples.
 
     References:
         Lucas, "Deep generative models: over-generalisation and mode-dropping", 2020, §4.3.1.
@@ -58,8 +58,7 @@ class MixedBatchGame(ABC):
     def generator_loss(self, scores: Tensor) -> Tensor:
         """−log D of mixed batches, whose proportion of data is to look like 1; a scalar.
 
-        It is the discriminator's loss for u = 1. Of the points of a batch those that are data get
-        a gradient too, which ends there.
+        It is the discriminator's loss for u = 1.
 
         Args:
             scores: o_i, one logit a member of each batch, [N, B].
@@ -72,7 +71,7 @@ class MixedBatchGame(ABC):
 
 
 @dataclass(frozen=True)
-class BGANGame(MixedBatchGame):
+class BGANLoss(MixedBatchLoss):
     r"""One guess of the proportion a batch, from the mean of the scores of its members.
 
     .. math:: \ell\Bigl(\tfrac1B \sum_i o_i, u\Bigr) \quad (4.13), \qquad
@@ -81,7 +80,7 @@ class BGANGame(MixedBatchGame):
 
     where v = D is the sigmoid of the mean score, or with "probabilities" the mean of the sigmoids.
     (The source does not say which.) The best D is that of :func:`optimal_batch_discriminator`. The
-    loss is 0 where v = u, and is never above that of :class:`MBGANGame`, by Jensen's inequality.
+    loss is 0 where v = u, and is never above that of :class:`MBGANLoss`, by Jensen's inequality.
 
     The generator maximises E log D of mixed batches (4.5). With the best D, of a uniform law of the
     number of data, that is −log 2 − KL(p_balanced‖p_unbalanced).
@@ -98,20 +97,20 @@ class BGANGame(MixedBatchGame):
 
     Example:
         >>> import torch
-        >>> from gencore.objectives import BGANGame, MBGANGame
+        >>> from gencore.objectives import BGANLoss, MBGANLoss
         >>> scores, proportions = torch.tensor([[2.0, -2.0]]), torch.tensor([0.5])
-        >>> BGANGame().discriminator_loss(scores, proportions)
+        >>> BGANLoss().discriminator_loss(scores, proportions)
         tensor(0.)
-        >>> MBGANGame().discriminator_loss(scores, proportions)
+        >>> MBGANLoss().discriminator_loss(scores, proportions)
         tensor(0.4338)
-        >>> BGANGame().generator_loss(scores)  # log 2
+        >>> BGANLoss().generator_loss(scores)  # log 2
         tensor(0.6931)
     """
 
     average: ScoreAverage = "logits"
 
     def __post_init__(self) -> None:
-        check_choice("BGANGame", "average", self.average, get_args(ScoreAverage))
+        check_choice("BGANLoss", "average", self.average, get_args(ScoreAverage))
 
     def log_probabilities(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         if self.average == "logits":
@@ -122,12 +121,12 @@ class BGANGame(MixedBatchGame):
 
 
 @dataclass(frozen=True)
-class MBGANGame(MixedBatchGame):
+class MBGANLoss(MixedBatchLoss):
     r"""A guess of the proportion for each member of a batch, from its own score.
 
     .. math:: \frac1B \sum_i \ell(o_i, u) \qquad (4.14)
 
-    with ℓ as for :class:`BGANGame`. Sorting the scores changes nothing: the members make an
+    with ℓ as for :class:`BGANLoss`. Sorting the scores changes nothing: the members make an
     ensemble of B discriminators of the whole batch, the i-th smallest score for each i (4.15).
 
     References:
@@ -136,8 +135,8 @@ class MBGANGame(MixedBatchGame):
 
     Example:
         >>> import torch
-        >>> from gencore.objectives import MBGANGame
-        >>> MBGANGame().generator_loss(torch.zeros(3, 4))  # log 2
+        >>> from gencore.objectives import MBGANLoss
+        >>> MBGANLoss().generator_loss(torch.zeros(3, 4))  # log 2
         tensor(0.6931)
     """
 
