@@ -45,7 +45,7 @@ SYSTEMS = (
             "test_both_are_densities_and_the_generators_loss_is_their_divergence",
             f"{_BEST}::TestOptimalDiscriminator::test_no_other_output_has_a_smaller_loss",
         ),
-        notes="for any law of the number of data, of which a Beta prior and batch smoothing are two",
+        notes="for any law of the number of data: of a Beta prior, of batch smoothing",
     ),
     System(
         id="L21",
