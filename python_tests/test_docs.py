@@ -14,6 +14,7 @@ PAGES = [
     "autoencoder-energies.md",
     "autoregressive.md",
     "autoregressive-vectors.md",
+    "batch-gan.md",
     "compression.md",
     "data.md",
     "diffusion-recovery-likelihood.md",

@@ -10,7 +10,6 @@ from gencore.objectives.batch_gan.losses import (
     ScoreAverage,
 )
 from gencore.objectives.batch_gan.mixed_batches import MixedBatches, mix_batches, mixing_masks
-from gencore.objectives.batch_gan.mixup import mixup_batches
 from gencore.objectives.batch_gan.optimal_discriminator import (
     MixedBatchDensities,
     mixed_batch_log_probs,
@@ -120,7 +119,6 @@ __all__ = [
     "mix_batches",
     "mixed_batch_log_probs",
     "mixing_masks",
-    "mixup_batches",
     "multi_scale_discriminator_loss",
     "multi_scale_generator_loss",
     "multi_scale_prediction_loss",

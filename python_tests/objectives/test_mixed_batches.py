@@ -7,11 +7,9 @@ import pytest
 import torch
 
 from gencore.objectives import (
-    BGANLoss,
     beta_count_probabilities,
     mix_batches,
     mixing_masks,
-    mixup_batches,
     smoothing_count_probabilities,
 )
 
@@ -111,18 +109,3 @@ class TestMixedBatches:
             mix_batches(x, x, torch.ones(2, 3))
         with pytest.raises(ValueError, match=r"masks have shape \[3, 3\]; expected \[2, 3\]"):
             mix_batches(x, x, torch.ones(3, 3, dtype=torch.bool))
-
-    def test_mixup_is_between_the_points(self):
-        real, fake = torch.randn(2, 4, 1, 2, 2)
-        weights = torch.tensor([0.0, 1.0, 0.5, 0.25])
-        found = mixup_batches(real, fake, weights)
-        assert found.samples.shape == (4, 1, 1, 2, 2)
-        torch.testing.assert_close(found.samples[0, 0], fake[0])
-        torch.testing.assert_close(found.samples[1, 0], real[1])
-        torch.testing.assert_close(found.samples[3, 0], 0.25 * real[3] + 0.75 * fake[3])
-        loss = BGANLoss().discriminator_loss(torch.special.logit(weights[2:, None]), weights[2:])
-        assert loss.item() == pytest.approx(0, abs=1e-6)
-        with pytest.raises(ValueError, match=r"weights have shape \[2\]; expected \[4\]"):
-            mixup_batches(real, fake, weights[:2])
-        with pytest.raises(ValueError, match="mixup_batches: real and fake have shapes"):
-            mixup_batches(real, fake[:2], weights)

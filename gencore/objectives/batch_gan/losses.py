@@ -1,6 +1,7 @@
-"""The two losses of a discriminator that has one score for each member of a mixed batch."""
+"""The losses of a discriminator that guesses the proportion of data in mixed batches."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -15,7 +16,18 @@ ScoreAverage = Literal["logits", "probabilities"]
 
 
 class MixedBatchLoss(ABC):
-    """What both losses do with the logarithms of D and of 1 − D."""
+    r"""Two losses of a discriminator's scores of the members of mixed batches, one for each player.
+
+    .. math:: \min_D \mathbb E\, KL(\mathcal B(u) \| \mathcal B(D(m_\beta))) \quad (4.4), \qquad
+              \max_G \mathbb E \log D(m_\beta) \quad (4.5)
+
+    The methods are those of a game of single points, with the proportions u of data in the place
+    of a division of the scores into real and fake. Both players' losses are means over both halves
+    of :func:`mix_batches`; the discriminator's are of detached samples.
+
+    References:
+        Lucas, "Deep generative models: over-generalisation and mode-dropping", 2020, §4.3.1.
+    """
 
     @abstractmethod
     def log_probabilities(self, scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,8 +58,7 @@ class MixedBatchLoss(ABC):
     def generator_loss(self, scores: Tensor) -> Tensor:
         """−log D of mixed batches, whose proportion of data is to look like 1; a scalar.
 
-        It is the discriminator's loss for u = 1. Of the points of a batch those that are data get
-        a gradient too, which ends there.
+        It is the discriminator's loss for u = 1.
 
         Args:
             scores: o_i, one logit a member of each batch, [N, B].
@@ -59,6 +70,7 @@ class MixedBatchLoss(ABC):
         return -self.log_probabilities(scores)[0].mean()
 
 
+@dataclass(frozen=True)
 class BGANLoss(MixedBatchLoss):
     r"""One guess of the proportion a batch, from the mean of the scores of its members.
 
@@ -95,9 +107,10 @@ class BGANLoss(MixedBatchLoss):
         tensor(0.6931)
     """
 
-    def __init__(self, average: ScoreAverage = "logits") -> None:
-        check_choice("BGANLoss", "average", average, get_args(ScoreAverage))
-        self.average: ScoreAverage = average
+    average: ScoreAverage = "logits"
+
+    def __post_init__(self) -> None:
+        check_choice("BGANLoss", "average", self.average, get_args(ScoreAverage))
 
     def log_probabilities(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         if self.average == "logits":
@@ -107,6 +120,7 @@ class BGANLoss(MixedBatchLoss):
         return log_d - log_size, log_not_d - log_size
 
 
+@dataclass(frozen=True)
 class MBGANLoss(MixedBatchLoss):
     r"""A guess of the proportion for each member of a batch, from its own score.
 

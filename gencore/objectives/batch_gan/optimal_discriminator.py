@@ -125,7 +125,8 @@ def _compare(owner: str, real: Tensor, fake: Tensor, probabilities: Tensor | Non
             f"[{size + 1}], for 0 to {size} data"
         )
     proportions = torch.arange(size + 1).to(real) / size
-    log_of_masks = (probabilities.double().cpu().log() - log_binomials(size)).to(real)
+    log_binomial = log_binomials(size).to(probabilities.device)
+    log_of_masks = (probabilities.double().log() - log_binomial).to(real)
     largest = torch.maximum(real, fake)
     log_terms = log_of_masks + _log_sums_over_masks(real - largest, fake - largest)
     return _Laws(

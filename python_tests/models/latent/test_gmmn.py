@@ -55,8 +55,7 @@ def test_samples_are_those_of_the_noise_in_any_split():
 
 def test_images_are_compared_as_vectors():
     generator = nn.Sequential(nn.Linear(4, 12), nn.Unflatten(1, (3, 2, 2)))
-    model, x = GMMN(generator, 4, kernel="gaussian", scales=(2.0,)), torch.randn(6, 3, 2, 2)
-    flat = GMMN(generator[0], 4, kernel="gaussian", scales=(2.0,))
+    model, flat, x = GMMN(generator, 4), GMMN(generator[0], 4), torch.randn(6, 3, 2, 2)
     torch.testing.assert_close(model(x, key=key()), flat(x.flatten(1), key=key()))
 
 
