@@ -1,10 +1,10 @@
 """The Sinkhorn divergence of two weighted point clouds (Feydy et al. 2019)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from gencore.objectives.transport.clouds import Exponent
 from gencore.objectives.transport.pairs import transport_gradients
@@ -51,8 +51,8 @@ def sinkhorn_divergence(
 
     No matrix of all pairs is held, forward or backward: memory grows with N + M. Gradients by
     points and weights are those at the last potentials (the envelope theorem): exact to first
-    order in the error of the marginals, and once differentiable. By weights they hold up to a
-    constant, which weights that sum to one do not feel.
+    order in the error of the marginals. A second derivative raises a NotImplementedError. By
+    weights they hold up to a constant, which weights that sum to one do not feel.
 
     Args:
         x: [N, D], or [B, N, D].
@@ -142,14 +142,36 @@ class _DualCost(torch.autograd.Function):
         return problem.dual(solution.f, solution.g)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, x_weights, y_weights, f, g = ctx.saved_tensors
+        gradients = _DualGradient.apply(grad, *ctx.saved_tensors, ctx.options, ctx.needs_input_grad)
+        return (*gradients, None, None)
+
+
+class _DualGradient(torch.autograd.Function):
+    """The gradients of `_DualCost`, whose own derivative would be that of the potentials."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        grad: Tensor,
+        x: Tensor,
+        y: Tensor,
+        x_weights: Tensor,
+        y_weights: Tensor,
+        f: Tensor,
+        g: Tensor,
+        options: dict[str, Any],
+        needed: Sequence[bool],
+    ) -> tuple[Tensor | None, ...]:
         by_x = by_y = None
-        if any(ctx.needs_input_grad[:2]):
-            epsilon = ctx.options["epsilon"]
+        if needed[0] or needed[1]:
+            epsilon = options["epsilon"]
             by_x, by_y = transport_gradients(
-                x, y, x_weights.log() + f / epsilon, y_weights.log() + g / epsilon, **ctx.options
+                x, y, x_weights.log() + f / epsilon, y_weights.log() + g / epsilon, **options
             )
             by_x, by_y = grad[:, None, None] * by_x, grad[:, None, None] * by_y
-        return by_x, by_y, grad[:, None] * f, grad[:, None] * g, None, None
+        return by_x, by_y, grad[:, None] * f, grad[:, None] * g
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise NotImplementedError("sinkhorn_divergence: it has no second derivative")
