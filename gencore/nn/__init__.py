@@ -38,6 +38,7 @@ from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
 from gencore.nn.networks.notation import NotatedNetwork
+from gencore.nn.networks.patch_discriminator import PatchDiscriminator
 from gencore.nn.networks.progressive_gan import ProgressiveDiscriminator, ProgressiveGenerator
 from gencore.nn.networks.projection_discriminator import ProjectionDiscriminator
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
@@ -45,6 +46,7 @@ from gencore.nn.networks.resnet_energy import ResNetEnergy, ResNetEnergyName
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
 from gencore.nn.networks.time_embedding import TimeEmbedding
 from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
+from gencore.nn.networks.unet_generator import UNetGenerator
 from gencore.nn.perceptual_distance import PerceptualDistance
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.pixel_norm import PixelNorm
@@ -118,6 +120,7 @@ __all__ = [
     "MaskedConv2d",
     "MultiScale",
     "NotatedNetwork",
+    "PatchDiscriminator",
     "PerceptualDistance",
     "Permutation",
     "PhasePool",
@@ -147,6 +150,7 @@ __all__ = [
     "TimeEmbedding",
     "TimeMLPEnergy",
     "Transform",
+    "UNetGenerator",
     "UniformDequantization",
     "VariationalDequantization",
     "VectorQuantizer",

@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 
 from gencore.choices import check_choice
 from gencore.nn.conditional_weight_norm import ConditionalWeightNorm
+from gencore.nn.networks.small_start import start_small
 from gencore.sizes import check_positive, check_whole
 
 __all__ = ["DCGANDiscriminator", "DCGANGenerator", "GeneratorNormalization", "PixelRange"]
@@ -17,7 +18,6 @@ GeneratorNormalization = Literal["none", "batch", "conditional weight"]
 PixelRange = Literal["symmetric", "unit", "free"]
 
 _COARSEST = 4
-_STD = 0.02
 
 
 class DCGANGenerator(nn.Module):
@@ -100,7 +100,7 @@ class DCGANGenerator(nn.Module):
             nn.BatchNorm2d(width) if normalization == "batch" else nn.Identity()
             for width in channels
         )
-        _start(self)
+        start_small(self)
         if num_classes is not None:
             self.first = ConditionalWeightNorm(self.first, num_classes)
             self.ups = nn.ModuleList(ConditionalWeightNorm(up, num_classes) for up in self.ups)
@@ -180,7 +180,7 @@ class DCGANDiscriminator(nn.Module):
         self.features = nn.Sequential(*layers, nn.Flatten())
         self.num_features = channels * math.prod(sides[-1])
         self.last = nn.Linear(self.num_features, 1)
-        _start(self)
+        start_small(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [N] of images [N, C, H, W]."""
@@ -209,14 +209,3 @@ def _sides(owner: str, image_shape: Sequence[int], width: int) -> list[tuple[int
     while min(sides[-1]) > _COARSEST:
         sides.append((math.ceil(sides[-1][0] / 2), math.ceil(sides[-1][1] / 2)))
     return sides
-
-
-def _start(network: nn.Module) -> None:
-    """Weights N(0, 0.02²), biases 0, factors of batch normalisation N(1, 0.02²)."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.weight, 1.0, _STD)
-        elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            nn.init.normal_(module.weight, std=_STD)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
