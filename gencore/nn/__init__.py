@@ -51,6 +51,7 @@ from gencore.nn.perceptual_distance import PerceptualDistance
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.pixel_norm import PixelNorm
 from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
+from gencore.nn.scattering import Scattering
 from gencore.nn.sparse_codes import KSparse, WinnerTakeAll, keep_largest
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import (
@@ -144,6 +145,7 @@ __all__ = [
     "Reversible",
     "Rewound",
     "RowLSTM",
+    "Scattering",
     "SpatialTransformerRegions",
     "SplineCoupling",
     "Squeeze",

@@ -66,7 +66,7 @@ class ImagePool(nn.Module):
         if x.shape[1:] != self.samples.shape[1:] or len(x) > self.capacity:
             raise ValueError(
                 f"ImagePool: samples have shape {list(x.shape)}; expected "
-                f"{['N', *self.samples.shape[1:]]} of at most {self.capacity}"
+                f"[N, {', '.join(map(str, self.samples.shape[1:]))}] of at most {self.capacity}"
             )
         if key is None:
             key = random_key(generator, device=x.device)
