@@ -30,8 +30,9 @@ class Scattering(nn.Module):
     other.
 
     The filters are scaled, frequency by frequency, to ``|φ̂|² + ½Σ(|ψ̂(ω)|² + |ψ̂(−ω)|²) = 1``, and
-    φ̂, a raised cosine, is 0 beyond π/2^J; the finest wavelets get all that is beyond them. So the first layer keeps the energy of real images, no
-    sampling loses any of it, and with norms that count a coarse pixel 4^J times
+    φ̂, a raised cosine, is 0 beyond π/2^J; the finest wavelets get all that is beyond them. So the
+    first layer keeps the energy of real images, no sampling loses any of it, and with norms that
+    count a coarse pixel 4^J times
 
     .. math:: \lVert \Phi(x) - \Phi(y) \rVert \le \lVert x - y \rVert_2, \qquad
               \lVert \Phi(x) \rVert \le \lVert x \rVert_2
