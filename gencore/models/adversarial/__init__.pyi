@@ -1,4 +1,5 @@
 from gencore.models.adversarial.adversarial_losses import AdversarialLosses, NonSaturatingLosses
+from gencore.models.adversarial.conv_autoencoder_energy import ConvAutoencoderEnergy
 from gencore.models.adversarial.cycle_gan import CycleGAN, CycleGANLoss
 from gencore.models.adversarial.image_pool import ImagePool
 from gencore.models.adversarial.laplacian_gan import LaplacianGAN
@@ -10,6 +11,7 @@ from gencore.models.adversarial.pix2pix import Pix2Pix, Pix2PixLoss
 
 __all__ = [
     "AdversarialLosses",
+    "ConvAutoencoderEnergy",
     "CycleGAN",
     "CycleGANLoss",
     "ImagePool",

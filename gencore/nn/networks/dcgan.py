@@ -26,7 +26,9 @@ class DCGANGenerator(nn.Module):
     A linear layer makes maps of the coarsest sides. A 4×4 transposed convolution of stride 2 a
     scale halves the channels, and the last one makes the image. ReLU, and batch normalisation if
     there is one, stand before each but the first layer. Weights start as N(0, 0.02²), the factors
-    of batch normalisation as N(1, 0.02²), biases as 0.
+    of batch normalisation as N(1, 0.02²), biases as 0. Conditional norms start as 1 at the first
+    layer and √8 at the others: of each output's 16 weights a channel 4 meet a feature, and ReLU
+    halves the square, so that features start with about the variance of the latents.
 
     The sides of the images are halved, rounded up, until the smaller one is 3 or 4: 64, 32, 16, 8,
     4, or 28, 14, 7, 4. Where a scale has an odd side, doubling makes one row too many, and the last
@@ -103,7 +105,10 @@ class DCGANGenerator(nn.Module):
         start_small(self)
         if num_classes is not None:
             self.first = ConditionalWeightNorm(self.first, num_classes)
+            nn.init.ones_(self.first.gain)
             self.ups = nn.ModuleList(ConditionalWeightNorm(up, num_classes) for up in self.ups)
+            for up in self.ups:
+                nn.init.constant_(up.gain, 8**0.5)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images [N, C, H, W] of latents [N, L]."""
