@@ -39,6 +39,7 @@ from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
 from gencore.nn.networks.notation import NotatedNetwork
+from gencore.nn.networks.patch_discriminator import PatchDiscriminator
 from gencore.nn.networks.progressive_gan import ProgressiveDiscriminator, ProgressiveGenerator
 from gencore.nn.networks.projection_discriminator import ProjectionDiscriminator
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
@@ -46,6 +47,7 @@ from gencore.nn.networks.resnet_energy import ResNetEnergy, ResNetEnergyName
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
 from gencore.nn.networks.time_embedding import TimeEmbedding
 from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
+from gencore.nn.networks.unet_generator import UNetGenerator
 from gencore.nn.perceptual_distance import PerceptualDistance
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.pixel_norm import PixelNorm
@@ -61,6 +63,7 @@ from gencore.nn.sets import (
     MinibatchStdDev,
     SetPooling,
 )
+from gencore.nn.scattering import Scattering
 from gencore.nn.sparse_codes import KSparse, WinnerTakeAll, keep_largest
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import (
@@ -140,6 +143,7 @@ __all__ = [
     "MinibatchStdDev",
     "MultiScale",
     "NotatedNetwork",
+    "PatchDiscriminator",
     "PerceptualDistance",
     "Permutation",
     "PhasePool",
@@ -164,12 +168,14 @@ __all__ = [
     "Rewound",
     "RowLSTM",
     "SetPooling",
+    "Scattering",
     "SpatialTransformerRegions",
     "SplineCoupling",
     "Squeeze",
     "TimeEmbedding",
     "TimeMLPEnergy",
     "Transform",
+    "UNetGenerator",
     "UniformDequantization",
     "VariationalDequantization",
     "VectorQuantizer",

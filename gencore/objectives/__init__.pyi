@@ -29,8 +29,14 @@ from gencore.objectives.contrastive import (
     contrastive_loss,
 )
 from gencore.objectives.games import *  # noqa: F403
+from gencore.objectives.cycle_consistency import cycle_consistency_loss, identity_loss
+from gencore.objectives.feature_matching import feature_matching_loss
 from gencore.objectives.gradient_estimators import EstimatorVariances, estimator_variances
-from gencore.objectives.laplacian import laplacian_distance, laplacian_pyramid
+from gencore.objectives.laplacian import (
+    laplacian_distance,
+    laplacian_pyramid,
+    laplacian_reconstruction,
+)
 from gencore.objectives.latent_prediction import LatentPrediction
 from gencore.objectives.linearity import (
     curvature_cosine,
@@ -105,13 +111,17 @@ __all__ = [
     "contrastive_divergence",
     "contrastive_loss",
     "curvature_cosine",
+    "cycle_consistency_loss",
     "denoising_score_matching",
     "estimator_variances",
     "exact_transport_cost",
+    "feature_matching_loss",
     "gradient_difference_loss",
     "gradient_penalty",
+    "identity_loss",
     "laplacian_distance",
     "laplacian_pyramid",
+    "laplacian_reconstruction",
     "linear_prediction_loss",
     "linearity_loss",
     "lp_loss",

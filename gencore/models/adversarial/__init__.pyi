@@ -12,4 +12,25 @@ __all__ = [
     "EnergyAdversary",
     "MixupAdversary",
     "ScoreAdversary",
+from gencore.models.adversarial.adversarial_losses import AdversarialLosses, NonSaturatingLosses
+from gencore.models.adversarial.conv_autoencoder_energy import ConvAutoencoderEnergy
+from gencore.models.adversarial.cycle_gan import CycleGAN, CycleGANLoss
+from gencore.models.adversarial.image_pool import ImagePool
+from gencore.models.adversarial.laplacian_gan import LaplacianGAN
+from gencore.models.adversarial.multi_scale_patch_discriminator import (
+    MultiScalePatchDiscriminator,
+    PatchScores,
+)
+from gencore.models.adversarial.pix2pix import Pix2Pix, Pix2PixLoss
+    "AdversarialLosses",
+    "ConvAutoencoderEnergy",
+    "CycleGAN",
+    "CycleGANLoss",
+    "ImagePool",
+    "LaplacianGAN",
+    "MultiScalePatchDiscriminator",
+    "NonSaturatingLosses",
+    "PatchScores",
+    "Pix2Pix",
+    "Pix2PixLoss",
 ]

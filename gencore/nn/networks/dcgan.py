@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 
 from gencore.choices import check_choice
 from gencore.nn.conditional_weight_norm import ConditionalWeightNorm
+from gencore.nn.networks.small_start import start_small
 from gencore.sizes import check_positive, check_whole
 
 __all__ = ["DCGANDiscriminator", "DCGANGenerator", "GeneratorNormalization", "PixelRange"]
@@ -17,7 +18,6 @@ GeneratorNormalization = Literal["none", "batch", "conditional weight"]
 PixelRange = Literal["symmetric", "unit", "free"]
 
 _COARSEST = 4
-_STD = 0.02
 
 
 class DCGANGenerator(nn.Module):
@@ -26,7 +26,9 @@ class DCGANGenerator(nn.Module):
     A linear layer makes maps of the coarsest sides. A 4×4 transposed convolution of stride 2 a
     scale halves the channels, and the last one makes the image. ReLU, and batch normalisation if
     there is one, stand before each but the first layer. Weights start as N(0, 0.02²), the factors
-    of batch normalisation as N(1, 0.02²), biases as 0.
+    of batch normalisation as N(1, 0.02²), biases as 0. Conditional norms start as 1 at the first
+    layer and √8 at the others: of each output's 16 weights a channel 4 meet a feature, and ReLU
+    halves the square, so that features start with about the variance of the latents.
 
     The sides of the images are halved, rounded up, until the smaller one is 3 or 4: 64, 32, 16, 8,
     4, or 28, 14, 7, 4. Where a scale has an odd side, doubling makes one row too many, and the last
@@ -100,10 +102,13 @@ class DCGANGenerator(nn.Module):
             nn.BatchNorm2d(width) if normalization == "batch" else nn.Identity()
             for width in channels
         )
-        _start(self)
+        start_small(self)
         if num_classes is not None:
             self.first = ConditionalWeightNorm(self.first, num_classes)
+            nn.init.ones_(self.first.gain)
             self.ups = nn.ModuleList(ConditionalWeightNorm(up, num_classes) for up in self.ups)
+            for up in self.ups:
+                nn.init.constant_(up.gain, 8**0.5)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images [N, C, H, W] of latents [N, L]."""
@@ -180,7 +185,7 @@ class DCGANDiscriminator(nn.Module):
         self.features = nn.Sequential(*layers, nn.Flatten())
         self.num_features = channels * math.prod(sides[-1])
         self.last = nn.Linear(self.num_features, 1)
-        _start(self)
+        start_small(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [N] of images [N, C, H, W]."""
@@ -209,14 +214,3 @@ def _sides(owner: str, image_shape: Sequence[int], width: int) -> list[tuple[int
     while min(sides[-1]) > _COARSEST:
         sides.append((math.ceil(sides[-1][0] / 2), math.ceil(sides[-1][1] / 2)))
     return sides
-
-
-def _start(network: nn.Module) -> None:
-    """Weights N(0, 0.02²), biases 0, factors of batch normalisation N(1, 0.02²)."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.weight, 1.0, _STD)
-        elif isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            nn.init.normal_(module.weight, std=_STD)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
