@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+from gencore.models.latent.names import ElboEstimator
 from gencore.ops import philox_normal
 from gencore.ops._support.checks import check_key
 
@@ -15,6 +16,7 @@ __all__ = [
     "bound_log_std",
     "draw_latents",
     "encode_normal",
+    "log_density",
     "log_normal",
     "sample_key",
     "standard_normal_kl",
@@ -38,6 +40,10 @@ class NormalParameters(NamedTuple):
     def distribution(self) -> Distribution:
         """The same as a :class:`torch.distributions.Distribution` over [L]."""
         return Independent(Normal(self.mean, self.log_std.exp(), validate_args=False), 1)
+
+    def detach(self) -> "NormalParameters":
+        """The same without gradients."""
+        return NormalParameters(self.mean.detach(), self.log_std.detach())
 
 
 def bound_log_std(log_std: Tensor) -> Tensor:
@@ -86,9 +92,17 @@ def encode_normal(
 
 
 def draw_latents(
-    posterior: NormalParameters, num: int, key: Tensor, first: int = 0, first_sample: int = 0
+    posterior: NormalParameters,
+    num: int,
+    key: Tensor,
+    first: int = 0,
+    first_sample: int = 0,
+    estimator: ElboEstimator = "reparametrised",
 ) -> tuple[Tensor, Tensor]:
     """`num` latents z of each row [N, num, L], and log q(z | x), [N, num].
+
+    By default both have gradients by the posterior. With "path", log q has them by z alone; with
+    "score", z has none, and log q those by the posterior where z is held fixed.
 
     Args:
         posterior: of N rows.
@@ -96,6 +110,7 @@ def draw_latents(
         key: int64 [seed, offset].
         first: number of rows before these.
         first_sample: number of latents of each row before these.
+        estimator: as above.
     """
     rows, size = posterior.mean.shape
     draws = [
@@ -106,7 +121,18 @@ def draw_latents(
     ]
     epsilon = torch.stack(draws, 1)
     mean, log_std = (part.unsqueeze(1) for part in posterior)
-    return mean + log_std.exp() * epsilon, log_normal(epsilon) - log_std.sum(2)
+    z = mean + log_std.exp() * epsilon
+    if estimator == "path":
+        return z, log_density(posterior.detach(), z)
+    if estimator == "score":
+        return z.detach(), log_density(posterior, z.detach())
+    return z, log_normal(epsilon) - log_std.sum(2)
+
+
+def log_density(posterior: NormalParameters, z: Tensor) -> Tensor:
+    """log q(z | x) of given latents [N, K, L], [N, K]."""
+    mean, log_std = (part.unsqueeze(1) for part in posterior)
+    return log_normal((z - mean) * torch.exp(-log_std)) - log_std.sum(2)
 
 
 def log_normal(values: Tensor) -> Tensor:

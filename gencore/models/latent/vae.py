@@ -4,6 +4,7 @@ from typing import NamedTuple, get_args
 
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
+from torch.func import functional_call
 
 from gencore.choices import check_choice
 from gencore.models.evaluating import evaluating
@@ -18,12 +19,13 @@ from gencore.models.latent.gaussian_posterior import (
     bound_log_std,
     draw_latents,
     encode_normal,
+    log_density,
     standard_normal_kl_terms,
 )
-from gencore.models.latent.importance_bounds import ImportanceBounds
+from gencore.models.latent.importance_bounds import ImportanceBounds, WeighedLatents
 from gencore.models.latent.latent_generator import LatentGenerator
 from gencore.models.latent.latent_prior import Prior, make_prior
-from gencore.models.latent.names import LikelihoodName
+from gencore.models.latent.names import ElboEstimator, LikelihoodName
 from gencore.models.starts import like
 from gencore.ops import random_key
 from gencore.ops._support.checks import number
@@ -144,10 +146,11 @@ class VAE(ImportanceBounds, LatentGenerator):
         key: Tensor | None = None,
         first: int = 0,
     ) -> VAELoss:
-        """The loss of data [N, ...], from one latent a data point; arguments as for `log_weights`.
+        """The loss of data [N, ...], from one latent a data point; arguments as for `weigh`.
 
         The KL divergence of a diagonal Gaussian from a standard normal prior is exact, others are
-        estimated from the same latents.
+        estimated from the same latents. ``-vae.elbo(x, estimator=…).mean()`` is a loss with other
+        estimators of its gradient.
         """
         given, context = self._posterior(x, posterior)
         z, log_q = self._draw(given, context, 1, _key(key, generator, x), first)
@@ -162,33 +165,34 @@ class VAE(ImportanceBounds, LatentGenerator):
         loss = self.recon_weight * reconstruction + self.kl_weight * counted
         return VAELoss(loss, reconstruction, kl)
 
-    def log_weights(
+    def weigh(
         self,
         x: Tensor,
         num: int,
         *,
-        posterior: NormalParameters | None = None,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
+        key: Tensor,
         first: int = 0,
         first_sample: int = 0,
-    ) -> Tensor:
-        """log p(x, z) − log q(z | x) of `num` latents z of each data point, [N, num].
+        estimator: ElboEstimator = "reparametrised",
+        posterior: NormalParameters | None = None,
+    ) -> WeighedLatents:
+        """`num` latents of each data point with their weights.
 
         Args:
             x: data [N, ...].
             num: latents of each.
-            posterior: q(z | x) in the place of what the encoder gives.
-            generator: draws the key where none is given.
             key: int64 [seed, offset] of the latents.
             first: number of data points of the processes before this one.
             first_sample: number of latents of each data point before these.
+            estimator: where gradients by q pass, as in :meth:`ImportanceBounds.weigh`. With a
+                posterior flow, "path" and "score" evaluate its density, for which an inverse
+                autoregressive one takes L short steps.
+            posterior: q(z | x) in the place of what the encoder gives.
         """
-        check_count("VAE", "num", num, least=1)
         given, context = self._posterior(x, posterior)
-        key = _key(key, generator, x)
-        z, log_q = self._draw(given, context, num, key, first, first_sample)
-        return self._log_likelihood(x, z) + self.prior.log_prob(z) - log_q
+        z, log_q = self._draw(given, context, num, key, first, first_sample, estimator)
+        log_joint = self._log_likelihood(x, z) + self.prior.log_prob(z)
+        return WeighedLatents(z, log_q, log_joint - log_q)
 
     def analytic_elbo(
         self,
@@ -200,7 +204,7 @@ class VAE(ImportanceBounds, LatentGenerator):
         first: int = 0,
     ) -> Tensor:
         """The bound (2.1) of each data point, [N], whose KL divergence is exact and whose
-        reconstruction is of one latent; arguments as for `log_weights`.
+        reconstruction is of one latent; arguments as for `weigh`.
 
         It has less noise than `elbo`, except near the exact posterior, where that has none.
 
@@ -322,15 +326,27 @@ class VAE(ImportanceBounds, LatentGenerator):
         key: Tensor,
         first: int,
         first_sample: int = 0,
+        estimator: ElboEstimator = "reparametrised",
     ) -> tuple[Tensor, Tensor]:
         """`num` latents of each data point [N, num, L], and log q of them, [N, num]."""
-        z, log_q = draw_latents(posterior, num, key, first, first_sample)
         if self.posterior_flow is None:
-            return z, log_q
+            return draw_latents(posterior, num, key, first, first_sample, estimator)
+        start, log_q = draw_latents(posterior, num, key, first, first_sample)
+        steps, shape = self.posterior_flow.steps, log_q.shape
         if context is not None:
             context = context.repeat_interleave(num, 0)
-        z, log_det = self.posterior_flow.steps.inverse(z.flatten(0, 1), context)
-        return z.unflatten(0, log_q.shape), log_q - log_det.view(log_q.shape)
+        z, log_det = steps.inverse(start.flatten(0, 1), context)
+        if estimator == "reparametrised":
+            return z.unflatten(0, shape), log_q - log_det.view(shape)
+        weights = dict(steps.named_parameters())
+        if estimator == "score":
+            z = z.detach()
+        else:
+            posterior, context = posterior.detach(), None if context is None else context.detach()
+            weights = {name: weight.detach() for name, weight in weights.items()}
+        start, log_det = functional_call(steps, weights, (z, context))
+        log_q = log_density(posterior, start.unflatten(0, shape)) + log_det.view(shape)
+        return z.unflatten(0, shape), log_q
 
     def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x | z) of data [N, ...] and latents [N, K, L], [N, K]."""
