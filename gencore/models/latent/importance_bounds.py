@@ -1,7 +1,6 @@
 """Bounds of log p(x) from importance weights of latents."""
 
 import math
-from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, get_args
 
 import torch
@@ -25,14 +24,16 @@ class WeighedLatents(NamedTuple):
     log_q: Tensor
     """log q(z | x), [N, K]."""
     log_weights: Tensor
-    """log p(x, z) − log q(z | x), [N, K]."""
+    """log p(x, z)/q(z | x), [N, K]."""
 
 
-class ImportanceBounds(nn.Module, ABC):
+class ImportanceBounds(nn.Module):
     """A model of data x with latents z ~ q(z | x), whose importance weights p(x, z)/q(z | x) bound
-    its likelihood."""
+    its likelihood.
 
-    @abstractmethod
+    It has `weigh`, or `log_weights` alone; the bounds then have the reparametrised gradient only.
+    """
+
     def weigh(
         self,
         x: Tensor,
@@ -54,7 +55,14 @@ class ImportanceBounds(nn.Module, ABC):
             estimator: where gradients by q pass: "reparametrised", through z and log q; "path",
                 through z alone, with the parameters of q in log q held fixed; "score", through log
                 q alone, with z held fixed.
+
+        Raises:
+            NotImplementedError: the model has `log_weights` alone.
         """
+        raise NotImplementedError(
+            f"{type(self).__name__}: estimator is {estimator!r}; expected 'reparametrised', the "
+            "one that it has"
+        )
 
     def log_weights(
         self,
@@ -138,6 +146,8 @@ class ImportanceBounds(nn.Module, ABC):
             )
         if key is None:
             key = random_key(generator, device=x.device)
+        if estimator == "reparametrised":
+            return self.log_weights(x, num_samples, key=key, first=first, **posterior).mean(1)
         drawn = self.weigh(x, num_samples, key=key, first=first, estimator=estimator, **posterior)
         values = drawn.log_weights
         if estimator == "score":
@@ -186,9 +196,9 @@ class ImportanceBounds(nn.Module, ABC):
             posterior: ``posterior=q``, as for `elbo`.
 
         Source:
-            Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2016, (8). Rainforth
-            et al., "Tighter Variational Bounds are Not Necessarily Better", 2018. Tucker, Lawson,
-            Gu and Maddison, "Doubly Reparameterized Gradient Estimators for Monte Carlo
+            Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2016, (8).
+            Rainforth et al., "Tighter Variational Bounds are Not Necessarily Better", 2018. Tucker,
+            Lawson, Gu and Maddison, "Doubly Reparameterized Gradient Estimators for Monte Carlo
             Objectives", 2019.
         """
         owner = f"{type(self).__name__}.log_prob_bound"
@@ -196,25 +206,26 @@ class ImportanceBounds(nn.Module, ABC):
         chunk_size = num_samples if chunk_size is None else chunk_size
         check_count(owner, "chunk_size", chunk_size, least=1)
         check_choice(owner, "estimator", estimator, get_args(BoundEstimator))
-        doubly = estimator == "doubly_reparametrised"
         if key is None:
             key = random_key(generator, device=x.device)
 
-        def log_sum(start: int) -> Tensor:
+        def log_weights(start: int) -> Tensor:
             num = min(chunk_size, num_samples - start)
-            drawn = self.weigh(
-                x, num, key=key, first=first, first_sample=start,
-                estimator="path" if doubly else "reparametrised", **posterior,
-            )  # fmt: skip
-            log_weights = drawn.log_weights
-            if doubly and drawn.z.requires_grad:
-                fixed = log_weights.detach()
-                # A gradient that comes to z has one factor of its share of the weights, from p.
+            options = {"key": key, "first": first, "first_sample": start, **posterior}
+            if estimator == "reparametrised":
+                return self.log_weights(x, num, **options)
+            drawn = self.weigh(x, num, estimator="path", **options)
+            if drawn.z.requires_grad:
+                fixed = drawn.log_weights.detach()
+                # The gradient of the bound has one factor of a latent's share; z has a second one.
                 drawn.z.register_hook(lambda gradient: gradient * shares(fixed).unsqueeze(2))
-            return log_weights.logsumexp(1)
+            return drawn.log_weights
 
         def shares(log_weights: Tensor) -> Tensor:
             return torch.exp(log_weights - fixed_total.unsqueeze(1))
+
+        def log_sum(start: int) -> Tensor:
+            return log_weights(start).logsumexp(1)
 
         total = None
         for start in range(0, num_samples, chunk_size):
@@ -224,5 +235,5 @@ class ImportanceBounds(nn.Module, ABC):
                 part = log_sum(start)
             total = part if total is None else torch.logaddexp(total, part)
         assert total is not None
-        fixed_total = total.detach()  # without its graph, for hooks are part of that
+        fixed_total = total.detach()  # without its graph, which has the hooks
         return total - math.log(num_samples)

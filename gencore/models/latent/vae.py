@@ -338,7 +338,7 @@ class VAE(ImportanceBounds, LatentGenerator):
         z, log_det = steps.inverse(start.flatten(0, 1), context)
         if estimator == "reparametrised":
             return z.unflatten(0, shape), log_q - log_det.view(shape)
-        weights = dict(steps.named_parameters())
+        weights: dict[str, Tensor] = dict(steps.named_parameters())
         if estimator == "score":
             z = z.detach()
         else:

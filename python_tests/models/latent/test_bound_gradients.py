@@ -1,5 +1,6 @@
 """Estimators of the bounds' gradients by q: means, variances, noise at the posterior, DReG."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from testing.chain_testing import assert_means
 from testing.latent_testing import VARIANCE, double, probabilistic_pca
 from torch import nn
+from torch.distributions import Normal
 
 from gencore.models import (
     VADE,
@@ -19,6 +21,7 @@ from gencore.models import (
     ProbabilisticPCA,
 )
 from gencore.models.latent.gaussian_posterior import draw_latents
+from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.nn import MLP, AffineCoupling
 
 X = double([[0.5, 1.0, -2.0], [3.0, 0.0, 1.0]])
@@ -96,7 +99,7 @@ class TestElbo:
                 ("score", None),
             )
         ]
-        assert all(b > 3 * a for a, b in zip(variances, variances[1:], strict=False)), variances
+        assert all(b > 3 * a for a, b in itertools.pairwise(variances)), variances
 
     @pytest.mark.parametrize(
         ("estimator", "options"),
@@ -198,6 +201,26 @@ class TestNetworks:
         moved = differences.std(0) > 1e-9  # a unit may be off for both data points
         assert moved.float().mean() > 0.5
         assert_means(differences[:, moved], 0.0, errors=5.0)
+
+    def test_the_path_has_the_gradient_of_the_latents_alone(self, posterior_flow):
+        """That of log w by z, with q held fixed, and back from z to the encoder."""
+        vae, _, of_q = networks(posterior_flow)
+        z, _, log_weights = vae.weigh(X, 3, key=KEY, estimator="path")
+        leaf = z.detach().flatten(0, 1).requires_grad_()
+        encoded = vae.encoder(X).repeat_interleave(3, 0)
+        mean, log_std, context = encoded.tensor_split([2, 4], 1)
+        if posterior_flow:
+            log_q = vae.posterior_flow.log_prob(leaf, mean, log_std, context)
+        else:
+            log_q = Normal(mean, log_std.exp()).log_prob(leaf).sum(1)
+        log_p = vae.likelihood_distribution(leaf).log_prob(X.repeat_interleave(3, 0))
+        expected = log_p + vae.prior.log_prob(leaf) - log_q
+        torch.testing.assert_close(log_weights.flatten(), expected)
+        (slope,) = torch.autograd.grad(expected.sum(), leaf, retain_graph=True)
+        found = torch.autograd.grad(log_weights.sum(), of_q, retain_graph=True)
+        by_hand = torch.autograd.grad(z, of_q, slope.view_as(z))
+        for a, b in zip(found, by_hand, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
     @pytest.mark.parametrize("chunk_size", [1, 3, 7])
     def test_chunks_have_the_doubly_reparametrised_gradient_of_the_whole(
@@ -330,6 +353,19 @@ class TestImportanceWeighted:
             torch.testing.assert_close(
                 vae.log_prob_bound(x, 3, estimator="doubly_reparametrised", **options), plain
             )
+
+    def test_a_model_with_weights_alone_has_the_plain_gradient(self):
+        class Weights(ImportanceBounds):
+            def log_weights(self, x, num, **options):
+                return x.expand(-1, num)
+
+        model, x = Weights(), double([[1.0]])
+        torch.testing.assert_close(model.elbo(x, 3), model.log_prob_bound(x, 3))
+        message = "Weights: estimator is 'path'; expected 'reparametrised'"
+        with pytest.raises(NotImplementedError, match=message):
+            model.elbo(x, estimator="path")
+        with pytest.raises(NotImplementedError, match=message):
+            model.log_prob_bound(x, 2, estimator="doubly_reparametrised")
 
     def test_another_estimator(self):
         with pytest.raises(ValueError, match=r"VAE\.log_prob_bound: estimator is 'path'; expected"):

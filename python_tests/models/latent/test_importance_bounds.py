@@ -9,7 +9,7 @@ from torch import nn
 
 from gencore.models import VAE, GaussianLikelihood, NormalParameters
 from gencore.models.latent.gaussian_posterior import sample_key
-from gencore.models.latent.importance_bounds import ImportanceBounds, WeighedLatents
+from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.nn import MLP
 
 X = double([[0.5, 1.0, -2.0], [3.0, 0.0, 1.0]])
@@ -23,10 +23,9 @@ class GivenWeights(ImportanceBounds):
         super().__init__()
         self.weights, self.calls = nn.Parameter(weights), []
 
-    def weigh(self, x, num, *, key, first=0, first_sample=0, estimator="reparametrised"):
+    def log_weights(self, x, num, *, generator=None, key=None, first=0, first_sample=0):
         self.calls.append(num)
-        weights = self.weights[:, first_sample : first_sample + num]
-        return WeighedLatents(weights.unsqueeze(2), torch.zeros_like(weights), weights)
+        return self.weights[:, first_sample : first_sample + num]
 
 
 @pytest.mark.parametrize("chunk_size", [1, 3, 7, 100])
