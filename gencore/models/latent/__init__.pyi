@@ -15,7 +15,12 @@ from gencore.models.latent.generative_latent_flow import GenerativeLatentFlow, G
 from gencore.models.latent.glo import GLO, to_unit_ball
 from gencore.models.latent.latent_generator import FrozenGenerator, LatentGenerator
 from gencore.models.latent.level_likelihood import LevelLikelihood
-from gencore.models.latent.names import LikelihoodName, MixtureCovariance
+from gencore.models.latent.names import (
+    BoundEstimator,
+    ElboEstimator,
+    LikelihoodName,
+    MixtureCovariance,
+)
 from gencore.models.latent.probabilistic_pca import ProbabilisticPCA
 from gencore.models.latent.rae_gmm import RAELoss, RegularisedAutoencoder
 from gencore.models.latent.two_stage_vae import TwoStageVAE
@@ -32,11 +37,13 @@ __all__ = [
     "WAEMMD",
     "Autoencoder",
     "BernoulliLikelihood",
+    "BoundEstimator",
     "Coded",
     "DecoderLikelihood",
     "DisentangledCodes",
     "DisentanglingLoss",
     "DisentanglingVAE",
+    "ElboEstimator",
     "FrozenGenerator",
     "GLFLoss",
     "GaussianLikelihood",

@@ -146,7 +146,7 @@ class VAE(ImportanceBounds, LatentGenerator):
         key: Tensor | None = None,
         first: int = 0,
     ) -> VAELoss:
-        """The loss of data [N, ...], from one latent a data point; arguments as for `weigh`.
+        """The loss of data [N, ...], from one latent a data point; arguments as for `elbo`.
 
         The KL divergence of a diagonal Gaussian from a standard normal prior is exact, others are
         estimated from the same latents. ``-vae.elbo(x, estimator=…).mean()`` is a loss with other
@@ -204,7 +204,7 @@ class VAE(ImportanceBounds, LatentGenerator):
         first: int = 0,
     ) -> Tensor:
         """The bound (2.1) of each data point, [N], whose KL divergence is exact and whose
-        reconstruction is of one latent; arguments as for `weigh`.
+        reconstruction is of one latent; arguments as for `elbo`.
 
         It has less noise than `elbo`, except near the exact posterior, where that has none.
 
