@@ -92,6 +92,21 @@ class VADE(ImportanceBounds):
         """The coverage loss L_C (5.5) of data [N, ...], a scalar; arguments as for `elbo`."""
         return -self.elbo(x, generator=generator, key=key, first=first).mean()
 
+    def log_weights(
+        self,
+        x: Tensor,
+        num: int,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+        first_sample: int = 0,
+    ) -> Tensor:
+        """log p(x, z) − log q(z | x) of `num` latents z of each data point, [N, num]."""
+        if key is None:
+            key = random_key(generator, device=x.device)
+        return self.weigh(x, num, key=key, first=first, first_sample=first_sample).log_weights
+
     def weigh(
         self,
         x: Tensor,
@@ -102,7 +117,9 @@ class VADE(ImportanceBounds):
         first_sample: int = 0,
         estimator: ElboEstimator = "reparametrised",
     ) -> WeighedLatents:
-        """`num` latents of each data point with their weights."""
+        """The same latents with their weights, and a choice where gradients by q pass, as in
+        :meth:`ImportanceBounds.weigh`."""
+        check_count("VADE", "num", num, least=1)
         y, log_det = self.features(x)
         posterior = self._posterior(x, y)
         z, log_q = draw_latents(posterior, num, key, first, first_sample, estimator)

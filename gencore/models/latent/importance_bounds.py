@@ -1,6 +1,7 @@
 """Bounds of log p(x) from importance weights of latents."""
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, get_args
 
 import torch
@@ -27,12 +28,31 @@ class WeighedLatents(NamedTuple):
     """log p(x, z)/q(z | x), [N, K]."""
 
 
-class ImportanceBounds(nn.Module):
+class ImportanceBounds(nn.Module, ABC):
     """A model of data x with latents z ~ q(z | x), whose importance weights p(x, z)/q(z | x) bound
-    its likelihood.
+    its likelihood."""
 
-    It has `weigh`, or `log_weights` alone; the bounds then have the reparametrised gradient only.
-    """
+    @abstractmethod
+    def log_weights(
+        self,
+        x: Tensor,
+        num: int,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+        first_sample: int = 0,
+    ) -> Tensor:
+        """log p(x, z) − log q(z | x) of `num` latents z of each data point, [N, num].
+
+        Args:
+            x: data [N, ...].
+            num: latents of each.
+            generator: draws the key where none is given.
+            key: int64 [seed, offset] of the latents.
+            first: number of data points of the processes before this one.
+            first_sample: number of latents of each data point before these.
+        """
 
     def weigh(
         self,
@@ -44,17 +64,13 @@ class ImportanceBounds(nn.Module):
         first_sample: int = 0,
         estimator: ElboEstimator = "reparametrised",
     ) -> WeighedLatents:
-        """`num` latents of each data point with their weights.
+        """The same latents with their weights, and a choice where gradients by q pass.
 
         Args:
-            x: data [N, ...].
-            num: latents of each.
-            key: int64 [seed, offset] of the latents.
-            first: number of data points of the processes before this one.
-            first_sample: number of latents of each data point before these.
-            estimator: where gradients by q pass: "reparametrised", through z and log q; "path",
-                through z alone, with the parameters of q in log q held fixed; "score", through log
-                q alone, with z held fixed.
+            x: as for `log_weights`, like the other arguments.
+            estimator: "reparametrised", through z and log q; "path", through z alone, with the
+                parameters of q in log q held fixed; "score", through log q alone, with z held
+                fixed.
 
         Raises:
             NotImplementedError: the model has `log_weights` alone.
@@ -63,34 +79,6 @@ class ImportanceBounds(nn.Module):
             f"{type(self).__name__}: estimator is {estimator!r}; expected 'reparametrised', the "
             "one that it has"
         )
-
-    def log_weights(
-        self,
-        x: Tensor,
-        num: int,
-        *,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first: int = 0,
-        first_sample: int = 0,
-        **posterior: Any,
-    ) -> Tensor:
-        """log p(x, z) − log q(z | x) of `num` latents z of each data point, [N, num].
-
-        Args:
-            x: data [N, ...].
-            num: latents of each.
-            posterior: ``posterior=q`` takes q in the place of the model's own, where `weigh` does.
-            generator: draws the key where none is given.
-            key: int64 [seed, offset] of the latents.
-            first: number of data points of the processes before this one.
-            first_sample: number of latents of each data point before these.
-        """
-        check_count(type(self).__name__, "num", num, least=1)
-        if key is None:
-            key = random_key(generator, device=x.device)
-        drawn = self.weigh(x, num, key=key, first=first, first_sample=first_sample, **posterior)
-        return drawn.log_weights
 
     def elbo(
         self,
@@ -127,7 +115,8 @@ class ImportanceBounds(nn.Module):
             generator: draws the key where none is given.
             key: int64 [seed, offset] of the latents.
             first: number of data points of the processes before this one.
-            posterior: ``posterior=q`` takes q in the place of the model's own, where `weigh` does.
+            posterior: ``posterior=q`` takes q in the place of the model's own, where `log_weights`
+                does.
 
         Raises:
             ValueError: for another estimator, or a baseline that it does not have.

@@ -146,7 +146,7 @@ class VAE(ImportanceBounds, LatentGenerator):
         key: Tensor | None = None,
         first: int = 0,
     ) -> VAELoss:
-        """The loss of data [N, ...], from one latent a data point; arguments as for `elbo`.
+        """The loss of data [N, ...], from one latent a data point; arguments as for `log_weights`.
 
         The KL divergence of a diagonal Gaussian from a standard normal prior is exact, others are
         estimated from the same latents. ``-vae.elbo(x, estimator=…).mean()`` is a loss with other
@@ -165,6 +165,33 @@ class VAE(ImportanceBounds, LatentGenerator):
         loss = self.recon_weight * reconstruction + self.kl_weight * counted
         return VAELoss(loss, reconstruction, kl)
 
+    def log_weights(
+        self,
+        x: Tensor,
+        num: int,
+        *,
+        posterior: NormalParameters | None = None,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+        first_sample: int = 0,
+    ) -> Tensor:
+        """log p(x, z) − log q(z | x) of `num` latents z of each data point, [N, num].
+
+        Args:
+            x: data [N, ...].
+            num: latents of each.
+            posterior: q(z | x) in the place of what the encoder gives.
+            generator: draws the key where none is given.
+            key: int64 [seed, offset] of the latents.
+            first: number of data points of the processes before this one.
+            first_sample: number of latents of each data point before these.
+        """
+        key = _key(key, generator, x)
+        return self.weigh(
+            x, num, key=key, first=first, first_sample=first_sample, posterior=posterior
+        ).log_weights
+
     def weigh(
         self,
         x: Tensor,
@@ -176,19 +203,13 @@ class VAE(ImportanceBounds, LatentGenerator):
         estimator: ElboEstimator = "reparametrised",
         posterior: NormalParameters | None = None,
     ) -> WeighedLatents:
-        """`num` latents of each data point with their weights.
+        """The same latents with their weights, and a choice where gradients by q pass, as in
+        :meth:`ImportanceBounds.weigh`.
 
-        Args:
-            x: data [N, ...].
-            num: latents of each.
-            key: int64 [seed, offset] of the latents.
-            first: number of data points of the processes before this one.
-            first_sample: number of latents of each data point before these.
-            estimator: where gradients by q pass, as in :meth:`ImportanceBounds.weigh`. With a
-                posterior flow, "path" and "score" evaluate its density, for which an inverse
-                autoregressive one takes L short steps.
-            posterior: q(z | x) in the place of what the encoder gives.
+        With a posterior flow, "path" and "score" evaluate its density, for which an inverse
+        autoregressive one takes L short steps.
         """
+        check_count("VAE", "num", num, least=1)
         given, context = self._posterior(x, posterior)
         z, log_q = self._draw(given, context, num, key, first, first_sample, estimator)
         log_joint = self._log_likelihood(x, z) + self.prior.log_prob(z)
@@ -204,7 +225,7 @@ class VAE(ImportanceBounds, LatentGenerator):
         first: int = 0,
     ) -> Tensor:
         """The bound (2.1) of each data point, [N], whose KL divergence is exact and whose
-        reconstruction is of one latent; arguments as for `elbo`.
+        reconstruction is of one latent; arguments as for `log_weights`.
 
         It has less noise than `elbo`, except near the exact posterior, where that has none.
 
