@@ -43,6 +43,7 @@ from gencore.objectives.recovery import (
     recovery_loss,
     recovery_mean,
 )
+from gencore.objectives.score_function import Baseline, score_function_surrogate
 from gencore.objectives.score_matching import denoising_score_matching
 from gencore.objectives.virtual_adversarial import (
     virtual_adversarial_loss,
@@ -52,6 +53,7 @@ from gencore.objectives.weight_schedule import WeightSchedule
 
 __all__ = [
     "AdaptiveAlternation",
+    "Baseline",
     "ChainKernel",
     "DivergenceError",
     "EstimatorVariances",
@@ -91,6 +93,7 @@ __all__ = [
     "reconstruction_loss",
     "recovery_loss",
     "recovery_mean",
+    "score_function_surrogate",
     "virtual_adversarial_loss",
     "virtual_adversarial_perturbation",
 ]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+from gencore.models.latent.names import ElboEstimator
 from gencore.ops import philox_normal
 from gencore.ops._support.checks import check_key
 
@@ -44,9 +45,16 @@ class NormalParameters(NamedTuple):
     def to(self, dtype: torch.dtype) -> "NormalParameters":
         return NormalParameters(self.mean.to(dtype), self.log_std.to(dtype))
 
+    def detach(self) -> "NormalParameters":
+        """The same without gradients."""
+        return NormalParameters(self.mean.detach(), self.log_std.detach())
+
     def log_prob(self, z: Tensor) -> Tensor:
-        """The density of latents [N, L], [N]."""
-        return log_normal((z - self.mean) * torch.exp(-self.log_std)) - self.log_std.sum(1)
+        """The log-density of latents [N, L], [N], or of K of each row, [N, K, L], [N, K]."""
+        mean, log_std = self
+        if z.dim() == 3:
+            mean, log_std = mean.unsqueeze(1), log_std.unsqueeze(1)
+        return log_normal((z - mean) * torch.exp(-log_std)) - log_std.sum(-1)
 
 
 def bound_log_std(log_std: Tensor) -> Tensor:
@@ -95,9 +103,17 @@ def encode_normal(
 
 
 def draw_latents(
-    posterior: NormalParameters, num: int, key: Tensor, first: int = 0, first_sample: int = 0
+    posterior: NormalParameters,
+    num: int,
+    key: Tensor,
+    first: int = 0,
+    first_sample: int = 0,
+    estimator: ElboEstimator = "reparametrised",
 ) -> tuple[Tensor, Tensor]:
     """`num` latents z of each row [N, num, L], and log q(z | x), [N, num].
+
+    By default both have gradients by the posterior. With "path", log q has them by z alone; with
+    "score", z has none, and log q those by the posterior where z is held fixed.
 
     Args:
         posterior: of N rows.
@@ -105,10 +121,16 @@ def draw_latents(
         key: int64 [seed, offset].
         first: number of rows before these.
         first_sample: number of latents of each row before these.
+        estimator: as above.
     """
     epsilon = latent_noise(posterior.mean, num, key, first, first_sample)
     mean, log_std = (part.unsqueeze(1) for part in posterior)
-    return mean + log_std.exp() * epsilon, log_normal(epsilon) - log_std.sum(2)
+    z = mean + log_std.exp() * epsilon
+    if estimator == "path":
+        return z, posterior.detach().log_prob(z)
+    if estimator == "score":
+        return z.detach(), posterior.log_prob(z.detach())
+    return z, log_normal(epsilon) - log_std.sum(2)
 
 
 def latent_noise(
