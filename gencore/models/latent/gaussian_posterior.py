@@ -16,6 +16,7 @@ __all__ = [
     "draw_latents",
     "encode_normal",
     "log_normal",
+    "reparametrise",
     "sample_key",
     "standard_normal_kl",
     "standard_normal_kl_terms",
@@ -97,6 +98,15 @@ def draw_latents(
         first: number of rows before these.
         first_sample: number of latents of each row before these.
     """
+    z, epsilon = reparametrise(posterior, num, key, first, first_sample)
+    return z, log_normal(epsilon) - posterior.log_std.sum(1, keepdim=True)
+
+
+def reparametrise(
+    posterior: NormalParameters, num: int, key: Tensor, first: int = 0, first_sample: int = 0
+) -> tuple[Tensor, Tensor]:
+    """`num` latents z = μ + σε of each row, and ε, both [N, num, L]; arguments as for
+    `draw_latents`."""
     rows, size = posterior.mean.shape
     draws = [
         philox_normal(
@@ -106,7 +116,7 @@ def draw_latents(
     ]
     epsilon = torch.stack(draws, 1)
     mean, log_std = (part.unsqueeze(1) for part in posterior)
-    return mean + log_std.exp() * epsilon, log_normal(epsilon) - log_std.sum(2)
+    return mean + log_std.exp() * epsilon, epsilon
 
 
 def log_normal(values: Tensor) -> Tensor:
@@ -123,4 +133,5 @@ def standard_normal_kl_terms(posterior: NormalParameters) -> Tensor:
     """The same of each latent, [N, L]."""
     mean, log_std = posterior
     # σ² − 1 − log σ² by expm1, which does not fall below 0 by more than rounding of small numbers.
-    return 0.5 * (mean.square() + (torch.expm1(2 * log_std) - 2 * log_std))
+    log_variance = 2 * log_std
+    return 0.5 * (mean.square() + (torch.expm1(log_variance) - log_variance))
