@@ -9,8 +9,10 @@ They have no kernels, except for the noise. The floors say what one could gain:
 - "floor, networks" is what is left of a training step or of a bound without these loops.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from itertools import cycle, pairwise
 from typing import Any
 
 import torch
@@ -18,8 +20,7 @@ from harness import Call, Case, float64_error, one_thread
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gencore.inference import DataLatents, LatentAdam
-from gencore.inference.latent_adam import AdamState
+from gencore.inference import DataLatents
 from gencore.models import (
     VAE,
     VLO,
@@ -55,15 +56,31 @@ def cases(device: torch.device, quick: bool) -> Iterator[Case]:
     for rows in (_BATCH,) if quick else (_BATCH, 5000):
         yield _row_update(rows, device)
     yield _vae_step(device)
+    if not quick:
+        yield _ladder_step(device)
     yield _vlo_step(device)
 
 
-def _single() -> AbstractContextManager[object]:
-    """One thread, without gradients."""
-    stack = ExitStack()
-    stack.enter_context(one_thread())
-    stack.enter_context(torch.no_grad())
-    return stack
+def _case(
+    name: str,
+    size: str,
+    contenders: dict[str, Call],
+    device: torch.device,
+    *,
+    grad: bool = True,
+    **fields: Any,
+) -> Case:
+    """Work on one thread, whose own time is taken on a CPU; without gradients where there are no
+    backward passes."""
+
+    def context() -> AbstractContextManager[object]:
+        stack = ExitStack()
+        stack.enter_context(one_thread())
+        stack.enter_context(torch.set_grad_enabled(grad))
+        return stack
+
+    clock = time.thread_time if device.type == "cpu" else time.perf_counter
+    return Case("latent", name, size, contenders, context=context, clock=clock, **fields)
 
 
 def _copy(elements: int, device: torch.device) -> dict[str, Call]:
@@ -101,9 +118,9 @@ def _trained(
         **{other: both(function) for other, function in (others or {}).items()},
         **floors,
     }
-    return Case(
-        "latent", f"{name}, forward and backward", size, contenders,
-        elements=max(part.numel() for part in inputs), error=error, context=one_thread,
+    return _case(
+        f"{name}, forward and backward", size, contenders, inputs[0].device,
+        elements=max(part.numel() for part in inputs), error=error,
     )  # fmt: skip
 
 
@@ -146,23 +163,26 @@ def _one_gaussian(rows: int, size: int, device: torch.device) -> Case:
     )  # fmt: skip
 
 
+def _two_gaussians_kl(
+    mean: Tensor, log_std: Tensor, prior_mean: Tensor, prior_log_std: Tensor
+) -> Tensor:
+    scaled = (mean - prior_mean) * torch.exp(-prior_log_std)
+    difference = log_std - prior_log_std
+    return (0.5 * (scaled.square() + torch.expm1(2 * difference)) - difference).sum(1)
+
+
 def _two_gaussians(rows: int, size: int, device: torch.device) -> Case:
     inputs = _parameters(4, rows, size, device)
     grads = [torch.randn(rows, size, device=device), torch.ones(rows, device=device)]
     key = random_key(device=device)
 
-    def kl(mean: Tensor, log_std: Tensor, prior_mean: Tensor, prior_log_std: Tensor) -> Tensor:
-        scaled = (mean - prior_mean) * torch.exp(-prior_log_std)
-        difference = log_std - prior_log_std
-        return (0.5 * (scaled.square() + torch.expm1(2 * difference)) - difference).sum(1)
-
     def ours(mean: Tensor, log_std: Tensor, *prior: Tensor) -> tuple[Tensor, Tensor]:
         z, _ = reparametrise(NormalParameters(mean, log_std), 1, key)
-        return z.squeeze(1), kl(mean, log_std, *prior)
+        return z.squeeze(1), _two_gaussians_kl(mean, log_std, *prior)
 
     def eager(mean: Tensor, log_std: Tensor, *prior: Tensor) -> tuple[Tensor, Tensor]:
         z = torch.addcmul(mean, log_std.exp(), torch.randn_like(mean))
-        return z, kl(mean, log_std, *prior)
+        return z, _two_gaussians_kl(mean, log_std, *prior)
 
     # Read all four, write z; read them and a gradient, write four.
     floors = _copy(14 * rows * size, device)
@@ -251,9 +271,9 @@ def _log_mean_exp(device: torch.device) -> Case:
         **_copy(values.numel(), device),
         "floor, functions": exponentials,
     }
-    return Case(
-        "latent", "log-mean-exp of weights", f"{rows:,} x {samples:,}, {chunk} at once", contenders,
-        elements=values.numel(), context=_single,
+    return _case(
+        "log-mean-exp of weights", f"{rows:,} x {samples:,}, {chunk} at once", contenders, device,
+        elements=values.numel(), grad=False,
     )  # fmt: skip
 
 
@@ -307,28 +327,36 @@ def _bound(rows: int, device: torch.device) -> Case:
         "floor, networks": lambda: [decoder(part) for part in z.chunk(samples // chunk)],
     }
     size = f"{rows} images, {samples} latents, {chunk} at once"
-    return Case(
-        "latent", "importance-weighted bound", size, contenders, elements=len(z), context=_single
-    )
+    return _case("importance-weighted bound", size, contenders, device, elements=len(z), grad=False)
+
+
+class _Gradients:
+    """A loss whose gradients are known, one after the other."""
+
+    def __init__(self, grads: list[Tensor]) -> None:
+        self._grads = cycle(grads)
+        self._energies = grads[0].sum(1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._energies
+
+    def energy_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._energies, next(self._grads)
 
 
 def _row_update(rows: int, device: torch.device) -> Case:
     """Rows of a table are taken out, and make steps of Adam by given gradients."""
     size = 2 * _LATENTS
     start = torch.randn(60_000, size, device=device)
-    adam = LatentAdam()
     index = torch.randperm(len(start), device=device)[:rows]
     grads = [torch.randn(rows, size, device=device) for _ in range(_INNER_STEPS)]
-    table = DataLatents(start, optimizer=adam)
+    table = DataLatents(start)
     first, second = torch.zeros(2, *start.shape, device=device)
+    gradients = _Gradients(grads)
     num_steps = torch.zeros(len(start), dtype=torch.int64, device=device)
 
     def ours() -> None:
-        latents = table(index)
-        state = AdamState(table.first[index], table.second[index], table.num_steps[index])
-        for grad in grads:
-            latents, state = adam.step(latents, grad, state)
-        table.write(index, latents, state)
+        table.descend(gradients, index, num_steps=_INNER_STEPS)
 
     def eager() -> None:
         """In place, for rows of which none is there twice."""
@@ -358,10 +386,10 @@ def _row_update(rows: int, device: torch.device) -> Case:
         "floor, copy": moved,
         "floor, functions": root,
     }
-    return Case(
-        "latent", "update of rows of latents",
-        f"{rows:,} of {len(start):,} x {size}, {_INNER_STEPS} steps of Adam", contenders,
-        elements=rows * size, context=_single,
+    return _case(
+        "update of rows of latents",
+        f"{rows:,} of {len(start):,} x {size}, {_INNER_STEPS} steps of Adam", contenders, device,
+        elements=rows * size, grad=False,
     )  # fmt: skip
 
 
@@ -403,7 +431,43 @@ def _vae_step(device: torch.device) -> Case:
         "floor, networks": step(networks),
     }
     size = f"{_BATCH} x {_PIXELS}, {_LATENTS} latents, {_WIDTHS[0]}-{_WIDTHS[1]}"
-    return Case("latent", "training step of the VAE", size, contenders, context=one_thread)
+    return _case("training step of the VAE", size, contenders, device)
+
+
+def _ladder_step(device: torch.device) -> Case:
+    """A small level of a ladder: a convolution up and two down, and one to either Gaussian."""
+    rows, width, side, maps = 64, 64, 16, 32
+    up, down = (_convolutions([width] * number, device) for number in (2, 3))
+    heads = [_convolutions([width, 2 * maps], device) for _ in range(2)]
+    merge = _convolutions([width + maps, width], device)
+    weights = [w for part in (up, down, merge, *heads) for w in part.parameters()]
+    x = torch.randn(rows, width, side, side, device=device)
+    key = random_key(device=device)
+
+    def level(loops: bool) -> Call:
+        def run() -> object:
+            above = down(x)
+            q, p = heads[0](up(x) + above).flatten(1), heads[1](above).flatten(1)
+            mean, log_std = q.chunk(2, 1)
+            kl = q.sum() + p.sum()
+            if loops:
+                kl = _two_gaussians_kl(mean, log_std, *p.chunk(2, 1)).sum()
+                mean, _ = reparametrise(NormalParameters(mean, log_std), 1, key)
+            z = mean.reshape(rows, maps, side, side)
+            return torch.autograd.grad(kl + merge(torch.cat([above, z], 1)).sum(), weights)
+
+        return run
+
+    contenders = {"ours": level(loops=True), "floor, networks": level(loops=False)}
+    size = f"{rows} x {maps} x {side} x {side} latents, convolutions of {width}"
+    return _case("level of a ladder, forward and backward", size, contenders, device)
+
+
+def _convolutions(widths: list[int], device: torch.device) -> nn.Module:
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ELU()]
+    return nn.Sequential(*layers[:-1]).to(device)
 
 
 def _vlo_step(device: torch.device) -> Case:
@@ -431,4 +495,4 @@ def _vlo_step(device: torch.device) -> Case:
 
     size = f"{_BATCH} x {_PIXELS}, {_LATENTS} latents, {_WIDTHS[0]}-{_WIDTHS[1]}"
     contenders: dict[str, Call] = {"ours": ours, "floor, networks": networks}
-    return Case("latent", "training step of VLO", size, contenders, context=one_thread)
+    return _case("training step of VLO", size, contenders, device)
