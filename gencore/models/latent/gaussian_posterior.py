@@ -19,6 +19,7 @@ __all__ = [
     "latent_noise",
     "log_normal",
     "normal_kl_terms",
+    "reparametrise",
     "sample_key",
     "standard_normal_kl",
     "standard_normal_kl_terms",
@@ -123,14 +124,22 @@ def draw_latents(
         first_sample: number of latents of each row before these.
         estimator: as above.
     """
-    epsilon = latent_noise(posterior.mean, num, key, first, first_sample)
-    mean, log_std = (part.unsqueeze(1) for part in posterior)
-    z = mean + log_std.exp() * epsilon
+    z, epsilon = reparametrise(posterior, num, key, first, first_sample)
     if estimator == "path":
         return z, posterior.detach().log_prob(z)
     if estimator == "score":
         return z.detach(), posterior.log_prob(z.detach())
-    return z, log_normal(epsilon) - log_std.sum(2)
+    return z, log_normal(epsilon) - posterior.log_std.sum(1, keepdim=True)
+
+
+def reparametrise(
+    posterior: NormalParameters, num: int, key: Tensor, first: int = 0, first_sample: int = 0
+) -> tuple[Tensor, Tensor]:
+    """`num` latents z = μ + σε of each row, and ε, both [N, num, L]; arguments as for
+    `draw_latents`."""
+    epsilon = latent_noise(posterior.mean, num, key, first, first_sample)
+    mean, log_std = (part.unsqueeze(1) for part in posterior)
+    return mean + log_std.exp() * epsilon, epsilon
 
 
 def latent_noise(
@@ -159,12 +168,17 @@ def standard_normal_kl(posterior: NormalParameters) -> Tensor:
 def standard_normal_kl_terms(posterior: NormalParameters) -> Tensor:
     """The same of each latent, [N, L]."""
     mean, log_std = posterior
-    # σ² − 1 − log σ² by expm1, which does not fall below 0 by more than rounding of small numbers.
-    return 0.5 * (mean.square() + (torch.expm1(2 * log_std) - 2 * log_std))
+    return 0.5 * (mean.square() + _variance_terms(log_std))
 
 
 def normal_kl_terms(q: NormalParameters, p: NormalParameters) -> Tensor:
     """KL(q ‖ p) of each latent of two diagonal Gaussians, [N, L]."""
-    log_ratio = q.log_std - p.log_std
     distance = (q.mean - p.mean) * torch.exp(-p.log_std)
-    return 0.5 * (distance.square() + (torch.expm1(2 * log_ratio) - 2 * log_ratio))
+    return 0.5 * (distance.square() + _variance_terms(q.log_std - p.log_std))
+
+
+def _variance_terms(log_ratio: Tensor) -> Tensor:
+    """r² − 1 − log r², by expm1, which does not fall below 0 by more than rounding of small
+    numbers."""
+    twice = 2 * log_ratio
+    return torch.expm1(twice) - twice

@@ -14,6 +14,7 @@ from gencore.models.latent.gaussian_posterior import (
     bound_log_std,
     draw_latents,
     encode_normal,
+    reparametrise,
     standard_normal_kl_terms,
 )
 from gencore.models.latent.importance_bounds import WeighedLatents
@@ -142,15 +143,17 @@ class VAE(DecoderModel):
         estimators of its gradient.
         """
         given, context = self._posterior(x, posterior)
-        z, log_q = self._draw(given, context, 1, _key(key, generator, x), first)
-        reconstruction = -self._log_likelihood(x, z).mean()
+        key = _key(key, generator, x)
         if self.has_closed_kl:
+            z, _ = reparametrise(given, 1, key, first)
             terms = standard_normal_kl_terms(given)
             kl = counted = terms.sum(1).mean()
             if self.free_bits:
                 counted = terms.mean(0).clamp(min=self.free_bits).sum()
         else:
+            z, log_q = self._draw(given, context, 1, key, first)
             kl = counted = (log_q - self.prior.log_prob(z)).mean()
+        reconstruction = -self._log_likelihood(x, z).mean()
         loss = self.recon_weight * reconstruction + self.kl_weight * counted
         return VAELoss(loss, reconstruction, kl)
 
@@ -228,7 +231,7 @@ class VAE(DecoderModel):
                 "divergence; use elbo"
             )
         given, _ = self._posterior(x, posterior)
-        z, _ = draw_latents(given, 1, _key(key, generator, x), first)
+        z, _ = reparametrise(given, 1, _key(key, generator, x), first)
         return self._log_likelihood(x, z).squeeze(1) - standard_normal_kl_terms(given).sum(1)
 
     def encode(self, x: Tensor) -> NormalParameters:
