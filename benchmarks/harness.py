@@ -60,6 +60,8 @@ class Case:
         error: largest difference of ours from the same computation in float64.
         headline: whether the README shows the row.
         context: in force while the contenders run.
+        clock: tells seconds; of work on one thread of a CPU `time.thread_time` leaves out what
+            other processes take.
     """
 
     group: str
@@ -73,6 +75,7 @@ class Case:
     error: Callable[[], float] | None = None
     headline: bool = False
     context: Callable[[], AbstractContextManager[object]] = field(default=nullcontext)
+    clock: Callable[[], float] = time.perf_counter
 
     @property
     def title(self) -> str:
@@ -216,13 +219,13 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _seconds(call: Call, repeats: int, device: torch.device) -> float:
+def _seconds(call: Call, repeats: int, device: torch.device, clock: Callable[[], float]) -> float:
     synchronize(device)
-    start = time.perf_counter()
+    start = clock()
     for _ in range(repeats):
         call()
     synchronize(device)
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
 def measure(
@@ -231,17 +234,19 @@ def measure(
     *,
     seconds: float,
     slice_seconds: float = 0.01,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time the contenders in turn, A B C A B C …, so that other loads fall on all alike.
 
     Args:
         seconds: for all rounds together; at least five rounds are made whatever they take.
         slice_seconds: about how long one contender runs before it is the next one's turn.
+        clock: tells seconds.
     """
     repeats = {}
     for name, call in contenders.items():
-        _seconds(call, 1, device)  # compiles, allocates, warms the caches
-        once = _seconds(call, 2, device)
+        _seconds(call, 1, device, clock)  # compiles, allocates, warms the caches
+        once = _seconds(call, 2, device, clock)
         repeats[name] = max(1, int(slice_seconds / max(once, 1e-7)))
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     gc.disable()
@@ -249,7 +254,7 @@ def measure(
         end = time.perf_counter() + seconds
         while time.perf_counter() < end or min(map(len, samples.values())) < 5:
             for name, call in contenders.items():
-                samples[name].append(_seconds(call, repeats[name], device))
+                samples[name].append(_seconds(call, repeats[name], device, clock))
     finally:
         gc.enable()
     return {name: _timing(values) for name, values in samples.items()}

@@ -111,7 +111,8 @@ def losses(groups: list[list[Row]]) -> str:
         (float(row["median_us"]) / float(ours["median_us"]), ours, row["contender"])
         for ours, *others in groups
         for row in others
-        if not row["contender"].startswith("ours") and float(row["high_us"]) < float(ours["low_us"])
+        if not row["contender"].startswith(("ours", "floor"))
+        and float(row["high_us"]) < float(ours["low_us"])
     ]
     lines = ["| work | size | contender | its time over ours |", "|---|---|---|---|"]
     for value, ours, contender in sorted(lost, key=lambda entry: entry[0]):

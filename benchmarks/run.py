@@ -86,7 +86,7 @@ def run(case: Case, device: torch.device, *, seconds: float) -> list[dict[str, s
     """Measure a case; one row a contender."""
     with case.context():
         threads = torch.get_num_threads()
-        timings = measure(case.contenders, device, seconds=seconds)
+        timings = measure(case.contenders, device, seconds=seconds, clock=case.clock)
         peaks = {name: peak_memory(call, device) for name, call in case.contenders.items()}
         error = f"{case.error():.2g}" if case.error else ""
         floors = [case.bytes / copy_bandwidth(device)] if case.bytes else []

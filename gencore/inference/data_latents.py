@@ -85,7 +85,7 @@ class DataLatents(nn.Module):
     def forward(self, index: Tensor) -> Tensor:
         """The latents of data points, a copy [N, ...] of rows `index` [N]."""
         self._check(index)
-        return self.values[index]
+        return self.values.index_select(0, index)
 
     def descend(
         self,
@@ -108,11 +108,12 @@ class DataLatents(nn.Module):
             The latents afterwards, [N, ...], without a graph.
         """
         self._check(index)
-        state = None
+        rows, state = self.values.index_select(0, index), None
         if self.keep_state:
-            state = AdamState(self.first[index], self.second[index], self.num_steps[index])
+            kept = (self.first, self.second, self.num_steps)
+            state = AdamState(*(part.index_select(0, index) for part in kept))
         latents, state = optimise_latents(
-            loss, self.values[index], num_steps=num_steps, optimizer=self.optimizer, state=state,
+            loss, rows, num_steps=num_steps, optimizer=self.optimizer, state=state,
             project=self.project, factor=factor,
         )  # fmt: skip
         self.write(index, latents, state if self.keep_state else None)
@@ -126,10 +127,11 @@ class DataLatents(nn.Module):
         gather = self._gather
         rows = index if gather is None else gather(index)
         # Which of several writes to a row comes last is not defined on a GPU.
-        is_last = ~(rows[:, None] == rows).triu(1).any(1)
+        last = _last_places(rows)
+        rows = rows.index_select(0, last)
         for name, part in parts.items():
             part = part if gather is None else gather(part)
-            getattr(self, name)[rows[is_last]] = part[is_last]
+            getattr(self, name).index_copy_(0, rows, part.index_select(0, last))
 
     def _check(self, index: Tensor) -> None:
         if index.dtype != torch.int64 or index.dim() != 1:
@@ -145,3 +147,12 @@ class DataLatents(nn.Module):
 
     def extra_repr(self) -> str:
         return f"latents={list(self.values.shape)}, keep_state={self.keep_state}"
+
+
+def _last_places(rows: Tensor) -> Tensor:
+    """Where each of the numbers in [N] stands for the last time."""
+    order = rows.argsort(stable=True)
+    ordered = rows.index_select(0, order)
+    is_last = torch.ones_like(ordered, dtype=torch.bool)
+    is_last[:-1] = ordered[1:] != ordered[:-1]
+    return order[is_last]

@@ -85,5 +85,5 @@ class LatentAdam:
         column = num_steps.view(-1, *(1,) * (latents.dim() - 1)).to(latents.dtype)
         mean = first / (1 - self.betas[0] ** column)
         root = (second / (1 - self.betas[1] ** column)).sqrt()
-        moved = latents - factor * self.learning_rate * mean / (root + self.eps)
+        moved = torch.addcdiv(latents, mean, root + self.eps, value=-factor * self.learning_rate)
         return moved, AdamState(first, second, num_steps)

@@ -66,6 +66,7 @@ from gencore.objectives.recovery import (
     recovery_loss,
     recovery_mean,
 )
+from gencore.objectives.score_function import Baseline, score_function_surrogate
 from gencore.objectives.score_matching import denoising_score_matching
 from gencore.objectives.transport import (
     ConvergenceWarning,
@@ -85,6 +86,7 @@ from gencore.objectives.weight_schedule import WeightSchedule
 __all__ = [
     "AdaptiveAlternation",
     "BGANLoss",
+    "Baseline",
     "ChainKernel",
     "ConvergenceWarning",
     "DivergenceError",
@@ -144,6 +146,7 @@ __all__ = [
     "sinkhorn_potentials",
     "sliced_wasserstein",
     "smoothing_count_probabilities",
+    "score_function_surrogate",
     "virtual_adversarial_loss",
     "virtual_adversarial_perturbation",
     "wasserstein_1d",

@@ -8,6 +8,8 @@ _VAE = "models/latent/test_vae.py"
 _PARTS = "models/latent/test_vae_parts.py"
 _TOP_DOWN = "models/latent/test_top_down_vae.py"
 _BOUNDS = "models/latent/test_importance_bounds.py"
+_GRADIENTS = "models/latent/test_bound_gradients.py"
+_SCORE = "objectives/test_score_function.py"
 _VLO = "models/latent/test_vlo.py"
 _GLO = "models/latent/test_glo_and_wae_mmd.py"
 _ROWS = "inference/test_latent_optimisation.py"
@@ -128,10 +130,13 @@ SYSTEMS = (
         source="Yan 2022, §2.1.5",
         implementation="gencore.objectives.estimator_variances",
         test="objectives/test_gradient_estimators.py::test_the_ratios_of_the_theorem_hold",
+        recipe="vae",
+        further_implementations=("gencore.objectives.score_function_surrogate",),
         further_tests=(
             "objectives/test_gradient_estimators.py::test_they_are_those_of_quadrature_and_both_estimators_are_unbiased",
+            f"{_SCORE}::test_it_is_unbiased_with_any_baseline",
+            f"{_SCORE}::test_leaving_one_out_takes_variance_away",
         ),
-        notes="exact variances; there is no surrogate loss of the score function yet",
     ),
     System(
         id="Y04",
@@ -165,7 +170,10 @@ SYSTEMS = (
         test=f"{_BOUNDS}"
         "::test_both_estimators_of_the_gradient_have_the_exact_mean_and_one_less_variance",
         recipe="vae",
+        further_implementations=("gencore.objectives.score_function_surrogate",),
         further_tests=(
+            f"{_GRADIENTS}::TestElbo::test_its_mean_is_the_gradient_of_the_closed_form",
+            f"{_GRADIENTS}::TestElbo::test_there_is_no_noise_at_the_posterior",
             f"{_VAE}::TestBounds::test_the_bound_is_below_the_likelihood_by_the_divergence",
             f"{_PARTS}::TestViews::test_they_are_those_of_torch",
         ),
@@ -191,7 +199,12 @@ SYSTEMS = (
         implementation="gencore.models.VAE",
         test=f"{_BOUNDS}::test_it_grows_with_the_samples_towards_the_likelihood",
         recipe="vae",
-        further_tests=(f"{_BOUNDS}::test_the_gradient_is_that_of_the_weights_by_their_shares",),
+        further_tests=(
+            f"{_BOUNDS}::test_the_gradient_is_that_of_the_weights_by_their_shares",
+            f"{_GRADIENTS}::TestImportanceWeighted::test_its_mean_is_the_gradient_by_quadrature",
+            f"{_GRADIENTS}::TestImportanceWeighted"
+            "::test_its_signal_does_not_sink_into_noise_with_more_samples",
+        ),
     ),
     System(
         id="Y16",

@@ -98,6 +98,15 @@ class TestDataLatents:
         assert not torch.equal(found[0], found[2])
         assert latents.num_steps.tolist() == [3, 0, 3, 0, 0]
 
+    def test_of_many_writes_the_last_is_kept(self):
+        latents, index = DataLatents(torch.zeros(20, 1)), torch.randint(20, (300,))
+        values = torch.rand(300, 1)
+        latents.write(index, values)
+        expected = torch.zeros(20, 1)
+        for row, value in zip(index.tolist(), values, strict=True):
+            expected[row] = value
+        assert torch.equal(latents.values, expected)
+
     def test_without_a_state_each_visit_begins_anew(self):
         latents = self.make(keep_state=False)
         self.descend(latents, [0], 2)

@@ -8,7 +8,7 @@ import torch
 from testing.runs import assert_same, train
 
 from gencore import cli
-from gencore.models import LevelLikelihood
+from gencore.models import VAE, LevelLikelihood
 from gencore.recipes.latent.vae import VAERecipe
 from gencore.recipes.loaded_run import load_run
 from gencore.train import Batch
@@ -23,6 +23,10 @@ SIZES = {
 VARIANTS = [
     {},
     {"objective": "iwae", "train_samples": 3},
+    {"objective": "iwae", "train_samples": 3, "estimator": "doubly_reparametrised"},
+    {"estimator": "path"},
+    {"estimator": "path", "posterior": "iaf"},
+    {"estimator": "score", "train_samples": 3},
     {"prior": "flow"},
     {"posterior": "iaf"},
     {"pixels": "gaussian", "learn_scale": True},
@@ -59,7 +63,8 @@ def test_every_step_moves_all_weights(options):
     for start in (0, 8):
         images = experiment.dataset.images[start : start + 8]
         scalars = experiment.step(Batch(images, None, torch.arange(start, start + 8)))
-    expected = {"loss"} if options.get("objective") == "iwae" else {"loss", "reconstruction", "kl"}
+    of_loss = options.get("objective", "elbo") == "elbo" and "estimator" not in options
+    expected = {"loss", "reconstruction", "kl"} if of_loss else {"loss"}
     if options.get("free_bits"):
         expected |= {"kl/level_0", "kl/level_1"}
     assert set(scalars) == expected
@@ -84,11 +89,19 @@ def test_a_resumed_run_is_the_same(tmp_path, options):
         assert_same({name: resumed.state[name].state_dict()}, {name: part.state_dict()})
 
 
-@pytest.mark.parametrize("objective", ["elbo", "iwae"])
-def test_parts_of_a_batch_have_the_gradients_of_the_whole(objective):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"objective": "elbo"},
+        {"objective": "iwae"},
+        {"estimator": "score"},
+        {"objective": "iwae", "estimator": "doubly_reparametrised"},
+    ],
+)
+def test_parts_of_a_batch_have_the_gradients_of_the_whole(options):
     states = []
     for accumulate in (1, 2):
-        experiment = make(objective=objective, accumulate=accumulate)
+        experiment = make(**options, accumulate=accumulate)
         experiment.step(Batch(experiment.dataset.images[:8], None, torch.arange(8)))
         states.append(list(experiment.model.parameters()))
     for one, other in zip(*states, strict=True):
@@ -135,8 +148,12 @@ def test_a_hierarchy_shows_what_each_latent_does(tmp_path):
         ({"kl_weight": -1.0}, "kl_weight is -1.0"),
         ({"train_samples": 3}, "train_samples is 3, but it has an effect with objective iwae"),
         ({"objective": "iwae", "kl_weight": 2.0}, "kl_weight is 2.0, but it has an effect with"),
+        ({"estimator": "path", "kl_weight": 2.0}, "kl_weight is 2.0, but it has an effect with"),
+        ({"estimator": "path", "train_samples": 3}, "train_samples is 3, but it has an effect"),
+        ({"estimator": "score", "train_samples": 1}, "train_samples is 1; expected 2 or more"),
         ({"prior": "flow", "free_bits": 0.1}, "free_bits is 0.1, but it has an effect with"),
         ({"upper_latents": (2, 0)}, r"upper_latents is \(2, 0\); expected positive numbers"),
+        ({"estimator": "path", "upper_latents": (2,)}, r"upper_latents is \(2,\), but it has an e"),
         ({"objective": "vlo", "upper_latents": (2,)}, r"upper_latents is \(2,\), but it has an ef"),
         ({"learn_scale": True}, "learn_scale is True, but it has an effect with pixels gaussian"),
         ({"pixels": "poisson"}, "pixels is 'poisson'; expected one of bernoulli, gaussian"),
@@ -145,6 +162,42 @@ def test_a_hierarchy_shows_what_each_latent_does(tmp_path):
 def test_options_that_do_not_fit(options, message):
     with pytest.raises(ValueError, match=f"VAERecipe: {message}"):
         VAERecipe(**options)
+
+
+@pytest.mark.parametrize(
+    ("objective", "estimator"), [("elbo", "doubly_reparametrised"), ("iwae", "path")]
+)
+def test_each_objective_has_its_estimators(objective, estimator):
+    message = f"VAERecipe with objective {objective}: estimator is '{estimator}'; expected one of"
+    with pytest.raises(ValueError, match=message):
+        VAERecipe(objective=objective, estimator=estimator)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "passed"),
+    [
+        ("elbo", {"estimator": "path"}, {"estimator": "path"}),
+        (
+            "elbo", {"estimator": "score", "train_samples": 3},
+            {"estimator": "score", "num_samples": 3, "baseline": "leave_one_out"},
+        ),
+        (
+            "log_prob_bound", {"objective": "iwae", "estimator": "doubly_reparametrised"},
+            {"estimator": "doubly_reparametrised", "num_samples": 10},
+        ),
+    ],
+)  # fmt: skip
+def test_a_step_is_by_the_estimator(monkeypatch, method, options, passed):
+    called, bound = [], getattr(VAE, method)
+
+    def record(model, x, **given):
+        called.append({name: value for name, value in given.items() if name in passed})
+        return bound(model, x, **given)
+
+    monkeypatch.setattr(VAE, method, record)
+    experiment = make(**options)
+    experiment.step(Batch(experiment.dataset.images[:8], None, torch.arange(8)))
+    assert called == [passed]
 
 
 def test_a_preset_is_that_of_the_source():

@@ -13,7 +13,8 @@ from gencore.models.latent.gaussian_posterior import (
     encode_normal,
     log_normal,
 )
-from gencore.models.latent.importance_bounds import ImportanceBounds
+from gencore.models.latent.importance_bounds import ImportanceBounds, WeighedLatents
+from gencore.models.latent.names import ElboEstimator
 from gencore.models.starts import like, normal_starts
 from gencore.nn import Transform
 from gencore.ops import philox_normal, random_key, split_key
@@ -102,16 +103,31 @@ class VADE(ImportanceBounds):
         first_sample: int = 0,
     ) -> Tensor:
         """log p(x, z) − log q(z | x) of `num` latents z of each data point, [N, num]."""
+        if key is None:
+            key = random_key(generator, device=x.device)
+        return self.weigh(x, num, key=key, first=first, first_sample=first_sample).log_weights
+
+    def weigh(
+        self,
+        x: Tensor,
+        num: int,
+        *,
+        key: Tensor,
+        first: int = 0,
+        first_sample: int = 0,
+        estimator: ElboEstimator = "reparametrised",
+    ) -> WeighedLatents:
+        """The same latents with their weights, and a choice where gradients by q pass, as in
+        :meth:`ImportanceBounds.weigh`."""
         check_count("VADE", "num", num, least=1)
         y, log_det = self.features(x)
         posterior = self._posterior(x, y)
-        if key is None:
-            key = random_key(generator, device=x.device)
-        z, log_q = draw_latents(posterior, num, key, first, first_sample)
+        z, log_q = draw_latents(posterior, num, key, first, first_sample, estimator)
         decoded = self._decoded(z.flatten(0, 1), y[0].shape).unflatten(0, (len(x), num))
         residual = ((y.unsqueeze(1) - decoded) * torch.exp(-self.log_std)).flatten(2)
         log_likelihood = log_normal(residual) - y[0].numel() * self.log_std
-        return log_likelihood + log_normal(z) - log_q + log_det.unsqueeze(1)
+        log_weights = log_likelihood + log_normal(z) - log_q + log_det.unsqueeze(1)
+        return WeighedLatents(z, log_q, log_weights)
 
     def encode(self, x: Tensor) -> NormalParameters:
         """q(z | x) of data [N, ...]."""

@@ -17,7 +17,12 @@ from gencore.models.latent.glo import GLO, to_unit_ball
 from gencore.models.latent.gmmn import GMMN
 from gencore.models.latent.latent_generator import FrozenGenerator, LatentGenerator
 from gencore.models.latent.level_likelihood import LevelLikelihood
-from gencore.models.latent.names import LikelihoodName, MixtureCovariance
+from gencore.models.latent.names import (
+    BoundEstimator,
+    ElboEstimator,
+    LikelihoodName,
+    MixtureCovariance,
+)
 from gencore.models.latent.probabilistic_pca import ProbabilisticPCA
 from gencore.models.latent.rae_gmm import RAELoss, RegularisedAutoencoder
 from gencore.models.latent.top_down_level import ConvLevel, TopDownLevel, VectorLevel
@@ -37,6 +42,7 @@ __all__ = [
     "WAEMMD",
     "Autoencoder",
     "BernoulliLikelihood",
+    "BoundEstimator",
     "Coded",
     "ConvLevel",
     "DecoderLikelihood",
@@ -44,6 +50,7 @@ __all__ = [
     "DisentangledCodes",
     "DisentanglingLoss",
     "DisentanglingVAE",
+    "ElboEstimator",
     "FrozenGenerator",
     "GLFLoss",
     "GaussianLikelihood",

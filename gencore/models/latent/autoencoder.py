@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 from gencore.samplers.chains import check_count
 
@@ -24,7 +25,7 @@ class Coded(NamedTuple):
 
 def half_squared_error(x: Tensor, decoded: Tensor) -> Tensor:
     """½‖x − x̂‖², [N]: −log N(x; x̂, I) but for its constant."""
-    return 0.5 * (x - decoded).square().flatten(1).sum(1)
+    return 0.5 * mse_loss(decoded, x, reduction="none").flatten(1).sum(1)
 
 
 class Autoencoder(nn.Module):

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from gencore.ops import philox_normal
 from gencore.ops.random import philox_uniform
@@ -21,6 +21,11 @@ class DecoderLikelihood(nn.Module, ABC):
     def log_prob(self, decoded: Tensor, x: Tensor) -> Tensor:
         """Terms [N, K, ...] whose sum is log p(x | z), of K decoded latents [N, K, ...] of each of
         the data [N, 1, ...]; leading dimensions that are broadcast otherwise will do too."""
+
+    def log_likelihood(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """log p(x | z), [N, K], of decoded latents [N, K, ...] and data [N, 1, ...]: the sum of
+        these terms."""
+        return self.log_prob(decoded, x).flatten(2).sum(2)
 
     @abstractmethod
     def mean(self, decoded: Tensor) -> Tensor:
@@ -66,7 +71,17 @@ class GaussianLikelihood(DecoderLikelihood):
 
     def log_prob(self, decoded: Tensor, x: Tensor) -> Tensor:
         residual = (x - decoded) * torch.exp(-self.log_std)
-        return -0.5 * residual.square() - (self.log_std + 0.5 * math.log(2 * math.pi))
+        return -0.5 * residual.square() - self._log_normaliser()
+
+    def log_likelihood(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """The same as the sum of the terms, with fewer passes over them: σ comes after it."""
+        decoded, x = torch.broadcast_tensors(decoded, x)
+        error = mse_loss(decoded, x, reduction="none").flatten(2).sum(2)
+        size = math.prod(decoded.shape[2:])
+        return -0.5 * torch.exp(-2 * self.log_std) * error - size * self._log_normaliser()
+
+    def _log_normaliser(self) -> Tensor:
+        return self.log_std + 0.5 * math.log(2 * math.pi)
 
     def mean(self, decoded: Tensor) -> Tensor:
         return decoded
@@ -96,8 +111,15 @@ class BernoulliLikelihood(DecoderLikelihood):
     """
 
     def log_prob(self, decoded: Tensor, x: Tensor) -> Tensor:
+        return -self._cross_entropy(decoded, x)
+
+    def log_likelihood(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """The same as the sum of the terms, whose sign comes after it."""
+        return -self._cross_entropy(decoded, x).flatten(2).sum(2)
+
+    def _cross_entropy(self, decoded: Tensor, x: Tensor) -> Tensor:
         decoded, x = torch.broadcast_tensors(decoded, x)
-        return -binary_cross_entropy_with_logits(decoded, x, reduction="none")
+        return binary_cross_entropy_with_logits(decoded, x, reduction="none")
 
     def mean(self, decoded: Tensor) -> Tensor:
         return decoded.sigmoid()

@@ -91,7 +91,7 @@ class DecoderModel(ImportanceBounds, LatentGenerator):
                 f"[N, {', '.join(map(str, expected))}] for data {list(x.shape)}"
             )
         decoded = decoded.to(x.dtype).unflatten(0, (len(x), -1))
-        return self.likelihood.log_prob(decoded, x.unsqueeze(1)).flatten(2).sum(2)
+        return self.likelihood.log_likelihood(decoded, x.unsqueeze(1))
 
 
 def make_likelihood(owner: str, given: LikelihoodName | DecoderLikelihood) -> DecoderLikelihood:

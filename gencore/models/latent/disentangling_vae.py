@@ -11,7 +11,7 @@ from gencore.models.latent.autoencoder import half_squared_error
 from gencore.models.latent.gaussian_posterior import (
     NormalParameters,
     bound_log_std,
-    draw_latents,
+    reparametrise,
     standard_normal_kl,
 )
 from gencore.models.starts import normal_starts
@@ -162,7 +162,7 @@ class DisentanglingVAE(nn.Module):
         codes = self.encode(torch.cat([y, same, other]))
         s, s_same, s_other = codes.s.split(rows)
         posterior = NormalParameters(*(part[:rows] for part in codes.posterior))
-        z = draw_latents(posterior, 1, key, first)[0].squeeze(1)
+        z = reparametrise(posterior, 1, key, first)[0].squeeze(1)
         own, swapped = self._decode_all(z, s, s_same).split(rows)
         if own.shape != y.shape:
             raise ValueError(
@@ -204,7 +204,7 @@ class DisentanglingVAE(nn.Module):
         key = random_key(generator, device=y.device) if key is None else key
         with evaluating(self):
             s = self.encode(y).s
-            z = draw_latents(self.encode(other).posterior, 1, key, first)[0].squeeze(1)
+            z = reparametrise(self.encode(other).posterior, 1, key, first)[0].squeeze(1)
             return self.decode(z, s)
 
     def encode(self, y: Tensor) -> DisentangledCodes:

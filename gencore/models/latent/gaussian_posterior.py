@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+from gencore.models.latent.names import ElboEstimator
 from gencore.ops import philox_normal
 from gencore.ops._support.checks import check_key
 
@@ -18,6 +19,7 @@ __all__ = [
     "latent_noise",
     "log_normal",
     "normal_kl_terms",
+    "reparametrise",
     "sample_key",
     "standard_normal_kl",
     "standard_normal_kl_terms",
@@ -44,9 +46,16 @@ class NormalParameters(NamedTuple):
     def to(self, dtype: torch.dtype) -> "NormalParameters":
         return NormalParameters(self.mean.to(dtype), self.log_std.to(dtype))
 
+    def detach(self) -> "NormalParameters":
+        """The same without gradients."""
+        return NormalParameters(self.mean.detach(), self.log_std.detach())
+
     def log_prob(self, z: Tensor) -> Tensor:
-        """The density of latents [N, L], [N]."""
-        return log_normal((z - self.mean) * torch.exp(-self.log_std)) - self.log_std.sum(1)
+        """The log-density of latents [N, L], [N], or of K of each row, [N, K, L], [N, K]."""
+        mean, log_std = self
+        if z.dim() == 3:
+            mean, log_std = mean.unsqueeze(1), log_std.unsqueeze(1)
+        return log_normal((z - mean) * torch.exp(-log_std)) - log_std.sum(-1)
 
 
 def bound_log_std(log_std: Tensor) -> Tensor:
@@ -95,9 +104,17 @@ def encode_normal(
 
 
 def draw_latents(
-    posterior: NormalParameters, num: int, key: Tensor, first: int = 0, first_sample: int = 0
+    posterior: NormalParameters,
+    num: int,
+    key: Tensor,
+    first: int = 0,
+    first_sample: int = 0,
+    estimator: ElboEstimator = "reparametrised",
 ) -> tuple[Tensor, Tensor]:
     """`num` latents z of each row [N, num, L], and log q(z | x), [N, num].
+
+    By default both have gradients by the posterior. With "path", log q has them by z alone; with
+    "score", z has none, and log q those by the posterior where z is held fixed.
 
     Args:
         posterior: of N rows.
@@ -105,10 +122,24 @@ def draw_latents(
         key: int64 [seed, offset].
         first: number of rows before these.
         first_sample: number of latents of each row before these.
+        estimator: as above.
     """
+    z, epsilon = reparametrise(posterior, num, key, first, first_sample)
+    if estimator == "path":
+        return z, posterior.detach().log_prob(z)
+    if estimator == "score":
+        return z.detach(), posterior.log_prob(z.detach())
+    return z, log_normal(epsilon) - posterior.log_std.sum(1, keepdim=True)
+
+
+def reparametrise(
+    posterior: NormalParameters, num: int, key: Tensor, first: int = 0, first_sample: int = 0
+) -> tuple[Tensor, Tensor]:
+    """`num` latents z = μ + σε of each row, and ε, both [N, num, L]; arguments as for
+    `draw_latents`."""
     epsilon = latent_noise(posterior.mean, num, key, first, first_sample)
     mean, log_std = (part.unsqueeze(1) for part in posterior)
-    return mean + log_std.exp() * epsilon, log_normal(epsilon) - log_std.sum(2)
+    return mean + log_std.exp() * epsilon, epsilon
 
 
 def latent_noise(
@@ -137,12 +168,17 @@ def standard_normal_kl(posterior: NormalParameters) -> Tensor:
 def standard_normal_kl_terms(posterior: NormalParameters) -> Tensor:
     """The same of each latent, [N, L]."""
     mean, log_std = posterior
-    # σ² − 1 − log σ² by expm1, which does not fall below 0 by more than rounding of small numbers.
-    return 0.5 * (mean.square() + (torch.expm1(2 * log_std) - 2 * log_std))
+    return 0.5 * (mean.square() + _variance_terms(log_std))
 
 
 def normal_kl_terms(q: NormalParameters, p: NormalParameters) -> Tensor:
     """KL(q ‖ p) of each latent of two diagonal Gaussians, [N, L]."""
-    log_ratio = q.log_std - p.log_std
     distance = (q.mean - p.mean) * torch.exp(-p.log_std)
-    return 0.5 * (distance.square() + (torch.expm1(2 * log_ratio) - 2 * log_ratio))
+    return 0.5 * (distance.square() + _variance_terms(q.log_std - p.log_std))
+
+
+def _variance_terms(log_ratio: Tensor) -> Tensor:
+    """r² − 1 − log r², by expm1, which does not fall below 0 by more than rounding of small
+    numbers."""
+    twice = 2 * log_ratio
+    return torch.expm1(twice) - twice

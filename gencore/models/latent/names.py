@@ -2,7 +2,11 @@
 
 from typing import Literal
 
-__all__ = ["LikelihoodName", "MixtureCovariance"]
+__all__ = ["BoundEstimator", "ElboEstimator", "LikelihoodName", "MixtureCovariance"]
+
+BoundEstimator = Literal["reparametrised", "doubly_reparametrised"]
+
+ElboEstimator = Literal["reparametrised", "path", "score"]
 
 LikelihoodName = Literal["gaussian", "bernoulli"]
 

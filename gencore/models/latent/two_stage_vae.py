@@ -5,7 +5,7 @@ from torch import Generator, Tensor
 
 from gencore.models.evaluating import evaluating
 from gencore.models.latent.decoder_likelihood import GaussianLikelihood
-from gencore.models.latent.gaussian_posterior import NormalParameters, draw_latents
+from gencore.models.latent.gaussian_posterior import NormalParameters, reparametrise
 from gencore.models.latent.latent_generator import LatentGenerator
 from gencore.models.latent.vae import VAE, VAELoss
 from gencore.ops import random_key, split_key
@@ -92,7 +92,7 @@ class TwoStageVAE(LatentGenerator):
             key = random_key(generator, device=x.device)
         with evaluating(self.first):
             posterior = self.first.encode(x)
-        return draw_latents(posterior, 1, key, first)[0].squeeze(1)
+        return reparametrise(posterior, 1, key, first)[0].squeeze(1)
 
     def encode(self, x: Tensor) -> NormalParameters:
         """q₁(z | x) of data [N, ...]."""

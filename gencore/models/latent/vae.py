@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
+from torch.func import functional_call
 
 from gencore.models.flows.flow_posterior import FlowPosterior
 from gencore.models.latent.decoder_likelihood import DecoderLikelihood
@@ -13,10 +14,12 @@ from gencore.models.latent.gaussian_posterior import (
     bound_log_std,
     draw_latents,
     encode_normal,
+    reparametrise,
     standard_normal_kl_terms,
 )
+from gencore.models.latent.importance_bounds import WeighedLatents
 from gencore.models.latent.latent_prior import Prior, make_prior
-from gencore.models.latent.names import LikelihoodName
+from gencore.models.latent.names import ElboEstimator, LikelihoodName
 from gencore.ops import random_key
 from gencore.ops._support.checks import number
 from gencore.samplers.chains import check_count
@@ -136,18 +139,21 @@ class VAE(DecoderModel):
         """The loss of data [N, ...], from one latent a data point; arguments as for `log_weights`.
 
         The KL divergence of a diagonal Gaussian from a standard normal prior is exact, others are
-        estimated from the same latents.
+        estimated from the same latents. ``-vae.elbo(x, estimator=…).mean()`` is a loss with other
+        estimators of its gradient.
         """
         given, context = self._posterior(x, posterior)
-        z, log_q = self._draw(given, context, 1, _key(key, generator, x), first)
-        reconstruction = -self._log_likelihood(x, z).mean()
+        key = _key(key, generator, x)
         if self.has_closed_kl:
+            z, _ = reparametrise(given, 1, key, first)
             terms = standard_normal_kl_terms(given)
             kl = counted = terms.sum(1).mean()
             if self.free_bits:
                 counted = terms.mean(0).clamp(min=self.free_bits).sum()
         else:
+            z, log_q = self._draw(given, context, 1, key, first)
             kl = counted = (log_q - self.prior.log_prob(z)).mean()
+        reconstruction = -self._log_likelihood(x, z).mean()
         loss = self.recon_weight * reconstruction + self.kl_weight * counted
         return VAELoss(loss, reconstruction, kl)
 
@@ -173,11 +179,33 @@ class VAE(DecoderModel):
             first: number of data points of the processes before this one.
             first_sample: number of latents of each data point before these.
         """
+        key = _key(key, generator, x)
+        return self.weigh(
+            x, num, key=key, first=first, first_sample=first_sample, posterior=posterior
+        ).log_weights
+
+    def weigh(
+        self,
+        x: Tensor,
+        num: int,
+        *,
+        key: Tensor,
+        first: int = 0,
+        first_sample: int = 0,
+        estimator: ElboEstimator = "reparametrised",
+        posterior: NormalParameters | None = None,
+    ) -> WeighedLatents:
+        """The same latents with their weights, and a choice where gradients by q pass, as in
+        :meth:`ImportanceBounds.weigh`.
+
+        With a posterior flow, "path" and "score" evaluate its density, for which an inverse
+        autoregressive one takes L short steps.
+        """
         check_count("VAE", "num", num, least=1)
         given, context = self._posterior(x, posterior)
-        key = _key(key, generator, x)
-        z, log_q = self._draw(given, context, num, key, first, first_sample)
-        return self._log_likelihood(x, z) + self.prior.log_prob(z) - log_q
+        z, log_q = self._draw(given, context, num, key, first, first_sample, estimator)
+        log_joint = self._log_likelihood(x, z) + self.prior.log_prob(z)
+        return WeighedLatents(z, log_q, log_joint - log_q)
 
     def analytic_elbo(
         self,
@@ -203,7 +231,7 @@ class VAE(DecoderModel):
                 "divergence; use elbo"
             )
         given, _ = self._posterior(x, posterior)
-        z, _ = draw_latents(given, 1, _key(key, generator, x), first)
+        z, _ = reparametrise(given, 1, _key(key, generator, x), first)
         return self._log_likelihood(x, z).squeeze(1) - standard_normal_kl_terms(given).sum(1)
 
     def encode(self, x: Tensor) -> NormalParameters:
@@ -278,15 +306,27 @@ class VAE(DecoderModel):
         key: Tensor,
         first: int,
         first_sample: int = 0,
+        estimator: ElboEstimator = "reparametrised",
     ) -> tuple[Tensor, Tensor]:
         """`num` latents of each data point [N, num, L], and log q of them, [N, num]."""
-        z, log_q = draw_latents(posterior, num, key, first, first_sample)
         if self.posterior_flow is None:
-            return z, log_q
+            return draw_latents(posterior, num, key, first, first_sample, estimator)
+        start, log_q = draw_latents(posterior, num, key, first, first_sample)
+        steps, shape = self.posterior_flow.steps, log_q.shape
         if context is not None:
             context = context.repeat_interleave(num, 0)
-        z, log_det = self.posterior_flow.steps.inverse(z.flatten(0, 1), context)
-        return z.unflatten(0, log_q.shape), log_q - log_det.view(log_q.shape)
+        z, log_det = steps.inverse(start.flatten(0, 1), context)
+        if estimator == "reparametrised":
+            return z.unflatten(0, shape), log_q - log_det.view(shape)
+        weights: dict[str, Tensor] = dict(steps.named_parameters())
+        if estimator == "score":
+            z = z.detach()
+        else:
+            posterior, context = posterior.detach(), None if context is None else context.detach()
+            weights = {name: weight.detach() for name, weight in weights.items()}
+        start, log_det = functional_call(steps, weights, (z, context))
+        log_q = posterior.log_prob(start.unflatten(0, shape)) + log_det.view(shape)
+        return z.unflatten(0, shape), log_q
 
     def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x | z) of data [N, ...] and latents [N, K, L], [N, K]."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from gencore.choices import check_choice
 from gencore.train import ImageRecipe, OptimisedRecipe, UsedBy, used_by
 
 if TYPE_CHECKING:
@@ -11,8 +12,9 @@ if TYPE_CHECKING:
     from gencore.data import ImageDataset
     from gencore.recipes.latent.vae_experiment import VAEExperiment
 
-__all__ = ["ObjectiveName", "PixelsName", "VAERecipe"]
+__all__ = ["EstimatorName", "ObjectiveName", "PixelsName", "VAERecipe"]
 
+EstimatorName = Literal["reparametrised", "path", "score", "doubly_reparametrised"]
 ObjectiveName = Literal["elbo", "iwae", "vlo"]
 PixelsName = Literal["bernoulli", "gaussian", "categorical", "logistic"]
 
@@ -26,21 +28,31 @@ _YAN_2022: dict[str, dict[str, Any]] = {
     for size in (10, 20, 40, 64)
 }  # fmt: skip
 
-_ELBO, _VLO = used_by(objective=("elbo",)), used_by(objective=("vlo",))
+# The estimators of the gradient of each objective.
+_ESTIMATORS: dict[str, tuple[EstimatorName, ...]] = {
+    "elbo": ("reparametrised", "path", "score"),
+    "iwae": ("reparametrised", "doubly_reparametrised"),
+    "vlo": ("reparametrised",),
+}
+
+_LOSS = used_by(objective=("elbo",), estimator=("reparametrised",))
+_VLO = used_by(objective=("vlo",))
 _ENCODER = used_by(objective=("elbo", "iwae"))
 _USED_BY: dict[str, UsedBy] = {
-    "kl_weight": _ELBO, "recon_weight": _ELBO,
-    "free_bits": UsedBy(
-        "objective elbo, prior normal and posterior gaussian",
-        lambda fields: (fields["objective"], fields["prior"], fields["posterior"])
-        == ("elbo", "normal", "gaussian"),
+    "kl_weight": _LOSS, "recon_weight": _LOSS,
+    "free_bits": used_by(
+        objective=("elbo",), estimator=("reparametrised",), prior=("normal",),
+        posterior=("gaussian",),
     ),
-    "train_samples": used_by(objective=("iwae",)), "prior": _ENCODER, "posterior": _ENCODER,
-    "upper_latents": UsedBy(
-        "objective elbo or iwae, prior normal and posterior gaussian",
-        lambda fields: fields["objective"] != "vlo"
-        and (fields["prior"], fields["posterior"]) == ("normal", "gaussian"),
+    "upper_latents": used_by(
+        objective=("elbo", "iwae"), estimator=("reparametrised",), prior=("normal",),
+        posterior=("gaussian",),
     ),
+    "train_samples": UsedBy(
+        "objective iwae, or estimator score",
+        lambda fields: fields["objective"] == "iwae" or fields["estimator"] == "score",
+    ),
+    "estimator": _ENCODER, "prior": _ENCODER, "posterior": _ENCODER,
     "inner_steps": _VLO, "latent_learning_rate": _VLO, "inference_steps": _VLO,
     "learn_scale": used_by(pixels=("gaussian",)), "scale": used_by(pixels=("gaussian",)),
 }  # fmt: skip
@@ -67,8 +79,12 @@ class VAERecipe(ImageRecipe, OptimisedRecipe):
     """What is maximised: the bound of one sample (elbo), the importance-weighted bound (iwae), or
     the bound in the posterior of each training image by itself, without an encoder (vlo)."""
 
+    estimator: EstimatorName = "reparametrised"
+    """Of the gradient by the encoder: reparametrised; with elbo also the path alone, or the score
+    with the other train_samples of an image as its baseline; with iwae doubly_reparametrised."""
+
     train_samples: int = 10
-    """Latents of an image in the importance-weighted bound."""
+    """Latents of an image in the importance-weighted bound, or with the estimator score."""
 
     latent_size: int = 8
     """Latents of an image."""
@@ -129,6 +145,8 @@ class VAERecipe(ImageRecipe, OptimisedRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        owner = f"{type(self).__name__} with objective {self.objective}"
+        check_choice(owner, "estimator", self.estimator, _ESTIMATORS[self.objective])
         self.check_positive(
             "train_samples",
             "latent_size",
@@ -142,6 +160,11 @@ class VAERecipe(ImageRecipe, OptimisedRecipe):
             raise ValueError(
                 f"{type(self).__name__}: upper_latents is {self.upper_latents}; expected positive "
                 "numbers"
+            )
+        if self.estimator == "score" and self.train_samples < 2:
+            raise ValueError(
+                f"{type(self).__name__}: train_samples is {self.train_samples}; expected 2 or more "
+                "with estimator score"
             )
         if not self.hidden_widths or any(width < 1 for width in self.hidden_widths):
             raise ValueError(

@@ -89,10 +89,10 @@ class VAEExperiment(ImageSamplesExperiment):
             )
             vae = self._vlo.vae
         optimizer = torch.optim.Adam(vae.parameters(), recipe.learning_rate, fused=True)
+        self._method, self._options = _maximised(recipe)
         self._optimisation = recipe.optimisation(
-            fabric, vae, optimizer, ema_warmup=True,
-            method="log_prob_bound" if recipe.objective == "iwae" else "forward",
-        )  # fmt: skip
+            fabric, vae, optimizer, ema_warmup=True, method=self._method
+        )
         self.state: Mapping[str, StateObject] = {**self._optimisation.state, **state}
 
     def _make_latents(self) -> DataLatents:
@@ -120,7 +120,7 @@ class VAEExperiment(ImageSamplesExperiment):
 
         def loss(part: Batch) -> dict[str, Tensor]:
             x = to_float(part.x, 0, 1)
-            if self.recipe.objective != "iwae":
+            if self._method == "forward":
                 given: dict[str, Any] = {}
                 if self._vlo is not None:
                     rows_key = stream_key(key, "latents")
@@ -130,8 +130,7 @@ class VAEExperiment(ImageSamplesExperiment):
                 terms = self._optimisation.model(x, key=key, first=part.first, **given)._asdict()
                 levels = enumerate(terms.pop("level_kls", ()))
                 return {**terms, **{f"kl/level_{level}": kl for level, kl in levels}}
-            num = self.recipe.train_samples
-            bound = self._optimisation.model(x, num, key=key, first=part.first)
+            bound = self._optimisation.model(x, key=key, first=part.first, **self._options)
             return {"loss": -bound.mean()}
 
         return self._optimisation.step(batch, loss)
@@ -230,6 +229,18 @@ class VAEExperiment(ImageSamplesExperiment):
 
     def _floats(self, images: Tensor) -> Tensor:
         return to_float(images.to(self.fabric.device), 0, 1)
+
+
+def _maximised(recipe: VAERecipe) -> tuple[str, dict[str, Any]]:
+    """The method of the VAE that is trained, a bound or its loss, and options of that."""
+    samples = {"num_samples": recipe.train_samples, "estimator": recipe.estimator}
+    if recipe.objective == "iwae":
+        return "log_prob_bound", samples
+    if recipe.estimator == "score":
+        return "elbo", {**samples, "baseline": "leave_one_out"}
+    if recipe.estimator == "path":
+        return "elbo", {"estimator": "path"}
+    return "forward", {}
 
 
 def make_vae(recipe: VAERecipe, shape: Size) -> VAE:

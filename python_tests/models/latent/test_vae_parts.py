@@ -20,6 +20,7 @@ from torch.distributions import (
 
 from gencore.models import (
     VAE,
+    BernoulliLikelihood,
     CouplingFlow,
     FlowPosterior,
     GaussianLikelihood,
@@ -121,6 +122,32 @@ class TestPriors:
     def test_those_that_do_not_fit(self, prior, error, message):
         with pytest.raises(error, match=f"VAE: {message}"):
             make(prior=prior)
+
+
+class TestLikelihoods:
+    @pytest.mark.parametrize("name", ["gaussian", "bernoulli"])
+    def test_sums_over_elements_are_the_density_of_a_data_point(self, name):
+        """With several decoded latents of each data point, and all gradients."""
+        torch.manual_seed(0)
+        x = torch.rand(4, 1, 2, 3, dtype=torch.float64).round()
+        decoded = torch.randn(4, 5, 2, 3, dtype=torch.float64, requires_grad=True)
+        likelihood = BernoulliLikelihood()
+        parameters = [decoded]
+        if name == "gaussian":
+            likelihood = GaussianLikelihood(0.3, learned=True).double()
+            parameters.append(likelihood.log_std)
+        found = likelihood.log_likelihood(decoded, x)
+        expected = torch.stack(
+            [likelihood.distribution(part).log_prob(x[:, 0]) for part in decoded.unbind(1)], 1
+        )
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(likelihood.log_prob(decoded, x).sum((2, 3)), expected)
+        weights = torch.randn(4, 5, dtype=torch.float64)
+        gradients = (
+            torch.autograd.grad(values, parameters, weights) for values in (found, expected)
+        )
+        for ours, theirs in zip(*gradients, strict=True):
+            torch.testing.assert_close(ours, theirs)
 
 
 class TestPosteriorFlow:
