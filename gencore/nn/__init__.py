@@ -52,6 +52,7 @@ from gencore.nn.perceptual_distance import PerceptualDistance
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.pixel_norm import PixelNorm
 from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
+from gencore.nn.scattering import Scattering
 from gencore.nn.sets import (
     DeepSets,
     EquivariantConv2d,
@@ -63,7 +64,6 @@ from gencore.nn.sets import (
     MinibatchStdDev,
     SetPooling,
 )
-from gencore.nn.scattering import Scattering
 from gencore.nn.sparse_codes import KSparse, WinnerTakeAll, keep_largest
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import (
@@ -167,8 +167,8 @@ __all__ = [
     "Reversible",
     "Rewound",
     "RowLSTM",
-    "SetPooling",
     "Scattering",
+    "SetPooling",
     "SpatialTransformerRegions",
     "SplineCoupling",
     "Squeeze",

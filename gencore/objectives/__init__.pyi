@@ -28,9 +28,9 @@ from gencore.objectives.contrastive import (
     contrastive_divergence,
     contrastive_loss,
 )
-from gencore.objectives.games import *  # noqa: F403
 from gencore.objectives.cycle_consistency import cycle_consistency_loss, identity_loss
 from gencore.objectives.feature_matching import feature_matching_loss
+from gencore.objectives.games import *  # noqa: F403
 from gencore.objectives.gradient_estimators import EstimatorVariances, estimator_variances
 from gencore.objectives.laplacian import (
     laplacian_distance,
@@ -142,11 +142,11 @@ __all__ = [
     "reconstruction_loss",
     "recovery_loss",
     "recovery_mean",
+    "score_function_surrogate",
     "sinkhorn_divergence",
     "sinkhorn_potentials",
     "sliced_wasserstein",
     "smoothing_count_probabilities",
-    "score_function_surrogate",
     "virtual_adversarial_loss",
     "virtual_adversarial_perturbation",
     "wasserstein_1d",

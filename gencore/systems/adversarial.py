@@ -1,5 +1,4 @@
 """Generators that learn from a discriminator or from a fixed distance of batches."""
-"""Generative adversarial networks."""
 
 from gencore.systems.system import System
 
@@ -10,8 +9,31 @@ _BEST = "objectives/test_optimal_batch_discriminator.py"
 _LOSSES = "objectives/test_batch_gan_losses.py"
 _SETS = "nn/test_sets.py"
 _GMMN = "models/latent/test_gmmn.py"
+_CONDITIONAL = "nn/test_conditional_weight_norm.py"
+_DCGAN = "nn/test_dcgan.py"
+_PROGRESSIVE = "nn/test_progressive_gan.py"
+_PATCHES = "nn/test_patch_networks.py"
+_SCATTERING = "nn/test_scattering.py"
+_LAPLACIAN = "models/adversarial/test_laplacian_gan.py"
+_PAIRS = "models/adversarial/test_pix2pix.py"
+_CYCLE = "models/adversarial/test_cycle_gan.py"
+_ENERGY = "models/adversarial/test_conv_autoencoder_energy.py"
 
 SYSTEMS = (
+    System(
+        id="M39",
+        name="Energy-based GAN of images",
+        source="Mathieu 2017, §6.3.3",
+        implementation="gencore.models.ConvAutoencoderEnergy",
+        test=f"{_ENERGY}::test_m39_a_smoke_run_at_the_sizes_of_the_thesis",
+        further_implementations=("gencore.nn.DCGANGenerator",),
+        further_tests=(
+            f"{_ENERGY}::test_it_is_that_of_bedrooms_and_faces",
+            f"{_ENERGY}::test_it_is_the_sum_of_squared_errors",
+        ),
+        notes="networks alone, in smoke runs at 64×64, 128×128 and 256×256 pixels: no samples and "
+        "no scores are claimed",
+    ),
     System(
         id="L19",
         name="Mixed batches, batch smoothing",
@@ -121,30 +143,6 @@ SYSTEMS = (
             f"{_SETS}::TestAlternatives::test_closeness_is_the_sum_over_pairs",
         ),
         notes="the thesis names them; their formulas are those of the papers that it cites",
-_CONDITIONAL = "nn/test_conditional_weight_norm.py"
-_DCGAN = "nn/test_dcgan.py"
-_PROGRESSIVE = "nn/test_progressive_gan.py"
-_PATCHES = "nn/test_patch_networks.py"
-_SCATTERING = "nn/test_scattering.py"
-_LAPLACIAN = "models/adversarial/test_laplacian_gan.py"
-_PAIRS = "models/adversarial/test_pix2pix.py"
-_CYCLE = "models/adversarial/test_cycle_gan.py"
-_ENERGY = "models/adversarial/test_conv_autoencoder_energy.py"
-
-SYSTEMS = (
-    System(
-        id="M39",
-        name="Energy-based GAN of images",
-        source="Mathieu 2017, §6.3.3",
-        implementation="gencore.models.ConvAutoencoderEnergy",
-        test=f"{_ENERGY}::test_m39_a_smoke_run_at_the_sizes_of_the_thesis",
-        further_implementations=("gencore.nn.DCGANGenerator",),
-        further_tests=(
-            f"{_ENERGY}::test_it_is_that_of_bedrooms_and_faces",
-            f"{_ENERGY}::test_it_is_the_sum_of_squared_errors",
-        ),
-        notes="networks alone, in smoke runs at 64×64, 128×128 and 256×256 pixels: no samples and "
-        "no scores are claimed",
     ),
     System(
         id="L30",

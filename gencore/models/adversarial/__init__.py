@@ -1,5 +1,4 @@
 """Generative adversarial models: adversaries, pyramids, translations with and without pairs."""
-"""Generative adversarial models: pyramids, translations with and without pairs."""
 
 from gencore.lazy import lazy_exports
 
