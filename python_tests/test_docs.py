@@ -10,6 +10,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 PAGES = [
     "adaptive-density.md",
+    "adversarial.md",
     "agave.md",
     "autoencoder-energies.md",
     "autoregressive.md",

@@ -146,6 +146,23 @@ class TestBestScore:
         assert min(others) >= expected_loss(game, best, P, P) - 1e-12
 
 
+@pytest.mark.parametrize(
+    ("game", "value"),
+    [
+        (LogisticGame(), 2 * math.log(2)),
+        (HingeGame(), 2),
+        (LeastSquaresGame(), 1 / 4),
+        (EnergyGame(MARGIN), 2 * (MARGIN / 2)),
+        (EnergyGame(MARGIN, power=2), 2 * (MARGIN / 2) ** 2),
+        *[(FDivergenceGame(name), 0) for name in DIVERGENCES],
+    ],
+    ids=repr,
+)
+def test_at_equal_laws_the_values_are_those_of_chance(game, value):
+    best = game.best_score(torch.zeros(4, dtype=torch.float64))
+    assert expected_loss(game, best, P, P).item() == pytest.approx(value, abs=1e-12)
+
+
 @pytest.mark.parametrize("name", DIVERGENCES)
 class TestBound:
     def test_it_is_tight_where_a_law_has_no_mass(self, name):

@@ -66,9 +66,9 @@ class FDivergenceGame(DensityRatioGame):
     ``total-variation``    ½ Σ abs(p − q)            ½ tanh v         ±∞, as ln u is
     =====================  ========================  ===============  ================
 
-    with m = (p + q)/2. The bound is tight at the best v. Two entries are not those of the paper's
-    tables: −exp(v) and 1 − exp(v) there fall as v grows, so that a high score means a sample; and
-    its f of the Jensen–Shannon divergence is twice the divergence that it names.
+    with m = (p + q)/2. The bound is tight at the best v. All g increase, so that a high score means
+    data. The paper's f of the Jensen–Shannon divergence, u ln u − (u + 1) ln((u + 1)/2), is that of
+    twice the divergence; here it is halved.
 
     Args:
         divergence: D_f.
@@ -81,7 +81,7 @@ class FDivergenceGame(DensityRatioGame):
 
     References:
         Nowozin, Cseke and Tomioka, "f-GAN: training generative neural samplers using variational
-        divergence minimization", 2016, (4), (5) and tables 1, 2 and 6.
+        divergence minimization", 2016, (4), (5) and tables 1 and 2.
 
     Example:
         >>> import torch
