@@ -42,6 +42,7 @@ from gencore.objectives.noise_contrastive import (
     noise_contrastive_loss,
     noise_contrastive_value,
 )
+from gencore.objectives.orthogonality import orthogonality_penalty
 from gencore.objectives.prediction import gradient_difference_loss, lp_loss
 from gencore.objectives.recovery import (
     RecoveryEnergy,
@@ -98,6 +99,7 @@ __all__ = [
     "noise_contrastive_loss",
     "noise_contrastive_value",
     "normal_approximation",
+    "orthogonality_penalty",
     "reconstruction_loss",
     "recovery_loss",
     "recovery_mean",

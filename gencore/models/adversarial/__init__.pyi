@@ -8,6 +8,7 @@ from gencore.models.adversarial.multi_scale_patch_discriminator import (
     PatchScores,
 )
 from gencore.models.adversarial.pix2pix import Pix2Pix, Pix2PixLoss
+from gencore.models.adversarial.truncated_latents import truncated_normal
 
 __all__ = [
     "AdversarialLosses",
@@ -21,4 +22,5 @@ __all__ = [
     "PatchScores",
     "Pix2Pix",
     "Pix2PixLoss",
+    "truncated_normal",
 ]
