@@ -23,6 +23,7 @@ PAGES = [
     "diffusion.md",
     "disentangling.md",
     "flow-contrastive.md",
+    "gan-networks.md",
     "generative-latent-flow.md",
     "latent-ebm.md",
     "latent-oracles.md",

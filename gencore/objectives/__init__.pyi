@@ -58,6 +58,7 @@ from gencore.objectives.noise_contrastive import (
     noise_contrastive_loss,
     noise_contrastive_value,
 )
+from gencore.objectives.orthogonality import orthogonality_penalty
 from gencore.objectives.prediction import gradient_difference_loss, lp_loss
 from gencore.objectives.pulling_away import pulling_away_term
 from gencore.objectives.recovery import (
@@ -139,6 +140,7 @@ __all__ = [
     "normal_approximation",
     "optimal_batch_discriminator",
     "pulling_away_term",
+    "orthogonality_penalty",
     "reconstruction_loss",
     "recovery_loss",
     "recovery_mean",

@@ -17,6 +17,7 @@ _SCATTERING = "nn/test_scattering.py"
 _LAPLACIAN = "models/adversarial/test_laplacian_gan.py"
 _PAIRS = "models/adversarial/test_pix2pix.py"
 _CYCLE = "models/adversarial/test_cycle_gan.py"
+_LARGE = "models/adversarial/test_truncated_latents.py"
 _ENERGY = "models/adversarial/test_conv_autoencoder_energy.py"
 
 SYSTEMS = (
@@ -31,7 +32,7 @@ SYSTEMS = (
             f"{_ENERGY}::test_it_is_that_of_bedrooms_and_faces",
             f"{_ENERGY}::test_it_is_the_sum_of_squared_errors",
         ),
-        notes="networks alone, in smoke runs at 64×64, 128×128 and 256×256 pixels: no samples and "
+        notes="networks alone, in smoke runs at 64x64, 128x128 and 256x256 pixels: no samples and "
         "no scores are claimed",
     ),
     System(
@@ -187,7 +188,7 @@ SYSTEMS = (
             f"{_DCGAN}::test_latents_to_images_to_logits",
             f"{_DCGAN}::test_every_pixel_of_an_odd_side_is_made_and_seen",
         ),
-        notes="4×4 filters as in the authors' program, where the paper has 5×5",
+        notes="4x4 filters as in the authors' program, where the paper has 5x5",
     ),
     System(
         id="B15",
@@ -238,6 +239,8 @@ SYSTEMS = (
             "gencore.nn.GrowthSchedule",
             "gencore.models.MultiScalePatchDiscriminator",
             "gencore.objectives.feature_matching_loss",
+            "gencore.objectives.orthogonality_penalty",
+            "gencore.models.truncated_normal",
         ),
         further_tests=(
             f"{_PROGRESSIVE}::test_b17_with_the_whole_share_it_is_the_grown_network",
@@ -245,8 +248,11 @@ SYSTEMS = (
             f"{_PAIRS}::TestFeatureMatching::test_b17_equal_inputs_have_no_loss",
             f"{_PAIRS}::TestFeatureMatching::test_it_is_the_equation",
             f"{_PAIRS}::TestScales::test_a_coarser_one_sees_the_means_of_four_pixels",
+            f"{_LARGE}::test_truncated_latents_have_their_moments",
+            "objectives/test_orthogonality.py::test_it_is_the_equation",
         ),
-        notes="the class-conditional GAN is DCGANGenerator with conditional weight norms and "
-        "ProjectionDiscriminator (L30), at no large scale",
+        notes="of the large-scale class-conditional GAN there are truncation and orthogonal "
+        "regularisation; the networks are DCGANGenerator with conditional weight norms and "
+        "ProjectionDiscriminator (L30), and nothing was trained at a large scale",
     ),
 )

@@ -14,6 +14,7 @@ from gencore.models.adversarial.multi_scale_patch_discriminator import (
 )
 from gencore.models.adversarial.pix2pix import Pix2Pix, Pix2PixLoss
 from gencore.models.adversarial.score_adversary import ScoreAdversary
+from gencore.models.adversarial.truncated_latents import truncated_normal
 
 __all__ = [
     "AdversarialLosses",
@@ -33,4 +34,5 @@ __all__ = [
     "Pix2Pix",
     "Pix2PixLoss",
     "ScoreAdversary",
+    "truncated_normal",
 ]

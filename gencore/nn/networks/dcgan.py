@@ -104,11 +104,8 @@ class DCGANGenerator(nn.Module):
         )
         start_small(self)
         if num_classes is not None:
-            self.first = ConditionalWeightNorm(self.first, num_classes)
-            nn.init.ones_(self.first.gain)
-            self.ups = nn.ModuleList(ConditionalWeightNorm(up, num_classes) for up in self.ups)
-            for up in self.ups:
-                nn.init.constant_(up.gain, 8**0.5)
+            self.first = _conditional(self.first, num_classes, 1.0)
+            self.ups = nn.ModuleList(_conditional(up, num_classes, 8**0.5) for up in self.ups)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images [N, C, H, W] of latents [N, L]."""
@@ -214,3 +211,9 @@ def _sides(owner: str, image_shape: Sequence[int], width: int) -> list[tuple[int
     while min(sides[-1]) > _COARSEST:
         sides.append((math.ceil(sides[-1][0] / 2), math.ceil(sides[-1][1] / 2)))
     return sides
+
+
+def _conditional(layer: nn.Module, num_classes: int, norm: float) -> ConditionalWeightNorm:
+    conditional = ConditionalWeightNorm(layer, num_classes)
+    nn.init.constant_(conditional.gain, norm)
+    return conditional
