@@ -83,6 +83,17 @@ SYSTEMS = (
         "measures both",
     ),
     System(
+        id="M32",
+        name="Ablation of swaps: joint training, a frozen f_s, no adversary",
+        source="Mathieu 2017, §5.4.6",
+        implementation="gencore.models.DisentanglingVAE",
+        test=f"{_DISENTANGLING}::test_the_ablation_has_the_order_of_the_thesis",
+        further_tests=(f"{_DISENTANGLING}::test_joint_training_swaps_best",),
+        notes="the order alone, on points whose swaps are known in the place of Sprites, with a KL "
+        "weight that leaves the label in z; its tests train for minutes: marked long, with their "
+        "results in docs/disentangling.md",
+    ),
+    System(
         id="M07",
         name="Variational autoencoder",
         source="Mathieu 2017, §2.1.3.1",
