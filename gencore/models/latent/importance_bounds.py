@@ -47,21 +47,21 @@ class ImportanceBounds(nn.Module, ABC):
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
-        **posterior: Any,
+        **given: Any,
     ) -> Tensor:
         """Estimates, from one latent a data point, of a lower bound of log p(x), [N].
 
         Args:
             x: data [N, ...].
-            posterior: ``posterior=q`` takes q in the place of the model's own, where `log_weights`
-                does.
+            given: what else `log_weights` takes: of a :class:`VAE` ``posterior=q``, q in the place
+                of the model's own; of a :class:`DisentanglingVAE` ``s=s``.
             generator: draws the key where none is given.
             key: int64 [seed, offset] of the latents.
             first: number of data points of the processes before this one.
         """
         if key is None:
             key = random_key(generator, device=x.device)
-        return self.log_weights(x, 1, key=key, first=first, **posterior).squeeze(1)
+        return self.log_weights(x, 1, key=key, first=first, **given).squeeze(1)
 
     def log_prob_bound(
         self,
@@ -72,7 +72,7 @@ class ImportanceBounds(nn.Module, ABC):
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
-        **posterior: Any,
+        **given: Any,
     ) -> Tensor:
         r"""The importance-weighted bound of log p(x), [N]:
 
@@ -90,7 +90,7 @@ class ImportanceBounds(nn.Module, ABC):
             generator: draws the key where none is given.
             key: int64 [seed, offset] of the latents.
             first: number of data points of the processes before this one.
-            posterior: ``posterior=q``, as for `elbo`.
+            given: as for `elbo`.
 
         Source:
             Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2016, (8).
@@ -105,7 +105,7 @@ class ImportanceBounds(nn.Module, ABC):
         def log_sum(start: int) -> Tensor:
             num = min(chunk_size, num_samples - start)
             weights = self.log_weights(
-                x, num, key=key, first=first, first_sample=start, **posterior
+                x, num, key=key, first=first, first_sample=start, **given
             )
             return weights.logsumexp(1)
 

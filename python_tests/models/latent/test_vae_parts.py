@@ -93,8 +93,11 @@ class TestPriors:
         expected = mixture.log_prob(z.flatten(0, 1)).view(5, 4)
         torch.testing.assert_close(vae.prior.log_prob(z), expected)
         assert vae.sample(6).shape == (6, 3)
-        with pytest.raises(NotImplementedError, match="GaussianMixture"):
-            vae.prior_distribution()
+        torch.testing.assert_close(vae.prior_distribution().log_prob(z), expected.view(5, 4))
+
+    def test_the_standard_normal_one_is_where_the_model_is(self):
+        assert make().double().prior_distribution().mean.dtype == torch.float64
+        assert make().to("meta").prior.mean.is_meta
 
     def test_that_of_a_flow_is_its_distribution(self):
         flow = CouplingFlow(2, num_layers=2, hidden_widths=(8,))
