@@ -126,10 +126,11 @@ class DataLatents(nn.Module):
         gather = self._gather
         rows = index if gather is None else gather(index)
         # Which of several writes to a row comes last is not defined on a GPU.
-        is_last = ~(rows[:, None] == rows).triu(1).any(1)
+        order = rows.argsort(stable=True)
+        last = order[rows[order].diff(append=rows.new_full((1,), -1)) != 0]
         for name, part in parts.items():
             part = part if gather is None else gather(part)
-            getattr(self, name)[rows[is_last]] = part[is_last]
+            getattr(self, name)[rows[last]] = part[last]
 
     def _check(self, index: Tensor) -> None:
         if index.dtype != torch.int64 or index.dim() != 1:

@@ -97,3 +97,9 @@ def test_wrong_inputs_are_named(shapes):
     y, t = (torch.zeros(shape) for shape in shapes)
     with pytest.raises(ValueError, match=r"got images of shape .* and levels of shape"):
         LevelConvEnergy((1, 8, 8), SCALES)(y, t.long())
+
+
+@pytest.mark.parametrize("levels", [[-1, 0], [0, len(SCALES)]])
+def test_levels_without_a_scale(levels):
+    with pytest.raises(IndexError, match=f"levels are from {min(levels)} to {max(levels)}; expec"):
+        LevelConvEnergy((1, 8, 8), SCALES)(torch.zeros(2, 1, 8, 8), torch.tensor(levels))

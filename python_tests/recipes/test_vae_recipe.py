@@ -190,3 +190,29 @@ class TestLatentsOfImages:
                 torch.testing.assert_close(two[part][name], value, rtol=1e-4, atol=1e-5)
         losses = [read_log(tmp_path / name / "log.csv")["loss"] for name in ("one", "two")]
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+    def test_their_rate_follows_the_schedule(self):
+        """A row makes its first step of Adam, of the learning rate, when the schedule is half
+        over: by half of it (1 + cos π/2)/2."""
+        moved = {}
+        for schedule in ("constant", "cosine"):
+            experiment = make(objective="vlo", inner_steps=1, schedule=schedule, steps=4)
+            latents, images = experiment.state["latents"].latents, experiment.dataset.images
+            before = latents.values.clone()
+            for start in (0, 8, 16):
+                rows = torch.arange(start, start + 8)
+                experiment.step(Batch(images[rows], None, rows))
+            moved[schedule] = (latents.values - before).abs().flatten(1).amax(1)
+        torch.testing.assert_close(moved["constant"][:24], torch.full((24,), 0.1))
+        torch.testing.assert_close(moved["cosine"][:8], torch.full((8,), 0.1))
+        torch.testing.assert_close(moved["cosine"][16:24], torch.full((8,), 0.05))
+
+
+def test_no_more_numbers_than_fit_are_decoded_at_once(monkeypatch):
+    """256 logits a pixel of many latents would be gigabytes."""
+    monkeypatch.setattr("gencore.recipes.latent.vae_experiment._NUMBERS", 2**20)
+    experiment = make(pixels="categorical", bound_samples=20)
+    sizes = []
+    experiment.model.decoder.register_forward_hook(lambda _, x, out: sizes.append(out.numel()))
+    experiment.evaluate(20)
+    assert max(sizes[-25:]) <= 2**20

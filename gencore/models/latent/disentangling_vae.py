@@ -76,8 +76,8 @@ class DisentanglingVAE(ImportanceBounds):
               KL(q(z \mid y) \,\|\, p(z))
 
     ``vae.elbo(y, s=vae.encode(same).s)`` is what other data of the same label tell of y. With the s
-    of y itself, which (5.7) has, no density of y is bounded: s has seen y. For the same reason there
-    is no p(y) without s, which has no prior.
+    of y itself, as in (5.7), no density of y is bounded, for s has seen y. There is no bound of
+    p(y): s has no prior.
 
     Args:
         encoder: data → s, and the means and the logarithms of the standard deviations of

@@ -24,7 +24,8 @@ class LevelLikelihood(DecoderLikelihood):
         channels: C of the images.
 
     Raises:
-        ValueError: if the pixels' distribution is not one of images with C channels.
+        ValueError: if the pixels' distribution is not one of images with C channels, and on a call
+            of a model with other data.
 
     Example:
         >>> import torch
@@ -42,6 +43,11 @@ class LevelLikelihood(DecoderLikelihood):
         self.pixels, self.channels = pixels, channels
 
     def decoded_shape(self, event_shape: Size) -> Size:
+        if len(event_shape) != 3 or event_shape[0] != self.channels:
+            raise ValueError(
+                f"LevelLikelihood: a data point has shape {list(event_shape)}; expected "
+                f"[{self.channels}, H, W]"
+            )
         return Size([self.pixels.num_parameters(self.channels), *event_shape[1:]])
 
     def log_prob(self, decoded: Tensor, x: Tensor) -> Tensor:

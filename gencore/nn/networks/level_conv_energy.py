@@ -40,6 +40,7 @@ class LevelConvEnergy(nn.Module):
     Raises:
         ValueError: for sizes or scales that are not positive or images that cannot be halved that
             often, and on a call with images or levels of another shape.
+        IndexError: on a call, for a level that has no scale.
 
     Example:
         >>> energy = LevelConvEnergy((1, 8, 8), [0.9, 0.8, 1.0])
@@ -111,6 +112,11 @@ class LevelConvEnergy(nn.Module):
             raise ValueError(
                 f"LevelConvEnergy: got images of shape {list(y.shape)} and levels of shape "
                 f"{list(t.shape)}; expected [N, {', '.join(map(str, self.shape))}] and [N]"
+            )
+        if t.device.type == "cpu" and ((t < 0) | (t >= len(self.scales))).any():
+            raise IndexError(
+                f"LevelConvEnergy: levels are from {int(t.min())} to {int(t.max())}; expected 0 to "
+                f"{len(self.scales) - 1}"
             )
         embed, *layers = self.time
         level = embed(t).to(y.dtype)

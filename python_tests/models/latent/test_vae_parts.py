@@ -241,6 +241,10 @@ class TestLevels:
         wrong = VAE(encoder, nn.Linear(2, 4), 2, likelihood=likelihood)
         with pytest.raises(ValueError, match=r"gives \[5, 4\]; expected \[N, 4, 2, 2\]"):
             wrong(x)
+        with pytest.raises(ValueError, match=r"has shape \[3, 2, 2\]; expected \[1, H, W\]"):
+            vae(x.expand(5, 3, 2, 2), posterior=vae.encode(x))
+        with pytest.raises(ValueError, match=r"has shape \[4\]; expected \[1, H, W\]"):
+            vae(x.flatten(1))
 
 
 class TestFreeBits:
