@@ -104,9 +104,7 @@ class ImportanceBounds(nn.Module, ABC):
 
         def log_sum(start: int) -> Tensor:
             num = min(chunk_size, num_samples - start)
-            weights = self.log_weights(
-                x, num, key=key, first=first, first_sample=start, **given
-            )
+            weights = self.log_weights(x, num, key=key, first=first, first_sample=start, **given)
             return weights.logsumexp(1)
 
         total = None

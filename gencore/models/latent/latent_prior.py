@@ -118,7 +118,7 @@ class DistributionPrior(LatentPrior):
         while isinstance(self._elements, Independent):
             self._elements = self._elements.base_dist
         try:
-            self._elements.icdf(torch.full((latent_size,), 0.5))
+            self._elements.icdf(torch.tensor(0.5))  # a number goes with tensors of any device
         except NotImplementedError as error:
             raise ValueError(
                 f"{owner}: the prior is a {name} without an inverse distribution function, so that "

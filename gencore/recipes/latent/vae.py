@@ -116,7 +116,7 @@ class VAERecipe(ImageRecipe, OptimisedRecipe):
 
     tunable = frozenset({
         "learning_rate", "warmup_steps", "max_grad_norm", "ema_decay", "kl_weight", "recon_weight",
-        "free_bits", "bound_samples",
+        "free_bits", "bound_samples", "latent_learning_rate", "inference_steps",
     })  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ from gencore.models import (
     LevelLikelihood,
 )
 from gencore.models.latent.gaussian_posterior import standard_normal_kl
+from gencore.models.latent.latent_prior import make_prior
 from gencore.nn import MLP, Categorical, DiscretizedLogistic
 
 KEY = torch.tensor([3, 1])
@@ -98,6 +99,11 @@ class TestPriors:
     def test_the_standard_normal_one_is_where_the_model_is(self):
         assert make().double().prior_distribution().mean.dtype == torch.float64
         assert make().to("meta").prior.mean.is_meta
+
+    def test_a_distribution_on_another_device(self):
+        given = elements(Normal(torch.zeros(2, device="meta"), 1.0, validate_args=False))
+        prior = make_prior("VAE", given, 2)
+        assert prior.from_noise(torch.zeros(5, 2, device="meta")).is_meta
 
     def test_that_of_a_flow_is_its_distribution(self):
         flow = CouplingFlow(2, num_layers=2, hidden_widths=(8,))
