@@ -66,7 +66,9 @@ def maximum_mean_discrepancy(
         raise ValueError(f"{owner}: scales are {tuple(scales)}; expected finite positive numbers")
 
     def values(a: Tensor, b: Tensor) -> Tensor:
-        squared = (a[:, None] - b).square().sum(2)
+        # From differences, as no product of matrices has them, and without [N, M, D] of these.
+        distances = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+        squared = distances.square()
         if kernel == "gaussian":
             return torch.stack([torch.exp(-squared / c) for c in scales]).sum(0)
         return torch.stack([c / (c + squared) for c in scales]).sum(0)

@@ -104,6 +104,27 @@ class TestMMD:
             exact = 2 / 3 * (1 - torch.tensor(-2 / 6).exp())
             assert (means[2][0] - exact).abs() < 4 * means[2][1]
 
+    @pytest.mark.parametrize("kernel", ["inverse_multiquadratic", "gaussian"])
+    def test_gradients_also_where_points_meet(self, kernel):
+        x, y = torch.randn(2, 4, 3, dtype=torch.float64)
+        x[1], y[0] = x[0], x[0]
+        x.requires_grad_()
+        assert torch.autograd.gradcheck(
+            lambda a: maximum_mean_discrepancy(a, y, kernel=kernel, scales=[1.0, 3.0]), (x,)
+        )
+
+    def test_no_differences_of_all_pairs_are_in_memory(self):
+        sizes = []
+
+        def pack(part):
+            sizes.append(part.numel())
+            return part
+
+        x = torch.randn(20, 50, requires_grad=True)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda part: part):
+            maximum_mean_discrepancy(x, torch.randn(20, 50))
+        assert max(sizes) <= 20 * 50
+
     def test_codes_come_to_the_prior(self):
         """Codes of N(3, 0.5²) by an affine encoder, with no reconstruction to hold them."""
         torch.manual_seed(0)
