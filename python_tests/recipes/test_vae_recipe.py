@@ -173,7 +173,6 @@ class TestLatentsOfImages:
         assert cli.main(["sample", str(out), "--num", "5", "--out", str(tmp_path / "x.npy")]) == 0
 
     @pytest.mark.slow
-    @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
     def test_two_processes_compute_what_one_computes(self, tmp_path, environment):
         """Each has half of a batch, and the table that both keep has the rows of the whole."""
         options = {**SIZES, "steps": 5, "hidden_widths": 8, "objective": "vlo", "inner_steps": 2}

@@ -4,7 +4,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-from gencore.models.latent.decoder_likelihood import DecoderLikelihood
+from gencore.models.latent.decoder_likelihood import DecoderLikelihood, check_unit_interval
 from gencore.nn.likelihoods.pixel_likelihood import PixelLikelihood
 from gencore.ops.random import philox_uniform
 
@@ -25,7 +25,7 @@ class LevelLikelihood(DecoderLikelihood):
 
     Raises:
         ValueError: if the pixels' distribution is not one of images with C channels, and on a call
-            of a model with other data.
+            of a model with other data, or such beyond 0 and 1, which on the CPU are looked for.
 
     Example:
         >>> import torch
@@ -51,6 +51,7 @@ class LevelLikelihood(DecoderLikelihood):
         return Size([self.pixels.num_parameters(self.channels), *event_shape[1:]])
 
     def log_prob(self, decoded: Tensor, x: Tensor) -> Tensor:
+        check_unit_interval("LevelLikelihood", x)
         levels = (x * (self.pixels.levels - 1)).round().clamp(0, self.pixels.levels - 1).long()
         batch = torch.broadcast_shapes(decoded.shape[:-3], levels.shape[:-3])
         parameters = decoded.expand(*batch, *decoded.shape[-3:]).flatten(0, -4)

@@ -20,6 +20,7 @@ from torch.distributions import (
 
 from gencore.models import (
     VAE,
+    BernoulliLikelihood,
     CouplingFlow,
     FlowPosterior,
     GaussianLikelihood,
@@ -130,6 +131,22 @@ class TestPriors:
     def test_those_that_do_not_fit(self, prior, error, message):
         with pytest.raises(error, match=f"VAE: {message}"):
             make(prior=prior)
+
+
+class TestPixels:
+    @pytest.mark.parametrize(
+        "likelihood", [BernoulliLikelihood(), LevelLikelihood(Categorical(256), 1)]
+    )
+    def test_images_of_0_to_255_are_refused(self, likelihood):
+        """Whose Bernoulli log-probabilities have no bound, and whose levels were all the last."""
+        decoded = torch.zeros(1, *likelihood.decoded_shape(torch.Size([1, 2, 2])))
+        x = torch.tensor([0.0, 1.0, 128.0, 255.0]).view(1, 1, 2, 2)
+        name = type(likelihood).__name__
+        with pytest.raises(ValueError, match=f"{name}: data are from 0 to 255; expected 0 to 1"):
+            likelihood.log_prob(decoded, x)
+        with pytest.raises(ValueError, match=f"{name}: data are from nan to nan"):
+            likelihood.log_prob(decoded, math.nan * x)
+        assert likelihood.log_prob(decoded, x / 255).isfinite().all()
 
 
 class TestPosteriorFlow:
