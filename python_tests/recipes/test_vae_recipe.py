@@ -81,7 +81,7 @@ def test_a_resumed_run_is_the_same(tmp_path, options):
         assert_same({name: resumed.state[name].state_dict()}, {name: part.state_dict()})
 
 
-@pytest.mark.parametrize("objective", ["elbo", "iwae"])
+@pytest.mark.parametrize("objective", ["elbo", "iwae", "vlo"])
 def test_parts_of_a_batch_have_the_gradients_of_the_whole(objective):
     states = []
     for accumulate in (1, 2):
