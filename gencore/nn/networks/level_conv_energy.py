@@ -113,16 +113,12 @@ class LevelConvEnergy(nn.Module):
                 f"LevelConvEnergy: got images of shape {list(y.shape)} and levels of shape "
                 f"{list(t.shape)}; expected [N, {', '.join(map(str, self.shape))}] and [N]"
             )
-        if t.device.type == "cpu" and ((t < 0) | (t >= len(self.scales))).any():
-            raise IndexError(
-                f"LevelConvEnergy: levels are from {int(t.min())} to {int(t.max())}; expected 0 to "
-                f"{len(self.scales) - 1}"
-            )
         embed, *layers = self.time
         level = embed(t).to(y.dtype)
         for layer in layers:
             level = layer(level)
-        x = y / self.scales.to(y.dtype)[t][:, None, None, None]
+        # An index in brackets may be negative, and mean another level.
+        x = y / self.scales.to(y.dtype).index_select(0, t)[:, None, None, None]
         h = x
         for convolution, film in zip(self.convolutions, self.films, strict=True):
             gain, shift = film(level)[:, :, None, None].chunk(2, 1)

@@ -146,7 +146,10 @@ class TestPixels:
             likelihood.log_prob(decoded, x)
         with pytest.raises(ValueError, match=f"{name}: data are from nan to nan"):
             likelihood.log_prob(decoded, math.nan * x)
-        assert likelihood.log_prob(decoded, x / 255).isfinite().all()
+        expected = likelihood.log_prob(decoded, x / 255)
+        assert expected.isfinite().all()
+        compiled = torch.compile(likelihood.log_prob, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(decoded, x / 255), expected)
 
 
 class TestPosteriorFlow:
