@@ -1,5 +1,6 @@
 """The squared maximum mean discrepancy of two batches, as a loss."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -40,7 +41,8 @@ def maximum_mean_discrepancy(
         A scalar.
 
     Raises:
-        ValueError: for other shapes, another kernel, or no scales or one that is not positive.
+        ValueError: for other shapes, another kernel, or no scales or one that is not finite and
+            positive.
 
     Source:
         Gretton, Borgwardt, Rasch, Schölkopf and Smola, "A kernel two-sample test", 2012, (3).
@@ -60,11 +62,13 @@ def maximum_mean_discrepancy(
             f"{owner}: x and y have shapes {list(x.shape)} and {list(y.shape)}; expected [N, D] "
             "and [M, D] of two rows or more"
         )
-    if not scales or not min(scales) > 0:
-        raise ValueError(f"{owner}: scales are {tuple(scales)}; expected positive numbers")
+    if not scales or not all(0 < scale < math.inf for scale in scales):
+        raise ValueError(f"{owner}: scales are {tuple(scales)}; expected finite positive numbers")
 
     def values(a: Tensor, b: Tensor) -> Tensor:
-        squared = (a[:, None] - b).square().sum(2)
+        # From differences, as no product of matrices has them, and without [N, M, D] of these.
+        distances = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+        squared = distances.square()
         if kernel == "gaussian":
             return torch.stack([torch.exp(-squared / c) for c in scales]).sum(0)
         return torch.stack([c / (c + squared) for c in scales]).sum(0)

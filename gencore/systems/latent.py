@@ -35,6 +35,7 @@ SYSTEMS = (
         further_tests=(
             f"{_DISENTANGLING}::TestLoss::test_terms_are_those_of_the_algorithm",
             f"{_DISENTANGLING}::TestLoss::test_each_player_has_its_own_gradients",
+            f"{_DISENTANGLING}::TestBounds::test_many_latents_reach_the_density_given_s",
         ),
         notes="the KL divergence of (5.7), which the listing of Algorithm 5.1 lacks, is included; "
         "the recipe's networks do not normalise over the batch",
@@ -169,6 +170,8 @@ SYSTEMS = (
             f"{_VLO}::test_a_step_moves_its_rows_and_gives_the_decoder_alone_gradients",
             f"{_VLO}::test_the_start_is_that_of_principal_components",
             f"{_ROWS}::TestDataLatents::test_rows_out_of_the_batch_keep_their_bits",
+            "recipes/test_vae_recipe.py::TestLatentsOfImages"
+            "::test_two_processes_compute_what_one_computes",
             "recipes/test_vlo_sizes.py::test_without_an_encoder_few_data_are_enough",
         ),
         notes="the last test trains for minutes: marked long, with its result in docs/vae.md",

@@ -1,9 +1,11 @@
 """The Wasserstein autoencoder with a kernel distance of its codes (Tolstikhin et al. 2018)."""
 
-from typing import NamedTuple
+import math
+from typing import NamedTuple, get_args
 
 from torch import Generator, Tensor
 
+from gencore.choices import check_choice
 from gencore.models.latent.autoencoder import Autoencoder
 from gencore.models.latent.latent_generator import LatentGenerator
 from gencore.models.starts import normal_starts
@@ -12,9 +14,6 @@ from gencore.ops import random_key
 from gencore.ops._support.checks import finite, number
 
 __all__ = ["WAEMMD", "WAEMMDLoss"]
-
-# Of the scales of the kernels, in units of the prior's mean squared distance 2Ls².
-_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class WAEMMDLoss(NamedTuple):
@@ -43,8 +42,8 @@ class WAEMMD(LatentGenerator):
         kernel: "inverse_multiquadratic" or "gaussian".
 
     Raises:
-        ValueError: for a standard deviation that is not positive, a negative weight, or on a call a
-            batch of fewer than two.
+        ValueError: for a standard deviation that is not positive, a negative weight or another
+            kernel, or on a call a batch of fewer than two.
 
     References:
         Tolstikhin, Bousquet, Gelly and Schölkopf, "Wasserstein Auto-Encoders", 2018, Algorithm 2.
@@ -73,6 +72,7 @@ class WAEMMD(LatentGenerator):
         finite("WAEMMD", "prior_std", prior_std)
         if prior_std <= 0:
             raise ValueError(f"WAEMMD: prior_std is {prior_std}; expected a positive number")
+        check_choice("WAEMMD", "kernel", kernel, get_args(MMDKernel))
         self.autoencoder = autoencoder
         self.noise_size = autoencoder.latent_size
         self.divergence_weight, self.prior_std = divergence_weight, prior_std
@@ -95,11 +95,11 @@ class WAEMMD(LatentGenerator):
         prior = self.prior_std * normal_starts(
             self, len(x), (self.noise_size,), key=key, first=first, stream="prior"
         )
-        unit = 2 * self.noise_size * self.prior_std**2
+        # Two draws of the prior are 2Ls² apart, on average of squares.
+        unit = self.prior_std * math.sqrt(2 * self.noise_size)
         divergence = maximum_mean_discrepancy(
-            coded.codes, prior.to(coded.codes.dtype), kernel=self.kernel,
-            scales=[unit * scale for scale in _SCALES],
-        )  # fmt: skip
+            coded.codes / unit, prior.to(coded.codes.dtype) / unit, kernel=self.kernel
+        )
         reconstruction = coded.error.mean()
         loss = reconstruction + self.divergence_weight * divergence
         return WAEMMDLoss(loss, reconstruction, divergence)
