@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gencore.ops._support.checks import finite, number
+from gencore.ops._support.checks import accumulation_dtype, finite, number
 
 __all__ = ["AdamState", "LatentAdam"]
 
@@ -15,7 +15,7 @@ class AdamState(NamedTuple):
     """What Adam remembers of N rows of latents."""
 
     first: Tensor
-    """Mean of the gradients, of the latents' shape [N, ...]."""
+    """Mean of the gradients, of the latents' shape [N, ...], in float32 or float64."""
     second: Tensor
     """Mean of their squares, likewise."""
     num_steps: Tensor
@@ -59,14 +59,16 @@ class LatentAdam:
     def __post_init__(self) -> None:
         number("LatentAdam", "learning_rate", self.learning_rate)
         number("LatentAdam", "eps", self.eps)
-        for beta in self.betas:
-            if not 0 <= finite("LatentAdam", "betas", beta) < 1:
-                raise ValueError(f"LatentAdam: betas are {self.betas}; expected two from 0 up, < 1")
+        betas = [finite("LatentAdam", "betas", beta) for beta in self.betas]
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"LatentAdam: betas are {self.betas}; expected two from 0 up, < 1")
 
     def start(self, latents: Tensor) -> AdamState:
         """The state of rows [N, ...] that have made no step."""
         num_steps = torch.zeros(len(latents), dtype=torch.int64, device=latents.device)
-        return AdamState(torch.zeros_like(latents), torch.zeros_like(latents), num_steps)
+        # Of bfloat16 0.999 is 1, and a mean of squares would never move.
+        zeros = torch.zeros_like(latents, dtype=accumulation_dtype(latents))
+        return AdamState(zeros, zeros.clone(), num_steps)
 
     def step(
         self, latents: Tensor, grad: Tensor, state: AdamState, *, factor: float = 1.0
@@ -79,11 +81,14 @@ class LatentAdam:
             state: of the same rows.
             factor: of the learning rate, for a schedule.
         """
+        grad = grad.to(state.first.dtype)
         first = torch.lerp(state.first, grad, 1 - self.betas[0])
         second = torch.lerp(state.second, grad.square(), 1 - self.betas[1])
         num_steps = state.num_steps + 1
-        column = num_steps.view(-1, *(1,) * (latents.dim() - 1)).to(latents.dtype)
+        column = num_steps.view(-1, *(1,) * (latents.dim() - 1)).to(first.dtype)
         mean = first / (1 - self.betas[0] ** column)
         root = (second / (1 - self.betas[1] ** column)).sqrt()
-        moved = torch.addcdiv(latents, mean, root + self.eps, value=-factor * self.learning_rate)
-        return moved, AdamState(first, second, num_steps)
+        moved = torch.addcdiv(
+            latents.to(first.dtype), mean, root + self.eps, value=-factor * self.learning_rate
+        )
+        return moved.to(latents.dtype), AdamState(first, second, num_steps)

@@ -9,6 +9,7 @@ from gencore.inference.latent_adam import LatentAdam
 from gencore.inference.latent_optimisation import optimise_latents
 from gencore.models.latent.gaussian_posterior import NormalParameters, bound_log_std
 from gencore.ops import random_key, split_key
+from gencore.ops._support.checks import index
 
 __all__ = ["optimise_posterior", "posterior_of_rows", "rows_of_posterior"]
 
@@ -61,6 +62,7 @@ def optimise_posterior(
         >>> vae.elbo(x, posterior=q).shape
         torch.Size([5])
     """
+    num_steps = index("optimise_posterior", "num_steps", num_steps)
     if key is None:
         key = random_key(generator, device=start.mean.device)
     keys = iter(split_key(key, num_steps))
@@ -78,5 +80,15 @@ def posterior_of_rows(rows: Tensor) -> NormalParameters:
 
 
 def rows_of_posterior(posterior: NormalParameters) -> Tensor:
-    """The rows [N, 2L] of Gaussians."""
+    """The rows [N, 2L] of Gaussians.
+
+    Raises:
+        ValueError: the two parameters have not one shape [N, L].
+    """
+    mean, log_std = posterior
+    if mean.dim() != 2 or mean.shape != log_std.shape:
+        raise ValueError(
+            f"NormalParameters: mean and log_std have shapes {list(mean.shape)} and "
+            f"{list(log_std.shape)}; expected [N, L] twice"
+        )
     return torch.cat(posterior, 1)

@@ -23,6 +23,7 @@ def laplacian_pyramid(x: Tensor, num_levels: int) -> list[Tensor]:
         num_levels: bands beside the last entry, 0 or more.
 
     Raises:
+        TypeError: for images of integers.
         ValueError: for sides that cannot be halved so often.
 
     Source:
@@ -34,6 +35,8 @@ def laplacian_pyramid(x: Tensor, num_levels: int) -> list[Tensor]:
         >>> [tuple(band.shape) for band in laplacian_pyramid(torch.ones(1, 1, 8, 8), 2)]
         [(1, 1, 8, 8), (1, 1, 4, 4), (1, 1, 2, 2)]
     """
+    if not x.is_floating_point():
+        raise TypeError(f"laplacian_pyramid: x is {x.dtype}; expected floating point")
     if num_levels < 0 or x.dim() != 4 or any(side % 2**num_levels for side in x.shape[2:]):
         raise ValueError(
             f"laplacian_pyramid: x has shape {list(x.shape)} with num_levels {num_levels}; "
@@ -110,7 +113,7 @@ def laplacian_distance(x: Tensor, y: Tensor, *, num_levels: int = 2) -> Tensor:
         num_levels: bands beside the coarsest image.
 
     Raises:
-        ValueError: for shapes that differ, or as `laplacian_pyramid`.
+        TypeError, ValueError: for shapes that differ, or as `laplacian_pyramid`.
 
     Source:
         Bojanowski, Joulin, Lopez-Paz and Szlam, "Optimizing the latent space of generative

@@ -35,6 +35,7 @@ SYSTEMS = (
         further_tests=(
             f"{_DISENTANGLING}::TestLoss::test_terms_are_those_of_the_algorithm",
             f"{_DISENTANGLING}::TestLoss::test_each_player_has_its_own_gradients",
+            f"{_DISENTANGLING}::TestBounds::test_many_latents_reach_the_density_given_s",
         ),
         notes="the KL divergence of (5.7), which the listing of Algorithm 5.1 lacks, is included; "
         "the recipe's networks do not normalise over the batch",
@@ -81,6 +82,17 @@ SYSTEMS = (
         ),
         notes="the thesis does not say whether it probes the mean of z or a draw of it; the recipe "
         "measures both",
+    ),
+    System(
+        id="M32",
+        name="Ablation of swaps: joint training, a frozen f_s, no adversary",
+        source="Mathieu 2017, §5.4.6",
+        implementation="gencore.models.DisentanglingVAE",
+        test=f"{_DISENTANGLING}::test_the_ablation_has_the_order_of_the_thesis",
+        further_tests=(f"{_DISENTANGLING}::test_joint_training_swaps_best",),
+        notes="the order alone, on points whose swaps are known in the place of Sprites, with a KL "
+        "weight that leaves the label in z; its tests train for minutes: marked long, with their "
+        "results in docs/disentangling.md",
     ),
     System(
         id="M07",
@@ -158,6 +170,8 @@ SYSTEMS = (
             f"{_VLO}::test_a_step_moves_its_rows_and_gives_the_decoder_alone_gradients",
             f"{_VLO}::test_the_start_is_that_of_principal_components",
             f"{_ROWS}::TestDataLatents::test_rows_out_of_the_batch_keep_their_bits",
+            "recipes/test_vae_recipe.py::TestLatentsOfImages"
+            "::test_two_processes_compute_what_one_computes",
             "recipes/test_vlo_sizes.py::test_without_an_encoder_few_data_are_enough",
         ),
         notes="the last test trains for minutes: marked long, with its result in docs/vae.md",

@@ -35,6 +35,17 @@ class TestAdam:
             torch.testing.assert_close(latents[row : row + 1], expected, rtol=1e-12, atol=1e-12)
         assert state.num_steps.tolist() == [7, 7, 7]
 
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+    def test_other_dtypes_go_the_same_way(self, dtype):
+        """Whose numbers near 1 are too few for the second mean."""
+        exact, _ = optimise_latents(loss_to(TARGET), torch.zeros_like(TARGET), num_steps=20)
+        start, target = torch.zeros(3, 2, dtype=dtype), TARGET.to(dtype)
+        found, state = optimise_latents(loss_to(target), start, num_steps=20)
+        assert found.dtype == dtype
+        assert state.first.dtype == state.second.dtype == torch.float32
+        near = 0.1 if dtype == torch.bfloat16 else 0.02
+        torch.testing.assert_close(found.double(), exact, rtol=0, atol=near)
+
     def test_a_projection_is_applied_after_each_step(self):
         def to_ball(z):
             return z / z.norm(dim=1, keepdim=True).clamp(min=1)
@@ -53,7 +64,8 @@ class TestAdam:
         torch.testing.assert_close(half, same)
 
     @pytest.mark.parametrize(
-        "settings", [{"learning_rate": -1.0}, {"betas": (0.9, 1.0)}, {"eps": math.nan}]
+        "settings",
+        [{"learning_rate": -1.0}, {"betas": (0.9, 1.0)}, {"betas": (0.9,)}, {"eps": math.nan}],
     )
     def test_settings_that_are_none(self, settings):
         with pytest.raises(ValueError, match="LatentAdam: "):
@@ -106,6 +118,12 @@ class TestDataLatents:
         for row, value in zip(index.tolist(), values, strict=True):
             expected[row] = value
         assert torch.equal(latents.values, expected)
+
+    def test_a_batch_of_very_many_points(self):
+        """All at once: memory that grows with their square is more than there is."""
+        latents, num = DataLatents(torch.zeros(400_000, 1)), 400_000
+        found = latents.descend(lambda z: (z - 1).square().sum(1), torch.arange(num), num_steps=1)
+        assert torch.equal(latents.values, found)
 
     def test_without_a_state_each_visit_begins_anew(self):
         latents = self.make(keep_state=False)

@@ -97,3 +97,15 @@ def test_wrong_inputs_are_named(shapes):
     y, t = (torch.zeros(shape) for shape in shapes)
     with pytest.raises(ValueError, match=r"got images of shape .* and levels of shape"):
         LevelConvEnergy((1, 8, 8), SCALES)(y, t.long())
+
+
+@pytest.mark.parametrize("levels", [[-1, 0], [0, len(SCALES)]])
+def test_levels_without_a_scale(levels):
+    with pytest.raises(IndexError, match="index out of range"):
+        LevelConvEnergy((1, 8, 8), SCALES)(torch.zeros(2, 1, 8, 8), torch.tensor(levels))
+
+
+def test_it_is_one_graph_to_a_compiler():
+    energy, y, t = LevelConvEnergy((1, 8, 8), SCALES), torch.randn(2, 1, 8, 8), torch.arange(2)
+    compiled = torch.compile(energy, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(y, t), energy(y, t))

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from testing.command_line import QUICK, run
 from testing.runs import assert_same, train
 
 from gencore import cli
@@ -12,6 +13,8 @@ from gencore.models import VAE, LevelLikelihood
 from gencore.recipes.latent.vae import VAERecipe
 from gencore.recipes.loaded_run import load_run
 from gencore.train import Batch
+from gencore.train.logs import read_log
+from gencore.train.state_file import read_state
 
 pytest.importorskip("sklearn")
 fabric_module = pytest.importorskip("lightning_fabric")
@@ -94,6 +97,7 @@ def test_a_resumed_run_is_the_same(tmp_path, options):
     [
         {"objective": "elbo"},
         {"objective": "iwae"},
+        {"objective": "vlo"},
         {"estimator": "score"},
         {"objective": "iwae", "estimator": "doubly_reparametrised"},
     ],
@@ -240,3 +244,47 @@ class TestLatentsOfImages:
         assert (out / "figures" / "reconstructions.png").is_file()
         assert cli.main(["evaluate", str(out), "--num", "10"]) == 0
         assert cli.main(["sample", str(out), "--num", "5", "--out", str(tmp_path / "x.npy")]) == 0
+
+    @pytest.mark.slow
+    def test_two_processes_compute_what_one_computes(self, tmp_path, environment):
+        """Each has half of a batch, and the table that both keep has the rows of the whole."""
+        options = {**SIZES, "steps": 5, "hidden_widths": 8, "objective": "vlo", "inner_steps": 2}
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        words = ["train", "vae", *words, *QUICK, "--num-evaluate=0", "--num-samples=0"]
+        done = run(environment, "-m", "gencore", *words, "--devices=2", f"--out={tmp_path}/two")
+        assert done.returncode == 0, done.stderr
+        assert cli.main([*words, f"--out={tmp_path}/one"]) == 0
+        one, two = (read_state(tmp_path / name / "checkpoint.safetensors")["state"]
+                    for name in ("one", "two"))  # fmt: skip
+        assert one["latents"]["num_steps"].sum() == 5 * 8 * 2
+        for part in ("latents", "model"):
+            for name, value in one[part].items():
+                torch.testing.assert_close(two[part][name], value, rtol=1e-4, atol=1e-5)
+        losses = [read_log(tmp_path / name / "log.csv")["loss"] for name in ("one", "two")]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+    def test_their_rate_follows_the_schedule(self):
+        """A row makes its first step of Adam, of the learning rate, when the schedule is half
+        over: by half of it (1 + cos π/2)/2."""
+        moved = {}
+        for schedule in ("constant", "cosine"):
+            experiment = make(objective="vlo", inner_steps=1, schedule=schedule, steps=4)
+            latents, images = experiment.state["latents"].latents, experiment.dataset.images
+            before = latents.values.clone()
+            for start in (0, 8, 16):
+                rows = torch.arange(start, start + 8)
+                experiment.step(Batch(images[rows], None, rows))
+            moved[schedule] = (latents.values - before).abs().flatten(1).amax(1)
+        torch.testing.assert_close(moved["constant"][:24], torch.full((24,), 0.1))
+        torch.testing.assert_close(moved["cosine"][:8], torch.full((8,), 0.1))
+        torch.testing.assert_close(moved["cosine"][16:24], torch.full((8,), 0.05))
+
+
+def test_no_more_numbers_than_fit_are_decoded_at_once(monkeypatch):
+    """256 logits a pixel of many latents would be gigabytes."""
+    monkeypatch.setattr("gencore.recipes.latent.vae_experiment._NUMBERS", 2**20)
+    experiment = make(pixels="categorical", bound_samples=20)
+    sizes = []
+    experiment.model.decoder.register_forward_hook(lambda _, x, out: sizes.append(out.numel()))
+    experiment.evaluate(20)
+    assert max(sizes[-25:]) <= 2**20

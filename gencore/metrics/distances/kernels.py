@@ -1,5 +1,6 @@
 """Kernels of feature vectors, of which each names a distance between distributions."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -141,5 +142,7 @@ def _several(value: float | Sequence[float]) -> Sequence[float]:
 
 def _check_positive(owner: str, name: str, value: float | Sequence[float]) -> None:
     values = _several(value)
-    if not values or not all(each > 0 for each in values):
-        raise ValueError(f"{owner}: {name} is {value}; expected one positive number, or several")
+    if not values or not all(0 < each < math.inf for each in values):
+        raise ValueError(
+            f"{owner}: {name} is {value}; expected one positive, finite number, or several"
+        )

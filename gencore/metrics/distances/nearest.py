@@ -80,7 +80,7 @@ def k_nearest(
     # computed once more from differences, and a few more candidates keep the order right.
     num_candidates = min(k + 4, others)
     distances, indices = [], []
-    for start in range(0, len(queries), batch_size):
+    for start in range(0, max(len(queries), 1), batch_size):
         part = queries[start : start + batch_size]
         squared = squared_distances(part, points)
         if among_themselves:

@@ -1,4 +1,3 @@
-from gencore.models.adversarial.adversarial_losses import AdversarialLosses, NonSaturatingLosses
 from gencore.models.adversarial.adversary import Adversary
 from gencore.models.adversarial.batch_adversary import BatchAdversary
 from gencore.models.adversarial.conv_autoencoder_energy import ConvAutoencoderEnergy
@@ -17,7 +16,6 @@ from gencore.models.adversarial.score_adversary import ScoreAdversary
 from gencore.models.adversarial.truncated_latents import truncated_normal
 
 __all__ = [
-    "AdversarialLosses",
     "Adversary",
     "BatchAdversary",
     "ConvAutoencoderEnergy",
@@ -29,7 +27,6 @@ __all__ = [
     "LaplacianGAN",
     "MixupAdversary",
     "MultiScalePatchDiscriminator",
-    "NonSaturatingLosses",
     "PatchScores",
     "Pix2Pix",
     "Pix2PixLoss",

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from gencore.models.adversarial.adversarial_losses import AdversarialLosses, NonSaturatingLosses
 from gencore.models.adversarial.image_pool import ImagePool
 from gencore.nn.stop_gradient import stop_gradient
+from gencore.objectives import AdversarialGame, LogisticGame
 from gencore.objectives.cycle_consistency import cycle_consistency_loss, identity_loss
 from gencore.ops import random_key, split_key
 from gencore.ops._support.checks import number
@@ -49,8 +49,8 @@ class CycleGAN(nn.Module):
         critic_y: D_Y.
         cycle_weight: λ.
         identity_weight: λ_id; λ/2 in the source, where it is used. X and Y are of one shape then.
-        losses: of the games; by default the logistic one, with the generators' loss that does not
-            saturate. The source has least squares.
+        game: the losses of both players; by default the logistic one, with the generator's loss that
+            does not saturate.
         pool_x: past samples F(y) for D_X; the present ones alone where there is none.
         pool_y: the same for D_Y.
 
@@ -84,7 +84,7 @@ class CycleGAN(nn.Module):
         *,
         cycle_weight: float = 10.0,
         identity_weight: float = 0.0,
-        losses: AdversarialLosses | None = None,
+        game: AdversarialGame | None = None,
         pool_x: ImagePool | None = None,
         pool_y: ImagePool | None = None,
     ) -> None:
@@ -93,7 +93,7 @@ class CycleGAN(nn.Module):
         self.identity_weight = number("CycleGAN", "identity_weight", identity_weight)
         self.generators = nn.ModuleDict({"x to y": generator, "y to x": inverse_generator})
         self.critics = nn.ModuleDict({"x": critic_x, "y": critic_y})
-        self.losses = NonSaturatingLosses() if losses is None else losses
+        self.game = LogisticGame() if game is None else game
         self.pool_x, self.pool_y = pool_x, pool_y
 
     def translate(self, x: Tensor) -> Tensor:
@@ -114,9 +114,9 @@ class CycleGAN(nn.Module):
             y: data of Y, [M, ...], which have nothing to do with them.
         """
         fake_y, fake_x = self.translate(x), self.translate_back(y)
-        adversarial = self.losses.generator_loss(
+        adversarial = self.game.generator_loss(
             stop_gradient(self.critics["y"])(fake_y)
-        ) + self.losses.generator_loss(stop_gradient(self.critics["x"])(fake_x))
+        ) + self.game.generator_loss(stop_gradient(self.critics["x"])(fake_x))
         cycle = cycle_consistency_loss(x, self.translate_back(fake_y), y, self.translate(fake_x))
         identity = torch.zeros_like(cycle)
         if self.identity_weight:
@@ -153,7 +153,7 @@ class CycleGAN(nn.Module):
                 if pool is not None:
                     fakes[place] = pool(fakes[place], key=keys[place])
         losses = [
-            self.losses.discriminator_loss(critic(real), critic(fake))
+            self.game.discriminator_loss(critic(real), critic(fake))
             for critic, real, fake in zip(self.critics.values(), (x, y), fakes, strict=True)
         ]
         return torch.stack(losses).sum()

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from gencore.models.adversarial.adversarial_losses import AdversarialLosses, NonSaturatingLosses
 from gencore.models.evaluating import evaluating
 from gencore.models.starts import normal_starts
 from gencore.nn.stop_gradient import stop_gradient
+from gencore.objectives import AdversarialGame, LogisticGame
 from gencore.objectives.laplacian import enlarge, laplacian_pyramid
 from gencore.sizes import check_positive
 
@@ -46,8 +46,8 @@ class LaplacianGAN(nn.Module):
         discriminators: D_K, …, D_0, images of the level [N, C, H, W] → scores of any shape.
         latent_size: L.
         coarse_shape: [C, h, w].
-        losses: of the game; by default the logistic one, with the generator's loss that does not
-            saturate.
+        game: the losses of both players; by default the logistic one, with the generator's loss that
+            does not saturate.
 
     Attributes:
         noise_size: U = L + Σ_k H_k·W_k, the numbers of noise of one sample.
@@ -87,7 +87,7 @@ class LaplacianGAN(nn.Module):
         *,
         latent_size: int,
         coarse_shape: Sequence[int],
-        losses: AdversarialLosses | None = None,
+        game: AdversarialGame | None = None,
     ) -> None:
         super().__init__()
         check_positive("LaplacianGAN", latent_size=latent_size)
@@ -102,7 +102,7 @@ class LaplacianGAN(nn.Module):
             )
         self.generators = nn.ModuleList([coarsest, *refiners])
         self.discriminators = nn.ModuleList(discriminators)
-        self.losses = NonSaturatingLosses() if losses is None else losses
+        self.game = LogisticGame() if game is None else game
         self.latent_size = latent_size
         channels, height, width = coarse_shape
         self.shapes = [
@@ -123,7 +123,7 @@ class LaplacianGAN(nn.Module):
         It has no gradient in the discriminators. The noise is that of `sample`.
         """
         terms = [
-            self.losses.generator_loss(stop_gradient(self.discriminators[level.number])(fake))
+            self.game.generator_loss(stop_gradient(self.discriminators[level.number])(fake))
             for level, fake in self._fakes(x, self._noise(x, generator, key, first))
         ]
         return torch.stack(terms).sum()
@@ -146,7 +146,7 @@ class LaplacianGAN(nn.Module):
         for level, fake in fakes:
             discriminator = self.discriminators[level.number]
             terms.append(
-                self.losses.discriminator_loss(discriminator(level.image), discriminator(fake))
+                self.game.discriminator_loss(discriminator(level.image), discriminator(fake))
             )
         return torch.stack(terms).sum()
 

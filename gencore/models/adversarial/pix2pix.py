@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gencore.models.adversarial.adversarial_losses import AdversarialLosses, NonSaturatingLosses
 from gencore.models.adversarial.multi_scale_patch_discriminator import MultiScalePatchDiscriminator
 from gencore.nn.stop_gradient import stop_gradient
+from gencore.objectives import AdversarialGame, LogisticGame
 from gencore.objectives.feature_matching import feature_matching_loss
 from gencore.ops._support.checks import number
 
@@ -45,8 +45,8 @@ class Pix2Pix(nn.Module):
         discriminator: of C + C' channels.
         reconstruction_weight: λ₁.
         feature_weight: λ_FM.
-        losses: of the game; by default the logistic one, with the generator's loss that does not
-            saturate, as in pix2pix.
+        game: the losses of both players; by default the logistic one, with the generator's loss that
+            does not saturate.
 
     Raises:
         ValueError: for a negative weight, or on a call for a translation that is not like y.
@@ -77,7 +77,7 @@ class Pix2Pix(nn.Module):
         *,
         reconstruction_weight: float = 100.0,
         feature_weight: float = 0.0,
-        losses: AdversarialLosses | None = None,
+        game: AdversarialGame | None = None,
     ) -> None:
         super().__init__()
         self.generator, self.discriminator = generator, discriminator
@@ -85,7 +85,7 @@ class Pix2Pix(nn.Module):
             "Pix2Pix", "reconstruction_weight", reconstruction_weight
         )
         self.feature_weight = number("Pix2Pix", "feature_weight", feature_weight)
-        self.losses = NonSaturatingLosses() if losses is None else losses
+        self.game = LogisticGame() if game is None else game
 
     def forward(self, x: Tensor, y: Tensor) -> Pix2PixLoss:
         """The generator's loss of pairs; it has gradients in the generator alone.
@@ -102,7 +102,7 @@ class Pix2Pix(nn.Module):
             )
         fake = stop_gradient(self.discriminator)(torch.cat([x, translated], 1))
         adversarial = torch.stack(
-            [self.losses.generator_loss(scores.logits) for scores in fake]
+            [self.game.generator_loss(scores.logits) for scores in fake]
         ).sum()
         reconstruction = (y - translated).abs().mean()
         features = torch.zeros_like(reconstruction)
@@ -129,7 +129,7 @@ class Pix2Pix(nn.Module):
         real = self.discriminator(torch.cat([x, y], 1))
         fake = self.discriminator(torch.cat([x, translated.detach()], 1))
         terms = [
-            self.losses.discriminator_loss(of_real.logits, of_fake.logits)
+            self.game.discriminator_loss(of_real.logits, of_fake.logits)
             for of_real, of_fake in zip(real, fake, strict=True)
         ]
         return torch.stack(terms).sum()

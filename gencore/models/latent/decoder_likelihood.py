@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 from gencore.ops import philox_normal
 from gencore.ops.random import philox_uniform
 
-__all__ = ["BernoulliLikelihood", "DecoderLikelihood", "GaussianLikelihood"]
+__all__ = ["BernoulliLikelihood", "DecoderLikelihood", "GaussianLikelihood", "check_unit_interval"]
 
 
 class DecoderLikelihood(nn.Module, ABC):
@@ -104,6 +104,9 @@ class BernoulliLikelihood(DecoderLikelihood):
 
     Data between 0 and 1 are taken as expectations: their log-probability is the cross-entropy.
 
+    Raises:
+        ValueError: on a call, for data beyond 0 and 1, which on the CPU are looked for.
+
     Example:
         >>> import torch
         >>> BernoulliLikelihood().log_prob(torch.zeros(1), torch.ones(1))
@@ -118,6 +121,7 @@ class BernoulliLikelihood(DecoderLikelihood):
         return -self._cross_entropy(decoded, x).flatten(2).sum(2)
 
     def _cross_entropy(self, decoded: Tensor, x: Tensor) -> Tensor:
+        check_unit_interval("BernoulliLikelihood", x)
         decoded, x = torch.broadcast_tensors(decoded, x)
         return binary_cross_entropy_with_logits(decoded, x, reduction="none")
 
@@ -130,3 +134,14 @@ class BernoulliLikelihood(DecoderLikelihood):
 
     def distribution(self, decoded: Tensor) -> Distribution:
         return Independent(Bernoulli(logits=decoded), decoded.dim() - 1)
+
+
+def check_unit_interval(owner: str, x: Tensor) -> None:
+    """Raise a ValueError for data beyond 0 and 1, such as images of 0 to 255; on the CPU alone,
+    where it does not hold up other work, and not in a compiled graph."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    if not bool(((x >= 0) & (x <= 1)).all()):
+        raise ValueError(
+            f"{owner}: data are from {x.min().item():.4g} to {x.max().item():.4g}; expected 0 to 1"
+        )

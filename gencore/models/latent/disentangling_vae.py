@@ -6,14 +6,18 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.choices import check_choice
+from gencore.metrics.distances.nearest import k_nearest
 from gencore.models.evaluating import evaluating
 from gencore.models.latent.autoencoder import half_squared_error
 from gencore.models.latent.gaussian_posterior import (
     NormalParameters,
     bound_log_std,
+    draw_latents,
+    log_normal,
     reparametrise,
     standard_normal_kl,
 )
+from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.models.starts import normal_starts
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.objectives import adversarial_generator_loss
@@ -52,7 +56,7 @@ class DisentanglingLoss(NamedTuple):
     """-log D(Dec(z, s₂), id₂) of z ~ N(0, I), where it has a weight."""
 
 
-class DisentanglingVAE(nn.Module):
+class DisentanglingVAE(ImportanceBounds):
     r"""An autoencoder whose codes tell what a label specifies, s, from all else, z.
 
     .. math:: \mathrm{Enc}(y) = (f_s(y), q(z \mid y)), \qquad \tilde y = \mathrm{Dec}(z, s)
@@ -66,6 +70,15 @@ class DisentanglingVAE(nn.Module):
     The listing of Algorithm 5.1 leaves the KL divergence of (5.7) out, and encodes y₂ where y₁′ is
     meant; both are as in the text here. The listing shows decoded samples of the prior to D as
     well, which the text calls unstable: their weight is 0 by default.
+
+    Given s, data have a density and the bounds (5.5) of it, without the weights of the loss:
+
+    .. math:: \log p(y \mid s) \ge E_{q(z \mid y)}\left[\log N(y; \mathrm{Dec}(z, s), I)\right] -
+              KL(q(z \mid y) \,\|\, p(z))
+
+    ``vae.elbo(y, s=vae.encode(same).s)`` is what other data of the same label tell of y. With the s
+    of y itself, as in (5.7), no density of y is bounded, for s has seen y. There is no bound of
+    p(y): s has no prior.
 
     Args:
         encoder: data → s, and the means and the logarithms of the standard deviations of
@@ -97,6 +110,8 @@ class DisentanglingVAE(nn.Module):
         >>> discriminator.loss(y, fake, labels).backward()
         >>> vae.swap(y, other).shape
         torch.Size([16, 6])
+        >>> vae.log_prob_bound(y, 50, s=vae.encode(same).s).shape
+        torch.Size([16])
     """
 
     def __init__(
@@ -163,11 +178,7 @@ class DisentanglingVAE(nn.Module):
         s, s_same, s_other = codes.s.split(rows)
         posterior = NormalParameters(*(part[:rows] for part in codes.posterior))
         z = reparametrise(posterior, 1, key, first)[0].squeeze(1)
-        own, swapped = self._decode_all(z, s, s_same).split(rows)
-        if own.shape != y.shape:
-            raise ValueError(
-                f"DisentanglingVAE: the decoder gives {list(own.shape)} for data {list(y.shape)}"
-            )
+        own, swapped = self._decode_like(y, z.repeat(2, 1), torch.cat([s, s_same])).split(rows)
         reconstruction = half_squared_error(y, own).mean()
         swap = half_squared_error(y, swapped).mean()
         kl = standard_normal_kl(posterior).mean()
@@ -186,6 +197,40 @@ class DisentanglingVAE(nn.Module):
                 sample_adversarial = adversarial_generator_loss(logits, "non-saturating")
                 loss = loss + self.sample_weight * sample_adversarial
         return DisentanglingLoss(loss, reconstruction, swap, kl, adversarial, sample_adversarial)
+
+    def log_weights(  # type: ignore[override]
+        self,
+        x: Tensor,
+        num: int,
+        *,
+        s: Tensor,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+        first_sample: int = 0,
+    ) -> Tensor:
+        """log p(y, z | s) − log q(z | y) of `num` latents z of each data point y, [N, num].
+
+        Args:
+            x: y, data [N, ...].
+            num: latents of each.
+            s: what is specified, [N, S], such as that of other data of the same labels.
+            generator: draws the key where none is given.
+            key: int64 [seed, offset] of the latents.
+            first: number of data points of the processes before this one.
+            first_sample: number of latents of each data point before these.
+        """
+        check_count("DisentanglingVAE", "num", num, least=1)
+        if s.shape != (len(x), self.specified_size):
+            raise ValueError(
+                f"DisentanglingVAE: s has shape {list(s.shape)}; expected "
+                f"{[len(x), self.specified_size]}"
+            )
+        key = random_key(generator, device=x.device) if key is None else key
+        z, log_q = draw_latents(self.encode(x).posterior, num, key, first, first_sample)
+        decoded = self._decode_like(x, z.flatten(0, 1), s.repeat_interleave(num, 0))
+        error = x.unsqueeze(1) - decoded.unflatten(0, log_q.shape)
+        return log_normal(error.flatten(2)) + log_normal(z) - log_q
 
     @torch.no_grad()
     def swapped_samples(
@@ -227,7 +272,8 @@ class DisentanglingVAE(nn.Module):
 
     def reconstruct(self, y: Tensor) -> Tensor:
         """Data of their own codes, with the mean of z."""
-        return self.swap(y, y)
+        codes = self.encode(y)
+        return self.decode(codes.posterior.mean, codes.s)
 
     def swap(self, a: Tensor, b: Tensor) -> Tensor:
         """What `a` specifies with the rest of `b`: Dec(z, s), s of a and the mean of z of b.
@@ -306,17 +352,24 @@ class DisentanglingVAE(nn.Module):
         check_count("DisentanglingVAE.retrieve", "num", num, least=1)
         if num > len(gallery):
             raise ValueError(
-                f"DisentanglingVAE.retrieve: num is {num} of a gallery of {len(gallery)}"
+                f"DisentanglingVAE.retrieve: num is {num}; expected at most the {len(gallery)} of "
+                "the gallery"
             )
         a, b = (
             codes.s if by == "s" else codes.posterior.mean
             for codes in (self.encode(query), self.encode(gallery))
         )
-        return torch.cdist(a, b).topk(num, largest=False).indices
+        return k_nearest(a.detach(), b.detach(), num).indices
 
-    def _decode_all(self, z: Tensor, *specified: Tensor) -> Tensor:
-        """The data of the same z with each of these s, one after the other."""
-        return self.decode(z.repeat(len(specified), 1), torch.cat(specified))
+    def _decode_like(self, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
+        """`decode`, or an error where the result has not the shape of data y."""
+        decoded = self.decode(z, s)
+        if decoded.shape[1:] != y.shape[1:]:
+            raise ValueError(
+                f"DisentanglingVAE: the decoder gives {list(decoded.shape)} for data "
+                f"{list(y.shape)}; expected {[len(decoded), *y.shape[1:]]}"
+            )
+        return decoded
 
     def extra_repr(self) -> str:
         return (

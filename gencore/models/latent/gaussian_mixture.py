@@ -5,6 +5,14 @@ from typing import TypeVar, get_args
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.distributions import (
+    Categorical,
+    Distribution,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+)
 
 from gencore.choices import check_choice
 from gencore.models.latent.mixture_fitting import component_log_prob, expectation_maximisation
@@ -168,6 +176,24 @@ class GaussianMixture(nn.Module):
         """p(k | z) of vectors [N, L], [N, K]; raises as `log_prob`."""
         parameters = self._to_compute("responsibilities", "z", z, self.means.shape[1])
         return component_log_prob(z, *parameters).softmax(1)
+
+    def distribution(self) -> MixtureSameFamily:
+        """The same as a :class:`torch.distributions.Distribution` over [L].
+
+        Raises:
+            RuntimeError: the mixture is not fitted.
+        """
+        components, features = self.means.shape
+        log_weights, means, factors = self._to_compute(
+            "distribution", "means", self.means, features
+        )
+        factors = factors.expand(components, *[features] * (factors.dim() - 1))
+        component: Distribution
+        if factors.dim() == 3:
+            component = MultivariateNormal(means, scale_tril=factors)
+        else:
+            component = Independent(Normal(means, factors), 1)
+        return MixtureSameFamily(Categorical(logits=log_weights), component)
 
     def sample(
         self,

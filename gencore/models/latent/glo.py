@@ -36,6 +36,10 @@ class GLO(LatentGenerator):
             :func:`gencore.objectives.laplacian_distance` in the source.
         num_inner_steps: steps on the codes in a training step; 1 in the source.
 
+    Raises:
+        ValueError: the codes are not [M, L], and on a call if the decoder gives another shape than
+            that of the data.
+
     References:
         Bojanowski, Joulin, Lopez-Paz and Szlam, "Optimizing the latent space of generative
         networks", 2018, (2). Bruna, "Inference and Representation", Lecture 11.
@@ -109,4 +113,13 @@ class GLO(LatentGenerator):
         return self.decode(values.mean(0) + noise @ torch.linalg.cholesky(covariance).T)
 
     def _loss(self, x: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda z: self.distance(x, self.decode(z))
+        def loss(z: Tensor) -> Tensor:
+            decoded = self.decode(z)
+            if decoded.shape != x.shape:
+                raise ValueError(
+                    f"GLO: the decoder gives {list(decoded.shape)} for codes {list(z.shape)} and "
+                    f"data {list(x.shape)}; expected the shape of the data"
+                )
+            return self.distance(x, decoded)
+
+        return loss

@@ -90,7 +90,7 @@ class ImportanceBounds(nn.Module, ABC):
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
-        **posterior: Any,
+        **given: Any,
     ) -> Tensor:
         r"""Estimates of a lower bound of log p(x), [N]: means of log w = log p(x, z) − log q(z | x)
         over latents z ~ q of each data point.
@@ -112,11 +112,11 @@ class ImportanceBounds(nn.Module, ABC):
             estimator: as above.
             baseline: b of "score": a tensor [N], or what broadcasts to it, which does not depend on
                 the latents; or "leave_one_out", the mean over the other latents of x; 0 if None.
+            given: what else `log_weights` takes: of a :class:`VAE` ``posterior=q``, q in the place
+                of the model's own; of a :class:`DisentanglingVAE` ``s=s``.
             generator: draws the key where none is given.
             key: int64 [seed, offset] of the latents.
             first: number of data points of the processes before this one.
-            posterior: ``posterior=q`` takes q in the place of the model's own, where `log_weights`
-                does.
 
         Raises:
             ValueError: for another estimator, or a baseline that it does not have.
@@ -136,8 +136,8 @@ class ImportanceBounds(nn.Module, ABC):
         if key is None:
             key = random_key(generator, device=x.device)
         if estimator == "reparametrised":
-            return self.log_weights(x, num_samples, key=key, first=first, **posterior).mean(1)
-        drawn = self.weigh(x, num_samples, key=key, first=first, estimator=estimator, **posterior)
+            return self.log_weights(x, num_samples, key=key, first=first, **given).mean(1)
+        drawn = self.weigh(x, num_samples, key=key, first=first, estimator=estimator, **given)
         values = drawn.log_weights
         if estimator == "score":
             # The score of q itself, which log w has in its gradient, is 0 on average.
@@ -155,7 +155,7 @@ class ImportanceBounds(nn.Module, ABC):
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
-        **posterior: Any,
+        **given: Any,
     ) -> Tensor:
         r"""The importance-weighted bound of log p(x), [N]:
 
@@ -182,7 +182,7 @@ class ImportanceBounds(nn.Module, ABC):
             generator: draws the key where none is given.
             key: int64 [seed, offset] of the latents.
             first: number of data points of the processes before this one.
-            posterior: ``posterior=q``, as for `elbo`.
+            given: as for `elbo`.
 
         Source:
             Burda, Grosse and Salakhutdinov, "Importance Weighted Autoencoders", 2016, (8).
@@ -200,7 +200,7 @@ class ImportanceBounds(nn.Module, ABC):
 
         def log_weights(start: int) -> Tensor:
             num = min(chunk_size, num_samples - start)
-            options = {"key": key, "first": first, "first_sample": start, **posterior}
+            options = {"key": key, "first": first, "first_sample": start, **given}
             if estimator == "reparametrised":
                 return self.log_weights(x, num, **options)
             drawn = self.weigh(x, num, estimator="path", **options)

@@ -38,11 +38,7 @@ class LatentPrior(nn.Module, ABC):
 
     @abstractmethod
     def distribution(self) -> "Distribution | FlowDistribution":
-        """The same as a :class:`torch.distributions.Distribution` over [L].
-
-        Raises:
-            NotImplementedError: of a mixture, which is none.
-        """
+        """The same as a :class:`torch.distributions.Distribution` over [L]."""
 
 
 class StandardNormalPrior(LatentPrior):
@@ -51,6 +47,8 @@ class StandardNormalPrior(LatentPrior):
     def __init__(self, latent_size: int) -> None:
         super().__init__()
         self.noise_size = latent_size
+        self.mean: Tensor
+        self.register_buffer("mean", torch.zeros(latent_size), persistent=False)
 
     def from_noise(self, noise: Tensor) -> Tensor:
         return noise
@@ -59,8 +57,7 @@ class StandardNormalPrior(LatentPrior):
         return log_normal(z)
 
     def distribution(self) -> Distribution:
-        zero = torch.zeros(self.noise_size)
-        return Independent(Normal(zero, torch.ones_like(zero)), 1)
+        return Independent(Normal(self.mean, torch.ones_like(self.mean)), 1)
 
 
 class FlowPrior(LatentPrior):
@@ -100,7 +97,7 @@ class MixturePrior(LatentPrior):
         return self.mixture.log_prob(z.flatten(0, -2)).view(z.shape[:-1])
 
     def distribution(self) -> Distribution:
-        raise NotImplementedError("GaussianMixture has no torch.distributions object")
+        return self.mixture.distribution()
 
 
 class DistributionPrior(LatentPrior):
@@ -121,7 +118,7 @@ class DistributionPrior(LatentPrior):
         while isinstance(self._elements, Independent):
             self._elements = self._elements.base_dist
         try:
-            self._elements.icdf(torch.full((latent_size,), 0.5))
+            self._elements.icdf(torch.tensor(0.5))  # a number goes with tensors of any device
         except NotImplementedError as error:
             raise ValueError(
                 f"{owner}: the prior is a {name} without an inverse distribution function, so that "

@@ -4,7 +4,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-from gencore.models.latent.decoder_likelihood import DecoderLikelihood
+from gencore.models.latent.decoder_likelihood import DecoderLikelihood, check_unit_interval
 from gencore.nn.likelihoods.pixel_likelihood import PixelLikelihood
 from gencore.ops.random import philox_uniform
 
@@ -24,7 +24,8 @@ class LevelLikelihood(DecoderLikelihood):
         channels: C of the images.
 
     Raises:
-        ValueError: if the pixels' distribution is not one of images with C channels.
+        ValueError: if the pixels' distribution is not one of images with C channels, and on a call
+            of a model with other data, or such beyond 0 and 1, which on the CPU are looked for.
 
     Example:
         >>> import torch
@@ -42,9 +43,15 @@ class LevelLikelihood(DecoderLikelihood):
         self.pixels, self.channels = pixels, channels
 
     def decoded_shape(self, event_shape: Size) -> Size:
+        if len(event_shape) != 3 or event_shape[0] != self.channels:
+            raise ValueError(
+                f"LevelLikelihood: a data point has shape {list(event_shape)}; expected "
+                f"[{self.channels}, H, W]"
+            )
         return Size([self.pixels.num_parameters(self.channels), *event_shape[1:]])
 
     def log_prob(self, decoded: Tensor, x: Tensor) -> Tensor:
+        check_unit_interval("LevelLikelihood", x)
         levels = (x * (self.pixels.levels - 1)).round().clamp(0, self.pixels.levels - 1).long()
         batch = torch.broadcast_shapes(decoded.shape[:-3], levels.shape[:-3])
         parameters = decoded.expand(*batch, *decoded.shape[-3:]).flatten(0, -4)

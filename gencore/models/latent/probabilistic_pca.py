@@ -48,6 +48,8 @@ class ProbabilisticPCA(LatentGenerator):
     Raises:
         ValueError: for a size below 1, a tensor of another shape, or a variance that is not finite
             and positive.
+        torch.linalg.LinAlgError: on a call, where WᵀW has no inverse, as with more latents than
+            features, and σ² is less than its rounding.
 
     References:
         Tipping and Bishop, "Probabilistic Principal Component Analysis", 1999. Lucas, "Deep
@@ -182,7 +184,8 @@ class ProbabilisticPCA(LatentGenerator):
         weight, log_variance, residual = self._to_compute("posterior", x)
         factor = _factor(weight, log_variance)
         precision = factor @ factor.T / log_variance.exp()
-        return MultivariateNormal(_code(weight, factor, residual), precision_matrix=precision)
+        mean = _code(weight, factor, residual)
+        return MultivariateNormal(mean, precision_matrix=precision, validate_args=False)
 
     def mean_field_posterior(self, x: Tensor) -> NormalParameters:
         """The diagonal Gaussian q of the largest `elbo`, for data [N, D].

@@ -31,7 +31,7 @@ class VAELoss(NamedTuple):
     """Means over a batch, in nats."""
 
     loss: Tensor
-    """recon_weight·reconstruction + kl_weight·kl, a scalar."""
+    """recon_weight·reconstruction + kl_weight·kl, a scalar; of kl what counts with free bits."""
     reconstruction: Tensor
     """The mean of -log p(x | z)."""
     kl: Tensor
@@ -69,7 +69,8 @@ class VAE(DecoderModel):
 
     Raises:
         ValueError: for another likelihood, a prior or a flow that does not fit or a negative
-            weight, and on a call if the encoder or the decoder gives another shape.
+            weight, and on a call if the encoder or the decoder gives another shape, or the
+            likelihood is not of such data.
 
     References:
         Kingma and Welling, "Auto-Encoding Variational Bayes", 2014. Yan, "Deep Generative Models:

@@ -43,6 +43,10 @@ class VLO(LatentGenerator):
         vae: the model as a VAE, whose calls want a ``posterior=``.
         latents: the table.
 
+    Raises:
+        TypeError, ValueError: for what is no posterior of rows; on a call as :class:`VAE` and
+            :class:`DataLatents`.
+
     References:
         Yan, "Deep Generative Models: Design, Improvements and Applications", 2022, Algorithm 1,
         which has the logarithms of variances in the place of those of standard deviations.
@@ -72,6 +76,15 @@ class VLO(LatentGenerator):
         check_count("VLO", "num_inner_steps", num_inner_steps, least=0)
         if isinstance(posterior, NormalParameters):
             posterior = DataLatents(rows_of_posterior(posterior))
+        if not isinstance(posterior, DataLatents):
+            raise TypeError(
+                f"VLO: posterior is a {type(posterior).__name__}; expected NormalParameters or "
+                "DataLatents"
+            )
+        if posterior.values.dim() != 2 or posterior.values.shape[1] % 2:
+            raise ValueError(
+                f"VLO: posterior has rows {list(posterior.values.shape)}; expected [M, 2L]"
+            )
         self.latents = posterior
         self.noise_size = self.latent_size = posterior.values.shape[1] // 2
         self.num_inner_steps = num_inner_steps
@@ -164,10 +177,10 @@ def infer_posterior(
     generator: Generator | None = None,
     key: Tensor | None = None,
 ) -> NormalParameters:
-    """The diagonal Gaussian of data [N, ...] with the best bound of a VAE, from the prior.
+    """The diagonal Gaussian of data [N, ...] with the best bound of a VAE, from N(0, I).
 
     Args:
-        vae: the model, of which the decoder alone is used, as it is.
+        vae: the model, of which the decoder and the prior are used, as they are.
         x: data.
         num_steps: of Adam.
         optimizer: ``LatentAdam()``, of learning rate 0.1, if None.
@@ -178,8 +191,9 @@ def infer_posterior(
         Yan, "Deep Generative Models: Design, Improvements and Applications", 2022, (2.5).
     """
     zeros = x.new_zeros(len(x), vae.latent_size)
+    bound = vae.analytic_elbo if vae.has_closed_kl else vae.elbo
     return optimise_posterior(
-        lambda q, key: vae.analytic_elbo(x, posterior=q, key=key), NormalParameters(zeros, zeros),
+        lambda q, key: bound(x, posterior=q, key=key), NormalParameters(zeros, zeros),
         num_steps=num_steps, optimizer=optimizer, generator=generator, key=key,
     )  # fmt: skip
 
@@ -202,6 +216,7 @@ def pca_posterior(x: Tensor, latent_size: int, *, num_fitted: int = 10_000) -> N
         torch.Size([50, 3])
     """
     check_count("pca_posterior", "latent_size", latent_size, least=1)
+    check_count("pca_posterior", "num_fitted", num_fitted, least=1)
     flat = x.flatten(1)
     fitted = flat[:num_fitted]
     if latent_size > min(fitted.shape):

@@ -80,11 +80,9 @@ class WAEMMD(LatentGenerator):
         self.noise_size = autoencoder.latent_size
         self.divergence_weight, self.prior_std = divergence_weight, prior_std
         unit = 2 * self.noise_size * prior_std**2
-        self.kernel = (
-            InverseMultiquadraticKernel(tuple(unit * scale for scale in _SCALES))
-            if kernel is None
-            else kernel
-        )
+        if kernel is None:
+            kernel = InverseMultiquadraticKernel(tuple(unit * scale for scale in _SCALES))
+        self.kernel = kernel
 
     def forward(
         self,

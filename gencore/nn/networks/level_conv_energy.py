@@ -40,6 +40,7 @@ class LevelConvEnergy(nn.Module):
     Raises:
         ValueError: for sizes or scales that are not positive or images that cannot be halved that
             often, and on a call with images or levels of another shape.
+        IndexError: on a call, for a level that has no scale.
 
     Example:
         >>> energy = LevelConvEnergy((1, 8, 8), [0.9, 0.8, 1.0])
@@ -116,7 +117,8 @@ class LevelConvEnergy(nn.Module):
         level = embed(t).to(y.dtype)
         for layer in layers:
             level = layer(level)
-        x = y / self.scales.to(y.dtype)[t][:, None, None, None]
+        # An index in brackets may be negative, and mean another level.
+        x = y / self.scales.to(y.dtype).index_select(0, t)[:, None, None, None]
         h = x
         for convolution, film in zip(self.convolutions, self.films, strict=True):
             gain, shift = film(level)[:, :, None, None].chunk(2, 1)

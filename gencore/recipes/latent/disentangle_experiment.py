@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 
 from gencore.data import ImageDataset, to_float
 from gencore.metrics import label_probe_error
+from gencore.metrics.distances.nearest import k_nearest
 from gencore.models import DisentangledCodes, DisentanglingLoss, DisentanglingVAE
 from gencore.models.latent.gaussian_posterior import NormalParameters, draw_latents
 from gencore.nn import LookUpDiscriminator, NotatedNetwork
@@ -205,9 +206,7 @@ class DisentangleExperiment(ImageExperiment):
         measures["probe_error/chance"] = (labels != frequent).float().mean().item()
         for name in ("s", "z_mean"):
             a, b = compared[name]
-            nearest = torch.cat(
-                [torch.cdist(b[part], a).argmin(1) for part in chunks(len(b), _CHUNK)]
-            ).cpu()
+            nearest = k_nearest(b, a, 1, batch_size=_CHUNK).indices[:, 0].cpu()
             measures[f"retrieval_error/{name}"] = (known[nearest] != labels).float().mean().item()
         with torch.no_grad():
             errors = [

@@ -120,8 +120,8 @@ class VAERecipe(ImageRecipe, OptimisedRecipe):
     """Weight of the reconstruction in the loss."""
 
     free_bits: float = 0.0
-    """Nats of KL divergence of a latent, or of a level of a hierarchy, below which it is not
-    pressed further."""
+    """Nats of KL divergence of a latent, or of a level of a hierarchy, on average over the images
+    that one process computes at once, below which it is not pressed further."""
 
     bound_samples: int = 1000
     """Latents of an image in the bound that evaluate reports beside that of one."""
@@ -130,7 +130,8 @@ class VAERecipe(ImageRecipe, OptimisedRecipe):
     """Steps of Adam on the posteriors of a batch before each of the decoder."""
 
     latent_learning_rate: float = 0.1
-    """Learning rate of Adam on means and logarithms of standard deviations of posteriors."""
+    """Learning rate of Adam on means and logarithms of standard deviations of posteriors, after the
+    warm-up; in training it follows the schedule."""
 
     inference_steps: int = 200
     """Steps that find the posterior of a test image."""
@@ -140,7 +141,7 @@ class VAERecipe(ImageRecipe, OptimisedRecipe):
 
     tunable = frozenset({
         "learning_rate", "warmup_steps", "max_grad_norm", "ema_decay", "kl_weight", "recon_weight",
-        "free_bits", "bound_samples",
+        "free_bits", "bound_samples", "latent_learning_rate", "inference_steps",
     })  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -39,15 +39,17 @@ from gencore.recipes.latent.vae import VAERecipe
 from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
 from gencore.train.gathering import gather_rows
+from gencore.train.optimisation import rate_factor
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 __all__ = ["VAEExperiment", "make_vae"]
 
-# Images, and latents of an image, that are computed at once, which bounds the memory.
+# Images, latents of an image, and numbers that are decoded at once, which bounds the memory.
 _CHUNK = 256
 _SAMPLES_CHUNK = 50
+_NUMBERS = 2**25
 _FIGURE_ROWS = 6
 _FIGURE_COLUMNS = 11
 # Numbers that the encoder gives the steps of the posterior.
@@ -93,6 +95,9 @@ class VAEExperiment(ImageSamplesExperiment):
         self._optimisation = recipe.optimisation(
             fabric, vae, optimizer, ema_warmup=True, method=self._method
         )
+        self._rate_factor = rate_factor(
+            recipe.schedule, warmup_steps=recipe.warmup_steps, steps=recipe.steps
+        )
         self.state: Mapping[str, StateObject] = {**self._optimisation.state, **state}
 
     def _make_latents(self) -> DataLatents:
@@ -117,6 +122,8 @@ class VAEExperiment(ImageSamplesExperiment):
     def step(self, batch: Batch) -> dict[str, Tensor]:
         self._optimisation.module.train()
         key = random_key(device=batch.x.device)
+        scheduler = self._optimisation.scheduler
+        factor = 1.0 if scheduler is None else self._rate_factor(scheduler.last_epoch)
 
         def loss(part: Batch) -> dict[str, Tensor]:
             x = to_float(part.x, 0, 1)
@@ -125,7 +132,7 @@ class VAEExperiment(ImageSamplesExperiment):
                 if self._vlo is not None:
                     rows_key = stream_key(key, "latents")
                     given["posterior"] = self._vlo.descend(
-                        x, part.index, key=rows_key, first=part.first
+                        x, part.index, key=rows_key, first=part.first, factor=factor
                     )
                 terms = self._optimisation.model(x, key=key, first=part.first, **given)._asdict()
                 levels = enumerate(terms.pop("level_kls", ()))
@@ -176,16 +183,17 @@ class VAEExperiment(ImageSamplesExperiment):
         key = random_key(device=self.fabric.device)
         model = self.model
         totals = dict.fromkeys((1, self.recipe.bound_samples), 0.0)
+        decoded_numbers = model.likelihood.decoded_shape(self.image_shape).numel()
         error = 0.0
         for part in chunks(len(images), _CHUNK):
             x = self._floats(images[part.start : part.stop])
             q = self.posterior(x)
             given: dict[str, Any] = {} if q is None else {"posterior": q}
+            most = max(1, min(_SAMPLES_CHUNK, _NUMBERS // (len(x) * decoded_numbers)))
             for num_samples in totals:
                 bound = model.log_prob_bound(
-                    x, num_samples, chunk_size=min(num_samples, _SAMPLES_CHUNK), key=key,
-                    first=part.start, **given,
-                )  # fmt: skip
+                    x, num_samples, chunk_size=most, key=key, first=part.start, **given
+                )
                 totals[num_samples] += bound.double().sum().item()
             decoded = model.decode(model.codes(x) if q is None else q.mean)
             error += (decoded - x).square().sum().item()

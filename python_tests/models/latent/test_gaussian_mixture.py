@@ -63,6 +63,16 @@ class TestEveryCovariance:
         torch.testing.assert_close(log_odds.diff(dim=1), joint.diff(dim=1))
         torch.testing.assert_close(log_odds.exp().sum(1), torch.ones(len(Z)).double())
 
+    def test_its_view_is_that_of_torch(self, covariance):
+        made = mixture(covariance)
+        found, expected = made.distribution(), by_torch(made)
+        assert (found.batch_shape, found.event_shape) == ((), (2,))
+        for view in (found.log_prob(Z), made.log_prob(Z)):
+            torch.testing.assert_close(view, expected.log_prob(Z))
+        torch.testing.assert_close(found.mean, expected.mean)
+        torch.testing.assert_close(found.variance, expected.variance)
+        assert found.sample((4,)).shape == (4, 2)
+
     def test_it_integrates_to_one(self, covariance):
         line = torch.linspace(-12, 12, 401, dtype=torch.float64)
         grid = torch.cartesian_prod(line, line)

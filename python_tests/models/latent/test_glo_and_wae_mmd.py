@@ -1,5 +1,7 @@
 """Codes of data points against principal components, and codes held against a prior by kernels."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 from gencore.inference import DataLatents, LatentAdam
 from gencore.metrics import GaussianKernel, InverseMultiquadraticKernel
 from gencore.models import GLO, WAEMMD, Autoencoder, to_unit_ball
+from gencore.models.starts import normal_starts
 from gencore.objectives import laplacian_distance, laplacian_pyramid, maximum_mean_discrepancy
 
 
@@ -47,6 +50,13 @@ class TestGLO:
         x = torch.tensor([[0.3, -0.2]])
         torch.testing.assert_close(glo.encode(x), x, rtol=0, atol=1e-2)
 
+    def test_a_decoder_that_would_be_broadcast(self):
+        glo = GLO(nn.Linear(2, 1), DataLatents(torch.zeros(4, 2)))
+        with pytest.raises(ValueError, match=r"GLO: the decoder gives \[4, 1\] .* \[4, 3\]"):
+            glo(torch.ones(4, 3), torch.arange(4))
+        with pytest.raises(ValueError, match=r"for codes \[4, 2\] and data \[1, 1\]"):
+            glo(torch.ones(1, 1), torch.arange(4))
+
 
 class TestLaplacianDistance:
     def test_images_follow_from_their_bands(self):
@@ -68,6 +78,11 @@ class TestLaplacianDistance:
     def test_sides_that_cannot_be_halved(self):
         with pytest.raises(ValueError, match=r"sides that are multiples of 2\^num_levels"):
             laplacian_distance(torch.ones(1, 1, 6, 6), torch.ones(1, 1, 6, 6), num_levels=2)
+
+    def test_integers_whose_blur_would_be_zero(self):
+        x = torch.ones(1, 1, 8, 8, dtype=torch.uint8)
+        with pytest.raises(TypeError, match=r"x is torch\.uint8; expected floating point"):
+            laplacian_distance(x, 2 * x)
 
 
 class TestMMD:
@@ -92,6 +107,27 @@ class TestMMD:
             exact = 2 / 3 * (1 - torch.tensor(-2 / 6).exp())
             assert (means[2][0] - exact).abs() < 4 * means[2][1]
 
+    @pytest.mark.parametrize("kernel", ["inverse_multiquadratic", "gaussian"])
+    def test_gradients_also_where_points_meet(self, kernel):
+        x, y = torch.randn(2, 4, 3, dtype=torch.float64)
+        x[1], y[0] = x[0], x[0]
+        x.requires_grad_()
+        assert torch.autograd.gradcheck(
+            lambda a: maximum_mean_discrepancy(a, y, kernel=kernel, scales=[1.0, 3.0]), (x,)
+        )
+
+    def test_no_differences_of_all_pairs_are_in_memory(self):
+        sizes = []
+
+        def pack(part):
+            sizes.append(part.numel())
+            return part
+
+        x = torch.randn(20, 50, requires_grad=True)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda part: part):
+            maximum_mean_discrepancy(x, torch.randn(20, 50))
+        assert max(sizes) <= 20 * 50
+
     def test_codes_come_to_the_prior(self):
         """Codes of N(3, 0.5²) by an affine encoder, with no reconstruction to hold them."""
         torch.manual_seed(0)
@@ -111,3 +147,24 @@ class TestMMD:
     def test_batches_that_are_none(self):
         with pytest.raises(ValueError, match=r"\(1, 2\) and \(3, 2\); expected"):
             maximum_mean_discrepancy(torch.ones(1, 2), torch.ones(3, 2))
+        for scale in (0.0, math.inf, ()):
+            with pytest.raises(
+                ValueError, match="scale is .*; expected one positive, finite number"
+            ):
+                InverseMultiquadraticKernel(scale)
+
+    def test_the_scales_follow_the_prior(self):
+        """Of latents and a prior that are both 7 times as wide the divergence is the same; and the
+        scales are the default's times the prior's mean squared distance 2Ls²."""
+        autoencoder = Autoencoder(nn.Linear(3, 2), nn.Linear(2, 3), 2)
+        x, key = torch.randn(16, 3), torch.tensor([1, 0])
+        one = WAEMMD(autoencoder)(x, key=key).divergence
+        prior = normal_starts(autoencoder, 16, (2,), key=key, stream="prior")
+        kernel = InverseMultiquadraticKernel((0.4, 0.8, 2.0, 4.0, 8.0, 20.0, 40.0))
+        expected = maximum_mean_discrepancy(autoencoder.encode(x), prior, kernel)
+        torch.testing.assert_close(one, expected)
+        with torch.no_grad():
+            for parameter in autoencoder.encoder.parameters():
+                parameter.mul_(7)
+        wide = WAEMMD(autoencoder, prior_std=7.0)(x, key=key).divergence
+        torch.testing.assert_close(wide, one)

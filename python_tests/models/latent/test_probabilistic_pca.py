@@ -65,6 +65,17 @@ class TestDensity:
             oracle.log_prob(x), expected - math.log(2 * math.pi), rtol=0, atol=1e-6
         )
 
+    def test_noise_that_is_lost_beside_the_latents(self):
+        """Of more latents than features: an error, and no wrong density."""
+        oracle = ProbabilisticPCA(3, 5, weight=normal(3, 5, seed=1).float(), variance=1e-8)
+        with pytest.raises(torch.linalg.LinAlgError):
+            oracle.log_prob(torch.zeros(2, 3))
+
+    def test_no_data(self):
+        oracle, x = model(), normal(0, 5)
+        assert oracle.log_prob(x).shape == (0,)
+        assert oracle.posterior(x).mean.shape == (0, 2)
+
     def test_samples_have_its_moments_in_any_split(self):
         oracle = model()
         x, expected = oracle.sample(20_000, key=key(3)), marginal(oracle)

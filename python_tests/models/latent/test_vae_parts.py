@@ -28,6 +28,7 @@ from gencore.models import (
     LevelLikelihood,
 )
 from gencore.models.latent.gaussian_posterior import standard_normal_kl
+from gencore.models.latent.latent_prior import make_prior
 from gencore.nn import MLP, Categorical, DiscretizedLogistic
 
 KEY = torch.tensor([3, 1])
@@ -94,8 +95,16 @@ class TestPriors:
         expected = mixture.log_prob(z.flatten(0, 1)).view(5, 4)
         torch.testing.assert_close(vae.prior.log_prob(z), expected)
         assert vae.sample(6).shape == (6, 3)
-        with pytest.raises(NotImplementedError, match="GaussianMixture"):
-            vae.prior_distribution()
+        torch.testing.assert_close(vae.prior_distribution().log_prob(z), expected.view(5, 4))
+
+    def test_the_standard_normal_one_is_where_the_model_is(self):
+        assert make().double().prior_distribution().mean.dtype == torch.float64
+        assert make().to("meta").prior.mean.is_meta
+
+    def test_a_distribution_on_another_device(self):
+        given = elements(Normal(torch.zeros(2, device="meta"), 1.0, validate_args=False))
+        prior = make_prior("VAE", given, 2)
+        assert prior.from_noise(torch.zeros(5, 2, device="meta")).is_meta
 
     def test_that_of_a_flow_is_its_distribution(self):
         flow = CouplingFlow(2, num_layers=2, hidden_widths=(8,))
@@ -148,6 +157,25 @@ class TestLikelihoods:
         )
         for ours, theirs in zip(*gradients, strict=True):
             torch.testing.assert_close(ours, theirs)
+
+
+class TestPixels:
+    @pytest.mark.parametrize(
+        "likelihood", [BernoulliLikelihood(), LevelLikelihood(Categorical(256), 1)]
+    )
+    def test_images_of_0_to_255_are_refused(self, likelihood):
+        """Whose Bernoulli log-probabilities have no bound, and whose levels were all the last."""
+        decoded = torch.zeros(1, *likelihood.decoded_shape(torch.Size([1, 2, 2])))
+        x = torch.tensor([0.0, 1.0, 128.0, 255.0]).view(1, 1, 2, 2)
+        name = type(likelihood).__name__
+        with pytest.raises(ValueError, match=f"{name}: data are from 0 to 255; expected 0 to 1"):
+            likelihood.log_prob(decoded, x)
+        with pytest.raises(ValueError, match=f"{name}: data are from nan to nan"):
+            likelihood.log_prob(decoded, math.nan * x)
+        expected = likelihood.log_prob(decoded, x / 255)
+        assert expected.isfinite().all()
+        compiled = torch.compile(likelihood.log_prob, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(decoded, x / 255), expected)
 
 
 class TestPosteriorFlow:
@@ -265,6 +293,10 @@ class TestLevels:
         wrong = VAE(encoder, nn.Linear(2, 4), 2, likelihood=likelihood)
         with pytest.raises(ValueError, match=r"gives \[5, 4\]; expected \[N, 4, 2, 2\]"):
             wrong(x)
+        with pytest.raises(ValueError, match=r"has shape \[3, 2, 2\]; expected \[1, H, W\]"):
+            vae(x.expand(5, 3, 2, 2), posterior=vae.encode(x))
+        with pytest.raises(ValueError, match=r"has shape \[4\]; expected \[1, H, W\]"):
+            vae(x.flatten(1))
 
 
 class TestFreeBits:

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from testing.latent_testing import double, probabilistic_pca
 from torch import nn
+from torch.distributions import Independent, Normal
 
 from gencore.inference import DataLatents, LatentAdam
 from gencore.models import (
@@ -10,6 +12,7 @@ from gencore.models import (
     GaussianLikelihood,
     NormalParameters,
     ProbabilisticPCA,
+    infer_posterior,
     pca_posterior,
 )
 from gencore.nn import MLP
@@ -76,6 +79,8 @@ def test_the_start_is_that_of_principal_components():
     assert not found.log_std.any()
     with pytest.raises(ValueError, match=r"pca_posterior: 7 components of \[50, 6\] numbers"):
         pca_posterior(x, 7)
+    with pytest.raises(ValueError, match="pca_posterior: num_fitted is -1; expected 1 or more"):
+        pca_posterior(x, 3, num_fitted=-1)
 
 
 def test_it_has_no_encoder():
@@ -84,3 +89,34 @@ def test_it_has_no_encoder():
     assert model.encode(torch.randn(2, 3)).mean.shape == (2, 2)
     with pytest.raises(RuntimeError, match="VLO: it has no encoder; give a posterior"):
         model.vae.elbo(torch.randn(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("posterior", "error", "message"),
+    [
+        (torch.zeros(4, 4), TypeError, "VLO: posterior is a Tensor; expected NormalParameters or"),
+        (DataLatents(torch.zeros(4, 3)), ValueError, r"VLO: .* rows \[4, 3\]; expected \[M, 2L\]"),
+        (DataLatents(torch.zeros(4, 2, 2)), ValueError, r"VLO: posterior has rows \[4, 2, 2\]"),
+        (
+            NormalParameters(torch.zeros(4, 3), torch.zeros(4, 1)), ValueError,
+            r"mean and log_std have shapes \[4, 3\] and \[4, 1\]; expected \[N, L\] twice",
+        ),
+    ],
+)  # fmt: skip
+def test_posteriors_that_are_none(posterior, error, message):
+    with pytest.raises(error, match=message):
+        VLO(MLP(2, (8,), 3), posterior)
+
+
+def test_posteriors_of_another_prior_are_found_too():
+    """Of a linear model with orthogonal columns, whose posterior is a diagonal Gaussian."""
+    mean, std = double([0.5, -1.0]), double([0.7, 2.0])
+    prior = Independent(Normal(mean, std), 1)
+    vae, _ = probabilistic_pca(prior, prior_std=std.tolist(), prior_mean=mean.tolist())
+    x = double([[0.5, 1.0, -2.0], [3.0, 0.0, 1.0]])
+    found = infer_posterior(vae, x, 1000, optimizer=LatentAdam(0.01), key=KEY)
+    exact = vae.encode(x)
+    torch.testing.assert_close(found.mean, exact.mean, rtol=0, atol=0.1)
+    torch.testing.assert_close(found.log_std, exact.log_std, rtol=0, atol=0.1)
+    with pytest.raises(ValueError, match="optimise_posterior: num_steps must not be negative"):
+        infer_posterior(vae, x, -1)
