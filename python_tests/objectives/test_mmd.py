@@ -51,7 +51,10 @@ def test_it_is_the_sum_over_all_pairs(name, unbiased):
 
     def mean(a: Tensor, b: Tensor, apart: bool) -> float:
         values = [
-            float(pair(p, q)) for i, p in enumerate(a) for j, q in enumerate(b) if i != j or not apart
+            float(pair(p, q))
+            for i, p in enumerate(a)
+            for j, q in enumerate(b)
+            if i != j or not apart
         ]
         return sum(values) / len(values)
 

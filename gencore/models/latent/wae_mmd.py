@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 from torch import Generator, Tensor
 
+from gencore.metrics import InverseMultiquadraticKernel, Kernel
 from gencore.models.latent.autoencoder import Autoencoder
 from gencore.models.latent.latent_generator import LatentGenerator
 from gencore.models.starts import normal_starts
-from gencore.metrics import InverseMultiquadraticKernel, Kernel
 from gencore.objectives import maximum_mean_discrepancy
 from gencore.ops import random_key
 from gencore.ops._support.checks import finite, number
@@ -103,9 +103,7 @@ class WAEMMD(LatentGenerator):
         prior = self.prior_std * normal_starts(
             self, len(x), (self.noise_size,), key=key, first=first, stream="prior"
         )
-        divergence = maximum_mean_discrepancy(
-            coded.codes, prior.to(coded.codes.dtype), self.kernel
-        )
+        divergence = maximum_mean_discrepancy(coded.codes, prior.to(coded.codes.dtype), self.kernel)
         reconstruction = coded.error.mean()
         loss = reconstruction + self.divergence_weight * divergence
         return WAEMMDLoss(loss, reconstruction, divergence)

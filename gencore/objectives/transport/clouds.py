@@ -11,7 +11,7 @@ from gencore.ops._support.checks import accumulation_dtype
 __all__ = ["Exponent", "check_clouds", "check_exponent", "cloud_weights"]
 
 Exponent = Literal[1, 2]
-"""p of the cost ‖x − y‖^p."""
+"""p of the cost, the p-th power of a distance."""
 
 
 def check_exponent(owner: str, p: float) -> None:
@@ -28,7 +28,9 @@ def check_clouds(owner: str, x: Tensor, y: Tensor, *, batched: bool = False) -> 
         batched: whether [B, N, D] and [B, M, D] will do, too.
     """
     if x.dtype != y.dtype or not x.is_floating_point():
-        raise TypeError(f"{owner}: x and y are {x.dtype} and {y.dtype}; expected one floating dtype")
+        raise TypeError(
+            f"{owner}: x and y are {x.dtype} and {y.dtype}; expected one floating dtype"
+        )
     if x.device != y.device:
         raise ValueError(f"{owner}: x is on {x.device}, y on {y.device}; expected one device")
     fits = (
@@ -48,7 +50,7 @@ def cloud_weights(owner: str, name: str, weights: Tensor | None, points: Tensor)
     """Weights of points [..., N, D], checked, in the dtype that sums are made in: [..., N].
 
     Raises:
-        ValueError: for another shape, a negative weight, or weights of a cloud that do not sum to 1.
+        ValueError: for another shape, a negative weight, or weights that do not sum to 1.
     """
     shape, dtype = points.shape[:-1], accumulation_dtype(points)
     if weights is None:

@@ -50,7 +50,9 @@ def wasserstein_1d(
     """
     owner = "wasserstein_1d"
     if x.dtype != y.dtype or not x.is_floating_point():
-        raise TypeError(f"{owner}: x and y are {x.dtype} and {y.dtype}; expected one floating dtype")
+        raise TypeError(
+            f"{owner}: x and y are {x.dtype} and {y.dtype}; expected one floating dtype"
+        )
     if min(x.dim(), y.dim()) < 1 or x.shape[:-1] != y.shape[:-1] or not x.numel() * y.numel():
         raise ValueError(
             f"{owner}: x and y have shapes {list(x.shape)} and {list(y.shape)}; expected [..., N] "

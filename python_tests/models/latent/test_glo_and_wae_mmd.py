@@ -86,7 +86,9 @@ class TestMMD:
             means.append((values.mean(), values.std() / 20))
         assert means[0][0].abs() < 4 * means[0][1]
         assert means[0][0] < means[1][0] < means[2][0]
-        if isinstance(kernel, GaussianKernel):  # E exp(−‖d‖²/2), d ~ N(δ, 2I): exp(−‖δ‖²/6)/3 in two dimensions
+        if isinstance(
+            kernel, GaussianKernel
+        ):  # E exp(−‖d‖²/2), d ~ N(δ, 2I): exp(−‖δ‖²/6)/3 in two dimensions
             exact = 2 / 3 * (1 - torch.tensor(-2 / 6).exp())
             assert (means[2][0] - exact).abs() < 4 * means[2][1]
 
