@@ -33,6 +33,7 @@ PAGES = [
     "pixelrnn.md",
     "recipes.md",
     "samplers.md",
+    "transport.md",
     "vae.md",
     "video-prediction.md",
     "vqvae.md",

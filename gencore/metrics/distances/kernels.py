@@ -1,8 +1,13 @@
 """Kernels of feature vectors, of which each names a distance between distributions."""
 
+<<<<<<< HEAD
 import math
 from collections.abc import Callable, Sequence
+=======
+from collections.abc import Callable, Iterable, Sequence
+>>>>>>> h-transport
 from dataclasses import dataclass
+from functools import reduce
 from typing import TypeAlias
 
 import torch
@@ -82,8 +87,7 @@ class GaussianKernel:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         squared = squared_distances(x, y)
-        values = [torch.exp(squared / (-2 * h**2)) for h in _several(self.bandwidth)]
-        return torch.stack(values).sum(0)
+        return _total((squared * (-0.5 / h**2)).exp_() for h in _several(self.bandwidth))
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class InverseMultiquadraticKernel:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         squared = squared_distances(x, y)
-        return torch.stack([c / (c + squared) for c in _several(self.scale)]).sum(0)
+        return _total(c / (c + squared) for c in _several(self.scale))
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,10 @@ class DistanceKernel:
 
 def _several(value: float | Sequence[float]) -> Sequence[float]:
     return (value,) if isinstance(value, (int, float)) else value
+
+
+def _total(terms: Iterable[Tensor]) -> Tensor:
+    return reduce(torch.add, terms)
 
 
 def _check_positive(owner: str, name: str, value: float | Sequence[float]) -> None:

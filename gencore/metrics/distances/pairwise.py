@@ -14,8 +14,8 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """
     centre = y.mean(0)
     x, y = x - centre, y - centre
-    squared = x.square().sum(1, keepdim=True) + y.square().sum(1) - 2 * x @ y.T
-    return squared.clamp(min=0)
+    squared = torch.addmm(y.square().sum(1), x, y.T, alpha=-2)
+    return squared.add_(x.square().sum(1, keepdim=True)).clamp(min=0)
 
 
 def pairwise_distances(x: Tensor, y: Tensor) -> Tensor:

@@ -49,8 +49,8 @@ class CycleGAN(nn.Module):
         critic_y: D_Y.
         cycle_weight: λ.
         identity_weight: λ_id; λ/2 in the source, where it is used. X and Y are of one shape then.
-        game: the losses of both players; by default the logistic one, with the generator's loss that
-            does not saturate.
+        game: the losses of both players; by default the logistic one, with the generator's loss
+            that does not saturate.
         pool_x: past samples F(y) for D_X; the present ones alone where there is none.
         pool_y: the same for D_Y.
 

@@ -46,8 +46,8 @@ class LaplacianGAN(nn.Module):
         discriminators: D_K, …, D_0, images of the level [N, C, H, W] → scores of any shape.
         latent_size: L.
         coarse_shape: [C, h, w].
-        game: the losses of both players; by default the logistic one, with the generator's loss that
-            does not saturate.
+        game: the losses of both players; by default the logistic one, with the generator's loss
+            that does not saturate.
 
     Attributes:
         noise_size: U = L + Σ_k H_k·W_k, the numbers of noise of one sample.

@@ -45,8 +45,8 @@ class Pix2Pix(nn.Module):
         discriminator: of C + C' channels.
         reconstruction_weight: λ₁.
         feature_weight: λ_FM.
-        game: the losses of both players; by default the logistic one, with the generator's loss that
-            does not saturate.
+        game: the losses of both players; by default the logistic one, with the generator's loss
+            that does not saturate.
 
     Raises:
         ValueError: for a negative weight, or on a call for a translation that is not like y.

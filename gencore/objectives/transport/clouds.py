@@ -11,7 +11,7 @@ from gencore.ops._support.checks import accumulation_dtype
 __all__ = ["Exponent", "check_clouds", "check_exponent", "cloud_weights"]
 
 Exponent = Literal[1, 2]
-"""p of the cost ‖x − y‖^p."""
+"""p of the cost, the p-th power of a distance."""
 
 
 def check_exponent(owner: str, p: float) -> None:
@@ -50,7 +50,7 @@ def cloud_weights(owner: str, name: str, weights: Tensor | None, points: Tensor)
     """Weights of points [..., N, D], checked, in the dtype that sums are made in: [..., N].
 
     Raises:
-        ValueError: for another shape, a negative weight, or weights of a cloud that do not sum to 1.
+        ValueError: for another shape, a negative weight, or weights that do not sum to 1.
     """
     shape, dtype = points.shape[:-1], accumulation_dtype(points)
     if weights is None:

@@ -1,4 +1,4 @@
-"""Sums over all pairs of two point clouds, by chunks of rows: no matrix of all pairs is ever held."""
+"""Sums over all pairs of two point clouds, by chunks of rows: no matrix of them all is held."""
 
 import math
 
@@ -55,7 +55,8 @@ def transport_gradients(
     p: int,
     chunk_size: int,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of Σ_ij P_ij ‖x_i − y_j‖^p by x and y, P_ij = exp(u_i + v_j − ‖x_i − y_j‖^p/ε) held.
+    """Gradients of Σ_ij P_ij C_ij by x and y, with P_ij = exp(u_i + v_j − C_ij/ε) held and
+    C_ij = ‖x_i − y_j‖^p.
 
     Args:
         x, y: points [B, N, D] and [B, M, D].

@@ -32,14 +32,14 @@ class ConvergenceWarning(UserWarning):
 
 
 class SinkhornPotentials(NamedTuple):
-    """The two potentials of a plan P_ij = a_i b_j exp((f_i + g_j − ‖x_i − y_j‖^p)/ε)."""
+    """The two potentials of a plan: see `sinkhorn_potentials`."""
 
     f: Tensor
     """Of the points x, [N] or [B, N]."""
     g: Tensor
     """Of the points y, [M] or [B, M]."""
     marginal_error: Tensor
-    """Σ_i |Σ_j P_ij − a_i| + Σ_j |Σ_i P_ij − b_j| before the last step, [] or [B]."""
+    """Sum of the absolute errors of both marginals before the last step, [] or [B]."""
     num_iterations: int
     """How many pairs of steps were made at the ε that was asked for."""
 
@@ -73,7 +73,7 @@ class EntropicTransport:
         return self._soft_minimum(self.y, self.x, self.x_weights, f)
 
     def dual(self, f: Tensor, g: Tensor) -> Tensor:
-        """Σ a f + Σ b g, [B]: the dual objective where either potential is the best for the other."""
+        """Σ a f + Σ b g, [B]: the dual objective where one potential is the best for the other."""
         return (self.x_weights * f).sum(1) + (self.y_weights * g).sum(1)
 
     def within(self, points: Tensor, weights: Tensor) -> "EntropicTransport":
@@ -134,8 +134,8 @@ def sinkhorn_potentials(
     lower the objective is made with ω = 1. The potentials start from those of larger ε, down from
     the diameter of the clouds.
 
-    The arguments are those of :func:`gencore.objectives.sinkhorn_divergence`, and so are the
-    errors. Nothing is differentiated here.
+    The plan is P_ij = a_i b_j exp((f_i + g_j − ‖x_i − y_j‖^p)/ε). Arguments and errors are those of
+    :func:`gencore.objectives.sinkhorn_divergence`. Nothing is differentiated here.
 
     Source:
         Cuturi, "Sinkhorn Distances: Lightspeed Computation of Optimal Transport", 2013.
@@ -323,8 +323,8 @@ def _reported(problem: EntropicTransport, solution: SinkhornPotentials) -> Sinkh
     if tolerance is not None and not _is_within(tolerance, solution.marginal_error):
         warnings.warn(
             f"{problem.owner}: the marginals of the plan are off by "
-            f"{solution.marginal_error.max().item():.2g} after {problem.max_iterations} iterations; "
-            f"expected {tolerance:g}. Raise epsilon, max_iterations or tolerance",
+            f"{solution.marginal_error.max().item():.2g} after {problem.max_iterations} "
+            f"iterations; expected {tolerance:g}. Raise epsilon, max_iterations or tolerance",
             ConvergenceWarning,
             stacklevel=4,
         )

@@ -107,13 +107,15 @@ class TestMMD:
             exact = 2 / 3 * (1 - torch.tensor(-2 / 6).exp())
             assert (means[2][0] - exact).abs() < 4 * means[2][1]
 
-    @pytest.mark.parametrize("kernel", ["inverse_multiquadratic", "gaussian"])
+    @pytest.mark.parametrize(
+        "kernel", [InverseMultiquadraticKernel((1.0, 3.0)), GaussianKernel((1.0, 3.0))]
+    )
     def test_gradients_also_where_points_meet(self, kernel):
         x, y = torch.randn(2, 4, 3, dtype=torch.float64)
         x[1], y[0] = x[0], x[0]
         x.requires_grad_()
         assert torch.autograd.gradcheck(
-            lambda a: maximum_mean_discrepancy(a, y, kernel=kernel, scales=[1.0, 3.0]), (x,)
+            lambda a: maximum_mean_discrepancy(a, y, kernel), (x,)
         )
 
     def test_no_differences_of_all_pairs_are_in_memory(self):
@@ -148,9 +150,7 @@ class TestMMD:
         with pytest.raises(ValueError, match=r"\(1, 2\) and \(3, 2\); expected"):
             maximum_mean_discrepancy(torch.ones(1, 2), torch.ones(3, 2))
         for scale in (0.0, math.inf, ()):
-            with pytest.raises(
-                ValueError, match="scale is .*; expected one positive, finite number"
-            ):
+            with pytest.raises(ValueError, match=r"scale is .*; expected one positive, finite"):
                 InverseMultiquadraticKernel(scale)
 
     def test_the_scales_follow_the_prior(self):
