@@ -363,11 +363,7 @@ class TestSinkhornDivergence:
         x, y = clouds(4, 4, 2)
         x.requires_grad_()
         (grad,) = torch.autograd.grad(sinkhorn_divergence(x, y, epsilon=0.1), x, create_graph=True)
-<<<<<<< HEAD
-        with pytest.raises(NotImplementedError, match="^sinkhorn_divergence: it has no second"):
-=======
         with pytest.raises(NotImplementedError, match=r"^sinkhorn_divergence: it has no second"):
->>>>>>> h-transport
             (x.sum() + grad.sum()).backward()
 
     @pytest.mark.parametrize("p", [1, 2])

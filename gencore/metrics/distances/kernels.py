@@ -1,11 +1,7 @@
 """Kernels of feature vectors, of which each names a distance between distributions."""
 
-<<<<<<< HEAD
 import math
-from collections.abc import Callable, Sequence
-=======
 from collections.abc import Callable, Iterable, Sequence
->>>>>>> h-transport
 from dataclasses import dataclass
 from functools import reduce
 from typing import TypeAlias

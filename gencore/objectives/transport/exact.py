@@ -66,13 +66,8 @@ def exact_transport_cost(
     b = cloud_weights(owner, "y_weights", y_weights, y)
     costs = pairwise_distances(x.to(a.dtype), y.to(a.dtype)).pow(p)
     # The program has no solution where the two sums differ by rounding.
-<<<<<<< HEAD
-    masses = (weights.detach().cpu().double() for weights in (a, b))
-    masses = [(mass / mass.sum()).numpy() for mass in masses]
-=======
     doubles = (weights.detach().cpu().double() for weights in (a, b))
     masses = [(mass / mass.sum()).numpy() for mass in doubles]
->>>>>>> h-transport
     plan, log = ot.emd(*masses, costs.detach().cpu().double().numpy(), numItermax=10**7, log=True)
     if log["warning"] is not None:
         raise RuntimeError(f"{owner}: POT's solver ended with: {log['warning']}")

@@ -114,9 +114,7 @@ class TestMMD:
         x, y = torch.randn(2, 4, 3, dtype=torch.float64)
         x[1], y[0] = x[0], x[0]
         x.requires_grad_()
-        assert torch.autograd.gradcheck(
-            lambda a: maximum_mean_discrepancy(a, y, kernel), (x,)
-        )
+        assert torch.autograd.gradcheck(lambda a: maximum_mean_discrepancy(a, y, kernel), (x,))
 
     def test_no_differences_of_all_pairs_are_in_memory(self):
         sizes = []
