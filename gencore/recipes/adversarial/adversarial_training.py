@@ -47,6 +47,8 @@ __all__ = ["AdversarialTraining", "Networks", "make_adversary"]
 _ADVICE = "lower learning rates, gradient_penalty, spectral_norm or max_grad_norm"
 # Bandwidths of the kernels of MMD, in units of the data: from within a mode to between them.
 _BANDWIDTHS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+# After those of larger ε. A step of training needs no exact transport.
+_SINKHORN_ITERATIONS = 10
 
 
 class Networks:
@@ -195,9 +197,11 @@ def make_adversary(recipe: AdversarialRecipe, networks: Networks) -> Adversary:
                 lambda x, y: maximum_mean_discrepancy(x.flatten(1), y.flatten(1), kernel)
             )
         case "sinkhorn":
-            epsilon = recipe.sinkhorn_epsilon
             return DistanceAdversary(
-                lambda x, y: sinkhorn_divergence(x.flatten(1), y.flatten(1), epsilon=epsilon)
+                lambda x, y: sinkhorn_divergence(
+                    x.flatten(1), y.flatten(1), epsilon=recipe.sinkhorn_epsilon,
+                    tolerance=None, max_iterations=_SINKHORN_ITERATIONS,
+                )  # fmt: skip
             )
         case "ebgan":
             game = EnergyGame(recipe.margin, recipe.energy_power)
