@@ -69,7 +69,7 @@ class TestFilters:
 
 
 class TestOrders:
-@pytest.mark.parametrize("num_scales", [2, 3])
+    @pytest.mark.parametrize("num_scales", [2, 3])
     def test_they_are_sums_by_hand(self, num_scales):
         """Circular convolutions with the filters, written as sums over pixels; the coefficients
         are every 2^J-th pixel, in the order of the paths."""
