@@ -1,5 +1,4 @@
-"""Networks that translate images, and the discriminator of patches: what sees what, sides, layers of
-the sources."""
+"""Networks that translate images, and the discriminator of patches: sides, layers, what they see."""
 
 import pytest
 import torch
