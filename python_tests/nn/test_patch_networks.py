@@ -1,4 +1,4 @@
-"""Networks that translate images, and the discriminator of patches: sides, layers, what they see."""
+"""Networks that translate images, and a discriminator of patches: layers, sides, what they see."""
 
 import pytest
 import torch
