@@ -44,6 +44,7 @@ from gencore.nn.networks.progressive_gan import ProgressiveDiscriminator, Progre
 from gencore.nn.networks.projection_discriminator import ProjectionDiscriminator
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
 from gencore.nn.networks.resnet_energy import ResNetEnergy, ResNetEnergyName
+from gencore.nn.networks.resnet_generator import ResNetGenerator
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
 from gencore.nn.networks.time_embedding import TimeEmbedding
 from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
@@ -161,6 +162,7 @@ __all__ = [
     "Radial",
     "ResNetEnergy",
     "ResNetEnergyName",
+    "ResNetGenerator",
     "ResidualConditioner",
     "ResidualDecoder",
     "ResidualEncoder",

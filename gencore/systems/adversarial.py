@@ -367,6 +367,7 @@ SYSTEMS = (
         further_implementations=(
             "gencore.models.Pix2Pix",
             "gencore.nn.UNetGenerator",
+            "gencore.nn.ResNetGenerator",
             "gencore.nn.PatchDiscriminator",
             "gencore.models.ImagePool",
             "gencore.objectives.cycle_consistency_loss",
@@ -378,6 +379,7 @@ SYSTEMS = (
             f"{_CYCLE}::TestPool::test_half_of_what_it_gives_is_new",
             f"{_PATCHES}::TestPatches::test_a_logit_sees_one_patch",
             f"{_PATCHES}::TestUNet::test_it_is_that_of_the_source",
+            f"{_PATCHES}::TestResNet::test_it_is_that_of_the_source",
             f"{_PAIRS}::TestPix2Pix::test_it_learns_a_translation",
         ),
     ),

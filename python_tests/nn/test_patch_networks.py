@@ -1,10 +1,10 @@
-"""The U-Net and the discriminator of patches: what sees what, sides, layers of the source."""
+"""Networks that translate images, and a discriminator of patches: layers, sides, what they see."""
 
 import pytest
 import torch
 from torch import nn
 
-from gencore.nn import PatchDiscriminator, UNetGenerator
+from gencore.nn import PatchDiscriminator, ResNetGenerator, UNetGenerator
 
 
 def layers(network):
@@ -76,6 +76,52 @@ class TestUNet:
     def test_what_does_not_fit_is_told(self, make, message):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+class TestResNet:
+    def test_it_is_that_of_the_source(self):
+        """c7s1-64, d128, d256, nine R256, u128, u64, c7s1-3."""
+        network = ResNetGenerator(3, 3)
+        assert layers(network) == [
+            (3, 64, 1), (64, 128, 2), (128, 256, 2), *[(256, 256, 1)] * 18, (256, 128, 2),
+            (128, 64, 2), (64, 3, 1),
+        ]  # fmt: skip
+        assert sum(isinstance(m, nn.InstanceNorm2d) for m in network.modules()) == 5 + 18
+
+    @pytest.mark.parametrize("normalization", ["none", "batch", "instance"])
+    def test_images_to_images(self, normalization):
+        torch.manual_seed(0)
+        network = ResNetGenerator(2, 3, width=4, num_blocks=2, normalization=normalization).double()
+        x = torch.randn(3, 2, 16, 8, dtype=torch.float64)
+        y = network(x)
+        assert y.shape == (3, 3, 16, 8)
+        assert y.abs().max() <= 1
+        y.square().sum().backward()
+        assert all(weight.grad.isfinite().all() for weight in network.parameters())
+
+    def test_edges_are_mirrored(self):
+        """Of a constant image each pixel of the mirroring layers is one of the middle; with zeros
+        around, those at the edge would differ. The layers of other strides see zeros."""
+        torch.manual_seed(0)
+        network = ResNetGenerator(1, 1, width=2, num_blocks=1, normalization="none")
+        first, block = network.layers[0], network.layers[6]
+        features = first(torch.ones(1, 1, 8, 8))
+        torch.testing.assert_close(features, features[..., :1, :1].expand_as(features))
+        features = block(torch.ones(1, 8, 4, 4))
+        torch.testing.assert_close(features, features[..., :1, :1].expand_as(features))
+
+    @pytest.mark.parametrize("shape", [(1, 1, 8, 4), (1, 1, 10, 8), (1, 2, 8, 8), (1, 8, 8)])
+    def test_images_that_do_not_fit(self, shape):
+        network = ResNetGenerator(1, 1, width=2, num_blocks=1)
+        assert network(torch.zeros(1, 1, 8, 8)).shape == (1, 1, 8, 8)
+        with pytest.raises(ValueError, match="sides of at least 8 that are multiples of 4"):
+            network(torch.zeros(shape))
+
+    def test_options_that_do_not_fit(self):
+        with pytest.raises(ValueError, match="num_blocks is 0"):
+            ResNetGenerator(1, 1, num_blocks=0)
+        with pytest.raises(ValueError, match="normalization is 'layer'"):
+            ResNetGenerator(1, 1, normalization="layer")
 
 
 class TestPatches:

@@ -69,10 +69,11 @@ class TestFilters:
 
 
 class TestOrders:
-    def test_they_are_sums_by_hand(self):
+    @pytest.mark.parametrize("num_scales", [2, 3])
+    def test_they_are_sums_by_hand(self, num_scales):
         """Circular convolutions with the filters, written as sums over pixels; the coefficients
-        are every fourth pixel, in the order of the paths."""
-        scattering = Scattering(8, 8, num_scales=2, num_angles=2).double()
+        are every 2^J-th pixel, in the order of the paths."""
+        scattering = Scattering(8, 8, num_scales=num_scales, num_angles=2).double()
         x = images(1, side=8)[:, :1]
         dft = torch.fft.fft(torch.eye(8, dtype=torch.complex128))
         inverse = dft.conj() / 8
@@ -85,7 +86,7 @@ class TestOrders:
             return torch.stack(shifted).sum(0)
 
         axis = torch.fft.fftfreq(8, dtype=torch.float64) * 8
-        radius = (axis[:, None].square() + axis.square()).sqrt()  # 1 at π/4
+        radius = (axis[:, None].square() + axis.square()).sqrt() * 2**num_scales / 4
         low = kernel((math.pi / 2 * radius.clamp(max=1)).cos().square())
         waves = [[kernel(wavelet) for wavelet in scale] for scale in scattering.wavelets]
         expected = []
@@ -93,7 +94,7 @@ class TestOrders:
             u = x[0, 0].to(dft.dtype)
             for j, angle in path:
                 u = convolve(u, waves[j][angle]).abs().to(dft.dtype)
-            expected.append(convolve(u, low).real[::4, ::4])
+            expected.append(convolve(u, low).real[:: 2**num_scales, :: 2**num_scales])
         torch.testing.assert_close(scattering(x)[0, 0], torch.stack(expected), rtol=1e-6, atol=1e-7)
 
     def test_lower_orders_are_parts_of_higher_ones(self):
