@@ -199,9 +199,12 @@ def make_adversary(recipe: AdversarialRecipe, networks: Networks) -> Adversary:
         case "sinkhorn":
             return DistanceAdversary(
                 lambda x, y: sinkhorn_divergence(
-                    x.flatten(1), y.flatten(1), epsilon=recipe.sinkhorn_epsilon,
-                    tolerance=None, max_iterations=_SINKHORN_ITERATIONS,
-                )  # fmt: skip
+                    x.flatten(1),
+                    y.flatten(1),
+                    epsilon=recipe.sinkhorn_epsilon,
+                    tolerance=None,
+                    max_iterations=_SINKHORN_ITERATIONS,
+                )
             )
         case "ebgan":
             game = EnergyGame(recipe.margin, recipe.energy_power)
