@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-__all__ = ["compress_extra", "data_extra", "samplers_extra", "training_extra"]
+__all__ = ["compress_extra", "data_extra", "samplers_extra", "training_extra", "transport_extra"]
 
 _PACKAGES = {
     "compress": frozenset({"PIL", "constriction"}),
@@ -24,6 +24,7 @@ _PACKAGES = {
             "torchmetrics",
         }
     ),
+    "transport": frozenset({"ot"}),
 }
 
 
@@ -77,6 +78,20 @@ def compress_extra(needed_for: str) -> AbstractContextManager[None]:
         ModuleNotFoundError: this needs the package constriction: pip install 'gencore[compress]'
     """
     return _extra("compress", needed_for)
+
+
+def transport_extra(needed_for: str) -> AbstractContextManager[None]:
+    """`training_extra` for the package that solves transport exactly.
+
+    Example:
+        >>> with transport_extra("exact_transport_cost"):
+        ...     raise ModuleNotFoundError("No module named 'ot'", name="ot")
+        Traceback (most recent call last):
+            ...
+        ModuleNotFoundError: exact_transport_cost needs the package ot: pip install \
+'gencore[transport]'
+    """
+    return _extra("transport", needed_for)
 
 
 @contextmanager

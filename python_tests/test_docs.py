@@ -10,10 +10,12 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 PAGES = [
     "adaptive-density.md",
+    "adversarial.md",
     "agave.md",
     "autoencoder-energies.md",
     "autoregressive.md",
     "autoregressive-vectors.md",
+    "batch-gan.md",
     "compression.md",
     "data.md",
     "diffusion-recovery-likelihood.md",
@@ -21,6 +23,7 @@ PAGES = [
     "diffusion.md",
     "disentangling.md",
     "flow-contrastive.md",
+    "gan-networks.md",
     "generative-latent-flow.md",
     "latent-ebm.md",
     "latent-oracles.md",
@@ -30,6 +33,7 @@ PAGES = [
     "pixelrnn.md",
     "recipes.md",
     "samplers.md",
+    "transport.md",
     "vae.md",
     "video-prediction.md",
     "vqvae.md",

@@ -20,6 +20,7 @@ PACKAGES = (
     "gencore.models.latent",
     "gencore.models.video",
     "gencore.objectives",
+    "gencore.objectives.games",
     "gencore.train",
 )
 

@@ -3,7 +3,7 @@ from gencore.data.images.images import ImageDataset, load_images
 from gencore.data.images.pixels import to_float, to_uint8
 from gencore.data.images.shards import ShardedImages, ShardSample
 from gencore.data.names import MASK_NAMES, DensityName, MaskName
-from gencore.data.plane.densities import Density, load_density
+from gencore.data.plane.densities import Density, SpotDensity, load_density
 from gencore.data.video.affine_triplets import Motion, draw_motions, make_triplets, move_images
 from gencore.data.video.bouncing_digits import BouncingDigits
 from gencore.data.video.deformations import draw_deformations
@@ -25,6 +25,7 @@ __all__ = [
     "MovingShapes",
     "ShardSample",
     "ShardedImages",
+    "SpotDensity",
     "TrueMotion",
     "VideoDataset",
     "draw_deformations",

@@ -11,11 +11,13 @@ from gencore.metrics.distances.baselines import independent_pixels
 from gencore.metrics.distances.energy import energy_distance
 from gencore.metrics.distances.frechet import frechet_distance
 from gencore.metrics.distances.intervals import Interval, block_interval, bootstrap_interval
-from gencore.metrics.distances.kernel import (
+from gencore.metrics.distances.kernel import kernel_distance
+from gencore.metrics.distances.kernels import (
+    DistanceKernel,
     GaussianKernel,
+    InverseMultiquadraticKernel,
     Kernel,
     PolynomialKernel,
-    kernel_distance,
 )
 from gencore.metrics.distances.moments import GaussianMoments, StreamingMoments, gaussian_moments
 from gencore.metrics.distances.nearest import NearestNeighbors, nearest_neighbors
@@ -78,6 +80,7 @@ __all__ = [
     "ClassifierFeatures",
     "DensityCoverage",
     "DetectionScores",
+    "DistanceKernel",
     "Features",
     "FramePredictionScores",
     "GanTestTrain",
@@ -86,6 +89,7 @@ __all__ = [
     "InceptionFeatures",
     "InpaintingScores",
     "Interval",
+    "InverseMultiquadraticKernel",
     "Kernel",
     "ModeCoverage",
     "NearestNeighbors",

@@ -1,3 +1,4 @@
+from gencore.models.adversarial import *  # noqa: F403
 from gencore.models.autoregressive import *  # noqa: F403
 from gencore.models.diffusion import *  # noqa: F403
 from gencore.models.ebm import *  # noqa: F403

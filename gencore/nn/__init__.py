@@ -11,7 +11,9 @@ from gencore.nn.causal import (
     PixelPlan,
     RowLSTM,
 )
+from gencore.nn.conditional_weight_norm import ConditionalWeightNorm
 from gencore.nn.delta_code import DeltaCode, DeltaForm
+from gencore.nn.growth_schedule import Growth, GrowthSchedule
 from gencore.nn.likelihoods import (
     Categorical,
     DiscretizedLogistic,
@@ -25,6 +27,7 @@ from gencore.nn.networks.bottom_up import BottomUp
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.conv_autoencoder import ConvDecoder, ConvEncoder
 from gencore.nn.networks.conv_discriminator import ConvDiscriminator
+from gencore.nn.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gencore.nn.networks.denoising_mlp import DenoisingMLP
 from gencore.nn.networks.denoising_unet import DenoisingUNet
 from gencore.nn.networks.feature_stack import FeatureStack
@@ -36,14 +39,32 @@ from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
 from gencore.nn.networks.notation import NotatedNetwork
+from gencore.nn.networks.patch_discriminator import PatchDiscriminator
+from gencore.nn.networks.progressive_gan import ProgressiveDiscriminator, ProgressiveGenerator
+from gencore.nn.networks.projection_discriminator import ProjectionDiscriminator
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
 from gencore.nn.networks.resnet_energy import ResNetEnergy, ResNetEnergyName
+from gencore.nn.networks.resnet_generator import ResNetGenerator
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
 from gencore.nn.networks.time_embedding import TimeEmbedding
 from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
+from gencore.nn.networks.unet_generator import UNetGenerator
 from gencore.nn.perceptual_distance import PerceptualDistance
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
+from gencore.nn.pixel_norm import PixelNorm
 from gencore.nn.quantization import EntropyModel, FactorizedPrior, Quantized, VectorQuantizer
+from gencore.nn.scattering import Scattering
+from gencore.nn.sets import (
+    DeepSets,
+    EquivariantConv2d,
+    EquivariantConvDiscriminator,
+    EquivariantLinear,
+    EquivariantMLP,
+    InvariantNetwork,
+    MinibatchDiscrimination,
+    MinibatchStdDev,
+    SetPooling,
+)
 from gencore.nn.sparse_codes import KSparse, WinnerTakeAll, keep_largest
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import (
@@ -66,6 +87,7 @@ from gencore.nn.transforms import (
     UniformDequantization,
     VariationalDequantization,
 )
+from gencore.nn.weight_clipping import clip_weights
 
 __all__ = [
     "MADE",
@@ -77,11 +99,15 @@ __all__ = [
     "CausalConv2d",
     "CausalConvTranspose2d",
     "Compose",
+    "ConditionalWeightNorm",
     "ContextMap",
     "ConvConditioner",
     "ConvDecoder",
     "ConvDiscriminator",
     "ConvEncoder",
+    "DCGANDiscriminator",
+    "DCGANGenerator",
+    "DeepSets",
     "DeltaCode",
     "DeltaForm",
     "DenoisingMLP",
@@ -91,12 +117,19 @@ __all__ = [
     "DiscretizedLogisticMixture",
     "DrawSpec",
     "EntropyModel",
+    "EquivariantConv2d",
+    "EquivariantConvDiscriminator",
+    "EquivariantLinear",
+    "EquivariantMLP",
     "FactorizedPrior",
     "FeatureStack",
+    "Growth",
+    "GrowthSchedule",
     "ImageDecoder",
     "ImageEncoder",
     "InfoGANDecoder",
     "InfoGANEncoder",
+    "InvariantNetwork",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
@@ -107,33 +140,44 @@ __all__ = [
     "MLPEnergy",
     "MaskedAutoregressive",
     "MaskedConv2d",
+    "MinibatchDiscrimination",
+    "MinibatchStdDev",
     "MultiScale",
     "NotatedNetwork",
+    "PatchDiscriminator",
     "PerceptualDistance",
     "Permutation",
     "PhasePool",
     "PhaseUnpool",
     "PixelInput",
     "PixelLikelihood",
+    "PixelNorm",
     "PixelPlan",
     "Planar",
+    "ProgressiveDiscriminator",
+    "ProgressiveGenerator",
+    "ProjectionDiscriminator",
     "Quantized",
     "QuantizedLogistic",
     "Radial",
     "ResNetEnergy",
     "ResNetEnergyName",
+    "ResNetGenerator",
     "ResidualConditioner",
     "ResidualDecoder",
     "ResidualEncoder",
     "Reversible",
     "Rewound",
     "RowLSTM",
+    "Scattering",
+    "SetPooling",
     "SpatialTransformerRegions",
     "SplineCoupling",
     "Squeeze",
     "TimeEmbedding",
     "TimeMLPEnergy",
     "Transform",
+    "UNetGenerator",
     "UniformDequantization",
     "VariationalDequantization",
     "VectorQuantizer",
@@ -141,6 +185,7 @@ __all__ = [
     "block_any",
     "block_expand",
     "block_mean",
+    "clip_weights",
     "keep_largest",
     "stop_gradient",
 ]

@@ -1,4 +1,4 @@
-"""Weight and spectral normalisation of layers that can be pickled."""
+"""Layers whose weights are normalised or scaled, and which can be pickled."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
-__all__ = ["spectral_bound", "spectral_norm", "weight_norm"]
+__all__ = ["equalized", "spectral_bound", "spectral_norm", "weight_norm"]
 
 
 def weight_norm(layer: nn.Module, dim: int = 0) -> nn.Module:
@@ -62,6 +62,48 @@ class _SpectralBound(parametrizations._SpectralNorm):
             self._power_method(matrix, self.n_power_iterations)
         u, v = self._u.clone(), self._v.clone()  # later iterations write to the buffers
         return weight / torch.vdot(u, torch.mv(matrix, v)).clamp_min(1)
+
+
+def equalized(layer: nn.Module, gain: float = 2**0.5) -> nn.Module:
+    """Let a layer's stored weight be N(0, 1), and scale it where it is used: its learning rate is
+    equalised (Karras et al. 2018, §4.1).
+
+    The weight is w = c·ŵ with c = gain/√fan_in, as He's initialisation has it, for the fan-in of
+    the layer. Steps of Adam or RMSprop on ŵ, which do not depend on the scale of a gradient, then
+    change all layers at one relative speed. The bias starts as 0.
+
+    Args:
+        layer: linear, or a convolution; not a transposed one, whose fan-in is another.
+        gain: √2 where a rectified unit follows.
+
+    Raises:
+        TypeError: for a transposed convolution or a layer without a weight.
+
+    Example:
+        >>> layer = equalized(torch.nn.Linear(200, 50), gain=1.0)
+        >>> stored = layer.parametrizations.weight.original
+        >>> torch.allclose(layer.weight, stored / 200**0.5), round(float(stored.detach().std()), 1)
+        (True, 1.0)
+    """
+    weight = getattr(layer, "weight", None)
+    if not isinstance(weight, torch.Tensor) or getattr(layer, "transposed", False):
+        raise TypeError(
+            f"equalized: layer is {type(layer).__name__}; expected a linear layer or a convolution"
+        )
+    nn.init.normal_(weight)
+    if isinstance(layer.bias, torch.Tensor):
+        nn.init.zeros_(layer.bias)
+    parametrize.register_parametrization(layer, "weight", _Scale(gain / weight[0].numel() ** 0.5))
+    return _picklable(layer)
+
+
+class _Scale(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return self.factor * weight
 
 
 # torch gives every parametrised layer a class of its own, which pickle cannot find by its name and

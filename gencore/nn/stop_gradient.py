@@ -1,21 +1,22 @@
 """The stop-gradient sg(θ) on the parameters of a network."""
 
 from collections.abc import Callable
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.func import functional_call
 
 __all__ = ["stop_gradient"]
 
 
-def stop_gradient(module: nn.Module) -> Callable[..., Tensor]:
+def stop_gradient(module: nn.Module) -> Callable[..., Any]:
     """The function f_sg(θ) of a module f_θ: its value, and its gradient in the input only.
 
     The module itself is not touched: other calls in the same graph, or in another thread, still
     see parameters that require gradients.
 
     Args:
-        module: a network that returns a tensor; its buffers are used in place.
+        module: a network; its buffers are used in place.
 
     Returns:
         A callable with the signature of `module.forward`.
@@ -29,9 +30,8 @@ def stop_gradient(module: nn.Module) -> Callable[..., Tensor]:
         (True, True)
     """
 
-    def call(*args: object, **kwargs: object) -> Tensor:
+    def call(*args: object, **kwargs: object) -> Any:
         frozen = {name: parameter.detach() for name, parameter in module.named_parameters()}
-        value: Tensor = functional_call(module, frozen, args, kwargs)
-        return value
+        return functional_call(module, frozen, args, kwargs)
 
     return call

@@ -1,15 +1,15 @@
 """The losses of generative adversarial networks, of a discriminator's logits."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from gencore.choices import check_choice
+from gencore.objectives.games.names import GeneratorLossKind
+from gencore.objectives.scores import check_scores
 
-__all__ = ["GeneratorLossKind", "adversarial_discriminator_loss", "adversarial_generator_loss"]
-
-GeneratorLossKind = Literal["combined", "non-saturating", "saturating"]
+__all__ = ["adversarial_discriminator_loss", "adversarial_generator_loss"]
 
 
 def adversarial_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
@@ -37,8 +37,7 @@ def adversarial_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
         >>> adversarial_discriminator_loss(torch.zeros(3), torch.zeros(2))  # 2 log 2
         tensor(1.3863)
     """
-    _check_logits("adversarial_discriminator_loss", "real", real)
-    _check_logits("adversarial_discriminator_loss", "fake", fake)
+    check_scores("adversarial_discriminator_loss", real=real, fake=fake)
     return softplus(-real).mean() + softplus(fake).mean()
 
 
@@ -74,15 +73,7 @@ def adversarial_generator_loss(fake: Tensor, kind: GeneratorLossKind = "combined
         tensor(-2.)
     """
     check_choice("adversarial_generator_loss", "kind", kind, get_args(GeneratorLossKind))
-    _check_logits("adversarial_generator_loss", "fake", fake)
+    check_scores("adversarial_generator_loss", fake=fake)
     if kind == "combined":
         return -fake.mean()
     return softplus(-fake).mean() if kind == "non-saturating" else -softplus(fake).mean()
-
-
-def _check_logits(owner: str, name: str, logits: Tensor) -> None:
-    if not logits.is_floating_point() or not logits.numel():
-        raise ValueError(
-            f"{owner}: {name} is {logits.dtype} {list(logits.shape)}; expected logits, floating "
-            "point and not empty"
-        )

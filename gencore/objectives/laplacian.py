@@ -1,10 +1,12 @@
-"""A distance of images by the bands of their Laplacian pyramids."""
+"""Laplacian pyramids of images, and the distance by their bands."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
-__all__ = ["laplacian_distance", "laplacian_pyramid"]
+__all__ = ["enlarge", "laplacian_distance", "laplacian_pyramid", "laplacian_reconstruction"]
 
 _TAPS = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
@@ -13,8 +15,8 @@ def laplacian_pyramid(x: Tensor, num_levels: int) -> list[Tensor]:
     """The bands of images [N, C, H, W], from the finest to what is left.
 
     Each band is an image less its blurred, halved and again doubled self, x_j − up(x_{j+1}); the
-    blur is binomial with five taps. The last entry is the coarsest image, so that the images follow
-    from the bands.
+    blur is binomial with five taps, and up is `enlarge`. The last entry is the coarsest image, so
+    that the images follow from the bands: `laplacian_reconstruction`.
 
     Args:
         x: images, with sides that are multiples of 2^num_levels.
@@ -46,9 +48,55 @@ def laplacian_pyramid(x: Tensor, num_levels: int) -> list[Tensor]:
     for _ in range(num_levels):
         padded = pad(x, (2, 2, 2, 2), mode="replicate")
         coarse = conv2d(padded, weight, stride=2, groups=x.shape[1])
-        bands.append(x - interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False))
+        bands.append(x - enlarge(coarse))
         x = coarse
     return [*bands, x]
+
+
+def laplacian_reconstruction(bands: Sequence[Tensor]) -> Tensor:
+    """The images [N, C, H, W] of the bands of their Laplacian pyramid: its inverse.
+
+    x_j = b_j + up(x_{j+1}) from the coarsest to the finest. It is exact but for the rounding of one
+    difference and one sum a level, and to the last bit for whole levels of grey in float64.
+
+    Args:
+        bands: as `laplacian_pyramid` gives them, from the finest to the coarsest image.
+
+    Raises:
+        ValueError: for no bands, or one without twice the sides of the next.
+
+    Example:
+        >>> import torch
+        >>> from gencore.objectives import laplacian_pyramid, laplacian_reconstruction
+        >>> x = torch.randint(256, (2, 3, 16, 16)).double()
+        >>> torch.equal(laplacian_reconstruction(laplacian_pyramid(x, 3)), x)
+        True
+    """
+    if not len(bands):
+        raise ValueError("laplacian_reconstruction: got no bands; expected at least one")
+    *bands, x = bands
+    for band in reversed(bands):
+        coarse, x = x, enlarge(x)
+        if band.shape != x.shape:
+            raise ValueError(
+                f"laplacian_reconstruction: a band of shape {list(band.shape)} is before one of "
+                f"{list(coarse.shape)}; expected {list(x.shape)}"
+            )
+        x = band + x
+    return x
+
+
+def enlarge(x: Tensor) -> Tensor:
+    """Images [N, C, H, W] of twice the sides, up of the Laplacian pyramid, by bilinear weights.
+
+    Example:
+        >>> import torch
+        >>> from gencore.objectives.laplacian import enlarge
+        >>> enlarge(torch.tensor([[[[0.0, 4.0]]]]))
+        tensor([[[[0., 1., 3., 4.],
+                  [0., 1., 3., 4.]]]])
+    """
+    return interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def laplacian_distance(x: Tensor, y: Tensor, *, num_levels: int = 2) -> Tensor:

@@ -1,80 +1,63 @@
 """The squared maximum mean discrepancy of two batches, as a loss."""
 
-import math
-from collections.abc import Sequence
-from typing import Literal, get_args
-
-import torch
 from torch import Tensor
 
-from gencore.choices import check_choice
+from gencore.metrics import InverseMultiquadraticKernel, Kernel
+from gencore.metrics.distances.discrepancy import check_two_sets, squared_discrepancy
 
-__all__ = ["MMDKernel", "maximum_mean_discrepancy"]
-
-MMDKernel = Literal["inverse_multiquadratic", "gaussian"]
+__all__ = ["maximum_mean_discrepancy"]
 
 
 def maximum_mean_discrepancy(
     x: Tensor,
     y: Tensor,
+    kernel: Kernel | None = None,
     *,
-    kernel: MMDKernel = "inverse_multiquadratic",
-    scales: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
+    unbiased: bool = True,
+    chunk_size: int = 1024,
 ) -> Tensor:
-    r"""An unbiased estimate of ‖E φ(x) − E φ(y)‖² in the feature space of a kernel, differentiable.
+    r"""An estimate of ‖E φ(x) − E φ(y)‖² in the feature space of a kernel, differentiable.
 
     .. math:: \frac{1}{N(N-1)} \sum_{i \ne j} k(x_i, x_j) + \frac{1}{M(M-1)} \sum_{i \ne j}
               k(y_i, y_j) - \frac{2}{NM} \sum_{i, j} k(x_i, y_j)
 
-    The kernel is a sum over scales C of C/(C + ‖x − y‖²), which keeps gradients from far away, or
-    of exp(−‖x − y‖²/C). For equal laws the mean is 0, and half of the values are negative. To
-    measure samples with it, in bounded memory, there is :func:`gencore.metrics.kernel_distance`.
+    For equal laws the mean is 0, and half of the values are negative. The biased estimate has the
+    pairs of a point with itself too, with 1/N² and 1/M²: it is never negative, 0 for equal
+    batches, and on average too large by O(1/N + 1/M). Its error falls with N^{−1/2} in any
+    dimension.
+
+    With the kernel :class:`gencore.metrics.DistanceKernel` it is the energy distance
+    2E‖x − y‖ − E‖x − x'‖ − E‖y − y'‖. To measure samples there are
+    :func:`gencore.metrics.kernel_distance` and :func:`gencore.metrics.energy_distance`.
 
     Args:
         x: [N, D], N ≥ 2.
-        y: [M, D], M ≥ 2.
-        kernel: as above.
-        scales: C, in units of squared distances. Of codes against N(0, s² I) in L dimensions the
-            reference has those of the default times 2Ls².
+        y: [M, D], M ≥ 2, of the same dtype.
+        kernel: of :mod:`gencore.metrics`, or any differentiable function of [N, D] and [M, D] to
+            [N, M], such as one with parameters; `InverseMultiquadraticKernel` if None.
+        unbiased: which of the two estimates. The biased one takes a single point as well.
+        chunk_size: number of rows of the matrices of kernel values that are held at a time, in the
+            backward pass too: it computes them once more where N or M is larger.
 
     Returns:
         A scalar.
 
     Raises:
-        ValueError: for other shapes, another kernel, or no scales or one that is not finite and
-            positive.
+        ValueError: for other shapes, or a chunk size below 1.
+        TypeError: for two dtypes, or one that is not floating.
 
     Source:
-        Gretton, Borgwardt, Rasch, Schölkopf and Smola, "A kernel two-sample test", 2012, (3).
-        Tolstikhin, Bousquet, Gelly and Schölkopf, "Wasserstein Auto-Encoders", 2018, §4.
+        Gretton, Borgwardt, Rasch, Schölkopf and Smola, "A kernel two-sample test", 2012, (3), (5).
+        Bruna, "Inference and Representation", Lecture 11.
 
     Example:
         >>> import torch
+        >>> from gencore.metrics import InverseMultiquadraticKernel
         >>> from gencore.objectives import maximum_mean_discrepancy
         >>> x = torch.tensor([[0.0], [1.0]])
-        >>> maximum_mean_discrepancy(x, x + 1, scales=[1.0])
+        >>> maximum_mean_discrepancy(x, x + 1, InverseMultiquadraticKernel(1.0))
         tensor(-0.1000)
     """
-    owner = "maximum_mean_discrepancy"
-    check_choice(owner, "kernel", kernel, get_args(MMDKernel))
-    if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
-        raise ValueError(
-            f"{owner}: x and y have shapes {list(x.shape)} and {list(y.shape)}; expected [N, D] "
-            "and [M, D] of two rows or more"
-        )
-    if not scales or not all(0 < scale < math.inf for scale in scales):
-        raise ValueError(f"{owner}: scales are {tuple(scales)}; expected finite positive numbers")
-
-    def values(a: Tensor, b: Tensor) -> Tensor:
-        # From differences, as no product of matrices has them, and without [N, M, D] of these.
-        distances = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
-        squared = distances.square()
-        if kernel == "gaussian":
-            return torch.stack([torch.exp(-squared / c) for c in scales]).sum(0)
-        return torch.stack([c / (c + squared) for c in scales]).sum(0)
-
-    def within(a: Tensor) -> Tensor:
-        found = values(a, a)
-        return (found.sum() - found.diagonal().sum()) / (len(a) * (len(a) - 1))
-
-    return within(x) + within(y) - 2 * values(x, y).mean()
+    check_two_sets("maximum_mean_discrepancy", x, y, unbiased=unbiased, chunk_size=chunk_size)
+    kernel = InverseMultiquadraticKernel() if kernel is None else kernel
+    return squared_discrepancy(x, y, kernel, unbiased=unbiased, chunk_size=chunk_size)

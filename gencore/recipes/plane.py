@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from gencore.data import Density
-    from gencore.recipes.plane_experiment import DensityBatches
+    from gencore.train import BatchSource
 
 __all__ = ["PlaneRecipe"]
 
@@ -49,7 +49,7 @@ class PlaneRecipe(Recipe):
 
         return load_density(self.density)
 
-    def batches(self, fabric: "Fabric", dataset: "Density") -> "DensityBatches":
+    def batches(self, fabric: "Fabric", dataset: "Density") -> "BatchSource":
         from gencore.recipes.plane_experiment import DensityBatches
 
         return DensityBatches(

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from gencore.nn import ConvDiscriminator
+from gencore.models import AutoencoderEnergy, Critic, MultiScaleDiscriminator, image_pyramid
+from gencore.nn import MLP, ConvDiscriminator, LookUpDiscriminator
+from gencore.nn.parametrized import spectral_norm
 from gencore.objectives import gradient_penalty
 
 KEY = torch.tensor([3, 0])
@@ -67,21 +70,128 @@ def test_second_derivatives_of_a_smooth_critic():
     assert gradgradcheck(penalty, (w, v))
 
 
-@pytest.mark.parametrize("blocks", ["plain", "residual"])
-def test_gradients_in_the_weights_of_discriminators(blocks):
+@pytest.mark.parametrize("norm", [0.0, 0.5, 1.0, 5.0])
+def test_one_sided_it_leaves_small_slopes_alone(norm):
+    """λ([‖w‖ − 1]⁺)²."""
+    real, fake = pair(6, 2)
+    w = (norm * torch.tensor([0.6, 0.8], dtype=torch.float64)).requires_grad_()
+    penalty = gradient_penalty(lambda x: x @ w, real, fake, weight=100.0, one_sided=True)
+    assert penalty.item() == pytest.approx(100 * max(norm - 1, 0) ** 2)
+    penalty.backward()
+    slope = 200 * max(norm - 1, 0) * torch.tensor([0.6, 0.8], dtype=torch.float64)
+    torch.testing.assert_close(w.grad, slope)
+
+
+LABELS = torch.tensor([0, 2, 1])
+
+
+class FollowsFrames(nn.Module):
+    """The second frame of each clip, as what follows the first."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.network = MultiScaleDiscriminator(
+            8, num_scales=2, num_inputs=1, channels=1, width=0.01, **options
+        )
+
+    def forward(self, clips):
+        return self.network(clips[:, :1], image_pyramid(clips[:, 1], 2)).sum(1)
+
+
+DISCRIMINATORS = {
+    "plain": ((1, 4, 4), lambda: ConvDiscriminator((1, 4, 4), widths=(2, 3), blocks="plain")),
+    "residual": ((1, 4, 4), lambda: ConvDiscriminator((1, 4, 4), widths=(2, 3), stem=2)),
+    "perceptron": ((3,), lambda: Critic(MLP(3, (4,), 1, zero_last=False))),
+    "rectified perceptron": (
+        (3,), lambda: Critic(MLP(3, (8, 8), 1, activation="relu", zero_last=False))
+    ),
+    "spectrally normalised": (
+        (3,),
+        lambda: nn.Sequential(
+            spectral_norm(nn.Linear(3, 4)), nn.Tanh(), spectral_norm(nn.Linear(4, 1)), nn.Flatten(0)
+        ).eval(),
+    ),
+    "autoencoder": (
+        (3,), lambda: AutoencoderEnergy(nn.Linear(3, 2), nn.Linear(2, 3), activation=nn.Tanh())
+    ),
+    "labelled vectors": ((4,), lambda: Labelled(LookUpDiscriminator((4,), 3, widths=(3,)))),
+    "labelled images": (
+        (1, 4, 4), lambda: Labelled(LookUpDiscriminator((1, 4, 4), 3, widths=(2,)))
+    ),
+    "frames": ((2, 1, 8, 8), FollowsFrames),
+    "frames apart": ((2, 1, 8, 8), lambda: FollowsFrames(separate_frames=True)),
+}  # fmt: skip
+
+
+class Labelled(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x, LABELS)
+
+
+@pytest.mark.parametrize("name", DISCRIMINATORS)
+def test_gradients_in_the_weights_of_discriminators(name):
+    """The backward pass of the penalty goes twice through every layer that they are made of."""
     torch.manual_seed(0)
-    network = ConvDiscriminator((1, 4, 4), widths=(2, 3), blocks=blocks, stem=2).double()
-    real, fake = pair(3, 1, 4, 4)
-    names = [name for name, _ in network.named_parameters() if name.endswith("weight")]
-    weights = [dict(network.named_parameters())[name].detach().clone() for name in names]
+    shape, make = DISCRIMINATORS[name]
+    network = make().double()
+    real, fake = pair(3, *shape)
+    weights = {name: value.detach() for name, value in network.named_parameters()}
 
     def penalty(*values):
         def critic(x):
-            return torch.func.functional_call(network, dict(zip(names, values, strict=True)), (x,))
+            return torch.func.functional_call(
+                network, dict(zip(weights, values, strict=True)), (x,)
+            )
 
         return gradient_penalty(critic, real, fake, key=KEY)
 
-    assert gradcheck(penalty, [weight.requires_grad_() for weight in weights])
+    values = [weight.clone().requires_grad_() for weight in weights.values()]
+    assert gradcheck(penalty, values)
+    gradients = torch.autograd.grad(penalty(*values), values, materialize_grads=True)
+    assert any(gradient.any() for gradient in gradients)
+
+
+class TestCompiled:
+    """torch.compile's code has no second derivatives: the penalty goes round it."""
+
+    @pytest.fixture
+    def network(self):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1), nn.Flatten(0)).double()
+
+    def gradients(self, network, loss):
+        network.zero_grad()
+        loss.backward()
+        return [parameter.grad for parameter in network.parameters()]
+
+    def test_a_compiled_critic_runs_uncompiled(self, network):
+        real, fake = pair(6, 3)
+        compiled = torch.compile(network, backend="aot_eager")
+        compiled(real).sum().backward()
+        expected = self.gradients(network, gradient_penalty(network, real, fake, key=KEY))
+        found = self.gradients(network, gradient_penalty(compiled, real, fake, key=KEY))
+        torch.testing.assert_close(found, expected)
+
+    def test_a_compiled_step_leaves_its_graph(self, network):
+        real, fake = pair(6, 3)
+
+        def step(real, fake):
+            return network(fake).mean() + gradient_penalty(network, real, fake, key=KEY)
+
+        expected = self.gradients(network, step(real, fake))
+        found = self.gradients(network, torch.compile(step, backend="aot_eager")(real, fake))
+        torch.testing.assert_close(found, expected)
+
+    def test_a_step_of_a_single_graph_is_refused(self, network):
+        def step(x):
+            return gradient_penalty(network, x, x + 1, key=KEY)
+
+        with pytest.raises(Exception, match="compiled code cannot be differentiated twice"):
+            torch.compile(step, backend="aot_eager", fullgraph=True)(next(pair(6, 3)))
 
 
 def test_data_and_samples_get_no_gradient():

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+from gencore.metrics.distances.discrepancy import check_two_sets, squared_discrepancy
+from gencore.metrics.distances.kernels import DistanceKernel
+
 __all__ = ["energy_distance"]
 
 
@@ -14,7 +17,9 @@ def energy_distance(a: Tensor, b: Tensor, *, batch_size: int = 1024) -> float:
               - \frac{1}{M(M-1)} \sum_{i \ne j} \lVert y_i - y_j\rVert
 
     Its expectation is 0 for equal distributions and positive for all others. It has no bandwidth
-    and is in the units of the points.
+    and is in the units of the points. It is the squared maximum mean discrepancy of the kernel
+    −‖x − y‖; as a loss there is :func:`gencore.objectives.maximum_mean_discrepancy`, with
+    :class:`gencore.metrics.DistanceKernel`.
 
     Args:
         a: points [N, D] with N ≥ 2.
@@ -32,16 +37,9 @@ def energy_distance(a: Tensor, b: Tensor, *, batch_size: int = 1024) -> float:
     References:
         Székely and Rizzo, "Energy statistics: a class of statistics based on distances", 2013.
     """
-    if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ValueError(
-            f"energy_distance: got points of shape {list(a.shape)} and {list(b.shape)}; expected "
-            "[N, D] and [M, D] with two or more in each"
+    check_two_sets("energy_distance", a, b, chunk_size=batch_size)
+    with torch.no_grad():
+        distance = squared_discrepancy(
+            a.double(), b.double(), DistanceKernel(), unbiased=True, chunk_size=batch_size
         )
-    a, b = a.double(), b.double()
-
-    def total(x: Tensor, y: Tensor) -> float:
-        return sum(torch.cdist(part, y).sum().item() for part in x.split(batch_size))
-
-    n, m = len(a), len(b)
-    between = 2 * total(a, b) / (n * m)
-    return between - total(a, a) / (n * (n - 1)) - total(b, b) / (m * (m - 1))
+    return distance.item()

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gencore.metrics.distances.pairwise import squared_distances
 from gencore.metrics.features.extraction import extract_features
 from gencore.metrics.features.pixels import Features, pixel_features
 
@@ -81,7 +82,7 @@ def k_nearest(
     distances, indices = [], []
     for start in range(0, max(len(queries), 1), batch_size):
         part = queries[start : start + batch_size]
-        squared = _squared_distances(part, points)
+        squared = squared_distances(part, points)
         if among_themselves:
             rows = torch.arange(len(part), device=part.device)
             squared[rows, start + rows] = torch.inf
@@ -108,7 +109,7 @@ def points_in_balls(
     for part in torch.split(points, batch_size):
         # A point on the sphere is in the ball, whichever way its distance was rounded.
         rounding = 1e-12 * (part.square().sum(1, keepdim=True) + size)
-        yield _squared_distances(part, centres) <= radii.square() + rounding
+        yield squared_distances(part, centres) <= radii.square() + rounding
 
 
 def _same_space(x: Tensor, y: Tensor, caller: str) -> tuple[Tensor, Tensor]:
@@ -121,8 +122,3 @@ def _same_space(x: Tensor, y: Tensor, caller: str) -> tuple[Tensor, Tensor]:
     y = y.double()
     centre = y.mean(0)
     return x.to(y) - centre, y - centre
-
-
-def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    squared = x.square().sum(1, keepdim=True) + y.square().sum(1) - 2 * x @ y.T
-    return squared.clamp(min=0)

@@ -8,7 +8,8 @@ from torch import Tensor
 from gencore.metrics.coverage.density_coverage import density_coverage
 from gencore.metrics.coverage.prd import prd
 from gencore.metrics.coverage.precision_recall import precision_recall
-from gencore.metrics.distances.kernel import Kernel, kernel_distance
+from gencore.metrics.distances.kernel import kernel_distance
+from gencore.metrics.distances.kernels import Kernel
 from gencore.metrics.features.names import distance_name
 from gencore.metrics.features.pixels import Features, pixel_features
 from gencore.metrics.streaming.two_sets import TwoSets

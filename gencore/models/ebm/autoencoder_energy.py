@@ -65,6 +65,15 @@ class AutoencoderEnergy(nn.Module):
             )
         return decoded
 
+    def energy_and_codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """E(x), [N], and the codes that it was made from, of one pass through the encoder.
+
+        As the discriminator of an `gencore.objectives.EnergyGame` a generator lowers the energy of
+        its samples, and by `gencore.objectives.pulling_away_term` keeps their codes apart.
+        """
+        codes = self.encode(x)
+        return (self.decode(codes, x) - x).flatten(1).square().sum(1), codes
+
     def forward(self, x: Tensor) -> Tensor:
         """E(x), [N]."""
-        return (self.reconstruct(x) - x).flatten(1).square().sum(1)
+        return self.energy_and_codes(x)[0]

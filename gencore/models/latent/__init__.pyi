@@ -14,6 +14,7 @@ from gencore.models.latent.gaussian_mixture import GaussianMixture
 from gencore.models.latent.gaussian_posterior import NormalParameters
 from gencore.models.latent.generative_latent_flow import GenerativeLatentFlow, GLFLoss
 from gencore.models.latent.glo import GLO, to_unit_ball
+from gencore.models.latent.gmmn import GMMN
 from gencore.models.latent.latent_generator import FrozenGenerator, LatentGenerator
 from gencore.models.latent.level_likelihood import LevelLikelihood
 from gencore.models.latent.names import (
@@ -34,6 +35,7 @@ from gencore.models.latent.wae_mmd import WAEMMD, WAEMMDLoss
 
 __all__ = [
     "GLO",
+    "GMMN",
     "VAE",
     "VLO",
     "WAEGAN",

@@ -1,19 +1,21 @@
 """The Wasserstein autoencoder with a kernel distance of its codes (Tolstikhin et al. 2018)."""
 
-import math
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 from torch import Generator, Tensor
 
-from gencore.choices import check_choice
+from gencore.metrics import InverseMultiquadraticKernel, Kernel
 from gencore.models.latent.autoencoder import Autoencoder
 from gencore.models.latent.latent_generator import LatentGenerator
 from gencore.models.starts import normal_starts
-from gencore.objectives import MMDKernel, maximum_mean_discrepancy
+from gencore.objectives import maximum_mean_discrepancy
 from gencore.ops import random_key
 from gencore.ops._support.checks import finite, number
 
 __all__ = ["WAEMMD", "WAEMMDLoss"]
+
+# Of the kernel, in units of the prior's mean squared distance 2Ls².
+_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class WAEMMDLoss(NamedTuple):
@@ -39,11 +41,13 @@ class WAEMMD(LatentGenerator):
         autoencoder: E, G and the distance L_recon.
         divergence_weight: λ.
         prior_std: s.
-        kernel: "inverse_multiquadratic" or "gaussian".
+        kernel: of codes, one of :mod:`gencore.metrics` or any function of [N, L] and [M, L] to
+            [N, M]; if None, inverse multiquadratics of .1 to 10 times the prior's mean squared
+            distance 2Ls².
 
     Raises:
-        ValueError: for a standard deviation that is not positive, a negative weight or another
-            kernel, or on a call a batch of fewer than two.
+        ValueError: for a standard deviation that is not positive, a negative weight, or on a call a
+            batch of fewer than two.
 
     References:
         Tolstikhin, Bousquet, Gelly and Schölkopf, "Wasserstein Auto-Encoders", 2018, Algorithm 2.
@@ -65,18 +69,20 @@ class WAEMMD(LatentGenerator):
         *,
         divergence_weight: float = 10.0,
         prior_std: float = 1.0,
-        kernel: MMDKernel = "inverse_multiquadratic",
+        kernel: Kernel | None = None,
     ) -> None:
         super().__init__()
         number("WAEMMD", "divergence_weight", divergence_weight)
         finite("WAEMMD", "prior_std", prior_std)
         if prior_std <= 0:
             raise ValueError(f"WAEMMD: prior_std is {prior_std}; expected a positive number")
-        check_choice("WAEMMD", "kernel", kernel, get_args(MMDKernel))
         self.autoencoder = autoencoder
         self.noise_size = autoencoder.latent_size
         self.divergence_weight, self.prior_std = divergence_weight, prior_std
-        self.kernel: MMDKernel = kernel
+        unit = 2 * self.noise_size * prior_std**2
+        if kernel is None:
+            kernel = InverseMultiquadraticKernel(tuple(unit * scale for scale in _SCALES))
+        self.kernel = kernel
 
     def forward(
         self,
@@ -95,11 +101,7 @@ class WAEMMD(LatentGenerator):
         prior = self.prior_std * normal_starts(
             self, len(x), (self.noise_size,), key=key, first=first, stream="prior"
         )
-        # Two draws of the prior are 2Ls² apart, on average of squares.
-        unit = self.prior_std * math.sqrt(2 * self.noise_size)
-        divergence = maximum_mean_discrepancy(
-            coded.codes / unit, prior.to(coded.codes.dtype) / unit, kernel=self.kernel
-        )
+        divergence = maximum_mean_discrepancy(coded.codes, prior.to(coded.codes.dtype), self.kernel)
         reconstruction = coded.error.mean()
         loss = reconstruction + self.divergence_weight * divergence
         return WAEMMDLoss(loss, reconstruction, divergence)

@@ -12,9 +12,9 @@ from gencore.nn.context import check_context, weight_of
 from gencore.ops import mlp_network
 from gencore.ops.mlp import ActivationName
 
-__all__ = ["MLP"]
+__all__ = ["ACTIVATIONS", "MLP"]
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
+ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
     "leaky_relu": nn.LeakyReLU,
@@ -73,7 +73,7 @@ class MLP(nn.Module):
                 f"num_outputs {num_outputs} and context_size {context_size}; expected positive "
                 "widths, and inputs and a context of 0 or more"
             )
-        check_choice("MLP", "activation", activation, _ACTIVATIONS)
+        check_choice("MLP", "activation", activation, ACTIVATIONS)
         self.context_size = context_size
         self._fused: ActivationName | None = _FUSED.get(activation)
         layers: list[nn.Module] = []
@@ -82,7 +82,7 @@ class MLP(nn.Module):
             self.constant = nn.Parameter(torch.zeros(num_outputs))
             return
         for width_in, width_out in pairwise(widths):
-            layers += [nn.Linear(width_in, width_out), _ACTIVATIONS[activation]()]
+            layers += [nn.Linear(width_in, width_out), ACTIVATIONS[activation]()]
         last = layers[-2]
         self.layers = nn.Sequential(*layers[:-1])
         self._types = [type(layer) for layer in self.layers]

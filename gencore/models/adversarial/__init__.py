@@ -1,0 +1,5 @@
+"""Generative adversarial models: adversaries, pyramids, translations with and without pairs."""
+
+from gencore.lazy import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

@@ -1,0 +1,138 @@
+"""What recipes of generators with an adversary share: the methods and their options."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from gencore.objectives.games.names import FDivergenceName, GeneratorLossKind
+from gencore.train import OptimisedRecipe, UsedBy, used_by
+
+if TYPE_CHECKING:
+    from gencore.train import BatchSource
+
+__all__ = ["ADVERSARIAL_USES", "AdversarialRecipe", "MethodName"]
+
+MethodName = Literal[
+    "gan", "hinge", "least-squares", "wgan", "f-gan", "ebgan", "bgan", "mbgan", "mixup", "mmd",
+    "sinkhorn",
+]  # fmt: skip
+
+_SCORES = ("gan", "hinge", "least-squares", "wgan", "f-gan")
+_TRAINED = (*_SCORES, "ebgan", "bgan", "mbgan", "mixup")
+_PLAYER = used_by(method=_TRAINED)
+_BATCHES = used_by(method=("bgan", "mbgan"))
+_EBGAN = used_by(method=("ebgan",))
+
+ADVERSARIAL_USES: dict[str, UsedBy] = {
+    "discriminator_steps": _PLAYER, "discriminator_learning_rate": _PLAYER,
+    "spectral_norm": used_by(method=(*_SCORES, "mixup")),
+    "gradient_penalty": used_by(method=_SCORES),
+    "weight_clip": used_by(method=("wgan",)), "generator_loss": used_by(method=("gan",)),
+    "divergence": used_by(method=("f-gan",)), "margin": _EBGAN, "energy_power": _EBGAN,
+    "pulling_away": _EBGAN, "code_size": _EBGAN, "group_size": _BATCHES, "smoothing": _BATCHES,
+    "sinkhorn_epsilon": used_by(method=("sinkhorn",)),
+}  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class AdversarialRecipe(OptimisedRecipe):
+    """A generator and its adversary."""
+
+    method: MethodName = "gan"
+    """What the generator learns from. A discriminator of points: the logistic game (gan), hinge,
+    least-squares, wgan, a bound of an f-divergence (f-gan), energies of an auto-encoder (ebgan),
+    mixup. One of batches: bgan, mbgan. A distance, without a game: mmd, sinkhorn."""
+
+    latent_size: int = 2
+    """Numbers of normal noise that the generator gets."""
+
+    batch_size: int = 128
+    """Data points, and samples, in one step of either player, over all devices together."""
+
+    learning_rate: float = 1e-3
+    """Learning rate of Adam for the generator, after the warm-up."""
+
+    discriminator_learning_rate: float = 1e-3
+    """Learning rate of Adam for the discriminator."""
+
+    momentum: float = 0.5
+    """Decay of the mean of gradients in Adam, its β₁, for both players."""
+
+    discriminator_steps: int = 1
+    """Steps of the discriminator, each on other data, in one of the generator."""
+
+    generator_loss: GeneratorLossKind = "non-saturating"
+    """Loss of the generator in the logistic game."""
+
+    divergence: FDivergenceName = "jensen-shannon"
+    """What the discriminator of f-gan bounds."""
+
+    gradient_penalty: float = 0.0
+    """Weight of the penalty on the discriminator's slope; 0 for none."""
+
+    spectral_norm: bool = False
+    """Divide each layer's weights of the discriminator by their largest singular value."""
+
+    weight_clip: float | None = None
+    """Keep the weights of the discriminator within ± this."""
+
+    margin: float = 1.0
+    """Energy above which samples are not raised further."""
+
+    energy_power: Literal[1, 2] = 1
+    """Power f of energies in both losses."""
+
+    pulling_away: float = 0.0
+    """Weight of the term that keeps the codes of samples apart; 0 for none."""
+
+    code_size: int = 8
+    """Numbers in a code of the auto-encoder."""
+
+    group_size: int = 32
+    """Points in one of the mixed batches that the discriminator judges; divides batch_size."""
+
+    smoothing: float = 0.5
+    """Batch smoothing: 0 for pure batches, ½ for all proportions alike."""
+
+    sinkhorn_epsilon: float = 0.05
+    """Entropic regularisation of the transport, in units of squared distances."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        owner = type(self).__name__
+        self.check_positive(
+            "latent_size", "discriminator_learning_rate", "discriminator_steps", "margin",
+            "code_size", "group_size", "sinkhorn_epsilon",
+        )  # fmt: skip
+        self.check_not_negative("gradient_penalty", "pulling_away", "momentum", "smoothing")
+        if self.weight_clip is not None:
+            self.check_positive("weight_clip")
+        if self.momentum >= 1 or self.smoothing > 0.5:
+            raise ValueError(
+                f"{owner}: momentum is {self.momentum} and smoothing {self.smoothing}; expected "
+                "less than 1, and at most 0.5"
+            )
+        if self.method in ("bgan", "mbgan") and self.batch_size % (
+            self.group_size * self.accumulate
+        ):
+            raise ValueError(
+                f"{owner}: batch_size is {self.batch_size} in {self.accumulate} parts; expected a "
+                f"multiple of group_size, {self.group_size}, in each"
+            )
+        if self.method == "wgan" and not (
+            self.gradient_penalty or self.spectral_norm or self.weight_clip
+        ):
+            raise ValueError(
+                f"{owner}: method is wgan, whose discriminator needs a bound; expected "
+                "gradient_penalty, spectral_norm or weight_clip"
+            )
+
+    @property
+    def is_game(self) -> bool:
+        """Whether there is a discriminator."""
+        return self.method in _TRAINED
+
+    def grouped(self, source: "BatchSource") -> "BatchSource":
+        """A batch for each step of the discriminator, of which the last is the generator's too."""
+        from gencore.train.batch_groups import BatchGroups
+
+        return BatchGroups(source, self.discriminator_steps)

@@ -1,0 +1,243 @@
+"""A generator and its adversary in training."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from gencore.metrics import GaussianKernel
+from gencore.models import (
+    Adversary,
+    AutoencoderEnergy,
+    BatchAdversary,
+    DistanceAdversary,
+    EnergyAdversary,
+    MixupAdversary,
+    ScoreAdversary,
+)
+from gencore.nn import clip_weights
+from gencore.objectives import (
+    AdversarialGame,
+    BGANLoss,
+    EnergyGame,
+    FDivergenceGame,
+    HingeGame,
+    LeastSquaresGame,
+    LogisticGame,
+    MBGANLoss,
+    WassersteinGame,
+    maximum_mean_discrepancy,
+    sinkhorn_divergence,
+)
+from gencore.ops import random_key
+from gencore.ops.random import stream_key
+from gencore.recipes.adversarial.adversarial import AdversarialRecipe
+from gencore.train import Batch, Optimisation, StateObject
+from gencore.train.batch_groups import split_group
+from gencore.train.batch_norm import synchronise_batch_norm
+from gencore.train.optimisation import make_scheduler
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["AdversarialTraining", "Networks", "make_adversary"]
+
+_ADVICE = "lower learning rates, gradient_penalty, spectral_norm or max_grad_norm"
+# Bandwidths of the kernels of MMD, in units of the data: from within a mode to between them.
+_BANDWIDTHS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+# After those of larger ε. A step of training needs no exact transport.
+_SINKHORN_ITERATIONS = 10
+
+
+class Networks:
+    """What adversaries are made of, for data of one kind.
+
+    Args:
+        scores: makes a discriminator of points, [N, ...] → [N] or [N, 1].
+        set_scores: one of sets, [G, B, ...] → [G, B].
+        energy: an auto-encoder.
+    """
+
+    def __init__(
+        self,
+        scores: Callable[[], nn.Module],
+        set_scores: Callable[[], nn.Module],
+        energy: Callable[[], AutoencoderEnergy],
+    ) -> None:
+        self.scores, self.set_scores, self.energy = scores, set_scores, energy
+
+
+class AdversarialTraining:
+    """Steps of an adversary, if it has any, and one of the generator.
+
+    Args:
+        recipe: the options.
+        fabric: the run's processes.
+        generator: noise [N, L], and classes where they are given → samples.
+        adversary: its opponent.
+
+    Attributes:
+        state: what a checkpoint has to hold.
+    """
+
+    def __init__(
+        self,
+        recipe: AdversarialRecipe,
+        fabric: "Fabric",
+        generator: nn.Module,
+        adversary: Adversary,
+    ) -> None:
+        self._recipe, self._fabric = recipe, fabric
+        owner = type(recipe).__name__
+        generator = synchronise_batch_norm(owner, fabric, generator.to(fabric.device))
+        self.generator = recipe.optimisation(
+            fabric, generator, self._adam(generator, recipe.learning_rate), ema_warmup=True,
+            advice=_ADVICE,
+        )  # fmt: skip
+        self._adversary = synchronise_batch_norm(owner, fabric, adversary.to(fabric.device))
+        self._player: Optimisation | None = None
+        players = {"generator": self.generator}
+        if adversary.is_trained:
+            rate, each = recipe.discriminator_learning_rate, recipe.discriminator_steps
+            optimizer = self._adam(self._adversary, rate)
+            scheduler = make_scheduler(
+                optimizer, recipe.schedule, warmup_steps=recipe.warmup_steps * each,
+                steps=recipe.steps * each,
+            )  # fmt: skip
+            self._player = Optimisation(
+                fabric, self._adversary, optimizer, scheduler=scheduler,
+                max_grad_norm=recipe.max_grad_norm, accumulate=recipe.accumulate, advice=_ADVICE,
+            )  # fmt: skip
+            players["discriminator"] = self._player
+        self.state: Mapping[str, StateObject] = {
+            f"{name}_{part}": thing
+            for name, player in players.items()
+            for part, thing in player.state.items()
+        }
+
+    def _adam(self, module: nn.Module, rate: float) -> torch.optim.Adam:
+        betas = (self._recipe.momentum, 0.999)
+        return torch.optim.Adam(module.parameters(), rate, betas=betas, fused=True)
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The generator with averaged weights, if they are averaged, in evaluation mode."""
+        return self.generator.averaged.eval()
+
+    def step(self, batch: Batch, data: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """One step of the game.
+
+        Args:
+            batch: of `AdversarialRecipe.grouped`.
+            data: what a batch holds → what the discriminator sees, e.g. images in [0, 1].
+        """
+        self.generator.module.train()
+        self._adversary.train()
+        batches = split_group(batch, self._recipe.discriminator_steps)
+        scalars: dict[str, Tensor] = {}
+        if self._player is not None:
+            for part in batches:
+                scalars = self._step_adversary(self._player, part, data)
+            scalars.pop("grad_norm", None)  # the generator's is the one that is logged
+        return {**self._step_generator(batches[-1], data), **scalars}
+
+    def _step_adversary(
+        self, player: Optimisation, batch: Batch, data: Callable[[Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        key = random_key(device=self._fabric.device)
+
+        def loss(part: Batch) -> dict[str, Tensor]:
+            with torch.no_grad(), self._fabric.autocast():
+                fake = self._samples(self.generator.module, part, key)
+            terms: dict[str, Tensor] = player.model(
+                data(part.x), fake.float(), labels=part.label, key=key, first=part.first
+            )
+            return {
+                "discriminator_loss" if name == "loss" else name: term
+                for name, term in terms.items()
+            }
+
+        scalars = player.step(batch, loss)
+        if self._recipe.weight_clip is not None:
+            clip_weights(self._adversary, self._recipe.weight_clip)
+        return scalars
+
+    def _step_generator(self, batch: Batch, data: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        key = random_key(device=self._fabric.device)
+        adversary = self._adversary
+        assert isinstance(adversary, Adversary)
+        adversary.requires_grad_(False)  # its gradients are its own steps'
+
+        def loss(part: Batch) -> dict[str, Tensor]:
+            fake = self._samples(self.generator.model, part, key)
+            with self._fabric.autocast():
+                of_samples = adversary.generator_loss(
+                    fake, data(part.x), labels=part.label, key=key, first=part.first
+                )
+            return {"loss": of_samples}
+
+        try:
+            return self.generator.step(batch, loss)
+        finally:
+            adversary.requires_grad_(True)
+
+    def _samples(self, generator: Callable[..., Tensor], part: Batch, key: Tensor) -> Tensor:
+        noise = part.normal((self._recipe.latent_size,), key=stream_key(key, "latents"))
+        return generator(noise) if part.label is None else generator(noise, part.label)
+
+
+def make_adversary(recipe: AdversarialRecipe, networks: Networks) -> Adversary:
+    """The adversary of a recipe's method."""
+    match recipe.method:
+        case "mmd":
+            kernel = GaussianKernel(_BANDWIDTHS)
+            return DistanceAdversary(
+                lambda x, y: maximum_mean_discrepancy(x.flatten(1), y.flatten(1), kernel)
+            )
+        case "sinkhorn":
+            return DistanceAdversary(
+                lambda x, y: sinkhorn_divergence(
+                    x.flatten(1),
+                    y.flatten(1),
+                    epsilon=recipe.sinkhorn_epsilon,
+                    tolerance=None,
+                    max_iterations=_SINKHORN_ITERATIONS,
+                )
+            )
+        case "ebgan":
+            game = EnergyGame(recipe.margin, recipe.energy_power)
+            return EnergyAdversary(networks.energy(), game, pulling_away_weight=recipe.pulling_away)
+        case "bgan" | "mbgan":
+            loss = BGANLoss() if recipe.method == "bgan" else MBGANLoss()
+            return BatchAdversary(
+                networks.set_scores(), loss, group_size=recipe.group_size,
+                smoothing=recipe.smoothing,
+            )  # fmt: skip
+    network = networks.scores()
+    if recipe.spectral_norm:
+        _normalise_layers(network)
+    if recipe.method == "mixup":
+        return MixupAdversary(network)
+    return ScoreAdversary(network, _game(recipe), penalty_weight=recipe.gradient_penalty)
+
+
+def _game(recipe: AdversarialRecipe) -> AdversarialGame:
+    match recipe.method:
+        case "hinge":
+            return HingeGame()
+        case "least-squares":
+            return LeastSquaresGame()
+        case "wgan":
+            return WassersteinGame()
+        case "f-gan":
+            return FDivergenceGame(recipe.divergence)
+        case _:
+            return LogisticGame(recipe.generator_loss)
+
+
+def _normalise_layers(network: nn.Module) -> None:
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            spectral_norm(layer)

@@ -1,0 +1,215 @@
+"""Recipes of generators: every method, resuming, two processes, measures, commands, options."""
+
+import json
+
+import pytest
+import torch
+from testing.runs import assert_same, train
+
+from gencore import cli
+from gencore.data import SpotDensity
+from gencore.recipes.adversarial.gan import GANRecipe
+from gencore.recipes.adversarial.toygan import ToyGANRecipe
+from gencore.train import Batch
+
+fabric_module = pytest.importorskip("lightning_fabric")
+pytest.importorskip("PIL.Image")
+
+TOY = {"batch_size": 8, "steps": 4, "hidden_widths": (8,), "grid_size": 10}
+IMAGES = {"batch_size": 8, "steps": 4, "latent_size": 3, "width": 4}
+METHODS = [
+    {},
+    {"generator_loss": "combined", "gradient_penalty": 1.0},
+    {"method": "hinge", "spectral_norm": True},
+    {"method": "least-squares", "discriminator_steps": 2},
+    {"method": "wgan", "weight_clip": 0.1},
+    {"method": "f-gan", "divergence": "kl"},
+    {"method": "ebgan", "pulling_away": 0.1},
+    {"method": "bgan", "group_size": 4},
+    {"method": "mbgan", "group_size": 4, "smoothing": 0.2},
+    {"method": "mixup"},
+    {"method": "mmd"},
+    {"method": "sinkhorn"},
+]
+
+
+def make(recipe):
+    torch.manual_seed(recipe.seed)
+    fabric = fabric_module.Fabric(accelerator="cpu", devices=1)
+    dataset = recipe.load_data()
+    return recipe.build(fabric, dataset), recipe.batches(fabric, dataset)
+
+
+@pytest.fixture(autouse=True)
+def quick_classifier(monkeypatch):
+    """Ten steps of the classifier in whose features distances are."""
+    from gencore.metrics import ClassifierFeatures
+
+    fit = ClassifierFeatures.fit.__func__
+    quick = classmethod(
+        lambda cls, *args, **options: fit(cls, *args, **{"num_steps": 10, **options})
+    )
+    monkeypatch.setattr(ClassifierFeatures, "fit", quick)
+
+
+@pytest.mark.parametrize("kind", ["points", "images"])
+@pytest.mark.parametrize("options", METHODS, ids=str)
+def test_every_step_moves_both_players(kind, options):
+    if kind == "images":
+        pytest.importorskip("sklearn")
+    recipe = ToyGANRecipe(**TOY, **options) if kind == "points" else GANRecipe(**IMAGES, **options)
+    experiment, batches = make(recipe)
+    players = [experiment.training.generator.module, experiment.training._adversary]
+    before = [[w.detach().clone() for w in player.parameters()] for player in players]
+    for step in range(2):
+        scalars = experiment.step(batches[step])
+    assert ("discriminator_loss" in scalars) == recipe.is_game
+    for player, weights in zip(players, before, strict=True):
+        moved = [
+            not torch.equal(w, old) for w, old in zip(player.parameters(), weights, strict=True)
+        ]
+        assert sum(moved) >= len(moved) - 1  # a game of differences does not see the last bias
+        assert all(weight.requires_grad for weight in player.parameters())
+    samples = experiment.sample(3)
+    assert samples.shape == ((3, 2) if kind == "points" else (3, 1, 8, 8))
+    assert samples.isfinite().all()
+    if options.get("weight_clip"):
+        assert all(w.abs().max() <= 0.1 for w in players[1].parameters())
+
+
+def test_each_step_of_the_discriminator_sees_other_data():
+    recipe = ToyGANRecipe(**TOY, discriminator_steps=3)
+    experiment, batches = make(recipe)
+    seen = []
+    adversary = experiment.training._adversary
+    adversary.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    for step in range(2):
+        experiment.step(batches[step])
+    plain = ToyGANRecipe(**TOY).batches(experiment.fabric, experiment.density)
+    assert len(seen) == 6
+    assert all(torch.equal(x, plain[number].x) for number, x in enumerate(seen))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"method": "mbgan", "group_size": 4}, {"gradient_penalty": 1.0}, {"method": "mixup"}],
+)
+def test_a_resumed_run_is_the_same(tmp_path, options):
+    def run(folder, **more):
+        recipe = ToyGANRecipe(
+            **{**TOY, **options, "ema_decay": 0.9, "discriminator_steps": 2, **more}
+        )
+        return train(folder, recipe, num_samples=0, num_evaluate=0, resume=folder.exists())
+
+    whole = run(tmp_path / "whole")
+    run(tmp_path / "parts", steps=2)
+    resumed = run(tmp_path / "parts")
+    for name, part in whole.state.items():
+        assert_same({name: resumed.state[name].state_dict()}, {name: part.state_dict()})
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "mbgan", "group_size": 4}, {"method": "mixup"}])
+def test_parts_of_a_batch_have_the_gradients_of_the_whole(options):
+    states = []
+    for accumulate in (1, 2):
+        experiment, batches = make(ToyGANRecipe(**TOY, **options, accumulate=accumulate))
+        experiment.step(batches[0])
+        states.append(list(experiment.training.averaged.parameters()))
+    for one, other in zip(*states, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_command_trains_on_the_plane(tmp_path):
+    out = tmp_path / "run"
+    options = {**TOY, "hidden_widths": 8, "spot_std": 0.05, "num_evaluate": 50}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    assert cli.main(["train", "toygan", "--preset=bgan", "--group-size=4", "--accelerator=cpu",
+                     f"--out={out}", *words]) == 0  # fmt: skip
+    measures = json.loads((out / "metrics.json").read_text())
+    assert 0 <= measures["modes"] <= 8
+    assert measures["energy_distance/samples"] > measures["energy_distance/data"]
+    assert (out / "samples.png").is_file()
+    assert cli.main(["sample", str(out), "--num=5", f"--out={tmp_path}/x.npy"]) == 0
+
+
+def test_the_command_trains_a_conditional_generator(tmp_path):
+    pytest.importorskip("sklearn")
+    out = tmp_path / "run"
+    options = {**IMAGES, "method": "hinge", "num_evaluate": 40}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    assert cli.main(["train", "gan", "--conditional", "--spectral-norm", "--accelerator=cpu",
+                     f"--out={out}", *words]) == 0  # fmt: skip
+    measures = json.loads((out / "metrics.json").read_text())
+    assert measures["accuracy/gan_test"] < measures["accuracy/real"]
+    assert 0 <= measures["tweaked_inception_score/samples"] <= 10
+    assert (out / "figures" / "interpolation.png").is_file()
+    assert cli.main(["sample", str(out), "--num=5", f"--out={tmp_path}/x.npy"]) == 0
+
+
+def test_narrow_spots():
+    density = ToyGANRecipe(density="twenty_five_gaussians", spot_std=0.05).load_data()
+    assert isinstance(density, SpotDensity)
+    assert (density.std, len(density.centres)) == (0.05, 25)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "wgan"}, "method is wgan, whose discriminator needs a bound"),
+        ({"pulling_away": 0.1}, "pulling_away is 0.1, but it has an effect with method ebgan"),
+        (
+            {"method": "mmd", "discriminator_steps": 2},
+            "discriminator_steps is 2, but it has an eff",
+        ),
+        ({"method": "bgan", "batch_size": 40}, "batch_size is 40 in 1 parts; expected a multiple"),
+        ({"momentum": 1.0}, "momentum is 1.0 and smoothing 0.5; expected"),
+        ({"method": "ebgan", "margin": 0.0}, "margin is 0.0; expected positive"),
+        ({"method": "vae"}, "method is 'vae'; expected one of gan, hinge"),
+    ],
+)
+def test_options_that_do_not_fit(options, message):
+    with pytest.raises(ValueError, match=f"ToyGANRecipe: {message}"):
+        ToyGANRecipe(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"accumulate": 2}, "accumulate is 2, but batch_norm normalises over a batch"),
+        (
+            {"method": "mbgan", "conditional": True},
+            "conditional is True, but it has an effect with",
+        ),
+        (
+            {"gradient_penalty": 1.0, "discriminator_batch_norm": True},
+            "gradient_penalty is 1.0 with",
+        ),
+    ],
+)
+def test_options_of_images_that_do_not_fit(options, message):
+    with pytest.raises(ValueError, match=f"GANRecipe: {message}"):
+        GANRecipe(**options)
+
+
+def test_spots_of_a_density_without_any():
+    with pytest.raises(ValueError, match=r"spot_std is 0\.1, but two_moons has no spots"):
+        ToyGANRecipe(density="two_moons", spot_std=0.1).load_data()
+
+
+def test_presets_are_recipes():
+    for recipe in (ToyGANRecipe, GANRecipe):
+        assert all(recipe.preset(name) for name in recipe.presets)
+
+
+def test_classes_of_images_without_labels():
+    recipe = GANRecipe(method="hinge", conditional=True, data="faces")
+    pytest.importorskip("skimage")
+    with pytest.raises(ValueError, match="conditional is True, but the images have no labels"):
+        make(recipe)
+
+
+def test_a_batch_without_classes():
+    pytest.importorskip("sklearn")
+    experiment, _ = make(GANRecipe(**IMAGES))
+    images = experiment.dataset.images[:8]
+    experiment.step(Batch(images, torch.zeros(8, dtype=torch.int64), torch.arange(8)))
