@@ -11,10 +11,12 @@ from torch import Generator, Tensor, nn
 from gencore.data import ImageDataset, to_float
 from gencore.metrics import ClassifierFeatures
 from gencore.models import (
+    WAEMMD,
     FrozenGenerator,
     GenerativeLatentFlow,
     LatentGenerator,
     RegularisedAutoencoder,
+    to_unit_ball,
 )
 from gencore.nn import PerceptualDistance
 from gencore.ops import random_key
@@ -24,11 +26,13 @@ from gencore.recipes.latent.latent_models import (
     classifier_distance,
     make_adversary,
     make_autoencoder,
+    make_decoder,
     make_flow,
     make_second_vae,
     make_vae,
 )
 from gencore.recipes.latent.latent_training import (
+    CodeByCode,
     FlowAfterwards,
     Game,
     OneLoss,
@@ -36,6 +40,7 @@ from gencore.recipes.latent.latent_training import (
     VAEAfterwards,
     optimise,
 )
+from gencore.recipes.latent.latents_of_images import make_latents
 from gencore.recipes.untrained import warn_if_untrained
 from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks, in_chunks
@@ -88,8 +93,20 @@ class GLFExperiment(ImageSamplesExperiment):
                 second(vaes[1]),
                 recipe.first_steps,
             )
+        if recipe.model == "glo":
+            decoder = make_decoder(recipe, shape).to(device)
+            start = to_unit_ball(torch.randn(len(self.dataset.images), recipe.latent_size))
+            latents = make_latents(
+                fabric, start, learning_rate=recipe.latent_learning_rate, project=to_unit_ball
+            )
+            return CodeByCode(recipe, optimise(recipe, fabric, decoder), latents)
         distance = self._perceptual_distance() if recipe.model == "perceptual" else None
         autoencoder = make_autoencoder(recipe, shape, distance).to(device)
+        if recipe.model == "wae-mmd":
+            wae = WAEMMD(
+                autoencoder, divergence_weight=recipe.divergence_weight, prior_std=recipe.prior_std
+            )
+            return OneLoss(optimise(recipe, fabric, wae))
         if recipe.model == "wae-gan":
             rate = recipe.adversary_learning_rate
             return Game(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +29,10 @@ from gencore.nn import MLP, Categorical, DiscretizedLogistic
 from gencore.ops import random_key
 from gencore.ops.random import stream_key
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
+from gencore.recipes.latent.latents_of_images import LatentsState, make_latents
 from gencore.recipes.latent.vae import VAERecipe
 from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
-from gencore.train.gathering import gather_rows
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -49,21 +48,6 @@ _FIGURE_COLUMNS = 11
 _IAF_CONTEXT = 16
 
 
-class LatentsState:
-    """The table of latents in a checkpoint. To draw samples, without the training images, there is
-    no use for it, nor is their number known."""
-
-    def __init__(self, latents: DataLatents, *, is_used: bool) -> None:
-        self.latents, self._is_used = latents, is_used
-
-    def state_dict(self) -> dict[str, Any]:
-        return dict(self.latents.state_dict())
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if self._is_used:
-            self.latents.load_state_dict(state)
-
-
 class VAEExperiment(ImageSamplesExperiment):
     """A variational autoencoder in training."""
 
@@ -76,7 +60,7 @@ class VAEExperiment(ImageSamplesExperiment):
         state: dict[str, StateObject] = {}
         if recipe.objective == "vlo":
             latents = self._make_latents()
-            state["latents"] = LatentsState(latents, is_used=not dataset.images.is_meta)
+            state["latents"] = LatentsState(latents)
             self._vlo = VLO(
                 vae.decoder, latents, num_inner_steps=recipe.inner_steps, likelihood=vae.likelihood
             )
@@ -95,10 +79,7 @@ class VAEExperiment(ImageSamplesExperiment):
             start = torch.zeros(len(images), 2 * recipe.latent_size)
         else:
             start = rows_of_posterior(pca_posterior(to_float(images, 0, 1), recipe.latent_size))
-        return DataLatents(
-            start.to(self.fabric.device), optimizer=LatentAdam(recipe.latent_learning_rate),
-            gather=partial(gather_rows, self.fabric) if self.fabric.world_size > 1 else None,
-        )  # fmt: skip
+        return make_latents(self.fabric, start, learning_rate=recipe.latent_learning_rate)
 
     @property
     def model(self) -> VAE:
