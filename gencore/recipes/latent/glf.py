@@ -282,7 +282,7 @@ class GLFRecipe(ImageRecipe, OptimisedRecipe):
         self.check_not_negative(
             "flow_weight_decay", "recon_weight", "adversary_weight", "divergence_weight",
             "code_penalty", "inner_steps",
-        )
+        )  # fmt: skip
         name = type(self).__name__
         if self.accumulate > 1:
             raise ValueError(
