@@ -26,8 +26,8 @@ from gencore.train import ImageExperiment, ImageRecipe, fit, load_experiment
 
 # What all rows have in common, and what those of a recipe have.
 SHARED: Mapping[str, Mapping[str, Any]] = {
-    "digits": {"data": "digits", "steps": 1000, "batch_size": 128, "latent_size": 8},
-    "mnist": {"data": "mnist", "steps": 1000, "batch_size": 100, "latent_size": 40},
+    "digits": {"data": "digits", "steps": 3000, "batch_size": 128, "latent_size": 8},
+    "mnist": {"data": "mnist", "steps": 3000, "batch_size": 100, "latent_size": 40},
 }
 NETWORKS: Mapping[tuple[str, type[ImageRecipe]], Mapping[str, Any]] = {
     ("mnist", VAERecipe): {"hidden_widths": (512, 512)},
@@ -39,7 +39,7 @@ ROWS: Mapping[str, tuple[type[ImageRecipe], Mapping[str, Any]]] = {
     "IWAE": (VAERecipe, {"objective": "iwae"}),
     "VLO": (VAERecipe, {"objective": "vlo"}),
     "two-stage VAE": (
-        GLFRecipe, {"model": "two-stage-vae", "likelihood": "bernoulli", "first_steps": 500},
+        GLFRecipe, {"model": "two-stage-vae", "likelihood": "bernoulli", "first_steps": 1500},
     ),
     "WAE-MMD": (GLFRecipe, {"model": "wae-mmd"}),
     "GLO": (GLFRecipe, {"model": "glo"}),
@@ -62,12 +62,16 @@ def main() -> None:
     draw({name: experiment for name, (experiment, _) in rows.items()}, out / "samples.png")
 
 
+def recipe_of(name: str, data: str) -> ImageRecipe:
+    make, settings = ROWS[name]
+    return make(**{**SHARED[data], **NETWORKS.get((data, make), {}), **settings})
+
+
 def row(
     name: str, data: str, out: Path, num_samples: int
 ) -> tuple[ImageExperiment, dict[str, float]]:
     """The model, trained unless its run is there, and its measures with the seconds of training."""
-    make, settings = ROWS[name]
-    recipe = make(**{**SHARED[data], **NETWORKS.get((data, make), {}), **settings})
+    recipe = recipe_of(name, data)
     folder = out / name.replace(", ", "-").replace(" ", "-").lower()
     measured = folder / "measures.json"
     if not measured.exists():
