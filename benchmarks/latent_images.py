@@ -26,8 +26,8 @@ from gencore.train import ImageExperiment, ImageRecipe, fit, load_experiment
 
 # What all rows have in common, and what those of a recipe have.
 SHARED: Mapping[str, Mapping[str, Any]] = {
-    "digits": {"data": "digits", "steps": 3000, "batch_size": 128, "latent_size": 8},
-    "mnist": {"data": "mnist", "steps": 3000, "batch_size": 100, "latent_size": 40},
+    "digits": {"data": "digits", "steps": 1000, "batch_size": 128, "latent_size": 8},
+    "mnist": {"data": "mnist", "steps": 1000, "batch_size": 100, "latent_size": 40},
 }
 NETWORKS: Mapping[tuple[str, type[ImageRecipe]], Mapping[str, Any]] = {
     ("mnist", VAERecipe): {"hidden_widths": (512, 512)},
@@ -39,7 +39,7 @@ ROWS: Mapping[str, tuple[type[ImageRecipe], Mapping[str, Any]]] = {
     "IWAE": (VAERecipe, {"objective": "iwae"}),
     "VLO": (VAERecipe, {"objective": "vlo"}),
     "two-stage VAE": (
-        GLFRecipe, {"model": "two-stage-vae", "likelihood": "bernoulli", "first_steps": 1500},
+        GLFRecipe, {"model": "two-stage-vae", "likelihood": "bernoulli", "first_steps": 500},
     ),
     "WAE-MMD": (GLFRecipe, {"model": "wae-mmd"}),
     "GLO": (GLFRecipe, {"model": "glo"}),

@@ -191,6 +191,15 @@ class TestTraining:
         model = experiment.model
         torch.testing.assert_close(model.decode_noise(noise), model.decode(2 * noise))
 
+    def test_the_prior_is_drawn_anew_on_every_process(self):
+        terms = []
+        for first in (0, 8):
+            experiment = make("wae-mmd")
+            images = experiment.dataset.images[:8]
+            terms.append(experiment.step(Batch(images, None, torch.arange(8), first)))
+        assert terms[0]["reconstruction"] == terms[1]["reconstruction"]
+        assert terms[0]["divergence"] != terms[1]["divergence"]
+
     def test_codes_of_the_batch_move_as_the_learning_rate_falls(self):
         experiment = make(
             "glo", decay_steps=(1,), decay_factors=(0.0,), inner_steps=2, latent_learning_rate=0.05
