@@ -104,7 +104,7 @@ class TestTraining:
             ("glf", {"stages": 2, "first_steps": 2}, ({"reconstruction"}, {"nll"})),
             (
                 "two-stage-vae",
-                {},
+                {"likelihood": "bernoulli"},
                 (
                     {"loss", "reconstruction", "kl"},
                     {"second_loss", "second_reconstruction", "second_kl"},
