@@ -274,7 +274,7 @@ class TestRuns:
     @pytest.mark.parametrize("model", ["glf", "two-stage-vae", "wae-mmd", "glo"])
     def test_the_command_trains_samples_and_evaluates(self, tmp_path, model):
         out = tmp_path / "run"
-        options = {"model": model, "num_samples": 4, "num_evaluate": 20}
+        options = {"model": model, "num_samples": 4, "num_evaluate": 20, "bound_samples": 5}
         options = {**SIZES, **OWN.get(model, {}), **options}
         words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         assert cli.main(["train", "glf", "--accelerator", "cpu", "--out", str(out), *words]) == 0
@@ -283,6 +283,9 @@ class TestRuns:
             for name in ("samples", "independent_pixels", "train"):
                 assert measures[f"frechet_{kind}/{name}"] > 0
         assert 0 < measures["squared_error/test"] < 1
+        assert ("bound_1/test" in measures) == (model == "two-stage-vae")
+        if model == "two-stage-vae":
+            assert measures["bound_1/test"] < measures["bound_5/test"] < 0
         for name in ("interpolation.png", "reconstructions.png"):
             assert (out / "figures" / name).is_file()
         assert cli.main(["sample", str(out), "--num", "5", "--out", str(tmp_path / "x.npy")]) == 0

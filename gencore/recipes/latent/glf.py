@@ -257,6 +257,9 @@ class GLFRecipe(ImageRecipe, OptimisedRecipe):
     components: int = 10
     """Gaussians in the mixture, which is fitted to the codes after the last step."""
 
+    bound_samples: int = 1000
+    """Latents of an image in the bound that evaluate reports of VAEs beside that of one."""
+
     decay_steps: tuple[int, ...] = ()
     """Numbers of done steps from which on learning rates have the factors of decay_factors."""
 
@@ -269,7 +272,7 @@ class GLFRecipe(ImageRecipe, OptimisedRecipe):
     tunable = frozenset({
         "learning_rate", "adversary_learning_rate", "decay_steps", "decay_factors", "warmup_steps",
         "max_grad_norm", "ema_decay", "flow_weight_decay", "recon_weight", "adversary_weight",
-        "divergence_weight", "code_penalty",
+        "divergence_weight", "code_penalty", "bound_samples",
     })  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -278,6 +281,7 @@ class GLFRecipe(ImageRecipe, OptimisedRecipe):
             "latent_size", "channels", "hidden_features", "flow_blocks", "flow_width",
             "first_steps", "adversary_learning_rate", "adversary_width", "prior_std",
             "second_width", "second_layers", "components", "latent_learning_rate",
+            "bound_samples",
         )  # fmt: skip
         self.check_not_negative(
             "flow_weight_decay", "recon_weight", "adversary_weight", "divergence_weight",

@@ -18,9 +18,11 @@ from gencore.models import (
     RegularisedAutoencoder,
     to_unit_ball,
 )
+from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.nn import PerceptualDistance
 from gencore.ops import random_key
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
+from gencore.recipes.latent.bounds import bound_sums
 from gencore.recipes.latent.glf import GLFRecipe
 from gencore.recipes.latent.latent_models import (
     classifier_distance,
@@ -213,12 +215,25 @@ class GLFExperiment(ImageSamplesExperiment):
 
     def evaluate(self, num: int) -> dict[str, float]:
         """Fréchet distances from the held-out test images, and the mean squared error of pixels in
-        up to `num` reconstructions of these."""
+        up to `num` reconstructions of these; of VAEs bounds of their log p(x), in nats an image,
+        with one latent and with `bound_samples`."""
         measures = super().evaluate(num)
         images = self.test.images[torch.randperm(len(self.test))[:num]]
         decoded = in_chunks(self._reconstruct, _CHUNK)(images)
         error = (decoded - to_float(images, 0, 1)).square().mean().item()
-        return {**measures, "squared_error/test": error}
+        return {**measures, **self._bounds(images), "squared_error/test": error}
+
+    def _bounds(self, images: Tensor) -> dict[str, float]:
+        model = self.model
+        if not isinstance(model, ImportanceBounds):
+            return {}
+        key = random_key(device=self.fabric.device)
+        totals = dict.fromkeys((1, self.recipe.bound_samples), 0.0)
+        for part in chunks(len(images), _CHUNK):
+            x = self._floats(images[part])
+            for num, total in bound_sums(model, x, totals, key=key, first=part.start).items():
+                totals[num] += total
+        return {f"bound_{num}/test": total / len(images) for num, total in totals.items()}
 
     @torch.no_grad()
     def figures(self, folder: Path) -> None:

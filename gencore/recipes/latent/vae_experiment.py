@@ -29,6 +29,7 @@ from gencore.nn import MLP, Categorical, DiscretizedLogistic
 from gencore.ops import random_key
 from gencore.ops.random import stream_key
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
+from gencore.recipes.latent.bounds import bound_sums
 from gencore.recipes.latent.latents_of_images import LatentsState, make_latents
 from gencore.recipes.latent.vae import VAERecipe
 from gencore.train import Batch, StateObject
@@ -39,9 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["VAEExperiment", "make_vae"]
 
-# Images, and latents of an image, that are computed at once, which bounds the memory.
+# Images that are computed at once, which bounds the memory.
 _CHUNK = 256
-_SAMPLES_CHUNK = 50
 _FIGURE_ROWS = 6
 _FIGURE_COLUMNS = 11
 # Numbers that the encoder gives the steps of the posterior.
@@ -151,12 +151,10 @@ class VAEExperiment(ImageSamplesExperiment):
             x = self._floats(images[part.start : part.stop])
             q = self.posterior(x)
             given: dict[str, Any] = {} if q is None else {"posterior": q}
-            for num_samples in totals:
-                bound = model.log_prob_bound(
-                    x, num_samples, chunk_size=min(num_samples, _SAMPLES_CHUNK), key=key,
-                    first=part.start, **given,
-                )  # fmt: skip
-                totals[num_samples] += bound.double().sum().item()
+            for num_samples, total in bound_sums(
+                model, x, totals, key=key, first=part.start, **given
+            ).items():
+                totals[num_samples] += total
             decoded = model.decode(model.codes(x) if q is None else q.mean)
             error += (decoded - x).square().sum().item()
         for num_samples, total in totals.items():
