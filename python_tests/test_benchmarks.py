@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -11,3 +13,29 @@ def test_tables_are_up_to_date():
     command = [sys.executable, str(ROOT / "benchmarks" / "report.py"), "--check"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_rows_of_latent_models_have_equal_steps_and_a_line_each():
+    pytest.importorskip("lightning_fabric")
+    from latent_images import ROWS, SHARED, recipe_of, tabulated
+
+    for data, shared in SHARED.items():
+        for name in ROWS:
+            assert shared.items() <= recipe_of(name, data).fields().items()
+    measures = {
+        "frechet_classifier/train": 1.0, "frechet_classifier/independent_pixels": 9.0,
+        "frechet_classifier/samples": 4.0, "squared_error/test": 0.02, "seconds": 7.0,
+    }  # fmt: skip
+    bounds = {"bound_1/test": -24.26, "bound_1000/test": -23.0}
+    table = tabulated({
+        "VAE": {**measures, **bounds},
+        "levels": {**measures, **bounds, "bits_per_dim_1000/test": 3.661},
+        "GLO": measures,
+    })  # fmt: skip
+    assert table.splitlines()[2:] == [
+        "| training images | | | | 1 | | |",
+        "| independent pixels | | | | 9 | | |",
+        "| VAE | \N{MINUS SIGN}24.3 | \N{MINUS SIGN}23.0 |  | 4 | 0.0200 | 7 |",
+        "| levels |  |  | 3.66 | 4 | 0.0200 | 7 |",
+        "| GLO |  |  |  | 4 | 0.0200 | 7 |",
+    ]

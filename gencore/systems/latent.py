@@ -372,6 +372,7 @@ SYSTEMS = (
         source="Bruna, Lecture 11",
         implementation="gencore.models.GLO",
         test=f"{_GLO}::TestGLO::test_a_linear_decoder_finds_the_principal_subspace",
+        recipe="glf",
         further_implementations=("gencore.objectives.laplacian_distance",),
         further_tests=(
             f"{_GLO}::TestLaplacianDistance::test_it_is_a_norm_of_the_difference",
@@ -384,6 +385,7 @@ SYSTEMS = (
         source="Bruna, Lecture 11",
         implementation="gencore.models.WAEMMD",
         test=f"{_GLO}::TestMMD::test_it_is_unbiased_and_grows_with_a_shift",
+        recipe="glf",
         further_implementations=(
             "gencore.models.WAEGAN",
             "gencore.objectives.maximum_mean_discrepancy",

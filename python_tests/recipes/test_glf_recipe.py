@@ -1,4 +1,4 @@
-"""The recipe of generative latent flow: its eight models, stages, resuming, measures, commands."""
+"""The recipe of generative latent flow: its ten models, stages, resuming, measures, commands."""
 
 import json
 from contextlib import nullcontext
@@ -80,7 +80,9 @@ class TestTraining:
             ("vae", {"loss", "reconstruction", "kl"}),
             ("vae-flow-prior", {"loss", "reconstruction", "kl"}),
             ("wae-gan", {"loss", "reconstruction", "adversarial", "adversary_loss"}),
+            ("wae-mmd", {"loss", "reconstruction", "divergence"}),
             ("rae-gmm", {"loss", "reconstruction", "squared_norm"}),
+            ("glo", {"reconstruction"}),
         ],
     )
     def test_every_step_moves_all_trained_weights(self, model, terms):
@@ -102,7 +104,7 @@ class TestTraining:
             ("glf", {"stages": 2, "first_steps": 2}, ({"reconstruction"}, {"nll"})),
             (
                 "two-stage-vae",
-                {},
+                {"likelihood": "bernoulli"},
                 (
                     {"loss", "reconstruction", "kl"},
                     {"second_loss", "second_reconstruction", "second_kl"},
@@ -179,6 +181,41 @@ class TestTraining:
         step(experiment, 2)  # as a run does that goes on
         assert not experiment.model.mixture.is_fitted
 
+    def test_kernels_weigh_codes_against_the_prior(self):
+        experiment = make("wae-mmd", divergence_weight=7.0, prior_std=2.0)
+        terms = step(experiment, 0)
+        expected = terms["reconstruction"] + 7 * terms["divergence"]
+        torch.testing.assert_close(terms["loss"], expected)
+        assert terms["divergence"] > 0.1  # of codes near 0 from draws of N(0, 4I)
+        noise = torch.randn(5, 3)
+        model = experiment.model
+        torch.testing.assert_close(model.decode_noise(noise), model.decode(2 * noise))
+
+    def test_the_prior_is_drawn_anew_on_every_process(self):
+        terms = []
+        for first in (0, 8):
+            experiment = make("wae-mmd")
+            images = experiment.dataset.images[:8]
+            terms.append(experiment.step(Batch(images, None, torch.arange(8), first)))
+        assert terms[0]["reconstruction"] == terms[1]["reconstruction"]
+        assert terms[0]["divergence"] != terms[1]["divergence"]
+
+    def test_codes_of_the_batch_move_as_the_learning_rate_falls(self):
+        experiment = make(
+            "glo", decay_steps=(1,), decay_factors=(0.0,), inner_steps=2, latent_learning_rate=0.05
+        )
+        latents = experiment.state["latents"].latents
+        starts = latents.values.clone()
+        step(experiment, 0)
+        after = latents.values.clone()
+        moved = (after != starts).any(1)
+        assert moved[:8].all()
+        assert not moved[8:].any()
+        assert latents.num_steps[:9].tolist() == [2] * 8 + [0]
+        assert (after.norm(dim=1) <= 1 + 1e-6).all()
+        step(experiment, 1)
+        torch.testing.assert_close(latents.values, after)
+
     def test_divergence_stops_before_the_weights_move(self):
         experiment = make("glf")
         weight = next(experiment.state["model"].parameters())
@@ -214,7 +251,7 @@ class TestRuns:
         with pytest.raises(ValueError, match="its noise chooses a component"):
             experiment.latent_generator()
 
-    @pytest.mark.parametrize("model", ["vae", "perceptual", "two-stage-vae"])
+    @pytest.mark.parametrize("model", ["vae", "perceptual", "two-stage-vae", "wae-mmd", "glo"])
     def test_the_generator_of_a_folder_is_frozen_and_gives_its_samples(self, tmp_path, model):
         """What another recipe builds on, without the data."""
         trained = train(
@@ -234,10 +271,11 @@ class TestRuns:
         ebm(torch.rand(4, 1, 8, 8), ebm.start(4)).loss.backward()
         torch.testing.assert_close(generator(u), images)  # batch statistics do not move
 
-    @pytest.mark.parametrize("model", ["glf", "two-stage-vae"])
+    @pytest.mark.parametrize("model", ["glf", "two-stage-vae", "wae-mmd", "glo"])
     def test_the_command_trains_samples_and_evaluates(self, tmp_path, model):
         out = tmp_path / "run"
-        options = {**SIZES, **OWN[model], "model": model, "num_samples": 4, "num_evaluate": 20}
+        options = {"model": model, "num_samples": 4, "num_evaluate": 20, "bound_samples": 5}
+        options = {**SIZES, **OWN.get(model, {}), **options}
         words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         assert cli.main(["train", "glf", "--accelerator", "cpu", "--out", str(out), *words]) == 0
         measures = json.loads((out / "metrics.json").read_text())
@@ -245,6 +283,9 @@ class TestRuns:
             for name in ("samples", "independent_pixels", "train"):
                 assert measures[f"frechet_{kind}/{name}"] > 0
         assert 0 < measures["squared_error/test"] < 1
+        assert ("bound_1/test" in measures) == (model == "two-stage-vae")
+        if model == "two-stage-vae":
+            assert measures["bound_1/test"] < measures["bound_5/test"] < 0
         for name in ("interpolation.png", "reconstructions.png"):
             assert (out / "figures" / name).is_file()
         assert cli.main(["sample", str(out), "--num", "5", "--out", str(tmp_path / "x.npy")]) == 0
@@ -261,6 +302,15 @@ class TestOptions:
             ({"model": "gan"}, "model is 'gan'; expected one of glf, regularised"),
             ({"recon_weight": 2.0}, "recon_weight is 2.0, but it has an effect with model regul"),
             ({"first_steps": 2}, "first_steps is 2, but it has an effect with stages 2 or model"),
+            ({"prior_std": 2.0}, "prior_std is 2.0, but it has an effect with model wae-gan or wa"),
+            ({"divergence_weight": 1.0}, "divergence_weight is 1.0, but it has an effect with mod"),
+            ({"inner_steps": 2}, "inner_steps is 2, but it has an effect with model glo alone"),
+            ({"model": "glo", "inner_steps": -1}, "inner_steps is -1; expected 0 or positive"),
+            (
+                {"model": "glo", "latent_learning_rate": 0.0},
+                "latent_learning_rate is 0.0; expected positive",
+            ),
+            ({"model": "glo", "likelihood": "bernoulli"}, "likelihood is 'bernoulli', but it has"),
             ({"code_penalty": 1.0}, "code_penalty is 1.0, but it has an effect with model rae-gmm"),
             ({"decay_steps": (5,)}, "decay_steps and decay_factors do not fit each other"),
             (
@@ -318,3 +368,10 @@ class TestOptions:
         celeba = GLFRecipe.preset("yan2022-celeba-wae-gan")
         assert celeba.prior_std**2 == pytest.approx(2)
         assert "yan2022-celeba-perceptual" not in GLFRecipe.presets
+
+    def test_presets_of_wasserstein_autoencoders_and_generative_latent_optimisation(self):
+        """100 epochs in batches of 100, and the rate falls after 30 and 50."""
+        mmd = GLFRecipe.preset("tolstikhin2018-mnist")
+        assert (mmd.model, mmd.steps, mmd.decay_steps) == ("wae-mmd", 60_000, (18_000, 30_000))
+        assert (mmd.latent_size, mmd.divergence_weight) == (8, 10 / 2)
+        assert GLFRecipe.preset("mnist-glo").model == "glo"

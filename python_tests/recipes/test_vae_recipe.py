@@ -244,6 +244,8 @@ class TestLatentsOfImages:
         assert (out / "figures" / "reconstructions.png").is_file()
         assert cli.main(["evaluate", str(out), "--num", "10"]) == 0
         assert cli.main(["sample", str(out), "--num", "5", "--out", str(tmp_path / "x.npy")]) == 0
+        _, experiment, _, _ = load_run(out, "cpu", with_data=False)
+        assert len(experiment.state["latents"].latents) == 1438  # as many as there are images
 
     @pytest.mark.slow
     def test_two_processes_compute_what_one_computes(self, tmp_path, environment):

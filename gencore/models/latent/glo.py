@@ -83,10 +83,14 @@ class GLO(LatentGenerator):
             index: which training points they are, int64 [N].
             factor: of the codes' learning rate.
         """
-        codes = self.latents.descend(
+        return self._loss(x)(self.descend(x, index, factor=factor)).mean()
+
+    def descend(self, x: Tensor, index: Tensor, *, factor: float = 1.0) -> Tensor:
+        """The codes [N, L] of training points after the steps on them, which the table keeps;
+        arguments as for the loss."""
+        return self.latents.descend(
             self._loss(x), index, num_steps=self.num_inner_steps, factor=factor
         )
-        return self._loss(x)(codes).mean()
 
     def encode(self, x: Tensor, num_steps: int = 200) -> Tensor:
         """Codes [N, L] of other data, by steps of the same Adam from the mean of all codes."""

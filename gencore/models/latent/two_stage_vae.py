@@ -5,7 +5,8 @@ from torch import Generator, Tensor
 
 from gencore.models.evaluating import evaluating
 from gencore.models.latent.decoder_likelihood import GaussianLikelihood
-from gencore.models.latent.gaussian_posterior import NormalParameters, reparametrise
+from gencore.models.latent.gaussian_posterior import NormalParameters, log_normal, reparametrise
+from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.models.latent.latent_generator import LatentGenerator
 from gencore.models.latent.vae import VAE, VAELoss
 from gencore.ops import random_key, split_key
@@ -13,10 +14,13 @@ from gencore.ops import random_key, split_key
 __all__ = ["TwoStageVAE"]
 
 
-class TwoStageVAE(LatentGenerator):
+class TwoStageVAE(LatentGenerator, ImportanceBounds):
     r"""Two variational autoencoders: of the data, and of the latents that the first gives them.
 
     .. math:: u \sim N(0, I), \qquad z \sim p_2(z \mid u), \qquad x = G_1(z)
+
+    The latents of a data point are z and u, whose posterior is q₁(z | x) q₂(u | z): with it
+    `log_prob_bound` bounds the likelihood of p₁(x | z) p₂(z | u) p(u).
 
     The latents z ~ q₁(z | x) of data fill a space of their own dimension, which the second can
     match although its prior is simple. First the first is trained, then the second with the first
@@ -93,6 +97,33 @@ class TwoStageVAE(LatentGenerator):
         with evaluating(self.first):
             posterior = self.first.encode(x)
         return reparametrise(posterior, 1, key, first)[0].squeeze(1)
+
+    def log_weights(
+        self,
+        x: Tensor,
+        num: int,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+        first_sample: int = 0,
+    ) -> Tensor:
+        """log p(x, z, u) − log q₁(z | x) q₂(u | z) of `num` pairs of latents of each data point,
+        [N, num]; arguments as for a VAE."""
+        if key is None:
+            key = random_key(generator, device=x.device)
+        code_key, second_key = split_key(key, 2)
+        weights = self.first.log_weights(
+            x, num, key=code_key, first=first, first_sample=first_sample
+        )
+        z, _ = reparametrise(self.encode(x), num, code_key, first, first_sample)  # those of weights
+        density = [
+            self.second.log_weights(
+                z[:, k], 1, key=second_key, first=first, first_sample=first_sample + k
+            )
+            for k in range(num)
+        ]
+        return weights - log_normal(z) + torch.cat(density, 1)
 
     def encode(self, x: Tensor) -> NormalParameters:
         """q₁(z | x) of data [N, ...]."""

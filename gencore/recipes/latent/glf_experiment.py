@@ -11,24 +11,30 @@ from torch import Generator, Tensor, nn
 from gencore.data import ImageDataset, to_float
 from gencore.metrics import ClassifierFeatures
 from gencore.models import (
+    WAEMMD,
     FrozenGenerator,
     GenerativeLatentFlow,
     LatentGenerator,
     RegularisedAutoencoder,
+    to_unit_ball,
 )
+from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.nn import PerceptualDistance
 from gencore.ops import random_key
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
+from gencore.recipes.latent.bounds import bound_sums
 from gencore.recipes.latent.glf import GLFRecipe
 from gencore.recipes.latent.latent_models import (
     classifier_distance,
     make_adversary,
     make_autoencoder,
+    make_decoder,
     make_flow,
     make_second_vae,
     make_vae,
 )
 from gencore.recipes.latent.latent_training import (
+    CodeByCode,
     FlowAfterwards,
     Game,
     OneLoss,
@@ -36,6 +42,7 @@ from gencore.recipes.latent.latent_training import (
     VAEAfterwards,
     optimise,
 )
+from gencore.recipes.latent.latents_of_images import make_latents
 from gencore.recipes.untrained import warn_if_untrained
 from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks, in_chunks
@@ -88,8 +95,20 @@ class GLFExperiment(ImageSamplesExperiment):
                 second(vaes[1]),
                 recipe.first_steps,
             )
+        if recipe.model == "glo":
+            decoder = make_decoder(recipe, shape).to(device)
+            start = to_unit_ball(torch.randn(len(self.dataset.images), recipe.latent_size))
+            latents = make_latents(
+                fabric, start, learning_rate=recipe.latent_learning_rate, project=to_unit_ball
+            )
+            return CodeByCode(recipe, optimise(recipe, fabric, decoder), latents)
         distance = self._perceptual_distance() if recipe.model == "perceptual" else None
         autoencoder = make_autoencoder(recipe, shape, distance).to(device)
+        if recipe.model == "wae-mmd":
+            wae = WAEMMD(
+                autoencoder, divergence_weight=recipe.divergence_weight, prior_std=recipe.prior_std
+            )
+            return OneLoss(optimise(recipe, fabric, wae))
         if recipe.model == "wae-gan":
             rate = recipe.adversary_learning_rate
             return Game(
@@ -196,12 +215,25 @@ class GLFExperiment(ImageSamplesExperiment):
 
     def evaluate(self, num: int) -> dict[str, float]:
         """Fréchet distances from the held-out test images, and the mean squared error of pixels in
-        up to `num` reconstructions of these."""
+        up to `num` reconstructions of these; of VAEs bounds of their log p(x), in nats an image,
+        with one latent and with `bound_samples`."""
         measures = super().evaluate(num)
         images = self.test.images[torch.randperm(len(self.test))[:num]]
         decoded = in_chunks(self._reconstruct, _CHUNK)(images)
         error = (decoded - to_float(images, 0, 1)).square().mean().item()
-        return {**measures, "squared_error/test": error}
+        return {**measures, **self._bounds(images), "squared_error/test": error}
+
+    def _bounds(self, images: Tensor) -> dict[str, float]:
+        model = self.model
+        if not isinstance(model, ImportanceBounds):
+            return {}
+        key = random_key(device=self.fabric.device)
+        totals = dict.fromkeys((1, self.recipe.bound_samples), 0.0)
+        for part in chunks(len(images), _CHUNK):
+            x = self._floats(images[part])
+            for num, total in bound_sums(model, x, totals, key=key, first=part.start).items():
+                totals[num] += total
+        return {f"bound_{num}/test": total / len(images) for num, total in totals.items()}
 
     @torch.no_grad()
     def figures(self, folder: Path) -> None:

@@ -13,6 +13,7 @@ __all__ = [
     "classifier_distance",
     "make_adversary",
     "make_autoencoder",
+    "make_decoder",
     "make_flow",
     "make_second_vae",
     "make_vae",
@@ -28,6 +29,11 @@ def make_autoencoder(
         encoder, decoder, recipe.latent_size,
         distance=half_squared_error if distance is None else distance,
     )  # fmt: skip
+
+
+def make_decoder(recipe: GLFRecipe, shape: Sequence[int]) -> nn.Module:
+    """The decoder of the autoencoder alone."""
+    return _networks(recipe, shape, recipe.latent_size, sigmoid=True)[1]
 
 
 def make_flow(recipe: GLFRecipe) -> CouplingFlow:

@@ -1,4 +1,4 @@
-"""How the models of latents are trained: by one loss, in two stages, or as a game."""
+"""How the models of latents are trained: by one loss, in two stages, as a game, or code by code."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -9,9 +9,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from gencore.data import to_float
+from gencore.inference import DataLatents
 from gencore.models import (
+    GLO,
     VAE,
     WAEGAN,
+    WAEMMD,
     Autoencoder,
     Coded,
     Flow,
@@ -20,9 +23,10 @@ from gencore.models import (
     TwoStageVAE,
     VAELoss,
 )
-from gencore.objectives import adversarial_discriminator_loss
+from gencore.objectives import adversarial_discriminator_loss, laplacian_distance
 from gencore.ops import random_key
 from gencore.recipes.latent.glf import GLFRecipe
+from gencore.recipes.latent.latents_of_images import LatentsState
 from gencore.train import Batch, Optimisation, StateObject
 from gencore.train.batch_norm import synchronise_batch_norm
 from gencore.train.optimisation import make_scheduler
@@ -30,7 +34,15 @@ from gencore.train.optimisation import make_scheduler
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["FlowAfterwards", "Game", "OneLoss", "Training", "VAEAfterwards", "optimise"]
+__all__ = [
+    "CodeByCode",
+    "FlowAfterwards",
+    "Game",
+    "OneLoss",
+    "Training",
+    "VAEAfterwards",
+    "optimise",
+]
 
 First = TypeVar("First", bound=nn.Module)
 
@@ -72,7 +84,8 @@ class OneLoss(Training):
         key = random_key(device=batch.x.device)
 
         def loss(part: Batch) -> dict[str, Tensor]:
-            noise = {"key": key, "first": part.first} if isinstance(module, VAE) else {}
+            draws = isinstance(module, VAE | WAEMMD)
+            noise = {"key": key, "first": part.first} if draws else {}
             terms = self._optimisation.model(to_float(part.x, 0, 1), **noise)
             return dict(terms._asdict())
 
@@ -210,6 +223,36 @@ class Game(Training):
         scalars = self._adversary.step(batch, adversary_loss)
         loss = self._autoencoder.step(batch, lambda part: dict(wae.loss(coded)._asdict()))
         return {**loss, "adversary_loss": scalars["adversary_loss"]}
+
+
+class CodeByCode(Training):
+    """Generative latent optimisation: steps on the codes of a batch, and one of the decoder."""
+
+    def __init__(self, recipe: GLFRecipe, decoder: Optimisation, latents: DataLatents) -> None:
+        self._recipe, self._decoder, self._latents = recipe, decoder, latents
+        self.state = {**decoder.state, "latents": LatentsState(latents)}
+
+    @property
+    def model(self) -> GLO:
+        return self._made_of(self._decoder.averaged).eval()
+
+    def _made_of(self, decoder: nn.Module) -> GLO:
+        return GLO(
+            decoder, self._latents, distance=laplacian_distance,
+            num_inner_steps=self._recipe.inner_steps,
+        )  # fmt: skip
+
+    def step(self, batch: Batch, done: int) -> dict[str, Tensor]:
+        glo = self._made_of(self._decoder.module).train()
+        x = to_float(batch.x, 0, 1)
+        # The codes' learning rate falls as the decoder's does.
+        (group,) = self._decoder.optimizer.param_groups
+        codes = glo.descend(x, batch.index, factor=group["lr"] / self._recipe.learning_rate)
+
+        def loss(part: Batch) -> dict[str, Tensor]:
+            return {"reconstruction": glo.distance(x, self._decoder.model(codes)).mean()}
+
+        return self._decoder.step(batch, loss)
 
 
 def optimise(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,10 +34,11 @@ from gencore.nn import MLP, BottomUp, Categorical, DiscretizedLogistic
 from gencore.ops import random_key
 from gencore.ops.random import stream_key
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
+from gencore.recipes.latent.bounds import bound_sums
+from gencore.recipes.latent.latents_of_images import LatentsState, make_latents
 from gencore.recipes.latent.vae import VAERecipe
 from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
-from gencore.train.gathering import gather_rows
 from gencore.train.optimisation import rate_factor
 
 if TYPE_CHECKING:
@@ -56,21 +56,6 @@ _FIGURE_COLUMNS = 11
 _IAF_CONTEXT = 16
 
 
-class LatentsState:
-    """The table of latents in a checkpoint. To draw samples, without the training images, there is
-    no use for it, nor is their number known."""
-
-    def __init__(self, latents: DataLatents, *, is_used: bool) -> None:
-        self.latents, self._is_used = latents, is_used
-
-    def state_dict(self) -> dict[str, Any]:
-        return dict(self.latents.state_dict())
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if self._is_used:
-            self.latents.load_state_dict(state)
-
-
 class VAEExperiment(ImageSamplesExperiment):
     """A variational autoencoder in training."""
 
@@ -85,7 +70,7 @@ class VAEExperiment(ImageSamplesExperiment):
         if recipe.objective == "vlo":
             latents = self._make_latents()
             assert isinstance(vae, VAE)
-            state["latents"] = LatentsState(latents, is_used=not dataset.images.is_meta)
+            state["latents"] = LatentsState(latents)
             self._vlo = VLO(
                 vae.decoder, latents, num_inner_steps=recipe.inner_steps, likelihood=vae.likelihood
             )
@@ -107,10 +92,7 @@ class VAEExperiment(ImageSamplesExperiment):
             start = torch.zeros(len(images), 2 * recipe.latent_size)
         else:
             start = rows_of_posterior(pca_posterior(to_float(images, 0, 1), recipe.latent_size))
-        return DataLatents(
-            start.to(self.fabric.device), optimizer=LatentAdam(recipe.latent_learning_rate),
-            gather=partial(gather_rows, self.fabric) if self.fabric.world_size > 1 else None,
-        )  # fmt: skip
+        return make_latents(self.fabric, start, learning_rate=recipe.latent_learning_rate)
 
     @property
     def model(self) -> DecoderModel:
@@ -190,11 +172,10 @@ class VAEExperiment(ImageSamplesExperiment):
             q = self.posterior(x)
             given: dict[str, Any] = {} if q is None else {"posterior": q}
             most = max(1, min(_SAMPLES_CHUNK, _NUMBERS // (len(x) * decoded_numbers)))
-            for num_samples in totals:
-                bound = model.log_prob_bound(
-                    x, num_samples, chunk_size=most, key=key, first=part.start, **given
-                )
-                totals[num_samples] += bound.double().sum().item()
+            for num_samples, total in bound_sums(
+                model, x, totals, key=key, first=part.start, chunk_size=most, **given
+            ).items():
+                totals[num_samples] += total
             decoded = model.decode(model.codes(x) if q is None else q.mean)
             error += (decoded - x).square().sum().item()
         for num_samples, total in totals.items():

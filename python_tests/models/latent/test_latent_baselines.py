@@ -136,6 +136,35 @@ class TestTwoStageVAE:
         assert_means(x[:, :, None] * x[:, None], covariance)
         assert model.noise_size == 3
 
+    def test_with_the_exact_posteriors_every_weight_is_the_likelihood(self):
+        """z ~ N(b, s²) with s² = v² + 0.09, and x ~ N(wb + c, s²wwᵀ + I)."""
+        torch.manual_seed(0)
+        first = VAE(nn.Linear(3, 2), nn.Linear(1, 3), 1)
+        second = VAE(nn.Linear(1, 2), nn.Linear(1, 1), 1, likelihood=GaussianLikelihood(0.3))
+        model = TwoStageVAE(first, second).double().requires_grad_(False)
+        w, c = first.decoder.weight[:, 0], first.decoder.bias
+        v, b = second.decoder.weight[0, 0], second.decoder.bias[0]
+        variance = v.square() + 0.09
+        for encoder, slope, shift, precision in (
+            (first.encoder, w, b / variance - w @ c, w @ w + 1 / variance),
+            (second.encoder, v / 0.09, -v * b / 0.09, 1 + v.square() / 0.09),
+        ):
+            encoder.weight[0], encoder.weight[1] = slope / precision, 0
+            encoder.bias[0], encoder.bias[1] = shift / precision, -0.5 * precision.log()
+        covariance = variance * torch.outer(w, w) + torch.eye(3)
+        exact = torch.distributions.MultivariateNormal(w * b + c, covariance).log_prob(X)
+        weights = model.log_weights(X, 4, key=key(4), first=2, first_sample=1)
+        torch.testing.assert_close(weights, exact[:, None].expand(-1, 4))
+
+    def test_chunks_of_weights_are_those_of_the_whole(self):
+        model = self.model().requires_grad_(False)
+        whole, parts = (
+            model.log_prob_bound(X, 7, chunk_size=size, key=key(4)) for size in (7, 3)
+        )  # fmt: skip
+        torch.testing.assert_close(parts, whole)
+        rows = model.log_prob_bound(X[20:], 7, key=key(4), first=20)
+        torch.testing.assert_close(rows, whole[20:])
+
     def test_the_second_stage_models_draws_from_the_posterior(self):
         model = self.model()
         posterior = model.encode(X[:1])
