@@ -40,7 +40,7 @@ def maximum_mean_discrepancy(
             backward pass too: it computes them once more where N or M is larger.
 
     Returns:
-        A scalar.
+        A scalar, in float32 or float64.
 
     Raises:
         ValueError: for other shapes, or a chunk size below 1.

@@ -402,6 +402,17 @@ class TestSinkhornDivergence:
         assert by_points[2].abs().max() == 0
         assert by_weights.isfinite().all()
 
+    @pytest.mark.parametrize("p", [1, 2])
+    def test_half_precision_is_that_of_the_points_alone(self, p):
+        x, y = (c.bfloat16().requires_grad_() for c in clouds(20, 30, 2, dtype=torch.float32))
+        results = []
+        for ends, enabled in (((x, y), True), ((x.float(), y.float()), False)):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                cost = sinkhorn_divergence(*ends, epsilon=0.1, p=p)
+                results.append((cost, *torch.autograd.grad(cost, (x, y))))
+        torch.testing.assert_close(*results)
+        assert results[0][0].dtype == torch.float32
+
     def test_far_from_the_origin(self):
         x, y = clouds(50, 50, 2, dtype=torch.float32)
         far = sinkhorn_divergence(x + 1000, y + 1000, epsilon=0.1)
@@ -475,6 +486,8 @@ class TestSinkhornPotentials:
             sinkhorn_potentials(x, torch.ones(3, 3), epsilon=1.0)
         with pytest.raises(ValueError, match="shapes"):
             sinkhorn_potentials(x, x[:0], epsilon=1.0)
+        with pytest.raises(ValueError, match="y holds NaN"):
+            sinkhorn_potentials(x, x * math.nan, epsilon=1.0)
         with pytest.raises(ValueError, match=r"sum to \[1.5\]|sum to 1.5"):
             sinkhorn_potentials(x, x, epsilon=1.0, y_weights=torch.full((3,), 0.5))
         with pytest.raises(ValueError, match=r"smallest is -0\.5"):

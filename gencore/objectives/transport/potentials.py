@@ -191,8 +191,9 @@ def entropic_transport(
     a = cloud_weights(owner, "x_weights", x_weights, x)
     b = cloud_weights(owner, "y_weights", y_weights, y)
     # Squares of points far from the origin would round the distances away.
-    dtype, centre = accumulation_dtype(x), y.detach().mean(-2, keepdim=True)
-    x, y = ((points - centre).to(dtype) for points in (x, y))
+    x, y = (points.to(accumulation_dtype(points)) for points in (x, y))
+    centre = y.detach().mean(-2, keepdim=True)
+    x, y = x - centre, y - centre
     if x.dim() == 2:
         x, y, a, b = (tensor[None] for tensor in (x, y, a, b))
     if chunk_size is None:
