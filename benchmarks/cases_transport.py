@@ -9,8 +9,9 @@ from harness import Call, Case, float64_error
 from torch import Tensor
 
 from gencore.metrics import GaussianKernel
+from gencore.metrics.distances.pairwise import default_chunk_size
 from gencore.objectives import maximum_mean_discrepancy, sinkhorn_divergence
-from gencore.objectives.transport.pairs import default_chunk_size, soft_minimum
+from gencore.objectives.transport.pairs import soft_minimum
 
 
 def cases(device: torch.device, quick: bool) -> Iterator[Case]:
@@ -43,7 +44,7 @@ def _steps(num: int, dim: int, device: torch.device) -> Case:
     """The dense forms are given the matrix of costs, which they make once for all steps."""
     x, y, epsilon = _clouds(num, dim, device)
     x, logarithms = x.detach(), torch.full((num,), -math.log(num), device=device)
-    chunk_size = default_chunk_size(x[None], y[None])
+    chunk_size = default_chunk_size(device, num)
     costs, dense_compiled = _costs(x, y), torch.compile(_dense_soft_minimum)
     ours_compiled = torch.compile(soft_minimum)
 

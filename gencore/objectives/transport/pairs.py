@@ -7,19 +7,9 @@ from torch import Tensor
 
 from gencore.metrics.distances.pairwise import pairwise_distances
 
-__all__ = ["default_chunk_size", "soft_minimum", "transport_gradients"]
-
-# Pairs at a time: on the CPU as many as stay in a core's cache, on a GPU enough to fill it.
-_PAIRS = {"cpu": 1 << 18}
-_PAIRS_ELSEWHERE = 1 << 24
+__all__ = ["soft_minimum", "transport_gradients"]
 
 _LOG2_E = math.log2(math.e)
-
-
-def default_chunk_size(x: Tensor, y: Tensor) -> int:
-    """How many rows of the pairs of [B, N, D] and [B, M, D] are held at a time."""
-    pairs = _PAIRS.get(x.device.type, _PAIRS_ELSEWHERE)
-    return max(1, pairs // (y.shape[0] * y.shape[1]))
 
 
 def soft_minimum(
