@@ -4,8 +4,12 @@ from torch import Tensor
 
 from gencore.metrics import InverseMultiquadraticKernel, Kernel
 from gencore.metrics.distances.discrepancy import check_two_sets, squared_discrepancy
+from gencore.metrics.distances.pairwise import default_chunk_size
 
 __all__ = ["maximum_mean_discrepancy"]
+
+# So few pairs are held all at once, which spares the backward pass from computing them anew.
+_FEW_PAIRS = 1 << 20
 
 
 def maximum_mean_discrepancy(
@@ -14,7 +18,7 @@ def maximum_mean_discrepancy(
     kernel: Kernel | None = None,
     *,
     unbiased: bool = True,
-    chunk_size: int = 1024,
+    chunk_size: int | None = None,
 ) -> Tensor:
     r"""An estimate of ‖E φ(x) − E φ(y)‖² in the feature space of a kernel, differentiable.
 
@@ -37,10 +41,11 @@ def maximum_mean_discrepancy(
             [N, M], such as one with parameters; `InverseMultiquadraticKernel` if None.
         unbiased: which of the two estimates. The biased one takes a single point as well.
         chunk_size: number of rows of the matrices of kernel values that are held at a time, in the
-            backward pass too: it computes them once more where N or M is larger.
+            backward pass too: it computes them once more where N or M is larger. If None, all of
+            some hundreds of points, and of more what suits the device.
 
     Returns:
-        A scalar.
+        A scalar, in float32 or float64.
 
     Raises:
         ValueError: for other shapes, or a chunk size below 1.
@@ -58,6 +63,14 @@ def maximum_mean_discrepancy(
         >>> maximum_mean_discrepancy(x, x + 1, InverseMultiquadraticKernel(1.0))
         tensor(-0.1000)
     """
+    if chunk_size is None:
+        chunk_size = _default_chunk_size(x, y)
     check_two_sets("maximum_mean_discrepancy", x, y, unbiased=unbiased, chunk_size=chunk_size)
     kernel = InverseMultiquadraticKernel() if kernel is None else kernel
     return squared_discrepancy(x, y, kernel, unbiased=unbiased, chunk_size=chunk_size)
+
+
+def _default_chunk_size(x: Tensor, y: Tensor) -> int:
+    longest = max(len(x), len(y), 1)
+    few = longest**2 <= _FEW_PAIRS
+    return longest if few else default_chunk_size(x.device, longest)

@@ -82,7 +82,7 @@ def test_gradients(name):
             return maximum_mean_discrepancy(x, y, kernel, chunk_size=chunk_size)
 
         assert torch.autograd.gradcheck(loss, batches())
-        if name != "distance":
+        if name != "distance" and chunk_size == 2:
             assert torch.autograd.gradgradcheck(loss, batches())
 
 
@@ -121,6 +121,13 @@ def test_it_has_no_bias_between_samples_of_one_law():
         assert values.mean().abs() < 4 * values.std() / math.sqrt(500)
         biased = maximum_mean_discrepancy(*draws[0], kernel, unbiased=False)
         assert biased > 0
+
+
+def test_half_precision_is_that_of_the_points_alone():
+    x, y = (batch.detach().bfloat16() for batch in batches())
+    expected = maximum_mean_discrepancy(x.float(), y.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(maximum_mean_discrepancy(x, y), expected)
 
 
 def test_a_kernel_with_parameters_learns():

@@ -18,6 +18,7 @@ from gencore.objectives import (
     sliced_wasserstein,
     wasserstein_1d,
 )
+from gencore.objectives.transport.potentials import _Relaxation, entropic_transport
 
 pytest.importorskip("ot")
 linear_sum_assignment = pytest.importorskip("scipy.optimize").linear_sum_assignment
@@ -335,6 +336,13 @@ class TestSinkhornDivergence:
                         x, other, epsilon=0.02, p=p, y_weights=b, tolerance=tolerance
                     )
                     least = min(least, cost.item())
+        # Ten steps at a small ε end far from the solution; the start alone sees to it.
+        for seed, dim in itertools.product(range(4), (1, 2, 5)):
+            x, z = clouds(20, 20, dim, seed)
+            cost = sinkhorn_divergence(
+                x, x + 1e-3 * (z - 0.5), epsilon=1e-3, p=p, tolerance=None, max_iterations=10
+            )
+            least = min(least, cost.item())
         assert least > -1e-12
 
     def test_gradients_where_points_coincide(self):
@@ -402,6 +410,17 @@ class TestSinkhornDivergence:
         assert by_points[2].abs().max() == 0
         assert by_weights.isfinite().all()
 
+    @pytest.mark.parametrize("p", [1, 2])
+    def test_half_precision_is_that_of_the_points_alone(self, p):
+        x, y = (c.bfloat16().requires_grad_() for c in clouds(20, 30, 2, dtype=torch.float32))
+        results = []
+        for ends, enabled in (((x, y), True), ((x.float(), y.float()), False)):
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                cost = sinkhorn_divergence(*ends, epsilon=0.1, p=p)
+                results.append((cost, *torch.autograd.grad(cost, (x, y))))
+        torch.testing.assert_close(*results)
+        assert results[0][0].dtype == torch.float32
+
     def test_far_from_the_origin(self):
         x, y = clouds(50, 50, 2, dtype=torch.float32)
         far = sinkhorn_divergence(x + 1000, y + 1000, epsilon=0.1)
@@ -439,6 +458,25 @@ class TestSinkhornPotentials:
             found = (plan.sum(1) - a).abs().sum() + (plan.sum(0) - b).abs().sum()
             assert found < 2 * tolerance
 
+    def test_no_step_lowers_the_objective(self):
+        """Whether it goes beyond the best potential or, where that would be too far, to it."""
+        epsilon, weight = 0.1, torch.ones(1, 1, dtype=torch.float64)
+        best = torch.zeros_like(weight)
+        x = torch.zeros(2, 1, dtype=torch.float64)
+        for gap, goes_beyond in ((-0.01, True), (0.01, True), (3.0, True), (-3.0, False)):
+            relaxation = _Relaxation(
+                entropic_transport(
+                    "test", x, x, None, None, epsilon=epsilon, p=2, annealing=0.5, tolerance=None,
+                    max_iterations=1, chunk_size=None,
+                )
+            )  # fmt: skip
+            relaxation.factor = relaxation.factor * 1.9
+            old = best + epsilon * gap
+            new = relaxation.step(old, best, weight)
+            before, after = (f - epsilon * (f / epsilon).exp() for f in (old, new))
+            assert after >= before
+            assert (new != best) == goes_beyond
+
     def test_overrelaxed_steps_are_fewer(self):
         """Plain steps, in the same places: the error is below 1e-6 after more than five times as
         many."""
@@ -475,6 +513,8 @@ class TestSinkhornPotentials:
             sinkhorn_potentials(x, torch.ones(3, 3), epsilon=1.0)
         with pytest.raises(ValueError, match="shapes"):
             sinkhorn_potentials(x, x[:0], epsilon=1.0)
+        with pytest.raises(ValueError, match="y holds NaN"):
+            sinkhorn_potentials(x, x * math.nan, epsilon=1.0)
         with pytest.raises(ValueError, match=r"sum to \[1.5\]|sum to 1.5"):
             sinkhorn_potentials(x, x, epsilon=1.0, y_weights=torch.full((3,), 0.5))
         with pytest.raises(ValueError, match=r"smallest is -0\.5"):

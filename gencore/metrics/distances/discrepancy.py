@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from gencore.metrics.distances.kernels import Kernel
+from gencore.ops._support.checks import accumulation_dtype
 from gencore.samplers.chains import check_count
 
 __all__ = ["check_two_sets", "squared_discrepancy"]
@@ -29,8 +30,10 @@ def squared_discrepancy(
             return total / num**2
         return (total - _diagonal_sum(kernel, points)) / (num * (num - 1))
 
-    across = _sum(kernel, x, y, chunk_size) / (len(x) * len(y))
-    return within(x) + within(y) - 2 * across
+    x, y = (points.to(accumulation_dtype(points)) for points in (x, y))
+    with torch.autocast(x.device.type, enabled=False):  # it would round the distances away
+        across = _sum(kernel, x, y, chunk_size) / (len(x) * len(y))
+        return within(x) + within(y) - 2 * across
 
 
 def check_two_sets(

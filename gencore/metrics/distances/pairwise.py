@@ -3,7 +3,16 @@
 import torch
 from torch import Tensor
 
-__all__ = ["pairwise_distances", "squared_distances"]
+__all__ = ["default_chunk_size", "pairwise_distances", "squared_distances"]
+
+# Pairs at a time: on the CPU as many as stay in a core's cache, on a GPU enough to fill it.
+_PAIRS = {"cpu": 1 << 18}
+_PAIRS_ELSEWHERE = 1 << 24
+
+
+def default_chunk_size(device: torch.device, num_columns: int) -> int:
+    """How many rows of pairs are held at a time where nobody says, with so many pairs in a row."""
+    return max(1, _PAIRS.get(device.type, _PAIRS_ELSEWHERE) // num_columns)
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:

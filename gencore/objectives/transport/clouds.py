@@ -44,6 +44,9 @@ def check_clouds(owner: str, x: Tensor, y: Tensor, *, batched: bool = False) -> 
             f"{owner}: x and y have shapes {list(x.shape)} and {list(y.shape)}; expected [N, D] "
             f"and [M, D]{or_batched}, not empty"
         )
+    for name, points in (("x", x), ("y", y)):
+        if not points.detach().isfinite().all():
+            raise ValueError(f"{owner}: {name} holds NaN or infinite values")
 
 
 def cloud_weights(owner: str, name: str, weights: Tensor | None, points: Tensor) -> Tensor:

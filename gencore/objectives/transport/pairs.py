@@ -7,19 +7,9 @@ from torch import Tensor
 
 from gencore.metrics.distances.pairwise import pairwise_distances
 
-__all__ = ["default_chunk_size", "soft_minimum", "transport_gradients"]
-
-# Pairs at a time: on the CPU as many as stay in a core's cache, on a GPU enough to fill it.
-_PAIRS = {"cpu": 1 << 18}
-_PAIRS_ELSEWHERE = 1 << 24
+__all__ = ["soft_minimum", "transport_gradients"]
 
 _LOG2_E = math.log2(math.e)
-
-
-def default_chunk_size(x: Tensor, y: Tensor) -> int:
-    """How many rows of the pairs of [B, N, D] and [B, M, D] are held at a time."""
-    pairs = _PAIRS.get(x.device.type, _PAIRS_ELSEWHERE)
-    return max(1, pairs // (y.shape[0] * y.shape[1]))
 
 
 def soft_minimum(
@@ -33,14 +23,15 @@ def soft_minimum(
         rows = rows - scale * y.square().sum(2)
     rows, across = rows[:, None], y.mT
     sums = []
-    for part in x.split(chunk_size, 1):
-        if p == 2:
-            exponents = torch.baddbmm(rows, part, across, alpha=2 * scale)
-        else:
-            exponents = torch.add(rows, pairwise_distances(part, y), alpha=-scale)
-        largest = exponents.amax(2, keepdim=True)
-        total = exponents.sub_(largest).exp2_().sum(2)
-        sums.append(total.log2_().add_(largest[..., 0]))
+    with _without_autocast(x):
+        for part in x.split(chunk_size, 1):
+            if p == 2:
+                exponents = torch.baddbmm(rows, part, across, alpha=2 * scale)
+            else:
+                exponents = torch.add(rows, pairwise_distances(part, y), alpha=-scale)
+            largest = exponents.amax(2, keepdim=True)
+            total = exponents.sub_(largest).exp2_().sum(2)
+            sums.append(total.log2_().add_(largest[..., 0]))
     minimum = torch.cat(sums, 1).mul_(-1 / scale)
     return minimum.add_(x.square().sum(2)) if p == 2 else minimum
 
@@ -63,23 +54,37 @@ def transport_gradients(
         log_x, log_y: u [B, N] and v [B, M].
         epsilon, p, chunk_size: as elsewhere.
     """
+    of_chunk = _squared_gradients if p == 2 else _distance_gradients
     by_x, by_y = [], torch.zeros_like(y)
-    squares = y.square().sum(2)
-    for part, log_part in zip(x.split(chunk_size, 1), log_x.split(chunk_size, 1), strict=True):
-        if p == 2:
-            rows = (log_part - part.square().sum(2) / epsilon)[..., None]
-            logarithms = torch.baddbmm(
-                (log_y - squares / epsilon)[:, None], part, y.mT, alpha=2 / epsilon
-            )
-            plan = logarithms.add_(rows).exp_()
-            by_x.append(2 * (plan.sum(2, keepdim=True) * part - plan @ y))
-            by_y += 2 * (plan.sum(1)[..., None] * y - plan.mT @ part)
-        else:
-            with torch.enable_grad():
-                ends = part.detach().requires_grad_(), y.detach().requires_grad_()
-                distances = pairwise_distances(*ends)
-            plan = log_part[..., None] + log_y[:, None] - distances.detach() / epsilon
-            of_part, of_y = torch.autograd.grad(distances, ends, plan.exp_())
+    with _without_autocast(x):
+        for part, log_part in zip(x.split(chunk_size, 1), log_x.split(chunk_size, 1), strict=True):
+            of_part, of_y = of_chunk(part, y, log_part, log_y, epsilon)
             by_x.append(of_part)
             by_y += of_y
     return torch.cat(by_x, 1), by_y
+
+
+def _squared_gradients(
+    x: Tensor, y: Tensor, log_x: Tensor, log_y: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    rows = (log_x - x.square().sum(2) / epsilon)[..., None]
+    columns = (log_y - y.square().sum(2) / epsilon)[:, None]
+    plan = torch.baddbmm(columns, x, y.mT, alpha=2 / epsilon).add_(rows).exp_()
+    by_x = 2 * (plan.sum(2)[..., None] * x - plan @ y)
+    return by_x, 2 * (plan.sum(1)[..., None] * y - plan.mT @ x)
+
+
+def _distance_gradients(
+    x: Tensor, y: Tensor, log_x: Tensor, log_y: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    with torch.enable_grad():
+        ends = x.detach().requires_grad_(), y.detach().requires_grad_()
+        distances = pairwise_distances(*ends)
+    plan = log_x[..., None] + log_y[:, None] - distances.detach() / epsilon
+    by_x, by_y = torch.autograd.grad(distances, ends, plan.exp_())
+    return by_x, by_y
+
+
+def _without_autocast(x: Tensor) -> torch.autocast:
+    """Products of half precision would round the costs away."""
+    return torch.autocast(x.device.type, enabled=False)

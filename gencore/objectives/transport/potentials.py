@@ -8,13 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gencore.metrics.distances.pairwise import default_chunk_size
 from gencore.objectives.transport.clouds import (
     Exponent,
     check_clouds,
     check_exponent,
     cloud_weights,
 )
-from gencore.objectives.transport.pairs import default_chunk_size, soft_minimum
+from gencore.objectives.transport.pairs import soft_minimum
 from gencore.ops._support.checks import accumulation_dtype, number
 from gencore.samplers.chains import check_count
 
@@ -191,12 +192,13 @@ def entropic_transport(
     a = cloud_weights(owner, "x_weights", x_weights, x)
     b = cloud_weights(owner, "y_weights", y_weights, y)
     # Squares of points far from the origin would round the distances away.
-    dtype, centre = accumulation_dtype(x), y.detach().mean(-2, keepdim=True)
-    x, y = ((points - centre).to(dtype) for points in (x, y))
+    x, y = (points.to(accumulation_dtype(points)) for points in (x, y))
+    centre = y.detach().mean(-2, keepdim=True)
+    x, y = x - centre, y - centre
     if x.dim() == 2:
         x, y, a, b = (tensor[None] for tensor in (x, y, a, b))
     if chunk_size is None:
-        chunk_size = default_chunk_size(x, y)
+        chunk_size = default_chunk_size(x.device, len(x) * max(x.shape[1], y.shape[1]))
     check_count(owner, "chunk_size", chunk_size, least=1)
     return EntropicTransport(
         owner, x, y, a, b, epsilon, p, annealing, tolerance, max_iterations, chunk_size
