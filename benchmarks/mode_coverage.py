@@ -65,7 +65,15 @@ def train(out: Path, density: DensityName, method: str, seed: int, steps: int) -
     recipe = make_recipe(density, method, seed, steps)
     folder = run_folder(out, density, method, seed)
     if not RunFolder(folder).metrics.exists():
-        fit(recipe, folder, accelerator="cpu", num_evaluate=2000, num_samples=0, loggers=())
+        fit(
+            recipe,
+            folder,
+            accelerator="cpu",
+            num_evaluate=2000,
+            num_samples=0,
+            loggers=(),
+            overwrite=True,
+        )
     return folder
 
 
