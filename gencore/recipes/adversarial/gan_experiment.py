@@ -116,6 +116,14 @@ class GANExperiment(ImageSamplesExperiment):
             parts.append(network(noise[part], *given))
         return ((torch.cat(parts) + 1) / 2).clamp(0, 1)
 
+    def more_candidates(self, num: int) -> dict[str, Tensor]:
+        """Images of a Metropolis-Hastings GAN, if asked for, whose chains start at test images."""
+        if not self.recipe.num_proposals:
+            return {}
+        starts = self.test.images[torch.arange(num) % len(self.test)].to(self.fabric.device)
+        images = self.training.metropolis_hastings(to_float(starts, -1, 1))
+        return {"metropolis_hastings": ((images + 1) / 2).clamp(0, 1).cpu()}
+
     def evaluate(self, num: int) -> dict[str, float]:
         """Fréchet distances of samples, and where the data have labels the tweaked inception score
         by a small classifier of them, in nats, beside that of test images. Of a conditional
