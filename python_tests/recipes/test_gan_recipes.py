@@ -173,6 +173,17 @@ def test_metropolis_hastings_of_images():
     assert (images != starts).flatten(1).any(1).all()
 
 
+def test_the_distance_at_infinity_is_below_that_of_few_samples():
+    pytest.importorskip("sklearn")
+    experiment, _ = make(GANRecipe(**IMAGES))
+    data = experiment.dataset.images / 255
+    experiment.sample = lambda num: data[torch.arange(num) % len(data)]
+    measures = experiment.evaluate(640)
+    name = "frechet_classifier/samples"
+    assert measures[f"{name}_at_infinity"] < measures[name]
+    assert f"{name}_at_infinity" not in experiment.evaluate(300)
+
+
 def test_narrow_spots():
     density = ToyGANRecipe(density="twenty_five_gaussians", spot_std=0.05).load_data()
     assert isinstance(density, SpotDensity)
