@@ -41,6 +41,7 @@ from gencore.metrics.likelihood.likelihood_baselines import (
     full_gaussian_bits,
     independent_gaussian_bits,
 )
+from gencore.metrics.predictions.calibration import calibration_statistic
 from gencore.metrics.predictions.gan_test_train import GanTestTrain, gan_test_train
 from gencore.metrics.predictions.inception_score import (
     inception_score,
@@ -114,6 +115,7 @@ __all__ = [
     "bits_per_dim",
     "block_interval",
     "bootstrap_interval",
+    "calibration_statistic",
     "clip_moving_areas",
     "density_coverage",
     "detection_scores",

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from gencore.ops import philox_words
+from gencore.ops import philox_words, random_key, split_key
 from gencore.ops._support.checks import accumulation_dtype
 from gencore.ops.metropolis import FIRST_DECISION
 from gencore.samplers.chain_sampler import ChainSampler
@@ -51,8 +51,9 @@ class MetropolisHastingsGAN(ChainSampler[MetropolisHastingsGANState, Independenc
 
     With the ideal discriminator D = p/(p + q) of data from p and samples from q, the chains
     approach p wherever q > 0. D has to be calibrated: among points with D(x) = 0.8, 80 % have to be
-    data. Start the chains from data that was held out of the training, which is distributed as p
-    already; chains from elsewhere take some transitions to get there.
+    data. `gencore.models.PlattScaling` calibrates, and `gencore.metrics.calibration_statistic`
+    checks it. Start the chains from data that was held out of the training, which is distributed as
+    p already; chains from elsewhere take some transitions to get there.
 
     Args:
         proposal: the generator, `proposal(num, key=..., first=...) -> [num, ...]`, such as the
@@ -86,6 +87,50 @@ class MetropolisHastingsGAN(ChainSampler[MetropolisHastingsGANState, Independenc
     def energy(self) -> Callable[[Tensor], Tensor]:  # type: ignore[override]
         """The discriminator, whose spectral norms a chain holds."""
         return self.discriminator
+
+    @torch.no_grad()
+    def generate(
+        self,
+        data: Tensor,
+        num_proposals: int,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        """The generator's samples where chains from held-out data end.
+
+        A chain that refuses all proposals would return its datum. It starts once more, from a
+        sample.
+
+        Args:
+            data: starts [N, ...].
+            num_proposals: K of each chain, and K again from the sample.
+            generator: draws the key where none is given.
+            key: int64 [seed, offset].
+            first: number of chains before this part of the batch.
+
+        Raises:
+            ValueError: as of `sample`.
+
+        Example:
+            >>> from gencore.ops import philox_normal
+            >>> def proposal(num, *, key, first):
+            ...     return philox_normal((num, 2), key, first_element=2 * first)
+            >>> sampler = MetropolisHastingsGAN(proposal, lambda x: x.sum(1))
+            >>> sampler.generate(torch.full((3, 2), 9.0), 10).max() < 9  # no proposal is as good
+            tensor(True)
+        """
+        if key is None:
+            key = random_key(generator, device=data.device)
+        from_data, of_start, from_start = split_key(key, 3)
+        x, info = self.sample(data, num_proposals, key=from_data, first=first, return_info=True)
+        has_moved = info.is_accepted.any(0)
+        if has_moved.all():
+            return x
+        start = self.proposal(len(data), key=of_start, first=first)
+        again = self.sample(start, num_proposals, key=from_start, first=first)
+        return torch.where(has_moved.reshape(-1, *(1,) * (x.dim() - 1)), x, again)
 
     def init(self, x: Tensor) -> MetropolisHastingsGANState:
         """The state of chains that start at `x` [N, ...], best data; left unchanged.

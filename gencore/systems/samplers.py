@@ -104,9 +104,17 @@ SYSTEMS = (
         source="Bruna, Lecture 11",
         implementation="gencore.samplers.MetropolisHastingsGAN",
         test="samplers/test_metropolis_hastings_gan.py::test_the_transition_keeps_p_exactly",
-        further_implementations=("gencore.samplers.CompleteRecipe",),
+        further_implementations=(
+            "gencore.models.PlattScaling",
+            "gencore.metrics.calibration_statistic",
+            "gencore.samplers.CompleteRecipe",
+        ),
         further_tests=(
             "samplers/test_metropolis_hastings_gan.py::test_samples_of_q_become_samples_of_p",
+            "samplers/test_metropolis_hastings_gan.py"
+            "::test_moments_and_acceptance_between_normal_densities",
+            "models/adversarial/test_platt_scaling.py::test_an_affine_distortion_is_undone",
+            "models/adversarial/test_platt_scaling.py::test_calibration_brings_the_statistic_down",
             f"{_RECIPE}::test_the_process_keeps_the_density",
             f"{_RECIPE}::test_sgld_is_a_case",
             f"{_RECIPE}::test_sgrld_is_a_case",

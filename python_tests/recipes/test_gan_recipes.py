@@ -146,6 +146,44 @@ def test_the_command_trains_a_conditional_generator(tmp_path):
     assert cli.main(["sample", str(out), "--num=5", f"--out={tmp_path}/x.npy"]) == 0
 
 
+def test_metropolis_hastings_corrects_a_generator(monkeypatch):
+    """With the logit log p/q of the generator q = N(0, 1) its chains end in the spots of p."""
+    experiment, _ = make(ToyGANRecipe(**TOY, num_proposals=100))
+    density, generator = experiment.density, torch.nn.Identity()
+    monkeypatch.setattr(type(experiment.training), "averaged", generator)
+
+    def scores(x):
+        return 3 * (density.log_prob(x) + 0.5 * x.square().sum(1)) - 1
+
+    monkeypatch.setattr(experiment.training._adversary, "scores", scores)
+    measures = experiment.evaluate(2000)
+    assert measures["high_quality"] < 0.6
+    assert measures["high_quality/metropolis_hastings"] > 0.9
+    distances = [measures[f"energy_distance/{name}"] for name in ("metropolis_hastings", "samples")]
+    assert distances[0] < 0.1 * distances[1]
+
+
+def test_metropolis_hastings_of_images():
+    pytest.importorskip("sklearn")
+    experiment, _ = make(GANRecipe(**IMAGES, num_proposals=3))
+    (images,) = experiment.more_candidates(400).values()
+    assert images.shape == (400, 1, 8, 8)
+    assert (images.min() >= 0) & (images.max() <= 1)
+    starts = experiment.test.images[torch.arange(400) % len(experiment.test)] / 255
+    assert (images != starts).flatten(1).any(1).all()
+
+
+def test_the_distance_at_infinity_is_below_that_of_few_samples():
+    pytest.importorskip("sklearn")
+    experiment, _ = make(GANRecipe(**IMAGES))
+    data = experiment.dataset.images / 255
+    experiment.sample = lambda num: data[torch.arange(num) % len(data)]
+    measures = experiment.evaluate(640)
+    name = "frechet_classifier/samples"
+    assert measures[f"{name}_at_infinity"] < measures[name]
+    assert f"{name}_at_infinity" not in experiment.evaluate(300)
+
+
 def test_narrow_spots():
     density = ToyGANRecipe(density="twenty_five_gaussians", spot_std=0.05).load_data()
     assert isinstance(density, SpotDensity)
@@ -164,6 +202,8 @@ def test_narrow_spots():
         ({"method": "bgan", "batch_size": 40}, "batch_size is 40 in 1 parts; expected a multiple"),
         ({"momentum": 1.0}, "momentum is 1.0 and smoothing 0.5; expected"),
         ({"method": "ebgan", "margin": 0.0}, "margin is 0.0; expected positive"),
+        ({"method": "hinge", "num_proposals": 9}, "num_proposals is 9, but it has an effect with"),
+        ({"num_proposals": -1}, "num_proposals is -1; expected"),
         ({"method": "vae"}, "method is 'vae'; expected one of gan, hinge"),
     ],
 )

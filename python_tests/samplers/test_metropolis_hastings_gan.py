@@ -1,10 +1,12 @@
-"""The Metropolis-Hastings GAN, by exact enumeration on a discrete toy."""
+"""The Metropolis-Hastings GAN, by exact enumeration on a discrete toy and by normal densities."""
+
+import math
 
 import pytest
 import torch
 from testing.chain_testing import assert_means, key, normal
 
-from gencore.ops import philox_words
+from gencore.ops import philox_normal, philox_words
 from gencore.samplers import MetropolisHastingsGAN
 
 P = torch.tensor([0.05, 0.4, 0.1, 0.3, 0.15])
@@ -53,6 +55,82 @@ def test_samples_of_q_become_samples_of_p():
     expected = (P[:, None] * Q[None] * (ratio[None] / ratio[:, None]).clamp(max=1)).sum()
     assert_means(info.acceptance_rate[-1], expected)
     assert_means(info.is_accepted[-1], expected)
+
+
+def wide(num, *, key, first):
+    """q = N(0, 2²)."""
+    return 2 * philox_normal((num, 1), key, first_element=first)
+
+
+def log_ratio(x):
+    """ln p/q of p = N(1, 1)."""
+    return (-0.5 * (x - 1) ** 2 + x**2 / 8).sum(1) + math.log(2)
+
+
+def test_moments_and_acceptance_between_normal_densities():
+    """From samples to p, with the acceptance rate of a quadrature over pairs."""
+    num = 20_000
+    start = wide(num, key=key(6), first=0)
+    x, info = MetropolisHastingsGAN(wide, log_ratio).sample(start, 50, key=key(7), return_info=True)
+    assert x.shape == (num, 1)
+    powers = torch.cat([x, x**2, x**3], 1)
+    assert_means(powers, [1.0, 2.0, 4.0])
+    grid = torch.linspace(-12, 13, 2501, dtype=torch.float64)
+    p = torch.exp(-0.5 * (grid - 1) ** 2)
+    q = torch.exp(-(grid**2) / 8)
+    ratio = log_ratio(grid[:, None])
+    rate = (ratio[None] - ratio[:, None]).exp().clamp(max=1)
+    assert_means(info.acceptance_rate[-1], (p / p.sum()) @ rate @ (q / q.sum()))
+
+
+def test_a_constant_discriminator_takes_every_proposal():
+    sampler = MetropolisHastingsGAN(wide, lambda x: torch.full((len(x),), 0.7))
+    state = sampler.init(torch.zeros(100, 1))
+    moved, info = sampler.step(state, key=key(8))
+    assert info.is_accepted.all()
+    assert torch.equal(moved.position, wide(100, key=key(8), first=0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rates_of_large_scores_are_finite(dtype):
+    scores = torch.tensor([-800.0, -80.0, 80.0, 800.0], dtype=dtype)
+    sampler = MetropolisHastingsGAN(
+        lambda num, *, key, first: torch.full((num, 1), 2.0, dtype=dtype),
+        lambda x: scores[x[:, 0].long()],
+    )
+    start = torch.arange(4, dtype=dtype)[:, None]
+    _, info = sampler.step(sampler.init(start), key=key(9))
+    assert info.acceptance_rate[:3].tolist() == [1.0, 1.0, 1.0]
+    assert info.acceptance_rate[3] == pytest.approx(math.exp(-720), rel=1e-9, abs=1e-45)
+
+
+class TestGenerate:
+    def test_it_draws_p(self):
+        data = 1 + normal(20_000, 1, seed=1)
+        x = MetropolisHastingsGAN(wide, log_ratio).generate(data, 30, key=key(10))
+        assert_means(torch.cat([x, x**2], 1), [1.0, 2.0])
+        assert (x != data).all()
+
+    def test_chains_that_do_not_leave_their_data_start_at_a_sample(self):
+        """State 0 is never left and never proposed: those that begin there end like the rest."""
+        logits = torch.tensor([torch.inf, 0.0, 0.0])
+
+        def proposal(num, *, key, first):
+            return 1.0 + (philox_words((num, 1), key, first_element=first) % 2).float()
+
+        sampler = MetropolisHastingsGAN(proposal, lambda x: logits[x[:, 0].long()])
+        x = sampler.generate(torch.tensor([0.0, 1.0]).repeat(5000)[:, None], 3, key=key(11))
+        assert_means(x[::2] - 1, 0.5)
+        assert_means(x[1::2] - 1, 0.5)
+
+    def test_parts_of_a_batch_are_the_whole(self):
+        sampler, data = MetropolisHastingsGAN(wide, log_ratio), 1 + normal(9, 1, seed=2)
+        whole = sampler.generate(data, 2, key=key(12))
+        parts = [
+            sampler.generate(data[:4], 2, key=key(12)),
+            sampler.generate(data[4:], 2, key=key(12), first=4),
+        ]
+        assert torch.equal(torch.cat(parts), whole)
 
 
 def test_an_uncalibrated_discriminator_gives_another_density():

@@ -12,6 +12,7 @@ from gencore.models.adversarial.multi_scale_patch_discriminator import (
     PatchScores,
 )
 from gencore.models.adversarial.pix2pix import Pix2Pix, Pix2PixLoss
+from gencore.models.adversarial.platt_scaling import PlattScaling
 from gencore.models.adversarial.score_adversary import ScoreAdversary
 from gencore.models.adversarial.truncated_latents import truncated_normal
 
@@ -30,6 +31,7 @@ __all__ = [
     "PatchScores",
     "Pix2Pix",
     "Pix2PixLoss",
+    "PlattScaling",
     "ScoreAdversary",
     "truncated_normal",
 ]

@@ -29,7 +29,7 @@ ADVERSARIAL_USES: dict[str, UsedBy] = {
     "weight_clip": used_by(method=("wgan",)), "generator_loss": used_by(method=("gan",)),
     "divergence": used_by(method=("f-gan",)), "margin": _EBGAN, "energy_power": _EBGAN,
     "pulling_away": _EBGAN, "code_size": _EBGAN, "group_size": _BATCHES, "smoothing": _BATCHES,
-    "sinkhorn_epsilon": used_by(method=("sinkhorn",)),
+    "sinkhorn_epsilon": used_by(method=("sinkhorn",)), "num_proposals": used_by(method=("gan",)),
 }  # fmt: skip
 
 
@@ -96,6 +96,10 @@ class AdversarialRecipe(OptimisedRecipe):
     sinkhorn_epsilon: float = 0.05
     """Entropic regularisation of the transport, in units of squared distances."""
 
+    num_proposals: int = 0
+    """Proposals of each chain of a Metropolis-Hastings GAN, whose samples are measured besides; 0
+    for no chains."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         owner = type(self).__name__
@@ -103,7 +107,9 @@ class AdversarialRecipe(OptimisedRecipe):
             "latent_size", "discriminator_learning_rate", "discriminator_steps", "margin",
             "code_size", "group_size", "sinkhorn_epsilon",
         )  # fmt: skip
-        self.check_not_negative("gradient_penalty", "pulling_away", "momentum", "smoothing")
+        self.check_not_negative(
+            "gradient_penalty", "pulling_away", "momentum", "smoothing", "num_proposals"
+        )
         if self.weight_clip is not None:
             self.check_positive("weight_clip")
         if self.momentum >= 1 or self.smoothing > 0.5:

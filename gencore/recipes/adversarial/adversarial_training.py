@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gencore.metrics import GaussianKernel
@@ -15,6 +15,7 @@ from gencore.models import (
     DistanceAdversary,
     EnergyAdversary,
     MixupAdversary,
+    PlattScaling,
     ScoreAdversary,
 )
 from gencore.nn import clip_weights
@@ -31,12 +32,14 @@ from gencore.objectives import (
     maximum_mean_discrepancy,
     sinkhorn_divergence,
 )
-from gencore.ops import random_key
+from gencore.ops import philox_normal, random_key, split_key
 from gencore.ops.random import stream_key
 from gencore.recipes.adversarial.adversarial import AdversarialRecipe
+from gencore.samplers import MetropolisHastingsGAN
 from gencore.train import Batch, Optimisation, StateObject
 from gencore.train.batch_groups import split_group
 from gencore.train.batch_norm import synchronise_batch_norm
+from gencore.train.chunks import chunks, in_chunks
 from gencore.train.optimisation import make_scheduler
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ _ADVICE = "lower learning rates, gradient_penalty, spectral_norm or max_grad_nor
 _BANDWIDTHS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 # After those of larger ε. A step of training needs no exact transport.
 _SINKHORN_ITERATIONS = 10
+# Chains that run at once.
+_CHUNK = 1024
 
 
 class Networks:
@@ -125,6 +130,35 @@ class AdversarialTraining:
     def averaged(self) -> nn.Module:
         """The generator with averaged weights, if they are averaged, in evaluation mode."""
         return self.generator.averaged.eval()
+
+    @torch.no_grad()
+    def metropolis_hastings(self, held_out: Tensor, generator: Generator | None = None) -> Tensor:
+        """Samples of a Metropolis-Hastings GAN, by a discriminator that is calibrated first.
+
+        Args:
+            held_out: starts of the chains [N, ...], as the discriminator sees data.
+            generator: of the proposals.
+        """
+        network, adversary = self.averaged, self._adversary.eval()
+        assert isinstance(adversary, ScoreAdversary)
+        size = self._recipe.latent_size
+
+        def proposal(num: int, *, key: Tensor, first: int) -> Tensor:
+            samples: Tensor = network(philox_normal((num, size), key, first_element=first * size))
+            return samples
+
+        of_samples, of_chains = split_key(random_key(generator, device=held_out.device), 2)
+        rows = chunks(len(held_out), _CHUNK)
+        scores = in_chunks(adversary.scores, _CHUNK)
+        samples = torch.cat([
+            proposal(part.stop - part.start, key=of_samples, first=part.start) for part in rows
+        ])  # fmt: skip
+        scaling = PlattScaling.fit(scores(held_out), scores(samples))
+        sampler = MetropolisHastingsGAN(proposal, lambda x: scaling(adversary.scores(x)))
+        num = self._recipe.num_proposals
+        return torch.cat([
+            sampler.generate(held_out[part], num, key=of_chains, first=part.start) for part in rows
+        ])  # fmt: skip
 
     def step(self, batch: Batch, data: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """One step of the game.

@@ -47,6 +47,7 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
         **ADVERSARIAL_USES,
         "code_size": used_by(method=()),
         "conditional": used_by(method=("gan", "hinge", "least-squares", "wgan", "f-gan")),
+        "num_proposals": used_by(method=("gan",), conditional=(False,)),
         "discriminator_batch_norm": used_by(
             method=("gan", "hinge", "least-squares", "f-gan", "mixup", "ebgan")
         ),

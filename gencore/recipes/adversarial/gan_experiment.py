@@ -8,7 +8,13 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.data import ImageDataset, to_float
-from gencore.metrics import ClassifierFeatures, gan_test_train, tweaked_inception_score
+from gencore.metrics import (
+    ClassifierFeatures,
+    frechet_at_infinity,
+    gan_test_train,
+    gaussian_moments,
+    tweaked_inception_score,
+)
 from gencore.models import ConvAutoencoderEnergy
 from gencore.nn import (
     DCGANDiscriminator,
@@ -116,10 +122,20 @@ class GANExperiment(ImageSamplesExperiment):
             parts.append(network(noise[part], *given))
         return ((torch.cat(parts) + 1) / 2).clamp(0, 1)
 
+    def more_candidates(self, num: int) -> dict[str, Tensor]:
+        """Images of a Metropolis-Hastings GAN, if asked for, whose chains start at test images."""
+        if not self.recipe.num_proposals:
+            return {}
+        starts = self.test.images[torch.arange(num) % len(self.test)].to(self.fabric.device)
+        images = self.training.metropolis_hastings(to_float(starts, -1, 1))
+        return {"metropolis_hastings": ((images + 1) / 2).clamp(0, 1).cpu()}
+
     def evaluate(self, num: int) -> dict[str, float]:
         """Fréchet distances of samples, and where the data have labels the tweaked inception score
-        by a small classifier of them, in nats, beside that of test images. Of a conditional
-        generator the accuracies of GAN-test and GAN-train, and of real images."""
+        by a small classifier of them, in nats, beside that of test images. From ten times as many
+        samples as the classifier has features, also the distance on these without the bias of the
+        number of samples, `samples_at_infinity`. Of a conditional generator the accuracies of
+        GAN-test and GAN-train, and of real images."""
         measures = super().evaluate(num)
         images, labels = self.dataset.images, self.dataset.labels
         if labels is None or len(labels.unique()) < 2:
@@ -131,6 +147,11 @@ class GANExperiment(ImageSamplesExperiment):
             measures[f"tweaked_inception_score/{name}"] = tweaked_inception_score(
                 logits, min_log_prob=-10.0
             )
+        reference = gaussian_moments(self.test.images, classifier)
+        if num >= 10 * len(reference.mean):
+            measures["frechet_classifier/samples_at_infinity"] = frechet_at_infinity(
+                samples, reference, classifier, generator=Generator().manual_seed(0)
+            ).value
         if self.recipe.conditional and self.test.labels is not None:
             of_samples = self._labels(len(images))
             assert of_samples is not None

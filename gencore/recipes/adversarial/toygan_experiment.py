@@ -61,7 +61,8 @@ class ToyGANExperiment(PlaneExperiment):
         """The energy distance of `num` samples from as many fresh points, and that of other points,
         `energy_distance/data`. Of a density of spots the spots that have a sample within
         `quality_radius` standard deviations, the part of the samples that lie so near to one, and
-        the KL divergence of their counts from equal ones, in nats."""
+        the KL divergence of their counts from equal ones, in nats. With `num_proposals` the same of
+        a Metropolis-Hastings GAN, `…/metropolis_hastings`, whose chains start at other points."""
         samples = self.sample(num, Generator(self.fabric.device).manual_seed(0)).cpu()
         test = self.density.sample(num, key=torch.tensor(TEST_KEY)).cpu()
         data = self.density.sample(num, generator=Generator().manual_seed(1)).cpu()
@@ -69,14 +70,27 @@ class ToyGANExperiment(PlaneExperiment):
             "energy_distance/samples": energy_distance(samples, test),
             "energy_distance/data": energy_distance(data, test),
         }
-        if isinstance(self.density, SpotDensity):
-            centres = self.density.centres.to(samples)
-            radius = self.recipe.quality_radius * self.density.std
-            coverage = mode_coverage(samples, centres, radius)
-            measures["modes"] = float(coverage.num_modes)
-            measures["high_quality"] = coverage.high_quality
-            measures["kl_to_uniform"] = coverage.kl_to_uniform
+        measures |= self._coverage(samples)
+        if self.recipe.num_proposals:
+            held_out = self.density.sample(num, generator=Generator().manual_seed(2))
+            chains = self.training.metropolis_hastings(
+                held_out.to(self.fabric.device), Generator(self.fabric.device).manual_seed(0)
+            ).cpu()
+            name = "metropolis_hastings"
+            measures[f"energy_distance/{name}"] = energy_distance(chains, test)
+            measures |= {f"{key}/{name}": value for key, value in self._coverage(chains).items()}
         return measures
+
+    def _coverage(self, samples: Tensor) -> dict[str, float]:
+        if not isinstance(self.density, SpotDensity):
+            return {}
+        radius = self.recipe.quality_radius * self.density.std
+        coverage = mode_coverage(samples, self.density.centres.to(samples), radius)
+        return {
+            "modes": float(coverage.num_modes),
+            "high_quality": coverage.high_quality,
+            "kl_to_uniform": coverage.kl_to_uniform,
+        }
 
     def log_densities(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """None: a generator has no density that one could compute."""
