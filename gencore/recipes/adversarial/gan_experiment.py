@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.data import ImageDataset, to_float
-from gencore.metrics import ClassifierFeatures, gan_test_train, tweaked_inception_score
+from gencore.metrics import gan_test_train, tweaked_inception_score
 from gencore.models import ConvAutoencoderEnergy
 from gencore.nn import (
     DCGANDiscriminator,
@@ -23,6 +23,12 @@ from gencore.recipes.adversarial.adversarial_training import (
     make_adversary,
 )
 from gencore.recipes.adversarial.gan import GANRecipe
+from gencore.recipes.adversarial.mlp_networks import (
+    mlp_discriminator,
+    mlp_energy,
+    mlp_generator,
+    mlp_set_discriminator,
+)
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
 from gencore.train import Batch
 from gencore.train.chunks import chunks
@@ -45,23 +51,39 @@ class GANExperiment(ImageSamplesExperiment):
     def __init__(self, recipe: GANRecipe, fabric: "Fabric", dataset: ImageDataset) -> None:
         super().__init__(recipe, fabric, dataset)
         self._num_classes = self._count_classes() if recipe.conditional else None
-        shape = tuple(self.image_shape)
+        generator, networks = self._perceptrons() if recipe.networks == "mlp" else self._dcgan()
+        self.training = AdversarialTraining(
+            recipe, fabric, generator, make_adversary(recipe, networks)
+        )
+        self.state = self.training.state
+
+    def _perceptrons(self) -> tuple[nn.Module, Networks]:
+        recipe, shape = self.recipe, tuple(self.image_shape)
+        widths = recipe.discriminator_widths
+        norm, dropout = recipe.discriminator_batch_norm, recipe.dropout
+        generator = mlp_generator(
+            recipe.latent_size, recipe.generator_widths, shape, batch_norm=recipe.batch_norm
+        )
+        return generator, Networks(
+            lambda: mlp_discriminator(shape, widths, batch_norm=norm, dropout=dropout),
+            lambda: mlp_set_discriminator(shape, widths),
+            lambda: mlp_energy(shape, widths, batch_norm=norm, dropout=dropout),
+        )
+
+    def _dcgan(self) -> tuple[nn.Module, Networks]:
+        recipe, shape = self.recipe, tuple(self.image_shape)
         generator = DCGANGenerator(
             recipe.latent_size, shape, width=recipe.width, num_classes=self._num_classes,
             normalization="conditional weight" if recipe.conditional
             else "batch" if recipe.batch_norm else "none",
         )  # fmt: skip
-        networks = Networks(
+        return generator, Networks(
             self._discriminator,
             lambda: EquivariantConvDiscriminator(shape, widths=self._widths(1)),
             lambda: ConvAutoencoderEnergy(
                 shape, widths=self._widths(), batch_norm=recipe.discriminator_batch_norm
             ),
         )
-        self.training = AdversarialTraining(
-            recipe, fabric, generator, make_adversary(recipe, networks)
-        )
-        self.state = self.training.state
 
     def _count_classes(self) -> int:
         labels = self.dataset.labels
@@ -121,10 +143,9 @@ class GANExperiment(ImageSamplesExperiment):
         by a small classifier of them, in nats, beside that of test images. Of a conditional
         generator the accuracies of GAN-test and GAN-train, and of real images."""
         measures = super().evaluate(num)
-        images, labels = self.dataset.images, self.dataset.labels
-        if labels is None or len(labels.unique()) < 2:
+        images, labels, classifier = self.dataset.images, self.dataset.labels, self.classifier
+        if labels is None or classifier is None:
             return measures
-        classifier = ClassifierFeatures.fit(images, labels)
         samples = self.sample(num).cpu()
         for name, part in (("samples", samples), ("test", self.test.images[:num])):
             logits = classifier.head(classifier(part))
