@@ -106,7 +106,14 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
     """Make images of given classes: conditional weight norms in the generator, the discriminator's
     class by a projection."""
 
-    changeable = frozenset({"steps", "show_data"})
+    encoder_steps: int = 0
+    """Steps that the measures train an encoder and a noise level around the generator, for bits per
+    dimension; without any there are none."""
+
+    importance_samples: int = 50
+    """Latents an image of the importance-weighted bound of these bits."""
+
+    changeable = frozenset({"steps", "show_data", "encoder_steps", "importance_samples"})
     tunable = frozenset({
         "learning_rate", "discriminator_learning_rate", "warmup_steps", "max_grad_norm",
         "ema_decay", "gradient_penalty", "pulling_away", "smoothing",
@@ -114,11 +121,17 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("width")
+        self.check_positive("width", "importance_samples")
+        self.check_not_negative("encoder_steps")
         self.check_widths("generator_widths", "discriminator_widths")
         if not 0 <= self.dropout < 1:
             raise ValueError(
                 f"GANRecipe: dropout is {self.dropout}; expected at least 0 and less than 1"
+            )
+        if self.conditional and self.encoder_steps:
+            raise ValueError(
+                f"GANRecipe: encoder_steps is {self.encoder_steps}, but the generator is "
+                "conditional; expected 0"
             )
         if self.accumulate > 1 and (self.batch_norm or self.discriminator_batch_norm):
             raise ValueError(

@@ -8,9 +8,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.data import ImageDataset, to_float
-from gencore.metrics import gan_test_train, tweaked_inception_score
+from gencore.inference import fit_likelihood_around
+from gencore.metrics import gan_test_train, independent_gaussian_bits, tweaked_inception_score
 from gencore.models import ConvAutoencoderEnergy
 from gencore.nn import (
+    ConvEncoder,
     DCGANDiscriminator,
     DCGANGenerator,
     EquivariantConvDiscriminator,
@@ -29,6 +31,7 @@ from gencore.recipes.adversarial.mlp_networks import (
     mlp_generator,
     mlp_set_discriminator,
 )
+from gencore.recipes.dequantised_bits import mean_dequantised_bits
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
 from gencore.train import Batch
 from gencore.train.chunks import chunks
@@ -41,6 +44,18 @@ __all__ = ["GANExperiment"]
 _CHUNK = 256
 _FIGURE_ROWS = 6
 _FIGURE_COLUMNS = 11
+
+
+class _HalfRange(nn.Module):
+    """A generator of images in [−½, ½]."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, z: Tensor) -> Tensor:
+        images: Tensor = self.generator(z)
+        return images / 2
 
 
 class GANExperiment(ImageSamplesExperiment):
@@ -141,8 +156,10 @@ class GANExperiment(ImageSamplesExperiment):
     def evaluate(self, num: int) -> dict[str, float]:
         """Fréchet distances of samples, and where the data have labels the tweaked inception score
         by a small classifier of them, in nats, beside that of test images. Of a conditional
-        generator the accuracies of GAN-test and GAN-train, and of real images."""
-        measures = super().evaluate(num)
+        generator the accuracies of GAN-test and GAN-train, and of real images. With `encoder_steps`
+        bits per dimension of test and training images, from above, of an encoder and a noise level
+        that are trained around the frozen generator, and those of independent Gaussians."""
+        measures = {**super().evaluate(num), **self._bits(num)}
         images, labels, classifier = self.dataset.images, self.dataset.labels, self.classifier
         if labels is None or classifier is None:
             return measures
@@ -162,6 +179,26 @@ class GANExperiment(ImageSamplesExperiment):
                 (generated, of_samples.cpu()),
             )  # fmt: skip
             measures |= {f"accuracy/{name}": each for name, each in scores._asdict().items()}
+        return measures
+
+    def _bits(self, num: int) -> dict[str, float]:
+        recipe = self.recipe
+        if not recipe.encoder_steps:
+            return {}
+        train, test = self.dataset.images, self.test.images
+        model = fit_likelihood_around(
+            _HalfRange(self.training.averaged),
+            ConvEncoder(self.image_shape, 2 * recipe.latent_size, widths=self._widths()),
+            train.to(self.fabric.device),
+            recipe.latent_size,
+            steps=recipe.encoder_steps,
+            batch_size=recipe.batch_size,
+        )
+        measures = {"bits_per_dim/independent_gaussian": independent_gaussian_bits(train, test)}
+        for name, part in (("test", test), ("train", train)):
+            chosen = part[torch.randperm(len(part))[:num]].to(self.fabric.device)
+            bits = mean_dequantised_bits(model, chosen, recipe.importance_samples)
+            measures[f"bits_per_dim/{name}"] = bits
         return measures
 
     @torch.no_grad()
