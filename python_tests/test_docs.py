@@ -22,6 +22,7 @@ PAGES = [
     "diffusion-recovery.md",
     "diffusion.md",
     "disentangling.md",
+    "ebgan-grid.md",
     "flow-contrastive.md",
     "gan-networks.md",
     "generative-latent-flow.md",

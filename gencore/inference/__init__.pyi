@@ -1,5 +1,6 @@
 from gencore.inference.data_latents import DataLatents
 from gencore.inference.decoder_error import DecoderError
+from gencore.inference.generator_likelihood import fit_likelihood_around
 from gencore.inference.latent_adam import AdamState, LatentAdam
 from gencore.inference.latent_descent import infer_latents
 from gencore.inference.latent_distribution import LatentDistribution, LatentDistributionForm
@@ -13,6 +14,7 @@ __all__ = [
     "LatentAdam",
     "LatentDistribution",
     "LatentDistributionForm",
+    "fit_likelihood_around",
     "infer_latents",
     "optimise_latents",
     "optimise_posterior",

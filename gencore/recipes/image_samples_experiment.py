@@ -1,5 +1,7 @@
 """What experiments share that are measured by samples of images: their Fréchet distances."""
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -41,6 +43,14 @@ class ImageSamplesExperiment(ImageExperiment):
         """Further images, `num` of each kind, that are measured as samples are."""
         return {}
 
+    @cached_property
+    def classifier(self) -> ClassifierFeatures | None:
+        """A small classifier of the training images, if they have labels of two classes or more."""
+        images, labels = self.dataset.images, self.dataset.labels
+        if labels is None or len(labels.unique()) < 2:
+            return None
+        return ClassifierFeatures.fit(images, labels)
+
     def evaluate(self, num: int) -> dict[str, float]:
         """Fréchet distances from the held-out test images: on pixels in [0, 1], up to 16,384 of
         them, and, where the data has labels of two classes or more, on the activations of a small
@@ -49,8 +59,7 @@ class ImageSamplesExperiment(ImageExperiment):
         `samples` is the model's; `independent_pixels` that of images without any correlation, which
         it has to beat; `train` that of real images, which it cannot be expected to beat.
         """
-        images, labels = self.dataset.images, self.dataset.labels
-        test = self.test.images
+        images, test = self.dataset.images, self.test.images
         candidates = {
             "samples": self.sample(num).cpu(),
             "independent_pixels": independent_pixels(images, num),
@@ -60,8 +69,8 @@ class ImageSamplesExperiment(ImageExperiment):
         features: dict[str, Features] = {}
         if images[0].numel() <= _MAX_PIXELS:
             features["pixels"] = pixel_features
-        if labels is not None and len(labels.unique()) > 1:
-            features["classifier"] = ClassifierFeatures.fit(images, labels)
+        if self.classifier is not None:
+            features["classifier"] = self.classifier
         return {
             f"frechet_{kind}/{name}": frechet_distance(candidate, test, feature)
             for kind, feature in features.items()

@@ -35,15 +35,6 @@ class PlaneRecipe(Recipe):
                 f"{type(self).__name__}: grid_size is {self.grid_size}; expected at least 3"
             )
 
-    def check_widths(self, name: str) -> None:
-        """Raise a ValueError unless this field names a positive width for each hidden layer."""
-        widths = getattr(self, name)
-        if not widths or min(widths) < 1:
-            raise ValueError(
-                f"{type(self).__name__}: {name} is {widths}; expected a positive width for each "
-                "hidden layer"
-            )
-
     def load_data(self) -> "Density":
         from gencore.data import load_density
 

@@ -30,6 +30,9 @@ _LAPLACIAN = "models/adversarial/test_laplacian_gan.py"
 _PAIRS = "models/adversarial/test_pix2pix.py"
 _CYCLE = "models/adversarial/test_cycle_gan.py"
 _LARGE = "models/adversarial/test_truncated_latents.py"
+_GRID = "train/test_grid.py"
+_GAN = "recipes/test_gan_recipes.py"
+_FROZEN = "inference/test_generator_likelihood.py"
 _ENERGY = "models/adversarial/test_conv_autoencoder_energy.py"
 
 SYSTEMS = (
@@ -80,6 +83,21 @@ SYSTEMS = (
             f"{_PULLING}::test_descent_reaches_the_bound_of_welch",
             f"{_PULLING}::test_the_gradient",
         ),
+    ),
+    System(
+        id="M37",
+        name="Grid search of energy-based GANs",
+        source="Mathieu 2017, §6.3.1, table 6.1",
+        implementation="gencore.train.recipe_grid",
+        test=f"{_GRID}::TestTable::test_m37_energy_based_gans_have_512_settings",
+        further_tests=(
+            f"{_GRID}::TestTable::test_m37_gans_have_each_with_pairs_of_optimisers_and_rates",
+            f"{_GRID}::TestTable::test_the_best_settings_are_points_of_the_grid",
+            f"{_GRID}::test_what_has_no_effect_is_left_out_and_recipes_are_unlike",
+            f"{_GAN}::test_fully_connected_players_of_images_move",
+        ),
+        notes="a grid of 32 settings on digits was trained (docs/ebgan-grid.md), the 512 of the "
+        "thesis were not; the thesis gives histograms and no numbers",
     ),
     System(
         id="M39",
@@ -257,6 +275,20 @@ SYSTEMS = (
             f"{_SETS}::TestAlternatives::test_closeness_is_the_sum_over_pairs",
         ),
         notes="the thesis names them; their formulas are those of the papers that it cites",
+    ),
+    System(
+        id="L29",
+        name="Likelihood of a GAN, by an encoder around the frozen generator",
+        source="Lucas 2020, §5.5.1",
+        implementation="gencore.inference.fit_likelihood_around",
+        test=f"{_FROZEN}::test_l29_the_generator_stays_as_it_was_bit_for_bit",
+        further_tests=(
+            f"{_FROZEN}::TestBound::"
+            "test_l29_it_is_below_the_exact_likelihood_by_the_divergence_of_the_posteriors",
+            f"{_FROZEN}::TestBound::test_l29_more_latents_come_nearer_from_below",
+            f"{_FROZEN}::TestBound::test_the_noise_is_that_of_the_data",
+            f"{_GAN}::test_bits_of_a_generator_by_an_encoder_around_it",
+        ),
     ),
     System(
         id="L30",

@@ -47,6 +47,10 @@ SYSTEMS = (
         implementation="gencore.metrics.tweaked_inception_score",
         further_implementations=("gencore.metrics.StreamingTweakedInceptionScore",),
         test="metrics/test_predictions.py::test_m36_tweaked_inception_score",
+        further_tests=(
+            "recipes/test_gan_recipes.py::test_the_command_trains_a_conditional_generator",
+        ),
+        notes="the recipe gan measures it, and docs/ebgan-grid.md compares runs by it",
     ),
     System(
         id="Y15",

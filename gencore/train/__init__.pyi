@@ -8,6 +8,7 @@ from gencore.train.experiment import (
     StateObject,
 )
 from gencore.train.field_uses import UsedBy, used_by
+from gencore.train.grid import recipe_grid
 from gencore.train.image_experiment import ImageExperiment
 from gencore.train.loop import fit, load_experiment
 from gencore.train.optimisation import Optimisation
@@ -36,6 +37,7 @@ __all__ = [
     "load_checkpoint",
     "load_experiment",
     "recipe_from_config",
+    "recipe_grid",
     "save_checkpoint",
     "used_by",
 ]

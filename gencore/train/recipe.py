@@ -130,7 +130,7 @@ class Recipe(ABC):
                     raise ValueError(
                         f"{type(self).__name__}: {field} is {value}; expected finite numbers"
                     )
-        for field in self._unused(self.fields()):
+        for field in self.unused(self.fields()):
             raise ValueError(
                 f"{type(self).__name__}: {field} is {getattr(self, field)!r}, but it has an effect "
                 f"with {self.used_by[field].what} alone"
@@ -158,8 +158,7 @@ class Recipe(ABC):
         check_choice(cls.__name__, "preset", name, cls.presets)
         preset = cls.presets[name]
         settings = {**preset, **fields}
-        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
-        for field in cls._unused({**defaults, **settings}):
+        for field in cls.unused(settings):
             if field in preset and settings[field] == preset[field]:
                 del settings[field]
         recipe = cls(**settings)
@@ -214,10 +213,24 @@ class Recipe(ABC):
         """Raise a ValueError for the first of these fields that is not from 0 to 1."""
         self._check(names, "from 0 to 1", lambda value: 0 <= value <= 1)
 
+    def check_widths(self, *names: str) -> None:
+        """Raise a ValueError for the first of these fields that does not name a positive width for
+        each hidden layer."""
+        self._check(
+            names,
+            "a positive width for each hidden layer",
+            lambda widths: bool(widths) and min(widths) >= 1,
+        )
+
     @classmethod
-    def _unused(cls, fields: Mapping[str, Any]) -> list[str]:
-        """Those of these fields that differ from their default and have no effect with the rest."""
+    def unused(cls, settings: Mapping[str, Any]) -> list[str]:
+        """Those of these fields that differ from their default and have no effect with the rest.
+
+        Args:
+            settings: values of fields; the others have their defaults.
+        """
         defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        fields = {**defaults, **settings}
         return [
             name
             for name, use in cls.used_by.items()

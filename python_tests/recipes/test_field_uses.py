@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from gencore.recipes.adversarial.gan import GANRecipe
 from gencore.recipes.autoregressive.agave import AGAVERecipe
 from gencore.recipes.autoregressive.nade import NADERecipe
 from gencore.recipes.autoregressive.pixelcnn import PixelCNNRecipe
@@ -67,6 +68,7 @@ def test_what_has_no_effect_is_refused(recipe, settings, extra, what):
     [
         AGAVERecipe,
         AVADERecipe,
+        GANRecipe,
         MultiGridRecipe,
         NADERecipe,
         PixelCNNRecipe,

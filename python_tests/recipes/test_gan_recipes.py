@@ -1,6 +1,7 @@
 """Recipes of generators: every method, resuming, two processes, measures, commands, options."""
 
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,6 +10,11 @@ from testing.runs import assert_same, train
 from gencore import cli
 from gencore.data import SpotDensity
 from gencore.recipes.adversarial.gan import GANRecipe
+from gencore.recipes.adversarial.mlp_networks import (
+    mlp_discriminator,
+    mlp_energy,
+    mlp_set_discriminator,
+)
 from gencore.recipes.adversarial.toygan import ToyGANRecipe
 from gencore.train import Batch
 
@@ -31,6 +37,12 @@ METHODS = [
     {"method": "mmd"},
     {"method": "sinkhorn"},
 ]
+
+
+PERCEPTRONS = {
+    "batch_size": 8, "steps": 4, "latent_size": 3, "networks": "mlp", "generator_widths": (6, 5),
+    "discriminator_widths": (7,),
+}  # fmt: skip
 
 
 def make(recipe):
@@ -75,6 +87,112 @@ def test_every_step_moves_both_players(kind, options):
     assert samples.isfinite().all()
     if options.get("weight_clip"):
         assert all(w.abs().max() <= 0.1 for w in players[1].parameters())
+
+
+PERCEPTRON_METHODS = [
+    {"dropout": 0.5},
+    {"optimizer": "sgd", "discriminator_optimizer": "sgd"},
+    {"method": "hinge", "spectral_norm": True, "batch_norm": False},
+    {"method": "least-squares", "discriminator_widths": (7, 6), "discriminator_batch_norm": True},
+    {"method": "wgan", "gradient_penalty": 1.0, "accumulate": 2, "batch_norm": False},
+    {"method": "ebgan", "margin": 10.0, "pulling_away": 0.1, "dropout": 0.5},
+    {"method": "ebgan", "discriminator_widths": (9, 4, 8), "discriminator_batch_norm": True},
+    {"method": "mbgan", "group_size": 4},
+    {"method": "mixup"},
+    {"method": "mmd", "discriminator_widths": (128,)},
+]
+
+
+@pytest.mark.parametrize("options", PERCEPTRON_METHODS, ids=str)
+def test_fully_connected_players_of_images_move(options):
+    pytest.importorskip("sklearn")
+    experiment, batches = make(GANRecipe(**{**PERCEPTRONS, **options}))
+    players = [experiment.training.generator.module, experiment.training._adversary]
+    before = [[w.detach().clone() for w in player.parameters()] for player in players]
+    assert not any(isinstance(layer, torch.nn.Conv2d) for p in players for layer in p.modules())
+    for step in range(2):
+        experiment.step(batches[step])
+    for player, weights in zip(players, before, strict=True):
+        moved = [
+            not torch.equal(w, old) for w, old in zip(player.parameters(), weights, strict=True)
+        ]
+        # Neither the last bias of differences nor a bias before batch normalisation need move.
+        assert sum(moved) >= len(moved) - 3
+    samples = experiment.sample(3)
+    assert samples.shape == (3, 1, 8, 8)
+    assert 0 <= samples.min() <= samples.max() <= 1
+
+
+class TestPerceptrons:
+    def test_layers_are_those_that_the_widths_name(self):
+        pytest.importorskip("sklearn")
+        experiment, _ = make(GANRecipe(**PERCEPTRONS, dropout=0.25))
+        generator, critic = experiment.training.generator.module, experiment.training._adversary
+
+        def kinds(player, *wanted):
+            return [layer for layer in player.modules() if isinstance(layer, wanted)]
+
+        def sizes(player):
+            linear = kinds(player, torch.nn.Linear)
+            return [(layer.in_features, layer.out_features) for layer in linear]
+
+        assert sizes(generator) == [(3, 6), (6, 5), (5, 64)]
+        assert [layer.num_features for layer in kinds(generator, torch.nn.BatchNorm1d)] == [6, 5]
+        assert sizes(critic) == [(64, 7), (7, 1)]
+        assert [layer.p for layer in kinds(critic, torch.nn.Dropout)] == [0.25]
+        assert not kinds(critic, torch.nn.BatchNorm1d)
+
+    @pytest.mark.parametrize(
+        ("widths", "code"), [((7,), 7), ((9, 4), 4), ((9, 4, 8), 4), ((9, 8, 4, 6), 4)]
+    )
+    def test_an_auto_encoder_shares_its_layers_among_both_halves(self, widths, code):
+        """As many as a discriminator of these widths has, the middle hidden one the code."""
+        energy = mlp_energy((1, 3, 4), widths, batch_norm=False, dropout=0.0)
+        x = torch.randn(5, 1, 3, 4)
+        linear = [layer for layer in energy.modules() if isinstance(layer, torch.nn.Linear)]
+        assert [layer.out_features for layer in linear] == [*widths, 12]
+        assert energy.encode(x).shape == (5, code)
+        error = energy.reconstruct(x) - x
+        torch.testing.assert_close(energy(x), error.square().flatten(1).sum(1))
+
+    @pytest.mark.parametrize("build", [mlp_discriminator, mlp_energy])
+    def test_the_first_and_the_last_layer_do_not_normalise(self, build):
+        network = build((1, 2, 2), (6, 5, 3), batch_norm=True, dropout=0.0)
+        norms = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm1d)]
+        assert [norm.num_features for norm in norms] == [5, 3]
+
+    def test_scores_of_an_image_depend_on_its_group(self):
+        network = mlp_set_discriminator((1, 2, 2), (6,))
+        x = torch.randn(2, 4, 1, 2, 2)
+        scores = network(x)
+        assert scores.shape == (2, 4)
+        x[0, 3] += 1
+        assert not torch.isclose(network(x)[0, :3], scores[0, :3]).any()
+        torch.testing.assert_close(network(x)[1], scores[1])
+
+
+def test_gradient_descent_is_that_of_its_formula():
+    """Two steps by hand: v ← mv + g, w ← w − rv, for each player with its own rate."""
+    recipe = ToyGANRecipe(
+        **TOY, optimizer="sgd", discriminator_optimizer="sgd", momentum=0.5, learning_rate=0.1,
+        discriminator_learning_rate=0.2,
+    )  # fmt: skip
+    experiment, batches = make(recipe)
+    players = {
+        0.1: experiment.training.generator.module,
+        0.2: experiment.training._adversary,
+    }
+    for rate, player in players.items():
+        weight = next(player.parameters())
+        weights, gradients = [weight.detach().clone()], []
+        for step in range(2):
+            experiment.step(batches[step])
+            weights.append(weight.detach().clone())
+            gradients.append(weight.grad.clone())
+        moves = [old - new for old, new in pairwise(weights)]
+        # The velocity of the second player did not start with these two steps.
+        velocity = moves[1] / rate
+        torch.testing.assert_close(velocity, 0.5 * moves[0] / rate + gradients[1])
 
 
 def test_each_step_of_the_discriminator_sees_other_data():
@@ -184,6 +302,24 @@ def test_the_distance_at_infinity_is_below_that_of_few_samples():
     assert f"{name}_at_infinity" not in experiment.evaluate(300)
 
 
+def test_bits_of_a_generator_by_an_encoder_around_it():
+    pytest.importorskip("sklearn")
+    options = {"encoder_steps": 20, "importance_samples": 3, "ema_decay": 0.9}
+    experiment, batches = make(GANRecipe(**PERCEPTRONS, **options))
+    experiment.step(batches[0])
+    generator = experiment.training.averaged
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    measures = experiment.evaluate(30)
+    for name in ("test", "train"):
+        # Of a level alone there are 8, and untrained generators do not find the digits.
+        assert measures["bits_per_dim/independent_gaussian"] < measures[f"bits_per_dim/{name}"] < 9
+    after = generator.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not any(
+        name.startswith("bits") for name in make(GANRecipe(**PERCEPTRONS))[0].evaluate(30)
+    )
+
+
 def test_narrow_spots():
     density = ToyGANRecipe(density="twenty_five_gaussians", spot_std=0.05).load_data()
     assert isinstance(density, SpotDensity)
@@ -224,6 +360,23 @@ def test_options_that_do_not_fit(options, message):
             {"gradient_penalty": 1.0, "discriminator_batch_norm": True},
             "gradient_penalty is 1.0 with",
         ),
+        ({"dropout": 0.5}, "dropout is 0.5, but it has an effect with networks mlp and method gan"),
+        ({"generator_widths": (5,)}, r"generator_widths is \(5,\), but it has an effect with net"),
+        ({"networks": "mlp", "width": 8}, "width is 8, but it has an effect with networks dcgan"),
+        ({"networks": "mlp", "conditional": True}, "conditional is True, but it has an effect wit"),
+        ({"networks": "mlp", "method": "mbgan", "dropout": 0.5}, "dropout is 0.5, but it has an"),
+        (
+            {"networks": "mlp", "method": "mmd", "discriminator_widths": (5,)},
+            "discriminator_widths is",
+        ),
+        (
+            {"method": "hinge", "conditional": True, "encoder_steps": 5},
+            "encoder_steps is 5, but the generator is conditional",
+        ),
+        ({"networks": "mlp", "dropout": 1.0}, "dropout is 1.0; expected at least 0 and less"),
+        ({"networks": "mlp", "generator_widths": ()}, r"generator_widths is \(\); expected a pos"),
+        ({"method": "mmd", "discriminator_optimizer": "sgd"}, "discriminator_optimizer is 'sgd'"),
+        ({"optimizer": "lbfgs"}, "optimizer is 'lbfgs'; expected one of adam, sgd"),
     ],
 )
 def test_options_of_images_that_do_not_fit(options, message):

@@ -9,23 +9,25 @@ from gencore.train import OptimisedRecipe, UsedBy, used_by
 if TYPE_CHECKING:
     from gencore.train import BatchSource
 
-__all__ = ["ADVERSARIAL_USES", "AdversarialRecipe", "MethodName"]
+__all__ = ["ADVERSARIAL_USES", "SCORES", "TRAINED", "AdversarialRecipe", "OptimizerName"]
 
 MethodName = Literal[
     "gan", "hinge", "least-squares", "wgan", "f-gan", "ebgan", "bgan", "mbgan", "mixup", "mmd",
     "sinkhorn",
 ]  # fmt: skip
+OptimizerName = Literal["adam", "sgd"]
 
-_SCORES = ("gan", "hinge", "least-squares", "wgan", "f-gan")
-_TRAINED = (*_SCORES, "ebgan", "bgan", "mbgan", "mixup")
-_PLAYER = used_by(method=_TRAINED)
+SCORES = ("gan", "hinge", "least-squares", "wgan", "f-gan")
+TRAINED = (*SCORES, "ebgan", "bgan", "mbgan", "mixup")
+_PLAYER = used_by(method=TRAINED)
 _BATCHES = used_by(method=("bgan", "mbgan"))
 _EBGAN = used_by(method=("ebgan",))
 
 ADVERSARIAL_USES: dict[str, UsedBy] = {
     "discriminator_steps": _PLAYER, "discriminator_learning_rate": _PLAYER,
-    "spectral_norm": used_by(method=(*_SCORES, "mixup")),
-    "gradient_penalty": used_by(method=_SCORES),
+    "discriminator_optimizer": _PLAYER,
+    "spectral_norm": used_by(method=(*SCORES, "mixup")),
+    "gradient_penalty": used_by(method=SCORES),
     "weight_clip": used_by(method=("wgan",)), "generator_loss": used_by(method=("gan",)),
     "divergence": used_by(method=("f-gan",)), "margin": _EBGAN, "energy_power": _EBGAN,
     "pulling_away": _EBGAN, "code_size": _EBGAN, "group_size": _BATCHES, "smoothing": _BATCHES,
@@ -49,13 +51,20 @@ class AdversarialRecipe(OptimisedRecipe):
     """Data points, and samples, in one step of either player, over all devices together."""
 
     learning_rate: float = 1e-3
-    """Learning rate of Adam for the generator, after the warm-up."""
+    """Learning rate of the generator, after the warm-up."""
 
     discriminator_learning_rate: float = 1e-3
-    """Learning rate of Adam for the discriminator."""
+    """Learning rate of the discriminator."""
+
+    optimizer: OptimizerName = "adam"
+    """What trains the generator: Adam, or stochastic gradient descent."""
+
+    discriminator_optimizer: OptimizerName = "adam"
+    """What trains the discriminator."""
 
     momentum: float = 0.5
-    """Decay of the mean of gradients in Adam, its β₁, for both players."""
+    """Decay of what the optimisers keep of earlier gradients, for both players: β₁ of Adam, the
+    momentum of gradient descent."""
 
     discriminator_steps: int = 1
     """Steps of the discriminator, each on other data, in one of the generator."""
@@ -135,7 +144,7 @@ class AdversarialRecipe(OptimisedRecipe):
     @property
     def is_game(self) -> bool:
         """Whether there is a discriminator."""
-        return self.method in _TRAINED
+        return self.method in TRAINED
 
     def grouped(self, source: "BatchSource") -> "BatchSource":
         """A batch for each step of the discriminator, of which the last is the generator's too."""

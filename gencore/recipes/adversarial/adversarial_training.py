@@ -34,7 +34,7 @@ from gencore.objectives import (
 )
 from gencore.ops import philox_normal, random_key, split_key
 from gencore.ops.random import stream_key
-from gencore.recipes.adversarial.adversarial import AdversarialRecipe
+from gencore.recipes.adversarial.adversarial import AdversarialRecipe, OptimizerName
 from gencore.samplers import MetropolisHastingsGAN
 from gencore.train import Batch, Optimisation, StateObject
 from gencore.train.batch_groups import split_group
@@ -98,15 +98,16 @@ class AdversarialTraining:
         owner = type(recipe).__name__
         generator = synchronise_batch_norm(owner, fabric, generator.to(fabric.device))
         self.generator = recipe.optimisation(
-            fabric, generator, self._adam(generator, recipe.learning_rate), ema_warmup=True,
-            advice=_ADVICE,
+            fabric, generator,
+            self._optimizer(generator, recipe.optimizer, recipe.learning_rate),
+            ema_warmup=True, advice=_ADVICE,
         )  # fmt: skip
         self._adversary = synchronise_batch_norm(owner, fabric, adversary.to(fabric.device))
         self._player: Optimisation | None = None
         players = {"generator": self.generator}
         if adversary.is_trained:
             rate, each = recipe.discriminator_learning_rate, recipe.discriminator_steps
-            optimizer = self._adam(self._adversary, rate)
+            optimizer = self._optimizer(self._adversary, recipe.discriminator_optimizer, rate)
             scheduler = make_scheduler(
                 optimizer, recipe.schedule, warmup_steps=recipe.warmup_steps * each,
                 steps=recipe.steps * each,
@@ -122,9 +123,13 @@ class AdversarialTraining:
             for part, thing in player.state.items()
         }
 
-    def _adam(self, module: nn.Module, rate: float) -> torch.optim.Adam:
-        betas = (self._recipe.momentum, 0.999)
-        return torch.optim.Adam(module.parameters(), rate, betas=betas, fused=True)
+    def _optimizer(
+        self, module: nn.Module, name: OptimizerName, rate: float
+    ) -> torch.optim.Optimizer:
+        weights, momentum = module.parameters(), self._recipe.momentum
+        if name == "sgd":
+            return torch.optim.SGD(weights, rate, momentum=momentum, fused=True)
+        return torch.optim.Adam(weights, rate, betas=(momentum, 0.999), fused=True)
 
     @property
     def averaged(self) -> nn.Module:

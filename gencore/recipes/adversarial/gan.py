@@ -1,9 +1,14 @@
 """Generators of images and their adversaries."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from gencore.recipes.adversarial.adversarial import ADVERSARIAL_USES, AdversarialRecipe
+from gencore.recipes.adversarial.adversarial import (
+    ADVERSARIAL_USES,
+    SCORES,
+    TRAINED,
+    AdversarialRecipe,
+)
 from gencore.train import ImageRecipe, used_by
 
 if TYPE_CHECKING:
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["GANRecipe"]
 
 _SMALL: dict[str, Any] = {"data": "mnist", "width": 32, "latent_size": 64, "batch_size": 64}
+_PERCEPTRONS: dict[str, Any] = {"data": "mnist", "networks": "mlp", "latent_size": 100,
+                                "batch_size": 64, "discriminator_widths": (1024,)}  # fmt: skip
 _PRESETS: dict[str, dict[str, Any]] = {
     # Radford et al. 2016, §4: the discriminator normalises too.
     "dcgan-mnist": {**_SMALL, "discriminator_batch_norm": True, "learning_rate": 2e-4,
@@ -31,6 +38,14 @@ _PRESETS: dict[str, dict[str, Any]] = {
     # Miyato and Koyama 2018, with the generator of Lucas 2020, §5.6.1.
     "conditional-mnist": {**_SMALL, "method": "hinge", "conditional": True, "spectral_norm": True,
                           "learning_rate": 2e-4, "discriminator_learning_rate": 2e-4},
+    # The best of the grid of Mathieu 2017, figure 6.4.
+    "mathieu2017-gan-mnist": {**_PERCEPTRONS, "generator_widths": (1600,) * 4,
+                              "optimizer": "sgd", "discriminator_optimizer": "sgd",
+                              "learning_rate": 0.01, "discriminator_learning_rate": 0.01},
+    "mathieu2017-ebgan-mnist": {**_PERCEPTRONS, "generator_widths": (800,) * 4,
+                                "method": "ebgan", "margin": 10.0},
+    "mathieu2017-ebgan-pt-mnist": {**_PERCEPTRONS, "generator_widths": (800,) * 4,
+                                   "method": "ebgan", "margin": 10.0, "pulling_away": 0.1},
 }  # fmt: skip
 
 
@@ -38,20 +53,24 @@ _PRESETS: dict[str, dict[str, Any]] = {
 class GANRecipe(AdversarialRecipe, ImageRecipe):
     """Generators of images, by adversaries of images, of batches, or distances.
 
-    The networks are those of DCGAN, with an auto-encoder for ebgan and equivariant convolutions for
-    bgan and mbgan. The defaults take two minutes on digits, with two CPU cores.
+    The networks are those of DCGAN or fully connected ones, with an auto-encoder for ebgan and
+    equivariant layers for bgan and mbgan. The defaults take two minutes on digits, with two CPU
+    cores.
     """
 
     presets = _PRESETS
     used_by = {  # noqa: RUF012 - a class variable of the base class
         **ADVERSARIAL_USES,
         "code_size": used_by(method=()),
-        "conditional": used_by(method=("gan", "hinge", "least-squares", "wgan", "f-gan")),
+        "width": used_by(networks=("dcgan",)), "generator_widths": used_by(networks=("mlp",)),
+        "discriminator_widths": used_by(networks=("mlp",), method=TRAINED),
+        "dropout": used_by(networks=("mlp",), method=(*SCORES, "ebgan", "mixup")),
+        "conditional": used_by(networks=("dcgan",), method=SCORES),
         "num_proposals": used_by(method=("gan",), conditional=(False,)),
         "discriminator_batch_norm": used_by(
             method=("gan", "hinge", "least-squares", "f-gan", "mixup", "ebgan")
         ),
-    }
+    }  # fmt: skip
 
     steps: int = 2000
     """Steps of the generator in the whole run."""
@@ -61,6 +80,19 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
 
     batch_size: int = 64
     """Images, and samples, in one step of either player, over all devices together."""
+
+    networks: Literal["dcgan", "mlp"] = "dcgan"
+    """Networks of both players: convolutions as in DCGAN, or fully connected layers."""
+
+    generator_widths: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers of a fully connected generator."""
+
+    discriminator_widths: tuple[int, ...] = (128,)
+    """Widths of the hidden layers of a fully connected discriminator. With ebgan they are those of
+    encoder and decoder together, and the middle one, the later of two, is the code."""
+
+    dropout: float = 0.0
+    """Part of the hidden units that a fully connected discriminator drops in training."""
 
     width: int = 32
     """Channels of the finest hidden maps of both networks; they double with each coarser scale."""
@@ -75,7 +107,14 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
     """Make images of given classes: conditional weight norms in the generator, the discriminator's
     class by a projection."""
 
-    changeable = frozenset({"steps", "show_data"})
+    encoder_steps: int = 0
+    """Steps that the measures train an encoder and a noise level around the generator, for bits per
+    dimension; without any there are none."""
+
+    importance_samples: int = 50
+    """Latents an image of the importance-weighted bound of these bits."""
+
+    changeable = frozenset({"steps", "show_data", "encoder_steps", "importance_samples"})
     tunable = frozenset({
         "learning_rate", "discriminator_learning_rate", "warmup_steps", "max_grad_norm",
         "ema_decay", "gradient_penalty", "pulling_away", "smoothing",
@@ -83,7 +122,18 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("width")
+        self.check_positive("width", "importance_samples")
+        self.check_not_negative("encoder_steps")
+        self.check_widths("generator_widths", "discriminator_widths")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(
+                f"GANRecipe: dropout is {self.dropout}; expected at least 0 and less than 1"
+            )
+        if self.conditional and self.encoder_steps:
+            raise ValueError(
+                f"GANRecipe: encoder_steps is {self.encoder_steps}, but the generator is "
+                "conditional; expected 0"
+            )
         if self.accumulate > 1 and (self.batch_norm or self.discriminator_batch_norm):
             raise ValueError(
                 f"GANRecipe: accumulate is {self.accumulate}, but batch_norm normalises over a "

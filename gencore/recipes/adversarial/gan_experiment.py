@@ -8,15 +8,17 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.data import ImageDataset, to_float
+from gencore.inference import fit_likelihood_around
 from gencore.metrics import (
-    ClassifierFeatures,
     frechet_at_infinity,
     gan_test_train,
     gaussian_moments,
+    independent_gaussian_bits,
     tweaked_inception_score,
 )
 from gencore.models import ConvAutoencoderEnergy
 from gencore.nn import (
+    ConvEncoder,
     DCGANDiscriminator,
     DCGANGenerator,
     EquivariantConvDiscriminator,
@@ -29,6 +31,13 @@ from gencore.recipes.adversarial.adversarial_training import (
     make_adversary,
 )
 from gencore.recipes.adversarial.gan import GANRecipe
+from gencore.recipes.adversarial.mlp_networks import (
+    mlp_discriminator,
+    mlp_energy,
+    mlp_generator,
+    mlp_set_discriminator,
+)
+from gencore.recipes.dequantised_bits import mean_dequantised_bits
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
 from gencore.train import Batch
 from gencore.train.chunks import chunks
@@ -43,6 +52,18 @@ _FIGURE_ROWS = 6
 _FIGURE_COLUMNS = 11
 
 
+class _HalfRange(nn.Module):
+    """A generator of images in [−½, ½]."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, z: Tensor) -> Tensor:
+        images: Tensor = self.generator(z)
+        return images / 2
+
+
 class GANExperiment(ImageSamplesExperiment):
     """A generator of images in training; images and samples are in [−1, 1] for the adversary."""
 
@@ -51,23 +72,39 @@ class GANExperiment(ImageSamplesExperiment):
     def __init__(self, recipe: GANRecipe, fabric: "Fabric", dataset: ImageDataset) -> None:
         super().__init__(recipe, fabric, dataset)
         self._num_classes = self._count_classes() if recipe.conditional else None
-        shape = tuple(self.image_shape)
+        generator, networks = self._perceptrons() if recipe.networks == "mlp" else self._dcgan()
+        self.training = AdversarialTraining(
+            recipe, fabric, generator, make_adversary(recipe, networks)
+        )
+        self.state = self.training.state
+
+    def _perceptrons(self) -> tuple[nn.Module, Networks]:
+        recipe, shape = self.recipe, tuple(self.image_shape)
+        widths = recipe.discriminator_widths
+        norm, dropout = recipe.discriminator_batch_norm, recipe.dropout
+        generator = mlp_generator(
+            recipe.latent_size, recipe.generator_widths, shape, batch_norm=recipe.batch_norm
+        )
+        return generator, Networks(
+            lambda: mlp_discriminator(shape, widths, batch_norm=norm, dropout=dropout),
+            lambda: mlp_set_discriminator(shape, widths),
+            lambda: mlp_energy(shape, widths, batch_norm=norm, dropout=dropout),
+        )
+
+    def _dcgan(self) -> tuple[nn.Module, Networks]:
+        recipe, shape = self.recipe, tuple(self.image_shape)
         generator = DCGANGenerator(
             recipe.latent_size, shape, width=recipe.width, num_classes=self._num_classes,
             normalization="conditional weight" if recipe.conditional
             else "batch" if recipe.batch_norm else "none",
         )  # fmt: skip
-        networks = Networks(
+        return generator, Networks(
             self._discriminator,
             lambda: EquivariantConvDiscriminator(shape, widths=self._widths(1)),
             lambda: ConvAutoencoderEnergy(
                 shape, widths=self._widths(), batch_norm=recipe.discriminator_batch_norm
             ),
         )
-        self.training = AdversarialTraining(
-            recipe, fabric, generator, make_adversary(recipe, networks)
-        )
-        self.state = self.training.state
 
     def _count_classes(self) -> int:
         labels = self.dataset.labels
@@ -135,12 +172,13 @@ class GANExperiment(ImageSamplesExperiment):
         by a small classifier of them, in nats, beside that of test images. From ten times as many
         samples as the classifier has features, also the distance on these without the bias of the
         number of samples, `samples_at_infinity`. Of a conditional generator the accuracies of
-        GAN-test and GAN-train, and of real images."""
-        measures = super().evaluate(num)
-        images, labels = self.dataset.images, self.dataset.labels
-        if labels is None or len(labels.unique()) < 2:
+        GAN-test and GAN-train, and of real images. With `encoder_steps` bits per dimension of test
+        and training images, from above, of an encoder and a noise level that are trained around the
+        frozen generator, and those of independent Gaussians."""
+        measures = {**super().evaluate(num), **self._bits(num)}
+        images, labels, classifier = self.dataset.images, self.dataset.labels, self.classifier
+        if labels is None or classifier is None:
             return measures
-        classifier = ClassifierFeatures.fit(images, labels)
         samples = self.sample(num).cpu()
         for name, part in (("samples", samples), ("test", self.test.images[:num])):
             logits = classifier.head(classifier(part))
@@ -162,6 +200,26 @@ class GANExperiment(ImageSamplesExperiment):
                 (generated, of_samples.cpu()),
             )  # fmt: skip
             measures |= {f"accuracy/{name}": each for name, each in scores._asdict().items()}
+        return measures
+
+    def _bits(self, num: int) -> dict[str, float]:
+        recipe = self.recipe
+        if not recipe.encoder_steps:
+            return {}
+        train, test = self.dataset.images, self.test.images
+        model = fit_likelihood_around(
+            _HalfRange(self.training.averaged),
+            ConvEncoder(self.image_shape, 2 * recipe.latent_size, widths=self._widths()),
+            train.to(self.fabric.device),
+            recipe.latent_size,
+            steps=recipe.encoder_steps,
+            batch_size=recipe.batch_size,
+        )
+        measures = {"bits_per_dim/independent_gaussian": independent_gaussian_bits(train, test)}
+        for name, part in (("test", test), ("train", train)):
+            chosen = part[torch.randperm(len(part))[:num]].to(self.fabric.device)
+            bits = mean_dequantised_bits(model, chosen, recipe.importance_samples)
+            measures[f"bits_per_dim/{name}"] = bits
         return measures
 
     @torch.no_grad()

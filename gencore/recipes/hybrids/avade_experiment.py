@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.data import ImageDataset
+from gencore.inference import fit_likelihood_around
 from gencore.metrics import full_gaussian_bits, independent_gaussian_bits
 from gencore.models import AVADE, VADE, AVADELoss, Critic, CriticLoss, ImageFeatures
 from gencore.nn import (
@@ -21,8 +22,8 @@ from gencore.nn import (
     UniformDequantization,
 )
 from gencore.ops import random_key
+from gencore.recipes.dequantised_bits import mean_dequantised_bits
 from gencore.recipes.hybrids.avade import AVADERecipe
-from gencore.recipes.hybrids.generator_likelihood import fit_likelihood_around
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
 from gencore.recipes.level_bits import level_bits
 from gencore.recipes.untrained import warn_if_untrained
@@ -259,16 +260,10 @@ class AVADEExperiment(ImageSamplesExperiment):
             learning_rate=recipe.learning_rate,
         )
 
-    @torch.no_grad()
     def _mean_bits(self, model: VADE, images: Tensor) -> float:
-        num, key = self.recipe.importance_samples, random_key(device=self.fabric.device)
-        bits = []
-        for part in chunks(len(images), max(_CHUNK * 8 // num, 1)):
-            x = images[part].to(self.fabric.device)
-            y, log_det = self._dequantization(x, key=key, first=part.start)
-            log_prob = model.log_prob_bound(y - 0.5, num, key=key, first=part.start)
-            bits.append(level_bits(log_prob + log_det, self.image_shape).double())
-        return torch.cat(bits).mean().item()
+        return mean_dequantised_bits(
+            model, images.to(self.fabric.device), self.recipe.importance_samples
+        )
 
     def figures(self, folder: Path) -> None:
         """Held-out images, and below each what its posterior's mean decodes to, of models with an

@@ -1,28 +1,17 @@
 """The likelihood of a generator that has none: an encoder and a noise level trained around it."""
 
 import math
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gencore.models import VADE
-from gencore.models.evaluating import evaluating
-from gencore.nn import Compose, UniformDequantization, stop_gradient
+from gencore.nn import Compose, UniformDequantization
 from gencore.ops import random_key
 
 __all__ = ["fit_likelihood_around"]
-
-
-class _Frozen(nn.Module):
-    """A network that gives its value and takes no gradient, whatever trains the module around."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self._call = stop_gradient(network)
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self._call(z)
 
 
 def fit_likelihood_around(
@@ -41,7 +30,7 @@ def fit_likelihood_around(
 
     So bits per dimension of a GAN are bounded from above. σ starts at the deviation of the images
     from the generator's samples, and learns ten times as fast as the encoder. The generator is not
-    touched: its weights, their gradients and its mode stay as they are.
+    touched: the model has a frozen copy of it, in evaluation mode.
 
     Args:
         decoder: G, latents [N, L] → images [N, C, H, W] around 0.
@@ -60,30 +49,31 @@ def fit_likelihood_around(
 
     Example:
         >>> import torch
+        >>> from gencore.inference import fit_likelihood_around
         >>> generator = torch.nn.Linear(2, 3)
         >>> images = torch.randint(256, (20, 3), dtype=torch.uint8)
         >>> model = fit_likelihood_around(generator, torch.nn.Linear(3, 4), images, 2, steps=5)
         >>> model.elbo(images / 256 - 0.5).shape
         torch.Size([20])
     """
-    model = VADE(encoder, _Frozen(decoder), Compose(), latent_size).to(images.device)
+    frozen = deepcopy(decoder).requires_grad_(False).eval()
+    model = VADE(encoder, frozen, Compose(), latent_size).to(images.device)
     dequantization = UniformDequantization()
     groups: list[dict[str, Any]] = [
         {"params": list(encoder.parameters())},
         {"params": [model.log_std], "lr": 10 * learning_rate},
     ]
     optimizer = torch.optim.Adamax(groups, learning_rate)
-    with evaluating(decoder):
-        for step in range(steps):
-            chosen = torch.randint(len(images), (batch_size,), device="cpu").to(images.device)
-            key = random_key(device=images.device)
-            y, _ = dequantization(images[chosen], key=key)
-            if not step:
-                with torch.no_grad():
-                    samples = model.sample(batch_size, noise=False, key=key)
-                    spread = (y - 0.5 - samples).square().mean().sqrt()
-                    model.log_std.fill_(math.log(max(spread.item(), 1e-3)))
-            optimizer.zero_grad()
-            model(y - 0.5, key=key).backward()
-            optimizer.step()
+    for step in range(steps):
+        chosen = torch.randint(len(images), (batch_size,), device="cpu").to(images.device)
+        key = random_key(device=images.device)
+        y, _ = dequantization(images[chosen], key=key)
+        if not step:
+            with torch.no_grad():
+                samples = model.sample(batch_size, noise=False, key=key)
+                spread = (y - 0.5 - samples).square().mean().sqrt()
+                model.log_std.fill_(math.log(max(spread.item(), 1e-3)))
+        optimizer.zero_grad()
+        model(y - 0.5, key=key).backward()
+        optimizer.step()
     return model.eval()
