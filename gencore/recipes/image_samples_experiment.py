@@ -1,5 +1,7 @@
 """What experiments share that are measured by samples of images: their Fréchet distances."""
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -37,6 +39,15 @@ class ImageSamplesExperiment(ImageExperiment):
                     "measure nothing (num_evaluate 0)"
                 )
 
+    @cached_property
+    def classifier(self) -> ClassifierFeatures | None:
+        """A small classifier of the training images, where they have labels of two classes or
+        more."""
+        images, labels = self.dataset.images, self.dataset.labels
+        if labels is None or len(labels.unique()) < 2:
+            return None
+        return ClassifierFeatures.fit(images, labels)
+
     def more_candidates(self, num: int) -> dict[str, Tensor]:
         """Further images, `num` of each kind, that are measured as samples are."""
         return {}
@@ -49,7 +60,7 @@ class ImageSamplesExperiment(ImageExperiment):
         `samples` is the model's; `independent_pixels` that of images without any correlation, which
         it has to beat; `train` that of real images, which it cannot be expected to beat.
         """
-        images, labels = self.dataset.images, self.dataset.labels
+        images = self.dataset.images
         test = self.test.images
         candidates = {
             "samples": self.sample(num).cpu(),
@@ -60,8 +71,8 @@ class ImageSamplesExperiment(ImageExperiment):
         features: dict[str, Features] = {}
         if images[0].numel() <= _MAX_PIXELS:
             features["pixels"] = pixel_features
-        if labels is not None and len(labels.unique()) > 1:
-            features["classifier"] = ClassifierFeatures.fit(images, labels)
+        if self.classifier is not None:
+            features["classifier"] = self.classifier
         return {
             f"frechet_{kind}/{name}": frechet_distance(candidate, test, feature)
             for kind, feature in features.items()

@@ -65,7 +65,7 @@ class BatchAdversary(Adversary):
         first: int = 0,
     ) -> dict[str, Tensor]:
         losses = [
-            self.loss.discriminator_loss(self.network(batches.samples), batches.proportions)
+            self.loss.discriminator_loss(self._scores(batches), batches.proportions)
             for batches in self._mixed(real, fake, labels, generator, key, first)
         ]
         return {"loss": torch.stack(losses).mean()}
@@ -81,10 +81,14 @@ class BatchAdversary(Adversary):
         first: int = 0,
     ) -> Tensor:
         losses = [
-            self.loss.generator_loss(self.network(batches.samples))
+            self.loss.generator_loss(self._scores(batches))
             for batches in self._mixed(real, fake, labels, generator, key, first)
         ]
         return torch.stack(losses).mean()
+
+    def _scores(self, batches: MixedBatches) -> Tensor:
+        scores: Tensor = self.network(batches.samples)
+        return scores.to(batches.samples.dtype)  # autocast's are less precise
 
     def _mixed(
         self,

@@ -155,6 +155,9 @@ def test_labels_go_to_a_conditional_network_alone():
     for adversary in (adversaries()["mbgan"], adversaries()["mixup"]):
         with pytest.raises(TypeError, match="got labels; expected none"):
             adversary(real, fake, labels=labels)
+    for name in ("mbgan", "mixup", "energy"):
+        with pytest.raises(TypeError, match="got labels; expected none"):
+            adversaries()[name].generator_loss(fake, real, labels=labels)
 
 
 def test_a_distance_has_no_loss_of_its_own():
