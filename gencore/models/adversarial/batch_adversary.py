@@ -6,6 +6,7 @@ from torch import Generator, Tensor, nn
 from gencore.models.adversarial.adversary import Adversary, check_alike, refuse_labels
 from gencore.objectives import MixedBatches, MixedBatchLoss, mix_batches, mixing_masks
 from gencore.ops import random_key
+from gencore.ops._support.checks import accumulation_dtype
 
 __all__ = ["BatchAdversary"]
 
@@ -88,7 +89,7 @@ class BatchAdversary(Adversary):
 
     def _scores(self, batches: MixedBatches) -> Tensor:
         scores: Tensor = self.network(batches.samples)
-        return scores.to(batches.samples.dtype)  # autocast's are less precise
+        return scores.to(accumulation_dtype(batches.samples))
 
     def _mixed(
         self,

@@ -43,7 +43,7 @@ from gencore.train.optimisation import make_scheduler
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["AdversarialTraining", "Networks", "make_adversary"]
+__all__ = ["AdversarialTraining", "Networks", "discriminator_scalars", "make_adversary"]
 
 _ADVICE = "lower learning rates, gradient_penalty, spectral_norm or max_grad_norm"
 # Bandwidths of the kernels of MMD, for data of two dimensions: from within a mode to between them.
@@ -156,10 +156,7 @@ class AdversarialTraining:
             terms: dict[str, Tensor] = player.model(
                 data(part.x), fake.float(), labels=part.label, key=key, first=part.first
             )
-            return {
-                "discriminator_loss" if name == "loss" else name: term
-                for name, term in terms.items()
-            }
+            return discriminator_scalars(terms)
 
         scalars = player.step(batch, loss)
         if self._recipe.weight_clip is not None:
@@ -188,6 +185,11 @@ class AdversarialTraining:
     def _samples(self, generator: Callable[..., Tensor], part: Batch, key: Tensor) -> Tensor:
         noise = part.normal((self._recipe.latent_size,), key=stream_key(key, "latents"))
         return generator(noise) if part.label is None else generator(noise, part.label)
+
+
+def discriminator_scalars(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What an `Adversary` returns, by names that stand beside the generator's."""
+    return {"discriminator_loss" if name == "loss" else name: term for name, term in terms.items()}
 
 
 def make_adversary(recipe: AdversarialRecipe, networks: Networks) -> Adversary:

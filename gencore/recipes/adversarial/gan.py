@@ -30,7 +30,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
                     "discriminator_learning_rate": 2e-4},
     # Miyato and Koyama 2018, with the generator of Lucas 2020, §5.6.1.
     "conditional-mnist": {**_SMALL, "method": "hinge", "class_conditional": True,
-                          "spectral_norm": True, "learning_rate": 2e-4, "discriminator_learning_rate": 2e-4},
+                          "spectral_norm": True, "learning_rate": 2e-4,
+                          "discriminator_learning_rate": 2e-4},
 }  # fmt: skip
 
 
