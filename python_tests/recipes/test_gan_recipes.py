@@ -114,7 +114,10 @@ def test_a_resumed_run_is_the_same(tmp_path, options):
         assert_same({name: resumed.state[name].state_dict()}, {name: part.state_dict()})
 
 
-@pytest.mark.parametrize("options", [{}, {"method": "mbgan", "group_size": 4}, {"method": "mixup"}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"gradient_penalty": 1.0}, {"method": "mbgan", "group_size": 4}, {"method": "mixup"}],
+)
 def test_parts_of_a_batch_have_the_gradients_of_the_whole(options):
     states = []
     for accumulate in (1, 2):
