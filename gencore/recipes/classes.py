@@ -65,6 +65,11 @@ class Classes:
 
     def context(self, labels: Tensor | None) -> Tensor | None:
         """The one-hot context [N, context_size] of labels; none of a model without classes."""
+        numbers = self.numbers(labels)
+        return None if numbers is None else one_hot(numbers, self.context_size).to(torch.float32)
+
+    def numbers(self, labels: Tensor | None) -> Tensor | None:
+        """The place of each label's one, int64 [N]; none of a model without classes."""
         if not len(self):
             return None
         if labels is None:
@@ -77,7 +82,7 @@ class Classes:
                 f"class_conditional knows the classes of the training images; an image has the "
                 f"label {int(unknown[0])}, which none of them has"
             )
-        return one_hot(self.places[found], self.context_size).to(torch.float32)
+        return self.places[found]
 
     def sample_labels(self, num: int) -> Tensor | None:
         """Labels of samples, ascending, of which all classes have as many, give or take one; none

@@ -39,17 +39,18 @@ class ImageSamplesExperiment(ImageExperiment):
                     "measure nothing (num_evaluate 0)"
                 )
 
-    def more_candidates(self, num: int) -> dict[str, Tensor]:
-        """Further images, `num` of each kind, that are measured as samples are."""
-        return {}
-
     @cached_property
     def classifier(self) -> ClassifierFeatures | None:
-        """A small classifier of the training images, if they have labels of two classes or more."""
+        """A small classifier of the training images, where they have labels of two classes or
+        more."""
         images, labels = self.dataset.images, self.dataset.labels
         if labels is None or len(labels.unique()) < 2:
             return None
         return ClassifierFeatures.fit(images, labels)
+
+    def more_candidates(self, num: int) -> dict[str, Tensor]:
+        """Further images, `num` of each kind, that are measured as samples are."""
+        return {}
 
     def evaluate(self, num: int) -> dict[str, float]:
         """Fréchet distances from the held-out test images: on pixels in [0, 1], up to 16,384 of

@@ -124,7 +124,7 @@ SYSTEMS = (
         source="Lucas 2020, §5.4, A.3",
         implementation="gencore.models.AVADE",
         further_implementations=(
-            "gencore.models.Critic",
+            "gencore.models.ScoreAdversary",
             "gencore.objectives.adversarial_generator_loss",
             "gencore.objectives.gradient_penalty",
         ),

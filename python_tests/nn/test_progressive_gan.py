@@ -10,6 +10,7 @@ from torch import nn
 from gencore.nn import (
     Growth,
     GrowthSchedule,
+    MinibatchStdDev,
     PixelNorm,
     ProgressiveDiscriminator,
     ProgressiveGenerator,
@@ -101,20 +102,20 @@ def test_data_are_faded_in_like_samples(networks):
 
 
 def test_statistics_of_the_batch_reach_the_last_layers():
-    class Spread(nn.Module):
-        def forward(self, x):
-            spread = x.std(0).mean().expand(len(x), 1, *x.shape[2:])
-            return torch.cat([x, spread], 1)
-
+    spread = nn.Sequential(nn.Unflatten(0, (1, -1)), MinibatchStdDev(), nn.Flatten(0, 1))
     torch.manual_seed(0)
     plain = ProgressiveDiscriminator(SHAPE, WIDTHS)
-    seeing = ProgressiveDiscriminator(SHAPE, WIDTHS, batch_statistics=Spread())
+    seeing = ProgressiveDiscriminator(SHAPE, WIDTHS, batch_statistics=spread)
     x = torch.randn(4, 2, 8, 6)
     for discriminator, alone in ((plain, True), (seeing, False)):
         changed = x.clone()
         changed[1:] *= 3
         first = discriminator(x, 1)[0], discriminator(changed, 1)[0]
         assert torch.allclose(*first) == alone
+    with pytest.raises(
+        ValueError, match=r"batch_statistics gives \[4, 8, 5, 3\] of \[4, 8, 4, 3\]"
+    ):
+        ProgressiveDiscriminator(SHAPE, WIDTHS, batch_statistics=MinibatchStdDev())
 
 
 def test_learning_rates_are_equalised():

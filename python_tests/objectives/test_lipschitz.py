@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from gencore.models import AutoencoderEnergy, Critic, MultiScaleDiscriminator, image_pyramid
+from gencore.models import AutoencoderEnergy, MultiScaleDiscriminator, image_pyramid
 from gencore.nn import MLP, ConvDiscriminator, LookUpDiscriminator
 from gencore.nn.parametrized import spectral_norm
 from gencore.objectives import gradient_penalty
@@ -101,9 +101,12 @@ class FollowsFrames(nn.Module):
 DISCRIMINATORS = {
     "plain": ((1, 4, 4), lambda: ConvDiscriminator((1, 4, 4), widths=(2, 3), blocks="plain")),
     "residual": ((1, 4, 4), lambda: ConvDiscriminator((1, 4, 4), widths=(2, 3), stem=2)),
-    "perceptron": ((3,), lambda: Critic(MLP(3, (4,), 1, zero_last=False))),
+    "perceptron": ((3,), lambda: nn.Sequential(MLP(3, (4,), 1, zero_last=False), nn.Flatten(0))),
     "rectified perceptron": (
-        (3,), lambda: Critic(MLP(3, (8, 8), 1, activation="relu", zero_last=False))
+        (3,),
+        lambda: nn.Sequential(
+            MLP(3, (8, 8), 1, activation="relu", zero_last=False), nn.Flatten(0)
+        ),
     ),
     "spectrally normalised": (
         (3,),

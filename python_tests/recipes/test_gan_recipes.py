@@ -1,14 +1,17 @@
 """Recipes of generators: every method, resuming, two processes, measures, commands, options."""
 
 import json
+import pickle
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
+from testing.command_line import QUICK, run
 from testing.runs import assert_same, train
 
 from gencore import cli
-from gencore.data import SpotDensity
+from gencore.data import ImageDataset, SpotDensity
 from gencore.recipes.adversarial.gan import GANRecipe
 from gencore.recipes.adversarial.mlp_networks import (
     mlp_discriminator,
@@ -17,8 +20,11 @@ from gencore.recipes.adversarial.mlp_networks import (
 )
 from gencore.recipes.adversarial.toygan import ToyGANRecipe
 from gencore.train import Batch
+from gencore.train.devices import launch
+from gencore.train.logs import read_log
+from gencore.train.state_file import read_state
 
-fabric_module = pytest.importorskip("lightning_fabric")
+pytest.importorskip("lightning_fabric")
 pytest.importorskip("PIL.Image")
 
 TOY = {"batch_size": 8, "steps": 4, "hidden_widths": (8,), "grid_size": 10}
@@ -45,10 +51,10 @@ PERCEPTRONS = {
 }  # fmt: skip
 
 
-def make(recipe):
+def make(recipe, dataset=None):
     torch.manual_seed(recipe.seed)
-    fabric = fabric_module.Fabric(accelerator="cpu", devices=1)
-    dataset = recipe.load_data()
+    fabric = launch(accelerator="cpu", precision=recipe.precision)
+    dataset = recipe.load_data() if dataset is None else dataset
     return recipe.build(fabric, dataset), recipe.batches(fabric, dataset)
 
 
@@ -226,7 +232,10 @@ def test_a_resumed_run_is_the_same(tmp_path, options):
         assert_same({name: resumed.state[name].state_dict()}, {name: part.state_dict()})
 
 
-@pytest.mark.parametrize("options", [{}, {"method": "mbgan", "group_size": 4}, {"method": "mixup"}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"gradient_penalty": 1.0}, {"method": "mbgan", "group_size": 4}, {"method": "mixup"}],
+)
 def test_parts_of_a_batch_have_the_gradients_of_the_whole(options):
     states = []
     for accumulate in (1, 2):
@@ -235,6 +244,118 @@ def test_parts_of_a_batch_have_the_gradients_of_the_whole(options):
         states.append(list(experiment.training.averaged.parameters()))
     for one, other in zip(*states, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "least-squares", "spectral-norm": None, "discriminator-steps": 2},
+        {"method": "mbgan", "group-size": 4},
+    ],
+)
+def test_two_processes_compute_what_one_computes(tmp_path, environment, options):
+    options = {"batch-size": 8, "steps": 5, "hidden-widths": 8, **options}
+    words = [
+        f"--{name}" + ("" if value is None else f"={value}") for name, value in options.items()
+    ]
+    words = ["train", "toygan", *words, *QUICK, "--num-evaluate=0", "--num-samples=0"]
+    done = run(environment, "-m", "gencore", *words, "--devices=2", f"--out={tmp_path}/two")
+    assert done.returncode == 0, done.stderr
+    assert cli.main([*words, f"--out={tmp_path}/one"]) == 0
+    one, two = (read_state(tmp_path / name / "checkpoint.safetensors")["state"]
+                for name in ("one", "two"))  # fmt: skip
+    for part in ("generator_model", "discriminator_model"):
+        for name, value in one[part].items():
+            torch.testing.assert_close(two[part][name], value, rtol=1e-4, atol=1e-5)
+    logs = [read_log(tmp_path / name / "log.csv") for name in ("one", "two")]
+    for name in ("loss", "discriminator_loss"):
+        assert logs[0][name] == pytest.approx(logs[1][name], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "bgan", "group_size": 4},
+        {"method": "mbgan", "group_size": 4},
+        {"method": "ebgan"},
+        {"method": "mmd"},
+        {"method": "sinkhorn"},
+    ],
+)
+def test_losses_are_float32_of_networks_in_half_precision(options):
+    losses = []
+    for precision in ("32-true", "bf16-mixed"):
+        experiment, batches = make(GANRecipe(**IMAGES, **options, precision=precision))
+        losses.append(experiment.step(batches[0])["loss"])
+    assert losses[1].dtype == torch.float32
+    torch.testing.assert_close(losses[1], losses[0], rtol=4e-3, atol=0)
+
+
+def test_kernels_reach_as_far_in_many_dimensions():
+    """Points of the plane with their coordinates 400 times are as near to each other as before."""
+    experiment, _ = make(ToyGANRecipe(**TOY, method="mmd"))
+    adversary, (x, y) = experiment.training._adversary, torch.randn(2, 16, 2, dtype=torch.float64)
+    expected = adversary.generator_loss(x, y)
+    torch.testing.assert_close(
+        adversary.generator_loss(x.repeat(1, 400), y.repeat(1, 400)), expected
+    )
+
+
+def test_spectral_norm_holds_the_vectors_of_classes_too():
+    pytest.importorskip("sklearn")
+    experiment, batches = make(
+        GANRecipe(**IMAGES, method="hinge", class_conditional=True, spectral_norm=True)
+    )
+    for step in range(2):
+        experiment.step(batches[step])
+    network = experiment.training._adversary.network.eval()
+    for layer in (network.embedding, network.last, network.features[1]):
+        largest = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
+        assert 0.9 < largest < 1.2
+    again = pickle.loads(pickle.dumps(network))
+    assert torch.equal(again.embedding.weight, network.embedding.weight)
+
+
+@pytest.mark.parametrize("labels", [[3, 5, 6], [-4, 100, 7]])
+def test_samples_are_of_the_classes_that_there_are(labels):
+    """With gaps between them, or below 0."""
+    labels = torch.tensor(labels).repeat(8)
+    images = torch.randint(256, (24, 1, 8, 8), dtype=torch.uint8)
+    experiment, batches = make(
+        GANRecipe(**IMAGES, method="hinge", class_conditional=True),
+        ImageDataset(images, labels, "mine"),
+    )
+    experiment.step(batches[0])
+    seen = []
+    generator = experiment.training.generator.module
+    generator.register_forward_pre_hook(lambda module, args: seen.append(args[1]))
+    assert experiment.sample(6).shape == (6, 1, 8, 8)
+    numbers = experiment.classes.numbers(labels)
+    assert seen[0].tolist() == numbers.unique().repeat_interleave(2).tolist()
+
+
+def test_one_classifier_serves_all_measures(monkeypatch):
+    pytest.importorskip("sklearn")
+    from gencore.metrics import ClassifierFeatures
+
+    fits, fit = [], ClassifierFeatures.fit
+    monkeypatch.setattr(
+        ClassifierFeatures,
+        "fit",
+        classmethod(lambda cls, *args, **options: fits.append(args) or fit(*args, **options)),
+    )
+    experiment, _ = make(GANRecipe(**IMAGES))
+    measures = experiment.evaluate(20)
+    assert {"frechet_classifier/samples", "tweaked_inception_score/samples"} <= measures.keys()
+    assert len(fits) == 1
+
+
+def test_each_process_has_whole_groups():
+    recipe = ToyGANRecipe(**TOY, method="mbgan", group_size=8)
+    recipe.grouped(SimpleNamespace(world_size=1), None)
+    message = "ToyGANRecipe: batch_size is 8 in 2 parts; expected a multiple of group_size, 8"
+    with pytest.raises(ValueError, match=message):
+        recipe.grouped(SimpleNamespace(world_size=2), None)
 
 
 def test_the_command_trains_on_the_plane(tmp_path):
@@ -255,7 +376,7 @@ def test_the_command_trains_a_conditional_generator(tmp_path):
     out = tmp_path / "run"
     options = {**IMAGES, "method": "hinge", "num_evaluate": 40}
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    assert cli.main(["train", "gan", "--conditional", "--spectral-norm", "--accelerator=cpu",
+    assert cli.main(["train", "gan", "--class-conditional", "--spectral-norm", "--accelerator=cpu",
                      f"--out={out}", *words]) == 0  # fmt: skip
     measures = json.loads((out / "metrics.json").read_text())
     assert measures["accuracy/gan_test"] < measures["accuracy/real"]
@@ -336,6 +457,16 @@ def test_narrow_spots():
             "discriminator_steps is 2, but it has an eff",
         ),
         ({"method": "bgan", "batch_size": 40}, "batch_size is 40 in 1 parts; expected a multiple"),
+        (
+            {"method": "hinge", "spectral_norm": True, "accumulate": 2},
+            "accumulate is 2, but with spectral_norm each part",
+        ),
+        (
+            {"method": "ebgan", "pulling_away": 0.1, "accumulate": 2},
+            "accumulate is 2, but pulling_away compares the samples of a whole batch",
+        ),
+        ({"method": "mmd", "accumulate": 2}, "accumulate is 2, but mmd compares the samples"),
+        ({"method": "mmd", "code_size": 3}, "code_size is 3, but it has an effect with method eb"),
         ({"momentum": 1.0}, "momentum is 1.0 and smoothing 0.5; expected"),
         ({"method": "ebgan", "margin": 0.0}, "margin is 0.0; expected positive"),
         ({"method": "hinge", "num_proposals": 9}, "num_proposals is 9, but it has an effect with"),
@@ -353,8 +484,12 @@ def test_options_that_do_not_fit(options, message):
     [
         ({"accumulate": 2}, "accumulate is 2, but batch_norm normalises over a batch"),
         (
-            {"method": "mbgan", "conditional": True},
-            "conditional is True, but it has an effect with",
+            {"method": "mbgan", "class_conditional": True},
+            "class_conditional is True, but it has an effect with",
+        ),
+        (
+            {"class_conditional": True, "batch_norm": False},
+            "batch_norm is False, but it has an effect with class_conditional False alone",
         ),
         (
             {"gradient_penalty": 1.0, "discriminator_batch_norm": True},
@@ -384,6 +519,10 @@ def test_options_of_images_that_do_not_fit(options, message):
         GANRecipe(**options)
 
 
+def test_a_conditional_generator_has_no_batch_norm_that_parts_would_break():
+    GANRecipe(class_conditional=True, accumulate=2)
+
+
 def test_spots_of_a_density_without_any():
     with pytest.raises(ValueError, match=r"spot_std is 0\.1, but two_moons has no spots"):
         ToyGANRecipe(density="two_moons", spot_std=0.1).load_data()
@@ -395,9 +534,9 @@ def test_presets_are_recipes():
 
 
 def test_classes_of_images_without_labels():
-    recipe = GANRecipe(method="hinge", conditional=True, data="faces")
+    recipe = GANRecipe(method="hinge", class_conditional=True, data="faces")
     pytest.importorskip("skimage")
-    with pytest.raises(ValueError, match="conditional is True, but the images have no labels"):
+    with pytest.raises(ValueError, match="class_conditional needs labels, which the training"):
         make(recipe)
 
 

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 
 from torch import Generator, Tensor, nn
 
+from gencore.ops._support.checks import accumulation_dtype
+
 __all__ = ["Adversary"]
 
 
@@ -74,7 +76,8 @@ def refuse_labels(owner: str, labels: Tensor | None) -> None:
 
 
 def one_score(owner: str, network: nn.Module, x: Tensor, labels: Tensor | None = None) -> Tensor:
-    """The scores [N] of data [N, ...] by a network that gives [N] or [N, 1]."""
+    """The scores [N] of data [N, ...] by a network that gives [N] or [N, 1]; never in half
+    precision, in which their means would be wrong."""
     scores: Tensor = network(x) if labels is None else network(x, labels)
     if scores.shape == (len(x), 1):
         scores = scores.squeeze(1)
@@ -82,4 +85,4 @@ def one_score(owner: str, network: nn.Module, x: Tensor, labels: Tensor | None =
         raise ValueError(
             f"{owner}: the network gives {list(scores.shape)}; expected [{len(x)}] or [{len(x)}, 1]"
         )
-    return scores.to(x.dtype)
+    return scores.to(accumulation_dtype(x))

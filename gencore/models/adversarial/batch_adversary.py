@@ -6,6 +6,7 @@ from torch import Generator, Tensor, nn
 from gencore.models.adversarial.adversary import Adversary, check_alike, refuse_labels
 from gencore.objectives import MixedBatches, MixedBatchLoss, mix_batches, mixing_masks
 from gencore.ops import random_key
+from gencore.ops._support.checks import accumulation_dtype
 
 __all__ = ["BatchAdversary"]
 
@@ -65,7 +66,7 @@ class BatchAdversary(Adversary):
         first: int = 0,
     ) -> dict[str, Tensor]:
         losses = [
-            self.loss.discriminator_loss(self.network(batches.samples), batches.proportions)
+            self.loss.discriminator_loss(self._scores(batches), batches.proportions)
             for batches in self._mixed(real, fake, labels, generator, key, first)
         ]
         return {"loss": torch.stack(losses).mean()}
@@ -81,10 +82,14 @@ class BatchAdversary(Adversary):
         first: int = 0,
     ) -> Tensor:
         losses = [
-            self.loss.generator_loss(self.network(batches.samples))
+            self.loss.generator_loss(self._scores(batches))
             for batches in self._mixed(real, fake, labels, generator, key, first)
         ]
         return torch.stack(losses).mean()
+
+    def _scores(self, batches: MixedBatches) -> Tensor:
+        scores: Tensor = self.network(batches.samples)
+        return scores.to(accumulation_dtype(batches.samples))
 
     def _mixed(
         self,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Generator, Tensor
 
 from gencore.models.adversarial.adversary import Adversary, check_alike, refuse_labels
@@ -11,6 +12,8 @@ __all__ = ["DistanceAdversary"]
 
 class DistanceAdversary(Adversary):
     """A fixed distance of samples from data, which the generator lowers; there is no game.
+
+    Autocast leaves it alone: differences of near points would drown in half precision.
 
     Args:
         distance: (samples [N, ...], data [N, ...]) → a scalar, differentiable in the samples, such
@@ -56,4 +59,5 @@ class DistanceAdversary(Adversary):
     ) -> Tensor:
         refuse_labels("DistanceAdversary", labels)
         check_alike("DistanceAdversary", real, fake)
-        return self.distance(fake, real)
+        with torch.autocast(fake.device.type, enabled=False):
+            return self.distance(fake, real)

@@ -2,6 +2,7 @@
 
 from torch import Generator, Tensor
 
+from gencore.models.adversarial.adversary import refuse_labels
 from gencore.models.adversarial.score_adversary import ScoreAdversary
 from gencore.models.ebm.autoencoder_energy import AutoencoderEnergy
 from gencore.objectives import EnergyGame
@@ -59,8 +60,9 @@ class EnergyAdversary(ScoreAdversary):
         key: Tensor | None = None,
         first: int = 0,
     ) -> Tensor:
+        refuse_labels("EnergyAdversary", labels)
         if not self.pulling_away_weight:
-            return super().generator_loss(fake, real, labels=labels)
+            return super().generator_loss(fake, real)
         network = self.network
         assert isinstance(network, AutoencoderEnergy)
         energy, codes = network.energy_and_codes(fake)

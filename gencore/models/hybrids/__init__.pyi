@@ -1,4 +1,4 @@
-from gencore.models.hybrids.av_ade import AVADE, AVADELoss, Critic, CriticLoss
+from gencore.models.hybrids.av_ade import AVADE, AVADELoss
 from gencore.models.hybrids.exponential_tilting import ExponentialTilting
 from gencore.models.hybrids.flow_backbone_ebm import FlowBackboneEBM
 from gencore.models.hybrids.flow_contrastive import FlowContrastiveEBM, FlowNoise, FlowNoiseTerms
@@ -15,8 +15,6 @@ __all__ = [
     "ADEModel",
     "ADEModelName",
     "AVADELoss",
-    "Critic",
-    "CriticLoss",
     "EncoderInput",
     "ExponentialTilting",
     "FlowBackboneEBM",

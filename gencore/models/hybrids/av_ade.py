@@ -2,22 +2,17 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Generator, Tensor, nn
 
 from gencore.models.evaluating import evaluating
 from gencore.models.hybrids.v_ade import VADE, EncoderInput
 from gencore.models.starts import like
 from gencore.nn import Inverse, Transform, stop_gradient
-from gencore.objectives import (
-    adversarial_discriminator_loss,
-    adversarial_generator_loss,
-    gradient_penalty,
-)
+from gencore.objectives import adversarial_generator_loss
 from gencore.ops import random_key
-from gencore.ops._support.checks import accumulation_dtype, number
+from gencore.ops._support.checks import number
 
-__all__ = ["AVADE", "AVADELoss", "Critic", "CriticLoss"]
+__all__ = ["AVADE", "AVADELoss"]
 
 
 class AVADELoss(NamedTuple):
@@ -29,17 +24,6 @@ class AVADELoss(NamedTuple):
     """L_C (5.5), in nats a data point; none where the model maximises no likelihood."""
     quality: Tensor | None
     """L_Q (5.6); none without an adversary."""
-
-
-class CriticLoss(NamedTuple):
-    """The discriminator's loss and its parts, scalars."""
-
-    loss: Tensor
-    """Their sum."""
-    cross_entropy: Tensor
-    """That of telling data from samples, `gencore.objectives.adversarial_discriminator_loss`."""
-    penalty: Tensor
-    """That on the slope, `gencore.objectives.gradient_penalty`."""
 
 
 class AVADE(VADE):
@@ -73,14 +57,16 @@ class AVADE(VADE):
 
     Example:
         >>> import torch
-        >>> from gencore.models import AVADE, Critic
+        >>> from gencore.models import AVADE, ScoreAdversary
         >>> from gencore.nn import MLP, AffineCoupling
+        >>> from gencore.objectives import LogisticGame
         >>> encoder, decoder = MLP(2, (8,), 2), MLP(1, (8,), 2)
         >>> model = AVADE(encoder, decoder, AffineCoupling(MLP(1, (8,), 2)), 1)
-        >>> critic = Critic(MLP(2, (8,), 1))
+        >>> game = LogisticGame("combined")
+        >>> adversary = ScoreAdversary(MLP(2, (8,), 1), game, penalty_weight=100.0)
         >>> x = torch.randn(16, 2)
-        >>> critic.loss(x, model.adversarial_samples(16).detach()).loss.backward()
-        >>> model.loss(x, critic).loss.backward()
+        >>> adversary(x, model.adversarial_samples(16).detach())["loss"].backward()
+        >>> model.loss(x, adversary.network).loss.backward()
     """
 
     def __init__(
@@ -120,7 +106,8 @@ class AVADE(VADE):
 
         Args:
             x: data.
-            critic: D, [N, ...] → logits [N]; without it there is no L_Q.
+            critic: D, [N, ...] → logits [N] or [N, 1], such as the network of a
+                `ScoreAdversary`; without it there is no L_Q.
             generator: draws the key where none is given.
             key: int64 [seed, offset].
             first: number of rows of the batch before these.
@@ -160,72 +147,3 @@ class AVADE(VADE):
             if self.train_features:
                 return self.features.inverse(y)[0]
             return stop_gradient(Inverse(self.features))(y)[0]
-
-
-class Critic(nn.Module):
-    """The discriminator D of AV-ADE and its loss.
-
-    Args:
-        network: [N, ...] → logits [N] or [N, 1].
-        penalty_weight: of the penalty on the slope; 0 for none.
-
-    Raises:
-        ValueError: for a negative weight, and on a call for a network of another output.
-
-    Example:
-        >>> import torch
-        >>> from gencore.models import Critic
-        >>> critic = Critic(torch.nn.Linear(2, 1), penalty_weight=100.0)
-        >>> x = torch.randn(16, 2)
-        >>> loss, cross_entropy, penalty = critic.loss(x, x + 1)
-        >>> torch.equal(loss, cross_entropy + penalty)
-        True
-    """
-
-    def __init__(self, network: nn.Module, *, penalty_weight: float = 100.0) -> None:
-        super().__init__()
-        number("Critic", "penalty_weight", penalty_weight)
-        self.network = network
-        self.penalty_weight = penalty_weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [N] of data [N, ...]."""
-        logits: Tensor = self.network(x)
-        if logits.dim() == 2 and logits.shape[1] == 1:
-            logits = logits.squeeze(1)
-        if logits.shape != (len(x),):
-            raise ValueError(
-                f"Critic: the network gives {list(logits.shape)}; expected [{len(x)}] or "
-                f"[{len(x)}, 1]"
-            )
-        return logits
-
-    def loss(
-        self,
-        real: Tensor,
-        fake: Tensor,
-        *,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first: int = 0,
-    ) -> CriticLoss:
-        """The loss of telling data [N, ...] from samples like them, and the penalty.
-
-        Args:
-            real: data.
-            fake: samples; they get gradients unless detached.
-            generator: draws the key where none is given.
-            key: int64 [seed, offset] of the points where the slope is taken.
-            first: number of rows of the batch before these.
-        """
-        logits = (self(real), self(fake))
-        cross_entropy = adversarial_discriminator_loss(
-            *(each.to(accumulation_dtype(each)) for each in logits)
-        )
-        penalty = torch.zeros_like(cross_entropy)
-        if self.penalty_weight:
-            penalty = gradient_penalty(
-                self, real, fake, weight=self.penalty_weight, generator=generator, key=key,
-                first=first,
-            )  # fmt: skip
-        return CriticLoss(cross_entropy + penalty, cross_entropy, penalty)

@@ -121,8 +121,9 @@ class ProgressiveDiscriminator(nn.Module):
     Args:
         coarse_shape, widths: as of `ProgressiveGenerator`.
         batch_statistics: a module between the last halving and the convolution of level 0, that
-            adds channels with what can be told of the batch alone, such as the minibatch standard
-            deviation of the source: [N, C, h, w] → [N, C + c, h, w].
+            adds channels with what can be told of the batch alone, [N, C, h, w] → [N, C + c, h, w].
+            The source's is the standard deviation over the batch, taken as one set:
+            ``nn.Sequential(nn.Unflatten(0, (1, -1)), MinibatchStdDev(), nn.Flatten(0, 1))``.
 
     Shape:
         [N, C, 2^ℓ h, 2^ℓ w] → [N].
@@ -163,10 +164,16 @@ class ProgressiveDiscriminator(nn.Module):
         )
         self.batch_statistics = nn.Identity() if batch_statistics is None else batch_statistics
         coarsest = widths[0]
+        features = torch.zeros(4, coarsest, height, width)
         with torch.no_grad():
-            seen = self.batch_statistics(torch.zeros(4, coarsest, height, width)).shape[1]
+            seen = self.batch_statistics(features).shape
+        if seen[:1] != features.shape[:1] or seen[2:] != features.shape[2:]:
+            raise ValueError(
+                f"ProgressiveDiscriminator: batch_statistics gives {list(seen)} of "
+                f"{list(features.shape)}; expected more channels alone"
+            )
         self.last = nn.Sequential(
-            *_convolution(seen, coarsest),
+            *_convolution(seen[1], coarsest),
             nn.Flatten(),
             equalized(nn.Linear(coarsest * height * width, coarsest)),
             nn.LeakyReLU(0.2),

@@ -7,6 +7,8 @@ from gencore.objectives.games.names import FDivergenceName, GeneratorLossKind
 from gencore.train import OptimisedRecipe, UsedBy, used_by
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from gencore.train import BatchSource
 
 __all__ = ["ADVERSARIAL_USES", "SCORES", "TRAINED", "AdversarialRecipe", "OptimizerName"]
@@ -30,7 +32,7 @@ ADVERSARIAL_USES: dict[str, UsedBy] = {
     "gradient_penalty": used_by(method=SCORES),
     "weight_clip": used_by(method=("wgan",)), "generator_loss": used_by(method=("gan",)),
     "divergence": used_by(method=("f-gan",)), "margin": _EBGAN, "energy_power": _EBGAN,
-    "pulling_away": _EBGAN, "code_size": _EBGAN, "group_size": _BATCHES, "smoothing": _BATCHES,
+    "pulling_away": _EBGAN, "group_size": _BATCHES, "smoothing": _BATCHES,
     "sinkhorn_epsilon": used_by(method=("sinkhorn",)), "num_proposals": used_by(method=("gan",)),
 }  # fmt: skip
 
@@ -88,13 +90,10 @@ class AdversarialRecipe(OptimisedRecipe):
     """Energy above which samples are not raised further."""
 
     energy_power: Literal[1, 2] = 1
-    """Power f of energies in both losses."""
+    """Power of energies in both losses."""
 
     pulling_away: float = 0.0
     """Weight of the term that keeps the codes of samples apart; 0 for none."""
-
-    code_size: int = 8
-    """Numbers in a code of the auto-encoder."""
 
     group_size: int = 32
     """Points in one of the mixed batches that the discriminator judges; divides batch_size."""
@@ -114,7 +113,7 @@ class AdversarialRecipe(OptimisedRecipe):
         owner = type(self).__name__
         self.check_positive(
             "latent_size", "discriminator_learning_rate", "discriminator_steps", "margin",
-            "code_size", "group_size", "sinkhorn_epsilon",
+            "group_size", "sinkhorn_epsilon",
         )  # fmt: skip
         self.check_not_negative(
             "gradient_penalty", "pulling_away", "momentum", "smoothing", "num_proposals"
@@ -126,13 +125,15 @@ class AdversarialRecipe(OptimisedRecipe):
                 f"{owner}: momentum is {self.momentum} and smoothing {self.smoothing}; expected "
                 "less than 1, and at most 0.5"
             )
-        if self.method in ("bgan", "mbgan") and self.batch_size % (
-            self.group_size * self.accumulate
-        ):
-            raise ValueError(
-                f"{owner}: batch_size is {self.batch_size} in {self.accumulate} parts; expected a "
-                f"multiple of group_size, {self.group_size}, in each"
+        if self.accumulate > 1 and (self.spectral_norm or self.pulling_away or not self.is_game):
+            cause = (
+                "with spectral_norm each part of a batch would see a discriminator of its own"
+                if self.spectral_norm
+                else f"{'pulling_away' if self.is_game else self.method} compares the samples of "
+                "a whole batch"
             )
+            raise ValueError(f"{owner}: accumulate is {self.accumulate}, but {cause}")
+        self._check_groups(self.accumulate)
         if self.method == "wgan" and not (
             self.gradient_penalty or self.spectral_norm or self.weight_clip
         ):
@@ -146,8 +147,17 @@ class AdversarialRecipe(OptimisedRecipe):
         """Whether there is a discriminator."""
         return self.method in TRAINED
 
-    def grouped(self, source: "BatchSource") -> "BatchSource":
+    def grouped(self, fabric: "Fabric", source: "BatchSource") -> "BatchSource":
         """A batch for each step of the discriminator, of which the last is the generator's too."""
         from gencore.train.batch_groups import BatchGroups
 
+        self._check_groups(self.accumulate * fabric.world_size)
         return BatchGroups(source, self.discriminator_steps)
+
+    def _check_groups(self, parts: int) -> None:
+        """Raise a ValueError unless each part of a batch is of whole groups."""
+        if self.method in ("bgan", "mbgan") and self.batch_size % (self.group_size * parts):
+            raise ValueError(
+                f"{type(self).__name__}: batch_size is {self.batch_size} in {parts} parts; "
+                f"expected a multiple of group_size, {self.group_size}, in each"
+            )

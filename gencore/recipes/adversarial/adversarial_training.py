@@ -1,11 +1,11 @@
 """A generator and its adversary in training."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from gencore.metrics import GaussianKernel
 from gencore.models import (
@@ -19,6 +19,7 @@ from gencore.models import (
     ScoreAdversary,
 )
 from gencore.nn import clip_weights
+from gencore.nn.parametrized import spectral_norm
 from gencore.objectives import (
     AdversarialGame,
     BGANLoss,
@@ -45,10 +46,11 @@ from gencore.train.optimisation import make_scheduler
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["AdversarialTraining", "Networks", "make_adversary"]
+__all__ = ["AdversarialTraining", "Networks", "discriminator_scalars", "make_adversary"]
 
 _ADVICE = "lower learning rates, gradient_penalty, spectral_norm or max_grad_norm"
-# Bandwidths of the kernels of MMD, in units of the data: from within a mode to between them.
+# Bandwidths of the kernels of MMD, for data of two dimensions: from within a mode to between them.
+# They grow with the root of the dimensions, as distances do.
 _BANDWIDTHS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 # After those of larger ε. A step of training needs no exact transport.
 _SINKHORN_ITERATIONS = 10
@@ -193,10 +195,7 @@ class AdversarialTraining:
             terms: dict[str, Tensor] = player.model(
                 data(part.x), fake.float(), labels=part.label, key=key, first=part.first
             )
-            return {
-                "discriminator_loss" if name == "loss" else name: term
-                for name, term in terms.items()
-            }
+            return discriminator_scalars(terms)
 
         scalars = player.step(batch, loss)
         if self._recipe.weight_clip is not None:
@@ -227,14 +226,16 @@ class AdversarialTraining:
         return generator(noise) if part.label is None else generator(noise, part.label)
 
 
+def discriminator_scalars(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What an `Adversary` returns, by names that stand beside the generator's."""
+    return {"discriminator_loss" if name == "loss" else name: term for name, term in terms.items()}
+
+
 def make_adversary(recipe: AdversarialRecipe, networks: Networks) -> Adversary:
     """The adversary of a recipe's method."""
     match recipe.method:
         case "mmd":
-            kernel = GaussianKernel(_BANDWIDTHS)
-            return DistanceAdversary(
-                lambda x, y: maximum_mean_discrepancy(x.flatten(1), y.flatten(1), kernel)
-            )
+            return DistanceAdversary(_kernel_distance)
         case "sinkhorn":
             return DistanceAdversary(
                 lambda x, y: sinkhorn_divergence(
@@ -262,6 +263,13 @@ def make_adversary(recipe: AdversarialRecipe, networks: Networks) -> Adversary:
     return ScoreAdversary(network, _game(recipe), penalty_weight=recipe.gradient_penalty)
 
 
+def _kernel_distance(x: Tensor, y: Tensor) -> Tensor:
+    x, y = x.flatten(1), y.flatten(1)
+    scale = math.sqrt(x.shape[1] / 2)
+    kernel = GaussianKernel([scale * bandwidth for bandwidth in _BANDWIDTHS])
+    return maximum_mean_discrepancy(x, y, kernel)
+
+
 def _game(recipe: AdversarialRecipe) -> AdversarialGame:
     match recipe.method:
         case "hinge":
@@ -278,5 +286,5 @@ def _game(recipe: AdversarialRecipe) -> AdversarialGame:
 
 def _normalise_layers(network: nn.Module) -> None:
     for layer in network.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.Embedding):
             spectral_norm(layer)

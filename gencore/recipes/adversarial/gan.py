@@ -36,8 +36,9 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "mbgan-mnist": {**_SMALL, "method": "mbgan", "group_size": 16, "learning_rate": 2e-4,
                     "discriminator_learning_rate": 2e-4},
     # Miyato and Koyama 2018, with the generator of Lucas 2020, §5.6.1.
-    "conditional-mnist": {**_SMALL, "method": "hinge", "conditional": True, "spectral_norm": True,
-                          "learning_rate": 2e-4, "discriminator_learning_rate": 2e-4},
+    "conditional-mnist": {**_SMALL, "method": "hinge", "class_conditional": True,
+                          "spectral_norm": True, "learning_rate": 2e-4,
+                          "discriminator_learning_rate": 2e-4},
     # The best of the grid of Mathieu 2017, figure 6.4.
     "mathieu2017-gan-mnist": {**_PERCEPTRONS, "generator_widths": (1600,) * 4,
                               "optimizer": "sgd", "discriminator_optimizer": "sgd",
@@ -61,12 +62,12 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
     presets = _PRESETS
     used_by = {  # noqa: RUF012 - a class variable of the base class
         **ADVERSARIAL_USES,
-        "code_size": used_by(method=()),
         "width": used_by(networks=("dcgan",)), "generator_widths": used_by(networks=("mlp",)),
         "discriminator_widths": used_by(networks=("mlp",), method=TRAINED),
         "dropout": used_by(networks=("mlp",), method=(*SCORES, "ebgan", "mixup")),
-        "conditional": used_by(networks=("dcgan",), method=SCORES),
-        "num_proposals": used_by(method=("gan",), conditional=(False,)),
+        "batch_norm": used_by(class_conditional=(False,)),
+        "class_conditional": used_by(networks=("dcgan",), method=SCORES),
+        "num_proposals": used_by(method=("gan",), class_conditional=(False,)),
         "discriminator_batch_norm": used_by(
             method=("gan", "hinge", "least-squares", "f-gan", "mixup", "ebgan")
         ),
@@ -98,14 +99,14 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
     """Channels of the finest hidden maps of both networks; they double with each coarser scale."""
 
     batch_norm: bool = True
-    """Normalise over the batch in the generator, unless it is conditional."""
+    """Normalise over the batch in the generator; one of classes has weight norms instead."""
 
     discriminator_batch_norm: bool = False
     """Normalise over the batch in the discriminator."""
 
-    conditional: bool = False
-    """Make images of given classes: conditional weight norms in the generator, the discriminator's
-    class by a projection."""
+    class_conditional: bool = False
+    """Make images of given classes, by conditional weight norms in the generator and a projection
+    in the discriminator; the data need labels."""
 
     encoder_steps: int = 0
     """Steps that the measures train an encoder and a noise level around the generator, for bits per
@@ -129,12 +130,13 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
             raise ValueError(
                 f"GANRecipe: dropout is {self.dropout}; expected at least 0 and less than 1"
             )
-        if self.conditional and self.encoder_steps:
+        if self.class_conditional and self.encoder_steps:
             raise ValueError(
                 f"GANRecipe: encoder_steps is {self.encoder_steps}, but the generator is "
                 "conditional; expected 0"
             )
-        if self.accumulate > 1 and (self.batch_norm or self.discriminator_batch_norm):
+        generator_batch_norm = self.batch_norm and not self.class_conditional
+        if self.accumulate > 1 and (generator_batch_norm or self.discriminator_batch_norm):
             raise ValueError(
                 f"GANRecipe: accumulate is {self.accumulate}, but batch_norm normalises over a "
                 "batch, which its parts are not"
@@ -147,7 +149,7 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
             )
 
     def batches(self, fabric: "Fabric", dataset: "ImageDataset") -> "BatchSource":
-        return self.grouped(super().batches(fabric, dataset))
+        return self.grouped(fabric, super().batches(fabric, dataset))
 
     def build(self, fabric: "Fabric", dataset: "ImageDataset") -> "GANExperiment":
         from gencore.recipes.adversarial.gan_experiment import GANExperiment

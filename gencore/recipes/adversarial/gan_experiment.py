@@ -37,6 +37,7 @@ from gencore.recipes.adversarial.mlp_networks import (
     mlp_generator,
     mlp_set_discriminator,
 )
+from gencore.recipes.classes import Classes
 from gencore.recipes.dequantised_bits import mean_dequantised_bits
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
 from gencore.train import Batch
@@ -71,7 +72,8 @@ class GANExperiment(ImageSamplesExperiment):
 
     def __init__(self, recipe: GANRecipe, fabric: "Fabric", dataset: ImageDataset) -> None:
         super().__init__(recipe, fabric, dataset)
-        self._num_classes = self._count_classes() if recipe.conditional else None
+        conditional = recipe.class_conditional
+        self.classes = Classes.of(recipe.data, dataset, fabric.device, conditional)
         generator, networks = self._perceptrons() if recipe.networks == "mlp" else self._dcgan()
         self.training = AdversarialTraining(
             recipe, fabric, generator, make_adversary(recipe, networks)
@@ -93,9 +95,11 @@ class GANExperiment(ImageSamplesExperiment):
 
     def _dcgan(self) -> tuple[nn.Module, Networks]:
         recipe, shape = self.recipe, tuple(self.image_shape)
+        conditional = recipe.class_conditional
         generator = DCGANGenerator(
-            recipe.latent_size, shape, width=recipe.width, num_classes=self._num_classes,
-            normalization="conditional weight" if recipe.conditional
+            recipe.latent_size, shape, width=recipe.width,
+            num_classes=self.classes.context_size if conditional else None,
+            normalization="conditional weight" if conditional
             else "batch" if recipe.batch_norm else "none",
         )  # fmt: skip
         return generator, Networks(
@@ -106,21 +110,17 @@ class GANExperiment(ImageSamplesExperiment):
             ),
         )
 
-    def _count_classes(self) -> int:
-        labels = self.dataset.labels
-        if labels is None:
-            raise ValueError("GANRecipe: conditional is True, but the images have no labels")
-        return int(labels.max()) + 1
-
     def _discriminator(self) -> nn.Module:
         recipe = self.recipe
         network = DCGANDiscriminator(
             tuple(self.image_shape), width=recipe.width,
             batch_norm=recipe.discriminator_batch_norm,
         )  # fmt: skip
-        if self._num_classes is None:
+        if not recipe.class_conditional:
             return network
-        return ProjectionDiscriminator(network.features, network.num_features, self._num_classes)
+        return ProjectionDiscriminator(
+            network.features, network.num_features, self.classes.context_size
+        )
 
     def _widths(self, more: int = 0) -> tuple[int, ...]:
         """Channels of as many scales as the sides can be halved without going below 4, and of
@@ -133,29 +133,32 @@ class GANExperiment(ImageSamplesExperiment):
         return tuple(self.recipe.width << scale for scale in range(max(num, 1) + more))
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        if not self.recipe.conditional:
-            batch = replace(batch, label=None)
+        batch = replace(batch, label=self.classes.numbers(batch.label))
         return self.training.step(batch, lambda images: to_float(images, -1, 1))
 
     @torch.no_grad()
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
-        """Images of normal noise; of a conditional generator one class after another."""
-        return self._images(self._noise(num, generator), self._labels(num))
+        """Images of normal noise; of a conditional generator in the order of their classes, of
+        which all have as many images, give or take one."""
+        return self._images(self._noise(num, generator), self.classes.sample_labels(num))
+
+    def save_samples(self, samples: Tensor, path: Path) -> None:
+        """A grid of samples; of a conditional generator a row for each class."""
+        from gencore.train.figures import save_image_grid
+
+        rows, columns = self.classes.rows(samples)
+        save_image_grid(rows, path, columns=columns, above=self.shown_data)
 
     def _noise(self, num: int, generator: Generator | None = None) -> Tensor:
         key = random_key(generator, device=self.fabric.device)
         return philox_normal((num, self.recipe.latent_size), key)
 
-    def _labels(self, num: int) -> Tensor | None:
-        if self._num_classes is None:
-            return None
-        return torch.arange(num, device=self.fabric.device) % self._num_classes
-
     def _images(self, noise: Tensor, labels: Tensor | None) -> Tensor:
         """Images in [0, 1]."""
         network, parts = self.training.averaged, []
+        numbers = self.classes.numbers(labels)
         for part in chunks(len(noise), _CHUNK):
-            given = () if labels is None else (labels[part],)
+            given = () if numbers is None else (numbers[part],)
             parts.append(network(noise[part], *given))
         return ((torch.cat(parts) + 1) / 2).clamp(0, 1)
 
@@ -176,8 +179,8 @@ class GANExperiment(ImageSamplesExperiment):
         and training images, from above, of an encoder and a noise level that are trained around the
         frozen generator, and those of independent Gaussians."""
         measures = {**super().evaluate(num), **self._bits(num)}
-        images, labels, classifier = self.dataset.images, self.dataset.labels, self.classifier
-        if labels is None or classifier is None:
+        classifier = self.classifier
+        if classifier is None:
             return measures
         samples = self.sample(num).cpu()
         for name, part in (("samples", samples), ("test", self.test.images[:num])):
@@ -190,9 +193,9 @@ class GANExperiment(ImageSamplesExperiment):
             measures["frechet_classifier/samples_at_infinity"] = frechet_at_infinity(
                 samples, reference, classifier, generator=Generator().manual_seed(0)
             ).value
-        if self.recipe.conditional and self.test.labels is not None:
-            of_samples = self._labels(len(images))
-            assert of_samples is not None
+        images, labels = self.dataset.images, self.dataset.labels
+        of_samples = self.classes.sample_labels(len(images))
+        if of_samples is not None and labels is not None and self.test.labels is not None:
             with torch.no_grad():
                 generated = self._images(self._noise(len(images)), of_samples).cpu()
             scores = gan_test_train(
@@ -232,7 +235,7 @@ class GANExperiment(ImageSamplesExperiment):
         start, end = self._noise(2 * _FIGURE_ROWS).chunk(2)
         t = torch.linspace(0, 1, _FIGURE_COLUMNS, device=start.device)[:, None]
         noise = torch.lerp(start[:, None], end[:, None], t).flatten(0, 1)
-        labels = self._labels(_FIGURE_ROWS)
+        labels = self.classes.sample_labels(_FIGURE_ROWS)
         if labels is not None:
             labels = labels.repeat_interleave(_FIGURE_COLUMNS)
         lines = self._images(noise, labels)

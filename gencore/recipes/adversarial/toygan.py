@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from gencore.data.names import DensityName
 from gencore.recipes.adversarial.adversarial import ADVERSARIAL_USES, AdversarialRecipe
 from gencore.recipes.plane import PlaneRecipe
+from gencore.train import used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -42,7 +43,10 @@ class ToyGANRecipe(AdversarialRecipe, PlaneRecipe):
     """
 
     presets = _PRESETS
-    used_by = ADVERSARIAL_USES
+    used_by = {  # noqa: RUF012 - a class variable of the base class
+        **ADVERSARIAL_USES,
+        "code_size": used_by(method=("ebgan",)),
+    }
 
     density: DensityName = "eight_gaussians"
     """The density that the data are drawn from."""
@@ -56,6 +60,9 @@ class ToyGANRecipe(AdversarialRecipe, PlaneRecipe):
     hidden_widths: tuple[int, ...] = (128, 128)
     """Widths of the hidden layers of both networks, perceptrons with rectified units."""
 
+    code_size: int = 8
+    """Numbers in a code of the auto-encoder."""
+
     quality_radius: float = 3.0
     """Standard deviations of a spot from its centre within which a sample counts for it."""
 
@@ -68,7 +75,7 @@ class ToyGANRecipe(AdversarialRecipe, PlaneRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_widths("hidden_widths")
-        self.check_positive("quality_radius")
+        self.check_positive("code_size", "quality_radius")
         if self.spot_std is not None:
             self.check_positive("spot_std")
 
@@ -86,7 +93,7 @@ class ToyGANRecipe(AdversarialRecipe, PlaneRecipe):
         return SpotDensity([(x, y) for x, y in density.centres.tolist()], self.spot_std)
 
     def batches(self, fabric: "Fabric", dataset: "Density") -> "BatchSource":
-        return self.grouped(super().batches(fabric, dataset))
+        return self.grouped(fabric, super().batches(fabric, dataset))
 
     def build(self, fabric: "Fabric", dataset: "Density") -> "ToyGANExperiment":
         from gencore.recipes.adversarial.toygan_experiment import ToyGANExperiment

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from gencore.data import ImageDataset
 from gencore.inference import fit_likelihood_around
 from gencore.metrics import full_gaussian_bits, independent_gaussian_bits
-from gencore.models import AVADE, VADE, AVADELoss, Critic, CriticLoss, ImageFeatures
+from gencore.models import AVADE, VADE, AVADELoss, ImageFeatures, ScoreAdversary
 from gencore.nn import (
     Compose,
     ConvDecoder,
@@ -21,7 +21,9 @@ from gencore.nn import (
     Transform,
     UniformDequantization,
 )
+from gencore.objectives import LogisticGame
 from gencore.ops import random_key
+from gencore.recipes.adversarial.adversarial_training import discriminator_scalars
 from gencore.recipes.dequantised_bits import mean_dequantised_bits
 from gencore.recipes.hybrids.avade import AVADERecipe
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
@@ -124,17 +126,18 @@ class AVADEExperiment(ImageSamplesExperiment):
         network = ConvDiscriminator(
             self.image_shape, widths=widths, blocks=recipe.discriminator_blocks
         )
-        critic = Critic(network, penalty_weight=recipe.gradient_penalty).to(self.fabric.device)
-        optimizer = torch.optim.Adamax(critic.parameters(), recipe.discriminator_learning_rate)
+        adversary = ScoreAdversary(
+            network, LogisticGame("combined"), penalty_weight=recipe.gradient_penalty
+        ).to(self.fabric.device)
+        optimizer = torch.optim.Adamax(adversary.parameters(), recipe.discriminator_learning_rate)
         each = recipe.discriminator_steps
         scheduler = make_scheduler(
             optimizer, recipe.schedule, warmup_steps=recipe.warmup_steps * each,
             steps=max(recipe.steps - recipe.likelihood_steps, 1) * each,
         )  # fmt: skip
         return Optimisation(
-            self.fabric, critic, optimizer, scheduler=scheduler,
-            max_grad_norm=recipe.max_grad_norm, accumulate=recipe.accumulate, method="loss",
-            advice=_ADVICE,
+            self.fabric, adversary, optimizer, scheduler=scheduler,
+            max_grad_norm=recipe.max_grad_norm, accumulate=recipe.accumulate, advice=_ADVICE,
         )  # fmt: skip
 
     @property
@@ -163,7 +166,7 @@ class AVADEExperiment(ImageSamplesExperiment):
         critic = None
         if judged:
             assert self.discriminator is not None
-            critic = self.discriminator.module
+            critic = self.discriminator.module.get_submodule("network")
             for _ in range(recipe.discriminator_steps):
                 scalars = self._step_discriminator(batch, self.discriminator, model)
         key = random_key(device=device)
@@ -193,10 +196,10 @@ class AVADEExperiment(ImageSamplesExperiment):
             with torch.no_grad(), self.fabric.autocast():
                 samples = model.adversarial_samples(len(part), key=sample_key, first=part.first)
             real = (part.x.float() + 0.5) / 256 - 0.5
-            terms: CriticLoss = player.model(
+            terms: dict[str, Tensor] = player.model(
                 real, samples.float(), key=penalty_key, first=part.first
             )
-            return {f"discriminator_{name}": term for name, term in terms._asdict().items()}
+            return discriminator_scalars(terms)
 
         found = player.step(batch, loss)
         found.pop("grad_norm", None)  # the generator's is the one that is logged

@@ -1,8 +1,11 @@
 """Adversaries of a generator: their losses by those of the games, whom gradients reach, errors."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import softplus
 
 from gencore.models import (
     AutoencoderEnergy,
@@ -20,6 +23,7 @@ from gencore.objectives import (
     LogisticGame,
     MBGANLoss,
     WassersteinGame,
+    gradient_penalty,
     pulling_away_term,
 )
 
@@ -109,6 +113,35 @@ def test_losses_are_those_of_the_game():
     torch.testing.assert_close(loss, -critic(fake).mean())
 
 
+def test_the_penalty_is_that_of_the_key():
+    real, fake = points()
+    critic = network()
+    adversary = ScoreAdversary(critic, LogisticGame(), penalty_weight=100.0)
+    terms = adversary(real, fake, key=key(5))
+    expected = gradient_penalty(adversary.scores, real, fake, weight=100.0, key=key(5))
+    torch.testing.assert_close(terms["penalty"], expected)
+    of_game = ScoreAdversary(critic, LogisticGame())(real, fake)
+    torch.testing.assert_close(terms["loss"], of_game["loss"] + expected)
+    assert "penalty" not in of_game
+
+
+@pytest.mark.parametrize("name", ["score", "mbgan", "mixup"])
+def test_losses_of_half_precision_are_float32(name):
+    """And as exact as those of the same scores."""
+    adversary, (real, fake) = adversaries()[name].bfloat16(), points()
+    with torch.no_grad():
+        for weight in adversary.parameters():
+            weight.mul_(100)  # scores of tens, which bfloat16 has to a tenth
+    real, fake = real.bfloat16(), fake.bfloat16()
+    seen = []
+    adversary.network.register_forward_hook(lambda module, args, scores: seen.append(scores))
+    loss = adversary.generator_loss(fake, real, key=key(1))
+    assert loss.dtype == torch.float32
+    scores = torch.cat([each.flatten() for each in seen]).double()
+    expected = -scores.mean() if name == "score" else softplus(-scores).mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
 def test_codes_are_pulled_apart():
     real, fake = points()
     network, game = autoencoder(), EnergyGame(1.0)
@@ -155,6 +188,9 @@ def test_labels_go_to_a_conditional_network_alone():
     for adversary in (adversaries()["mbgan"], adversaries()["mixup"]):
         with pytest.raises(TypeError, match="got labels; expected none"):
             adversary(real, fake, labels=labels)
+    for name in ("mbgan", "mixup", "energy"):
+        with pytest.raises(TypeError, match="got labels; expected none"):
+            adversaries()[name].generator_loss(fake, real, labels=labels)
 
 
 def test_a_distance_has_no_loss_of_its_own():
@@ -172,5 +208,8 @@ def test_what_does_not_fit_is_told():
         ScoreAdversary(nn.Linear(2, 3).double(), HingeGame())(real, fake)
     with pytest.raises(ValueError, match="expected multiples of group_size, 5"):
         BatchAdversary(nn.Identity(), MBGANLoss(), group_size=5)(real, fake)
+    for weight in (-1.0, math.nan):
+        with pytest.raises(ValueError, match="ScoreAdversary: penalty_weight must be finite and n"):
+            ScoreAdversary(nn.Linear(2, 1), HingeGame(), penalty_weight=weight)
     with pytest.raises(ValueError, match="concentration is 0"):
         MixupAdversary(nn.Identity(), concentration=0.0)

@@ -6,11 +6,9 @@ import pytest
 import torch
 from testing.flow_testing import randn, ready
 from torch import nn
-from torch.nn.functional import softplus
 
-from gencore.models import ADE_MODELS, AVADE, VADE, Critic, ImageFeatures
+from gencore.models import ADE_MODELS, AVADE, VADE, ImageFeatures
 from gencore.nn import MLP, AffineCoupling, Compose, Transform
-from gencore.objectives import gradient_penalty
 
 KEY = torch.tensor([5, 0])
 SHAPE = (1, 4, 4)
@@ -20,7 +18,7 @@ def networks(seed=0):
     torch.manual_seed(seed)
     encoder = nn.Sequential(nn.Flatten(), MLP(16, (8,), 4, zero_last=False))
     decoder = nn.Sequential(MLP(2, (8,), 16, zero_last=False), nn.Unflatten(1, SHAPE))
-    critic = Critic(nn.Sequential(nn.Flatten(), MLP(16, (8,), 1, zero_last=False)))
+    critic = nn.Sequential(nn.Flatten(), MLP(16, (8,), 1, zero_last=False))
     return encoder.double(), decoder.double(), critic.double()
 
 
@@ -79,7 +77,7 @@ class TestCriteria:
         nn.init.constant_(network.bias, mean**2 / 2)
         model = AVADE(nn.Linear(1, 2).double(), decoder, Compose(), 1).double()
         num = 100_000
-        quality = model.loss(randn(num, 1), Critic(network), key=KEY).quality
+        quality = model.loss(randn(num, 1), network, key=KEY).quality
         assert quality.item() == pytest.approx(mean**2 / 2, abs=4 * mean / math.sqrt(num))
 
     def test_without_a_critic_it_is_v_ade(self):
@@ -99,40 +97,11 @@ class TestCriteria:
             model, critic = make(features)
             loss = model.loss(x, critic, key=KEY)
             loss.loss.backward()
-            critic_loss = critic.loss(x, model.adversarial_samples(5, key=KEY).detach(), key=KEY)
+            samples = model.adversarial_samples(5, key=KEY).detach()
             shared = [model.log_std.grad, *gradients(model.encoder), *gradients(model.decoder)]
-            found.append([*loss, *critic_loss, *shared])
+            found.append([*loss, samples, *shared])
         for one, other in zip(*found, strict=True):
             assert torch.equal(one, other)
-
-    def test_the_critic_s_loss_has_both_parts(self):
-        _, critic = make()
-        real, fake = randn(5, *SHAPE), 0.5 * randn(5, *SHAPE)
-        loss, cross_entropy, penalty = critic.loss(real, fake, key=KEY)
-        torch.testing.assert_close(
-            cross_entropy,
-            -(critic(real).sigmoid().log().mean() + (1 - critic(fake).sigmoid()).log().mean()),
-        )
-        torch.testing.assert_close(
-            penalty, gradient_penalty(critic, real, fake, weight=100.0, key=KEY)
-        )
-        torch.testing.assert_close(loss, cross_entropy + penalty)
-        free = Critic(critic.network, penalty_weight=0.0).loss(real, fake)
-        assert free.penalty == 0
-        assert torch.equal(free.loss, cross_entropy)
-
-    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-    def test_both_kinds_of_logits_have_one_precision(self, dtype):
-        """That of the network, or for half precision float32."""
-        _, critic = make()
-        critic = Critic(critic.network.to(dtype), penalty_weight=0.0)
-        real, fake = randn(5, *SHAPE).to(dtype), randn(7, *SHAPE).to(dtype)
-        found = critic.loss(real, fake).cross_entropy
-        of_real, of_fake = (critic(x).double() for x in (real, fake))
-        exact = softplus(-of_real).mean() + softplus(of_fake).mean()
-        assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-        error = 1e-12 if dtype == torch.float64 else 1e-6
-        assert found.item() == pytest.approx(exact.item(), abs=error)
 
     def test_parts_of_a_batch_have_the_noise_of_the_whole(self):
         model, critic = make(sample_noise=True)
@@ -243,11 +212,5 @@ def test_the_table_of_models():
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="AVADE: adversarial_weight must be finite and not"):
         make(adversarial_weight=-1.0)
-    with pytest.raises(ValueError, match="Critic: penalty_weight must be finite and not neg"):
-        Critic(nn.Linear(2, 1), penalty_weight=-1.0)
     with pytest.raises(ValueError, match=r"AVADE: adversarial_weight .* got nan"):
         make(adversarial_weight=math.nan)
-    with pytest.raises(ValueError, match=r"Critic: penalty_weight .* got nan"):
-        Critic(nn.Linear(2, 1), penalty_weight=math.nan)
-    with pytest.raises(ValueError, match=r"Critic: the network gives \[3, 2\]; expected \[3\] or"):
-        Critic(nn.Linear(2, 2))(torch.zeros(3, 2))
