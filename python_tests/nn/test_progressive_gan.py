@@ -112,7 +112,9 @@ def test_statistics_of_the_batch_reach_the_last_layers():
         changed[1:] *= 3
         first = discriminator(x, 1)[0], discriminator(changed, 1)[0]
         assert torch.allclose(*first) == alone
-    with pytest.raises(ValueError, match=r"batch_statistics gives \[4, 8, 5, 3\] of \[4, 8, 4, 3\]"):
+    with pytest.raises(
+        ValueError, match=r"batch_statistics gives \[4, 8, 5, 3\] of \[4, 8, 4, 3\]"
+    ):
         ProgressiveDiscriminator(SHAPE, WIDTHS, batch_statistics=MinibatchStdDev())
 
 

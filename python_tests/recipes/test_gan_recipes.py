@@ -1,5 +1,6 @@
 """Recipes of generators: every method, resuming, two processes, measures, commands, options."""
 
+import copy
 import json
 import pickle
 from types import SimpleNamespace
@@ -11,6 +12,8 @@ from testing.runs import assert_same, train
 
 from gencore import cli
 from gencore.data import ImageDataset, SpotDensity
+from gencore.ops import philox_normal, random_key
+from gencore.ops.random import stream_key
 from gencore.recipes.adversarial.gan import GANRecipe
 from gencore.recipes.adversarial.toygan import ToyGANRecipe
 from gencore.train import Batch
@@ -81,6 +84,85 @@ def test_every_step_moves_both_players(kind, options):
     assert samples.isfinite().all()
     if options.get("weight_clip"):
         assert all(w.abs().max() <= 0.1 for w in players[1].parameters())
+
+
+def test_two_steps_are_those_of_a_plain_loop():
+    """Two steps of Adam of the discriminator, each on a batch, and one of the generator on the last
+    of them; and the average of two generators, of which the first is its start."""
+    recipe = ToyGANRecipe(
+        **TOY, method="mbgan", group_size=4, discriminator_steps=2, momentum=0.3,
+        learning_rate=1e-2, discriminator_learning_rate=3e-3, ema_decay=0.5,
+    )  # fmt: skip
+    experiment, batches = make(recipe)
+    training = experiment.training
+    generator, adversary = (
+        copy.deepcopy(player) for player in (training.generator.module, training._adversary)
+    )
+    of_generator, of_adversary = (
+        torch.optim.Adam(player.parameters(), rate, betas=(0.3, 0.999))
+        for player, rate in ((generator, 1e-2), (adversary, 3e-3))
+    )
+
+    def minimise(optimizer, loss):
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def samples(batch, key):
+        return generator(batch.normal((2,), key=stream_key(key, "latents")))
+
+    torch.manual_seed(7)
+    for step in range(2):
+        experiment.step(batches[step])
+    torch.manual_seed(7)
+    plain = ToyGANRecipe(**TOY).batches(experiment.fabric, experiment.density)
+    averages = []
+    for step in range(2):
+        for batch in (plain[2 * step], plain[2 * step + 1]):
+            key = random_key()
+            fake = samples(batch, key).detach()
+            minimise(of_adversary, adversary(batch.x, fake, key=key)["loss"])
+        key = random_key()
+        loss = adversary.generator_loss(samples(batch, key), batch.x, key=key)
+        minimise(of_generator, loss)
+        averages.append(copy.deepcopy(generator))
+    pairs = ((training.generator.module, generator), (training._adversary, adversary))
+    for found, expected in pairs:
+        for one, other in zip(found.parameters(), expected.parameters(), strict=True):
+            torch.testing.assert_close(one, other)
+    with torch.no_grad():
+        for old, new in zip(*(average.parameters() for average in averages), strict=True):
+            old.lerp_(new, 9 / 11)  # the second update of a warm average
+    noise = philox_normal((5, 2), random_key(torch.Generator().manual_seed(3)))
+    torch.testing.assert_close(
+        experiment.sample(5, torch.Generator().manual_seed(3)), averages[0](noise).detach()
+    )
+
+
+def test_both_rates_fall_together():
+    recipe = ToyGANRecipe(**TOY, discriminator_steps=2, warmup_steps=1, schedule="linear")
+    experiment, batches = make(recipe)
+    players = experiment.training.generator, experiment.training._player
+    rates = []
+    for step in range(4):
+        experiment.step(batches[step])
+        rates.append([player.optimizer.param_groups[0]["lr"] / 1e-3 for player in players])
+    expected = [1, 2 / 3, 1 / 3, 0]  # of the next step
+    assert rates == [pytest.approx([rate, rate]) for rate in expected]
+
+
+def test_both_players_see_pixels_on_one_scale():
+    """Images in [−1, 1], of a generator that normalises over its batch while it learns."""
+    pytest.importorskip("sklearn")
+    experiment, batches = make(GANRecipe(**IMAGES))
+    generator, seen, made = experiment.training.generator.module, [], []
+    experiment.training._adversary.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    generator.register_forward_hook(lambda _, args, images: made.append(images.detach()))
+    samples = experiment.sample(4)
+    torch.testing.assert_close(samples, (made.pop() + 1) / 2)
+    experiment.step(batches[0])
+    torch.testing.assert_close(seen[0], batches[0].x / 127.5 - 1)
+    assert [norm.num_batches_tracked for norm in generator.norms] == [2]  # one for each player
 
 
 def test_each_step_of_the_discriminator_sees_other_data():

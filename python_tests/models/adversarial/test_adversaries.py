@@ -24,6 +24,8 @@ from gencore.objectives import (
     MBGANLoss,
     WassersteinGame,
     gradient_penalty,
+    mix_batches,
+    mixing_masks,
     pulling_away_term,
 )
 
@@ -166,6 +168,23 @@ def test_every_point_is_in_one_of_two_mixed_batches():
     together = torch.cat(seen).flatten(0, 1)
     expected = torch.cat([real, fake])
     torch.testing.assert_close(together.sort(0).values, expected.sort(0).values)
+
+
+def test_both_halves_count_for_both_players():
+    (real, fake), loss = points(), MBGANLoss()
+    network = EquivariantMLP(2, (8,)).double()
+    adversary = BatchAdversary(network, loss, group_size=4)
+    masks = mixing_masks(3, 4, key=key(3))
+    halves = mix_batches(real.view(3, 4, 2), fake.view(3, 4, 2), masks)
+    of_discriminator = [loss.discriminator_loss(network(x), u) for x, u in halves]
+    of_generator = [loss.generator_loss(network(x)) for x, _ in halves]
+    torch.testing.assert_close(
+        [
+            adversary(real, fake, key=key(3))["loss"],
+            adversary.generator_loss(fake, real, key=key(3)),
+        ],
+        [sum(of_discriminator) / 2, sum(of_generator) / 2],
+    )
 
 
 def test_a_mixup_discriminator_of_no_weights_has_log_2():
