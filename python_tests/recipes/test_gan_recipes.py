@@ -12,6 +12,23 @@ from testing.runs import assert_same, train
 
 from gencore import cli
 from gencore.data import ImageDataset, SpotDensity
+from gencore.models import (
+    BatchAdversary,
+    DistanceAdversary,
+    EnergyAdversary,
+    MixupAdversary,
+    ScoreAdversary,
+)
+from gencore.objectives import (
+    BGANLoss,
+    EnergyGame,
+    FDivergenceGame,
+    HingeGame,
+    LeastSquaresGame,
+    LogisticGame,
+    MBGANLoss,
+    WassersteinGame,
+)
 from gencore.ops import philox_normal, random_key
 from gencore.ops.random import stream_key
 from gencore.recipes.adversarial.gan import GANRecipe
@@ -84,6 +101,52 @@ def test_every_step_moves_both_players(kind, options):
     assert samples.isfinite().all()
     if options.get("weight_clip"):
         assert all(w.abs().max() <= 0.1 for w in players[1].parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "settings"),
+    [
+        (
+            {"generator_loss": "saturating", "gradient_penalty": 2.0},
+            ScoreAdversary,
+            {"game": LogisticGame("saturating"), "penalty_weight": 2.0},
+        ),
+        ({"method": "hinge"}, ScoreAdversary, {"game": HingeGame(), "penalty_weight": 0.0}),
+        ({"method": "least-squares"}, ScoreAdversary, {"game": LeastSquaresGame()}),
+        ({"method": "wgan", "weight_clip": 0.1}, ScoreAdversary, {"game": WassersteinGame()}),
+        ({"method": "f-gan", "divergence": "kl"}, ScoreAdversary, {"game": FDivergenceGame("kl")}),
+        (
+            {"method": "ebgan", "margin": 3.0, "energy_power": 2, "pulling_away": 0.1},
+            EnergyAdversary,
+            {"game": EnergyGame(3.0, 2), "pulling_away_weight": 0.1},
+        ),
+        (
+            {"method": "bgan", "group_size": 4, "smoothing": 0.2},
+            BatchAdversary,
+            {"loss": BGANLoss(), "group_size": 4, "smoothing": 0.2},
+        ),
+        ({"method": "mbgan", "group_size": 2}, BatchAdversary, {"loss": MBGANLoss()}),
+        ({"method": "mixup"}, MixupAdversary, {}),
+        ({"method": "mmd"}, DistanceAdversary, {}),
+        ({"method": "sinkhorn"}, DistanceAdversary, {}),
+    ],
+    ids=str,
+)
+def test_options_reach_the_adversary(options, kind, settings):
+    experiment, _ = make(ToyGANRecipe(**TOY, **options))
+    adversary = experiment.training._adversary
+    assert type(adversary) is kind
+    assert {name: getattr(adversary, name) for name in settings} == settings
+
+
+def test_the_transport_is_that_of_its_epsilon():
+    """Of small ε all squared distances that are travelled are 2; of large ε means alone are moved."""
+    x, y = torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    losses = []
+    for epsilon in (0.01, 1e4):
+        experiment, _ = make(ToyGANRecipe(**TOY, method="sinkhorn", sinkhorn_epsilon=epsilon))
+        losses.append(experiment.training._adversary.generator_loss(x, y).item())
+    assert losses == [pytest.approx(2, rel=0.02), pytest.approx(0, abs=1e-2)]
 
 
 def test_two_steps_are_those_of_a_plain_loop():
