@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import pickle
 from types import SimpleNamespace
 
@@ -140,7 +141,7 @@ def test_options_reach_the_adversary(options, kind, settings):
 
 
 def test_the_transport_is_that_of_its_epsilon():
-    """Of small ε all squared distances that are travelled are 2; of large ε means alone are moved."""
+    """For a small ε every point goes a squared distance of 2; for a large one means alone move."""
     x, y = torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([[1.0, 1.0], [1.0, -1.0]])
     losses = []
     for epsilon in (0.01, 1e4):
@@ -473,6 +474,19 @@ def test_options_of_images_that_do_not_fit(options, message):
 
 def test_a_conditional_generator_has_no_batch_norm_that_parts_would_break():
     GANRecipe(class_conditional=True, accumulate=2)
+
+
+@pytest.mark.parametrize(("radius", "part"), [(3.0, 1.0), (1.5, 0.0)])
+def test_samples_count_for_a_spot_within_the_radius(radius, part):
+    """All samples two standard deviations from the centre of one spot of eight."""
+    experiment, _ = make(ToyGANRecipe(**TOY, spot_std=0.05, quality_radius=radius))
+    place = experiment.density.centres[2].float() + torch.tensor([0.1, 0.0])
+    experiment.sample = lambda num, generator=None: place.expand(num, 2)
+    measures = experiment.evaluate(20)
+    assert measures["high_quality"] == part
+    assert measures["modes"] == part
+    if part:
+        assert measures["kl_to_uniform"] == pytest.approx(math.log(8))
 
 
 def test_spots_of_a_density_without_any():
