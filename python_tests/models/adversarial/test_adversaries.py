@@ -150,6 +150,8 @@ def test_codes_are_pulled_apart():
     plain = EnergyAdversary(network, game).generator_loss(fake, real)
     pulled = EnergyAdversary(network, game, pulling_away_weight=0.5).generator_loss(fake, real)
     expected = 0.5 * pulling_away_term(network.encode(fake))
+    half = EnergyAdversary(network.bfloat16(), game, pulling_away_weight=0.5)
+    assert half.generator_loss(fake.bfloat16(), real.bfloat16()).dtype == torch.float32
     torch.testing.assert_close(pulled - plain, expected)
     assert expected > 0
 
@@ -227,6 +229,10 @@ def test_what_does_not_fit_is_told():
         ScoreAdversary(nn.Linear(2, 3).double(), HingeGame())(real, fake)
     with pytest.raises(ValueError, match="expected multiples of group_size, 5"):
         BatchAdversary(nn.Identity(), MBGANLoss(), group_size=5)(real, fake)
+    with pytest.raises(ValueError, match="BatchAdversary: group_size is 0"):
+        BatchAdversary(nn.Identity(), MBGANLoss(), group_size=0)
+    with pytest.raises(ValueError, match="BatchAdversary: smoothing is 0.6; expected 0 to 0.5"):
+        BatchAdversary(nn.Identity(), MBGANLoss(), group_size=2, smoothing=0.6)
     for weight in (-1.0, math.nan):
         with pytest.raises(ValueError, match="ScoreAdversary: penalty_weight must be finite and n"):
             ScoreAdversary(nn.Linear(2, 1), HingeGame(), penalty_weight=weight)
