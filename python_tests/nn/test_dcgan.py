@@ -82,6 +82,22 @@ def test_the_networks_are_those_of_the_source():
                 assert abs(module.weight.std().item() - 0.02) < tolerance
 
 
+def test_features_are_normalised_and_then_rectified():
+    """By two layers of functions, with biases before which the order of the two shows."""
+    torch.manual_seed(0)
+    generator = DCGANGenerator(6, (1, 8, 8), width=4).double()
+    (norm,), (up,) = generator.norms, generator.ups
+    nn.init.normal_(norm.bias)
+    z = torch.randn(5, 6, dtype=torch.float64)
+    features = generator.first(z).unflatten(1, (4, 4, 4))
+    mean, variance = features.mean((0, 2, 3)), features.var((0, 2, 3), correction=0)
+    scale = norm.weight / (variance + norm.eps).sqrt()
+    shift = norm.bias - mean * scale
+    rectified = (features * scale[:, None, None] + shift[:, None, None]).clamp(min=0)
+    expected = functional.conv_transpose2d(rectified, up.weight, up.bias, stride=2, padding=1)
+    torch.testing.assert_close(generator(z), expected.tanh())
+
+
 def test_pixel_ranges():
     torch.manual_seed(0)
     networks = {

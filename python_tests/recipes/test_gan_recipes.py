@@ -1,6 +1,8 @@
 """Recipes of generators: every method, resuming, two processes, measures, commands, options."""
 
+import copy
 import json
+import math
 import pickle
 from itertools import pairwise
 from types import SimpleNamespace
@@ -12,6 +14,25 @@ from testing.runs import assert_same, train
 
 from gencore import cli
 from gencore.data import ImageDataset, SpotDensity
+from gencore.models import (
+    BatchAdversary,
+    DistanceAdversary,
+    EnergyAdversary,
+    MixupAdversary,
+    ScoreAdversary,
+)
+from gencore.objectives import (
+    BGANLoss,
+    EnergyGame,
+    FDivergenceGame,
+    HingeGame,
+    LeastSquaresGame,
+    LogisticGame,
+    MBGANLoss,
+    WassersteinGame,
+)
+from gencore.ops import philox_normal, random_key
+from gencore.ops.random import stream_key
 from gencore.recipes.adversarial.gan import GANRecipe
 from gencore.recipes.adversarial.mlp_networks import (
     mlp_discriminator,
@@ -199,6 +220,131 @@ def test_gradient_descent_is_that_of_its_formula():
         # The velocity of the second player did not start with these two steps.
         velocity = moves[1] / rate
         torch.testing.assert_close(velocity, 0.5 * moves[0] / rate + gradients[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "settings"),
+    [
+        (
+            {"generator_loss": "saturating", "gradient_penalty": 2.0},
+            ScoreAdversary,
+            {"game": LogisticGame("saturating"), "penalty_weight": 2.0},
+        ),
+        ({"method": "hinge"}, ScoreAdversary, {"game": HingeGame(), "penalty_weight": 0.0}),
+        ({"method": "least-squares"}, ScoreAdversary, {"game": LeastSquaresGame()}),
+        ({"method": "wgan", "weight_clip": 0.1}, ScoreAdversary, {"game": WassersteinGame()}),
+        ({"method": "f-gan", "divergence": "kl"}, ScoreAdversary, {"game": FDivergenceGame("kl")}),
+        (
+            {"method": "ebgan", "margin": 3.0, "energy_power": 2, "pulling_away": 0.1},
+            EnergyAdversary,
+            {"game": EnergyGame(3.0, 2), "pulling_away_weight": 0.1},
+        ),
+        (
+            {"method": "bgan", "group_size": 4, "smoothing": 0.2},
+            BatchAdversary,
+            {"loss": BGANLoss(), "group_size": 4, "smoothing": 0.2},
+        ),
+        ({"method": "mbgan", "group_size": 2}, BatchAdversary, {"loss": MBGANLoss()}),
+        ({"method": "mixup"}, MixupAdversary, {}),
+        ({"method": "mmd"}, DistanceAdversary, {}),
+        ({"method": "sinkhorn"}, DistanceAdversary, {}),
+    ],
+    ids=str,
+)
+def test_options_reach_the_adversary(options, kind, settings):
+    experiment, _ = make(ToyGANRecipe(**TOY, **options))
+    adversary = experiment.training._adversary
+    assert type(adversary) is kind
+    assert {name: getattr(adversary, name) for name in settings} == settings
+
+
+def test_the_transport_is_that_of_its_epsilon():
+    """For a small ε every point goes a squared distance of 2; for a large one means alone move."""
+    x, y = torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    losses = []
+    for epsilon in (0.01, 1e4):
+        experiment, _ = make(ToyGANRecipe(**TOY, method="sinkhorn", sinkhorn_epsilon=epsilon))
+        losses.append(experiment.training._adversary.generator_loss(x, y).item())
+    assert losses == [pytest.approx(2, rel=0.02), pytest.approx(0, abs=1e-2)]
+
+
+def test_two_steps_are_those_of_a_plain_loop():
+    """Two steps of Adam of the discriminator, each on a batch, and one of the generator on the last
+    of them; and the average of two generators, of which the first is its start."""
+    recipe = ToyGANRecipe(
+        **TOY, method="mbgan", group_size=4, discriminator_steps=2, momentum=0.3,
+        learning_rate=1e-2, discriminator_learning_rate=3e-3, ema_decay=0.5,
+    )  # fmt: skip
+    experiment, batches = make(recipe)
+    training = experiment.training
+    generator, adversary = (
+        copy.deepcopy(player) for player in (training.generator.module, training._adversary)
+    )
+    of_generator, of_adversary = (
+        torch.optim.Adam(player.parameters(), rate, betas=(0.3, 0.999))
+        for player, rate in ((generator, 1e-2), (adversary, 3e-3))
+    )
+
+    def minimise(optimizer, loss):
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def samples(batch, key):
+        return generator(batch.normal((2,), key=stream_key(key, "latents")))
+
+    torch.manual_seed(7)
+    for step in range(2):
+        experiment.step(batches[step])
+    torch.manual_seed(7)
+    plain = ToyGANRecipe(**TOY).batches(experiment.fabric, experiment.density)
+    averages = []
+    for step in range(2):
+        for batch in (plain[2 * step], plain[2 * step + 1]):
+            key = random_key()
+            fake = samples(batch, key).detach()
+            minimise(of_adversary, adversary(batch.x, fake, key=key)["loss"])
+        key = random_key()
+        loss = adversary.generator_loss(samples(batch, key), batch.x, key=key)
+        minimise(of_generator, loss)
+        averages.append(copy.deepcopy(generator))
+    pairs = ((training.generator.module, generator), (training._adversary, adversary))
+    for found, expected in pairs:
+        for one, other in zip(found.parameters(), expected.parameters(), strict=True):
+            torch.testing.assert_close(one, other)
+    with torch.no_grad():
+        for old, new in zip(*(average.parameters() for average in averages), strict=True):
+            old.lerp_(new, 9 / 11)  # the second update of a warm average
+    noise = philox_normal((5, 2), random_key(torch.Generator().manual_seed(3)))
+    torch.testing.assert_close(
+        experiment.sample(5, torch.Generator().manual_seed(3)), averages[0](noise).detach()
+    )
+
+
+def test_both_rates_fall_together():
+    recipe = ToyGANRecipe(**TOY, discriminator_steps=2, warmup_steps=1, schedule="linear")
+    experiment, batches = make(recipe)
+    players = experiment.training.generator, experiment.training._player
+    rates = []
+    for step in range(4):
+        experiment.step(batches[step])
+        rates.append([player.optimizer.param_groups[0]["lr"] / 1e-3 for player in players])
+    expected = [1, 2 / 3, 1 / 3, 0]  # of the next step
+    assert rates == [pytest.approx([rate, rate]) for rate in expected]
+
+
+def test_both_players_see_pixels_on_one_scale():
+    """Images in [−1, 1], of a generator that normalises over its batch while it learns."""
+    pytest.importorskip("sklearn")
+    experiment, batches = make(GANRecipe(**IMAGES))
+    generator, seen, made = experiment.training.generator.module, [], []
+    experiment.training._adversary.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    generator.register_forward_hook(lambda _, args, images: made.append(images.detach()))
+    samples = experiment.sample(4)
+    torch.testing.assert_close(samples, (made.pop() + 1) / 2)
+    experiment.step(batches[0])
+    torch.testing.assert_close(seen[0], batches[0].x / 127.5 - 1)
+    assert [norm.num_batches_tracked for norm in generator.norms] == [2]  # one for each player
 
 
 def test_each_step_of_the_discriminator_sees_other_data():
@@ -521,6 +667,19 @@ def test_options_of_images_that_do_not_fit(options, message):
 
 def test_a_conditional_generator_has_no_batch_norm_that_parts_would_break():
     GANRecipe(class_conditional=True, accumulate=2)
+
+
+@pytest.mark.parametrize(("radius", "part"), [(3.0, 1.0), (1.5, 0.0)])
+def test_samples_count_for_a_spot_within_the_radius(radius, part):
+    """All samples two standard deviations from the centre of one spot of eight."""
+    experiment, _ = make(ToyGANRecipe(**TOY, spot_std=0.05, quality_radius=radius))
+    place = experiment.density.centres[2].float() + torch.tensor([0.1, 0.0])
+    experiment.sample = lambda num, generator=None: place.expand(num, 2)
+    measures = experiment.evaluate(20)
+    assert measures["high_quality"] == part
+    assert measures["modes"] == part
+    if part:
+        assert measures["kl_to_uniform"] == pytest.approx(math.log(8))
 
 
 def test_spots_of_a_density_without_any():

@@ -5,8 +5,10 @@ from torch import Generator, Tensor, nn
 
 from gencore.models.adversarial.adversary import Adversary, check_alike, refuse_labels
 from gencore.objectives import MixedBatches, MixedBatchLoss, mix_batches, mixing_masks
+from gencore.objectives.batch_gan.real_counts import check_smoothing
 from gencore.ops import random_key
 from gencore.ops._support.checks import accumulation_dtype
+from gencore.sizes import check_positive
 
 __all__ = ["BatchAdversary"]
 
@@ -25,8 +27,8 @@ class BatchAdversary(Adversary):
         smoothing: γ of batch smoothing, from 0, pure batches, to ½.
 
     Raises:
-        ValueError: on a call for a number of points that is no multiple of B, or samples of
-            another shape than the data's.
+        ValueError: for a B below 1 or a γ out of range; on a call for a number of points that is no
+            multiple of B, or samples of another shape than the data's.
 
     References:
         Lucas, "Deep generative models: over-generalisation and mode-dropping", 2020, §4.3, §4.4.3.
@@ -52,8 +54,10 @@ class BatchAdversary(Adversary):
         smoothing: float = 0.5,
     ) -> None:
         super().__init__()
+        check_positive("BatchAdversary", group_size=group_size)
         self.network, self.loss = network, loss
-        self.group_size, self.smoothing = group_size, smoothing
+        self.group_size = group_size
+        self.smoothing = check_smoothing("BatchAdversary", smoothing)
 
     def forward(
         self,

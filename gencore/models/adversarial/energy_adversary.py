@@ -7,7 +7,7 @@ from gencore.models.adversarial.score_adversary import ScoreAdversary
 from gencore.models.ebm.autoencoder_energy import AutoencoderEnergy
 from gencore.objectives import EnergyGame
 from gencore.objectives.pulling_away import pulling_away_term
-from gencore.ops._support.checks import number
+from gencore.ops._support.checks import accumulation_dtype, number
 
 __all__ = ["EnergyAdversary"]
 
@@ -65,9 +65,11 @@ class EnergyAdversary(ScoreAdversary):
             return super().generator_loss(fake, real)
         network = self.network
         assert isinstance(network, AutoencoderEnergy)
-        energy, codes = network.energy_and_codes(fake)
-        loss = self.game.generator_loss(energy.to(fake.dtype))
-        return loss + self.pulling_away_weight * pulling_away_term(codes.to(fake.dtype))
+        energy, codes = (
+            each.to(accumulation_dtype(fake)) for each in network.energy_and_codes(fake)
+        )
+        loss = self.game.generator_loss(energy)
+        return loss + self.pulling_away_weight * pulling_away_term(codes)
 
     def extra_repr(self) -> str:
         return f"game={self.game}, pulling_away_weight={self.pulling_away_weight}"

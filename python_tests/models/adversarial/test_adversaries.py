@@ -24,6 +24,8 @@ from gencore.objectives import (
     MBGANLoss,
     WassersteinGame,
     gradient_penalty,
+    mix_batches,
+    mixing_masks,
     pulling_away_term,
 )
 
@@ -148,6 +150,8 @@ def test_codes_are_pulled_apart():
     plain = EnergyAdversary(network, game).generator_loss(fake, real)
     pulled = EnergyAdversary(network, game, pulling_away_weight=0.5).generator_loss(fake, real)
     expected = 0.5 * pulling_away_term(network.encode(fake))
+    half = EnergyAdversary(network.bfloat16(), game, pulling_away_weight=0.5)
+    assert half.generator_loss(fake.bfloat16(), real.bfloat16()).dtype == torch.float32
     torch.testing.assert_close(pulled - plain, expected)
     assert expected > 0
 
@@ -166,6 +170,23 @@ def test_every_point_is_in_one_of_two_mixed_batches():
     together = torch.cat(seen).flatten(0, 1)
     expected = torch.cat([real, fake])
     torch.testing.assert_close(together.sort(0).values, expected.sort(0).values)
+
+
+def test_both_halves_count_for_both_players():
+    (real, fake), loss = points(), MBGANLoss()
+    network = EquivariantMLP(2, (8,)).double()
+    adversary = BatchAdversary(network, loss, group_size=4)
+    masks = mixing_masks(3, 4, key=key(3))
+    halves = mix_batches(real.view(3, 4, 2), fake.view(3, 4, 2), masks)
+    of_discriminator = [loss.discriminator_loss(network(x), u) for x, u in halves]
+    of_generator = [loss.generator_loss(network(x)) for x, _ in halves]
+    torch.testing.assert_close(
+        [
+            adversary(real, fake, key=key(3))["loss"],
+            adversary.generator_loss(fake, real, key=key(3)),
+        ],
+        [sum(of_discriminator) / 2, sum(of_generator) / 2],
+    )
 
 
 def test_a_mixup_discriminator_of_no_weights_has_log_2():
@@ -208,6 +229,10 @@ def test_what_does_not_fit_is_told():
         ScoreAdversary(nn.Linear(2, 3).double(), HingeGame())(real, fake)
     with pytest.raises(ValueError, match="expected multiples of group_size, 5"):
         BatchAdversary(nn.Identity(), MBGANLoss(), group_size=5)(real, fake)
+    with pytest.raises(ValueError, match="BatchAdversary: group_size is 0"):
+        BatchAdversary(nn.Identity(), MBGANLoss(), group_size=0)
+    with pytest.raises(ValueError, match=r"BatchAdversary: smoothing is 0\.6; expected 0 to"):
+        BatchAdversary(nn.Identity(), MBGANLoss(), group_size=2, smoothing=0.6)
     for weight in (-1.0, math.nan):
         with pytest.raises(ValueError, match="ScoreAdversary: penalty_weight must be finite and n"):
             ScoreAdversary(nn.Linear(2, 1), HingeGame(), penalty_weight=weight)
