@@ -51,7 +51,7 @@ def test_who_moves(objective):
 
 
 def test_the_margin_falls_and_the_generator_stops():
-    experiment, batches = make(margin=8.0)
+    experiment, batches = make(margin=8.0, game_part=0.5)
     assert [experiment.recipe.margin_at(step) for step in range(4)] == [8.0, 4.0, 0.0, 0.0]
     scalars = [experiment.step(batches[step]) for step in range(2)]
     assert experiment.ladder.module.game.margin == 4.0

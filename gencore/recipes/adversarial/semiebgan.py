@@ -35,7 +35,7 @@ class SemiEBGANRecipe(ImageRecipe, OptimisedRecipe):
     """Labels, denoising and the game with a generator; without the game; or labels alone, with the
     same noisy classifier."""
 
-    labels_per_class: int = 3
+    labels_per_class: int = 10
     """Labelled images of each class."""
 
     label_weight: float = 1.0
@@ -57,13 +57,13 @@ class SemiEBGANRecipe(ImageRecipe, OptimisedRecipe):
     """Weights of the denoising costs of the pixels and of the layers above; the last holds for all
     further layers. By default those of pixels alone count."""
 
-    margin: float = 30.0
+    margin: float = 20.0
     """Energy above which samples are not raised further, in the first step."""
 
     margin_power: Literal[1, 2] = 1
     """Power f of energies in both losses."""
 
-    game_part: float = 0.5
+    game_part: float = 0.8
     """Part of the steps over which the margin falls to 0 in a line; after it the ladder network
     learns alone."""
 
@@ -76,7 +76,7 @@ class SemiEBGANRecipe(ImageRecipe, OptimisedRecipe):
     learning_rate: float = 2e-3
     """Learning rate of Adam for the ladder network, after the warm-up."""
 
-    generator_learning_rate: float = 1e-3
+    generator_learning_rate: float = 3e-4
     """Learning rate of Adam for the generator."""
 
     schedule: Literal["constant", "linear", "cosine"] = "linear"
