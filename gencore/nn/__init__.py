@@ -13,6 +13,7 @@ from gencore.nn.causal import (
 )
 from gencore.nn.conditional_weight_norm import ConditionalWeightNorm
 from gencore.nn.delta_code import DeltaCode, DeltaForm
+from gencore.nn.gaussian_combinator import GaussianCombinator
 from gencore.nn.growth_schedule import Growth, GrowthSchedule
 from gencore.nn.likelihoods import (
     Categorical,
@@ -33,6 +34,7 @@ from gencore.nn.networks.denoising_unet import DenoisingUNet
 from gencore.nn.networks.feature_stack import FeatureStack
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.infogan_autoencoder import InfoGANDecoder, InfoGANEncoder
+from gencore.nn.networks.ladder_network import LadderNetwork, LadderPass
 from gencore.nn.networks.level_conv_energy import LevelConvEnergy
 from gencore.nn.networks.look_up_discriminator import LookUpDiscriminator
 from gencore.nn.networks.made import MADE
@@ -123,6 +125,7 @@ __all__ = [
     "EquivariantMLP",
     "FactorizedPrior",
     "FeatureStack",
+    "GaussianCombinator",
     "Growth",
     "GrowthSchedule",
     "ImageDecoder",
@@ -134,6 +137,8 @@ __all__ = [
     "InverseAutoregressive",
     "InvertibleConv1x1",
     "KSparse",
+    "LadderNetwork",
+    "LadderPass",
     "LevelConvEnergy",
     "LookUpAdd",
     "LookUpDiscriminator",

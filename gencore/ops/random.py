@@ -32,6 +32,7 @@ Stream = Literal[
     "density",
     "dequantization",
     "diffusion",
+    "labelled",
     "latents",
     "momenta",
     "prior",

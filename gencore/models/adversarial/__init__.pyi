@@ -5,6 +5,7 @@ from gencore.models.adversarial.cycle_gan import CycleGAN, CycleGANLoss
 from gencore.models.adversarial.distance_adversary import DistanceAdversary
 from gencore.models.adversarial.energy_adversary import EnergyAdversary
 from gencore.models.adversarial.image_pool import ImagePool
+from gencore.models.adversarial.ladder_adversary import LadderAdversary
 from gencore.models.adversarial.laplacian_gan import LaplacianGAN
 from gencore.models.adversarial.mixup_adversary import MixupAdversary
 from gencore.models.adversarial.multi_scale_patch_discriminator import (
@@ -25,6 +26,7 @@ __all__ = [
     "DistanceAdversary",
     "EnergyAdversary",
     "ImagePool",
+    "LadderAdversary",
     "LaplacianGAN",
     "MixupAdversary",
     "MultiScalePatchDiscriminator",

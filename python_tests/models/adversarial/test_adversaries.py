@@ -12,10 +12,11 @@ from gencore.models import (
     BatchAdversary,
     DistanceAdversary,
     EnergyAdversary,
+    LadderAdversary,
     MixupAdversary,
     ScoreAdversary,
 )
-from gencore.nn import MLP, EquivariantMLP
+from gencore.nn import MLP, EquivariantMLP, LadderNetwork
 from gencore.objectives import (
     BGANLoss,
     EnergyGame,
@@ -47,6 +48,15 @@ def autoencoder():
     return AutoencoderEnergy(nn.Linear(2, 3), nn.Linear(3, 2)).double()
 
 
+def ladder():
+    """Away from its start, where it reconstructs nothing and some parameters have no gradient."""
+    network = LadderNetwork(2, (5,), 3, denoising_weights=(10.0, 0.0)).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return network
+
+
 def adversaries():
     torch.manual_seed(1)
     return {
@@ -56,6 +66,7 @@ def adversaries():
         "bgan": BatchAdversary(EquivariantMLP(2, (8,)).double(), BGANLoss(), group_size=4),
         "mbgan": BatchAdversary(EquivariantMLP(2, (8,)).double(), MBGANLoss(), group_size=4),
         "mixup": MixupAdversary(network()),
+        "ladder": LadderAdversary(ladder(), EnergyGame(60.0)),
     }
 
 
@@ -206,7 +217,7 @@ def test_labels_go_to_a_conditional_network_alone():
     terms = adversary(real, fake, labels=labels)
     torch.testing.assert_close(terms["real_score"], real[:, 0].mean() + 5.5)
     assert terms["penalty"] == 0
-    for adversary in (adversaries()["mbgan"], adversaries()["mixup"]):
+    for adversary in (adversaries()[name] for name in ("mbgan", "mixup", "ladder")):
         with pytest.raises(TypeError, match="got labels; expected none"):
             adversary(real, fake, labels=labels)
     for name in ("mbgan", "mixup", "energy"):
