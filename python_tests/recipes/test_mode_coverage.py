@@ -28,8 +28,8 @@ def test_batches_reach_the_spots_more_evenly_than_points(tmp_path):
 
 @pytest.mark.long
 def test_batches_reach_the_spots_of_a_ring_and_evenly(tmp_path):
-    """Medians over the next three seeds: a discriminator of batches has samples at six spots or more, and
-    their counts are nearer to equal ones than with a discriminator of points."""
+    """Medians over the next three seeds: a discriminator of batches has samples at six spots or
+    more, and their counts are nearer to equal ones than with a discriminator of points."""
     found = {
         method: [coverage(tmp_path, method, seed, steps=1200) for seed in range(1, 4)]
         for method in ("gan", "bgan")
