@@ -100,6 +100,8 @@ SYSTEMS = (
         ),
         notes="a grid of 32 settings on digits was trained (docs/ebgan-grid.md), the 512 of the "
         "thesis were not; the thesis gives histograms and no numbers",
+    ),
+    System(
         id="M38",
         name="Energy-based GAN with a ladder network, for few labels",
         source="Mathieu 2017, §6.3.2",
@@ -279,6 +281,20 @@ SYSTEMS = (
             f"{_BATCH_LOSSES}::test_of_one_point_they_are_those_of_a_gan",
         ),
         notes="scores are averaged before the sigmoid, or after it",
+    ),
+    System(
+        id="L25",
+        name="Coverage of the spots of a plane by discriminators of points and of batches",
+        source="Lucas 2020, §4.5.1",
+        implementation="gencore.models.BatchAdversary",
+        test="recipes/test_mode_coverage.py::test_batches_reach_the_spots_more_evenly_than_points",
+        recipe="toygan",
+        further_implementations=("gencore.models.MixupAdversary", "gencore.metrics.mode_coverage"),
+        further_tests=(
+            "recipes/test_mode_coverage.py::test_batches_reach_the_spots_of_a_ring_and_evenly",
+        ),
+        notes="our GAN, with two steps of the discriminator and a momentum of 0.5, reaches as many "
+        "spots; the order of the source is that of how evenly it does, for each of five seeds",
     ),
     System(
         id="L26",
