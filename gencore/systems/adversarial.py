@@ -104,8 +104,8 @@ SYSTEMS = (
             f"{_LADDER_GAME}::test_below_the_energy_of_samples_the_ladder_learns_alone",
         ),
         notes="on the 8x8 digits, not on MNIST, and at equal steps: in equal time the ladder "
-        "network alone is ahead; the margin falls to 0, as in Zhao et al. 2017; its test trains for "
-        "minutes: marked long, with its result in docs/ladder.md",
+        "network alone is ahead; the margin falls to 0, as in Zhao et al. 2017; its test trains "
+        "for minutes: marked long, with its result in docs/ladder.md",
     ),
     System(
         id="M39",
