@@ -22,7 +22,7 @@ class SemiEBGANRecipe(ImageRecipe, OptimisedRecipe):
     """Semi-supervised energy-based GAN: a ladder network learns classes from few labels.
 
     Pixels are a vector, whose order no part knows. The labelled images are drawn once, by the seed,
-    and are all in each step. The defaults take about a minute on digits, with one CPU core.
+    and are all in each step. The defaults take a quarter of a minute on digits, with one CPU core.
     """
 
     used_by = {  # noqa: RUF012 - a class variable of the base class
