@@ -268,11 +268,13 @@ def test_the_transport_is_that_of_its_epsilon():
     assert losses == [pytest.approx(2, rel=0.02), pytest.approx(0, abs=1e-2)]
 
 
-def test_two_steps_are_those_of_a_plain_loop():
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_two_steps_are_those_of_a_plain_loop(updates):
     """Two steps of Adam of the discriminator, each on a batch, and one of the generator on the last
-    of them; and the average of two generators, of which the first is its start."""
+    of them, against the discriminator as it is then or as it was before; and the average of two
+    generators, of which the first is its start."""
     recipe = ToyGANRecipe(
-        **TOY, method="mbgan", group_size=4, discriminator_steps=2, momentum=0.3,
+        **TOY, method="mbgan", group_size=4, discriminator_steps=2, momentum=0.3, updates=updates,
         learning_rate=1e-2, discriminator_learning_rate=3e-3, ema_decay=0.5,
     )  # fmt: skip
     experiment, batches = make(recipe)
@@ -300,12 +302,13 @@ def test_two_steps_are_those_of_a_plain_loop():
     plain = ToyGANRecipe(**TOY).batches(experiment.fabric, experiment.density)
     averages = []
     for step in range(2):
+        opponent = copy.deepcopy(adversary) if updates == "simultaneous" else adversary
         for batch in (plain[2 * step], plain[2 * step + 1]):
             key = random_key()
             fake = samples(batch, key).detach()
             minimise(of_adversary, adversary(batch.x, fake, key=key)["loss"])
         key = random_key()
-        loss = adversary.generator_loss(samples(batch, key), batch.x, key=key)
+        loss = opponent.generator_loss(samples(batch, key), batch.x, key=key)
         minimise(of_generator, loss)
         averages.append(copy.deepcopy(generator))
     pairs = ((training.generator.module, generator), (training._adversary, adversary))

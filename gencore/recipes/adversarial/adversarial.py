@@ -27,7 +27,7 @@ _EBGAN = used_by(method=("ebgan",))
 
 ADVERSARIAL_USES: dict[str, UsedBy] = {
     "discriminator_steps": _PLAYER, "discriminator_learning_rate": _PLAYER,
-    "discriminator_optimizer": _PLAYER,
+    "discriminator_optimizer": _PLAYER, "updates": _PLAYER,
     "spectral_norm": used_by(method=(*SCORES, "mixup")),
     "gradient_penalty": used_by(method=SCORES),
     "weight_clip": used_by(method=("wgan",)), "generator_loss": used_by(method=("gan",)),
@@ -70,6 +70,9 @@ class AdversarialRecipe(OptimisedRecipe):
 
     discriminator_steps: int = 1
     """Steps of the discriminator, each on other data, in one of the generator."""
+
+    updates: Literal["alternating", "simultaneous"] = "alternating"
+    """Whether the generator's step meets the discriminator after its steps, or as it was before."""
 
     generator_loss: GeneratorLossKind = "non-saturating"
     """Loss of the generator in the logistic game."""

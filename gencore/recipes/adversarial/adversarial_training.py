@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 import torch
@@ -105,6 +106,10 @@ class AdversarialTraining:
             ema_warmup=True, advice=_ADVICE,
         )  # fmt: skip
         self._adversary = synchronise_batch_norm(owner, fabric, adversary.to(fabric.device))
+        # As it was before its steps, for the generator in simultaneous updates.
+        self._before: nn.Module | None = None
+        if recipe.updates == "simultaneous":
+            self._before = deepcopy(self._adversary)
         self._player: Optimisation | None = None
         players = {"generator": self.generator}
         if adversary.is_trained:
@@ -175,14 +180,17 @@ class AdversarialTraining:
             data: what a batch holds → what the discriminator sees, e.g. images in [0, 1].
         """
         self.generator.module.train()
-        self._adversary.train()
+        opponent = self._adversary.train()
+        if self._before is not None:
+            self._before.load_state_dict(self._adversary.state_dict())
+            opponent = self._before.train()
         batches = split_group(batch, self._recipe.discriminator_steps)
         scalars: dict[str, Tensor] = {}
         if self._player is not None:
             for part in batches:
                 scalars = self._step_adversary(self._player, part, data)
             scalars.pop("grad_norm", None)  # the generator's is the one that is logged
-        return {**self._step_generator(batches[-1], data), **scalars}
+        return {**self._step_generator(opponent, batches[-1], data), **scalars}
 
     def _step_adversary(
         self, player: Optimisation, batch: Batch, data: Callable[[Tensor], Tensor]
@@ -202,9 +210,10 @@ class AdversarialTraining:
             clip_weights(self._adversary, self._recipe.weight_clip)
         return scalars
 
-    def _step_generator(self, batch: Batch, data: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    def _step_generator(
+        self, adversary: nn.Module, batch: Batch, data: Callable[[Tensor], Tensor]
+    ) -> dict[str, Tensor]:
         key = random_key(device=self._fabric.device)
-        adversary = self._adversary
         assert isinstance(adversary, Adversary)
         adversary.requires_grad_(False)  # its gradients are its own steps'
 
