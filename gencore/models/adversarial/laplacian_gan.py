@@ -6,8 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from gencore.models.evaluating import evaluating
-from gencore.models.starts import normal_starts
+from gencore.models.noise_generator import NoiseGenerator
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.objectives import AdversarialGame, LogisticGame
 from gencore.objectives.laplacian import enlarge, laplacian_pyramid
@@ -27,7 +26,7 @@ class _Level(NamedTuple):
     """The data at this level."""
 
 
-class LaplacianGAN(nn.Module):
+class LaplacianGAN(NoiseGenerator):
     r"""Images drawn from coarse to fine: a small image, and the bands that sharpen it.
 
     .. math:: \tilde x_K = G_K(z_K), \qquad
@@ -150,20 +149,6 @@ class LaplacianGAN(nn.Module):
             )
         return torch.stack(terms).sum()
 
-    def sample_noise(
-        self,
-        num: int,
-        *,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first: int = 0,
-    ) -> Tensor:
-        """Noise [num, U] of all levels; arguments as for `sample`."""
-        return normal_starts(
-            self, num, (self.noise_size,), generator=generator, key=key, first=first,
-            stream="latents",
-        )  # fmt: skip
-
     def decode_noise(self, noise: Tensor) -> Tensor:
         """The images of noise [N, U]."""
         return self.decode_levels(noise)[-1]
@@ -175,26 +160,6 @@ class LaplacianGAN(nn.Module):
             rough = enlarge(images[-1]) if images else None
             images.append(self._draw(level, z, rough))
         return images
-
-    def sample(
-        self,
-        num: int,
-        *,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first: int = 0,
-    ) -> Tensor:
-        """Images [num, C, H, W] of the model in evaluation mode, differentiable in the weights.
-
-        Args:
-            num: number of samples.
-            generator: draws the key where none is given.
-            key: int64 [seed, offset].
-            first: number of samples before these, of other processes.
-        """
-        noise = self.sample_noise(num, generator=generator, key=key, first=first)
-        with evaluating(self):
-            return self.decode_noise(noise)
 
     def _noise_sizes(self) -> list[int]:
         return [self.latent_size, *(height * width for _, height, width in self.shapes[1:])]

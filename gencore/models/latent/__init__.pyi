@@ -32,6 +32,7 @@ from gencore.models.latent.vae import VAE, VAELoss
 from gencore.models.latent.vlo import VLO, infer_posterior, pca_posterior
 from gencore.models.latent.wae_gan import WAEGAN, WAELoss
 from gencore.models.latent.wae_mmd import WAEMMD, WAEMMDLoss
+from gencore.models.noise_generator import NoiseGenerator
 
 __all__ = [
     "GLO",
@@ -60,6 +61,7 @@ __all__ = [
     "LevelLikelihood",
     "LikelihoodName",
     "MixtureCovariance",
+    "NoiseGenerator",
     "NormalParameters",
     "ProbabilisticPCA",
     "RAELoss",

@@ -3,7 +3,7 @@
 from torch import Generator, Tensor, nn
 
 from gencore.metrics import InverseMultiquadraticKernel, Kernel
-from gencore.models.evaluating import evaluating
+from gencore.models.noise_generator import NoiseGenerator
 from gencore.models.starts import normal_starts
 from gencore.objectives import maximum_mean_discrepancy
 from gencore.sizes import check_positive
@@ -11,7 +11,7 @@ from gencore.sizes import check_positive
 __all__ = ["GMMN"]
 
 
-class GMMN(nn.Module):
+class GMMN(NoiseGenerator):
     r"""A generator that learns from a fixed distance of batches, without an adversary.
 
     .. math:: \min_\theta MMD^2(x, G_\theta(z)), \qquad z \sim N(0, I)
@@ -90,29 +90,6 @@ class GMMN(nn.Module):
         """The data [N, ...] of noise [N, L]."""
         x: Tensor = self.generator(noise)
         return x
-
-    def sample(
-        self,
-        num: int,
-        *,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first: int = 0,
-    ) -> Tensor:
-        """Data [num, ...], differentiable in the weights, of the generator in evaluation mode.
-
-        Args:
-            num: number of samples.
-            generator: draws the key where none is given.
-            key: int64 [seed, offset].
-            first: number of samples before these, of other processes.
-        """
-        noise = normal_starts(
-            self, num, (self.noise_size,), generator=generator, key=key, first=first,
-            stream="latents",
-        )  # fmt: skip
-        with evaluating(self):
-            return self.decode_noise(noise)
 
     def extra_repr(self) -> str:
         return f"noise_size={self.noise_size}, kernel={self.kernel}"
