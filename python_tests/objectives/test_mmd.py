@@ -156,5 +156,5 @@ def test_bad_input():
     with pytest.raises(ValueError, match="chunk_size is 0"):
         maximum_mean_discrepancy(x, x, chunk_size=0)
     for wrong in (lambda: GaussianKernel(()), lambda: InverseMultiquadraticKernel((1.0, -1.0))):
-        with pytest.raises(ValueError, match="expected one positive number, or several"):
+        with pytest.raises(ValueError, match="expected one positive, finite number, or several"):
             wrong()

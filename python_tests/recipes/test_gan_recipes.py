@@ -647,14 +647,17 @@ def test_options_that_do_not_fit(options, message):
         ({"dropout": 0.5}, "dropout is 0.5, but it has an effect with networks mlp and method gan"),
         ({"generator_widths": (5,)}, r"generator_widths is \(5,\), but it has an effect with net"),
         ({"networks": "mlp", "width": 8}, "width is 8, but it has an effect with networks dcgan"),
-        ({"networks": "mlp", "conditional": True}, "conditional is True, but it has an effect wit"),
+        (
+            {"networks": "mlp", "class_conditional": True},
+            "class_conditional is True, but it has an effec",
+        ),
         ({"networks": "mlp", "method": "mbgan", "dropout": 0.5}, "dropout is 0.5, but it has an"),
         (
             {"networks": "mlp", "method": "mmd", "discriminator_widths": (5,)},
             "discriminator_widths is",
         ),
         (
-            {"method": "hinge", "conditional": True, "encoder_steps": 5},
+            {"method": "hinge", "class_conditional": True, "encoder_steps": 5},
             "encoder_steps is 5, but the generator is conditional",
         ),
         ({"networks": "mlp", "dropout": 1.0}, "dropout is 1.0; expected at least 0 and less"),
