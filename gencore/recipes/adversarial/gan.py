@@ -9,7 +9,7 @@ from gencore.recipes.adversarial.adversarial import (
     TRAINED,
     AdversarialRecipe,
 )
-from gencore.train import ImageRecipe, used_by
+from gencore.train import ImageRecipe, UsedBy, used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -50,6 +50,20 @@ _PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+_USED_BY: dict[str, UsedBy] = {
+    **ADVERSARIAL_USES,
+    "width": used_by(networks=("dcgan",)), "generator_widths": used_by(networks=("mlp",)),
+    "discriminator_widths": used_by(networks=("mlp",), method=TRAINED),
+    "dropout": used_by(networks=("mlp",), method=(*SCORES, "ebgan", "mixup")),
+    "batch_norm": used_by(class_conditional=(False,)),
+    "class_conditional": used_by(networks=("dcgan",), method=SCORES),
+    "num_proposals": used_by(method=("gan",), class_conditional=(False,)),
+    "discriminator_batch_norm": used_by(
+        method=("gan", "hinge", "least-squares", "f-gan", "mixup", "ebgan")
+    ),
+}  # fmt: skip
+
+
 @dataclass(kw_only=True)
 class GANRecipe(AdversarialRecipe, ImageRecipe):
     """Generators of images, by adversaries of images, of batches, or distances.
@@ -60,18 +74,7 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
     """
 
     presets = _PRESETS
-    used_by = {  # noqa: RUF012 - a class variable of the base class
-        **ADVERSARIAL_USES,
-        "width": used_by(networks=("dcgan",)), "generator_widths": used_by(networks=("mlp",)),
-        "discriminator_widths": used_by(networks=("mlp",), method=TRAINED),
-        "dropout": used_by(networks=("mlp",), method=(*SCORES, "ebgan", "mixup")),
-        "batch_norm": used_by(class_conditional=(False,)),
-        "class_conditional": used_by(networks=("dcgan",), method=SCORES),
-        "num_proposals": used_by(method=("gan",), class_conditional=(False,)),
-        "discriminator_batch_norm": used_by(
-            method=("gan", "hinge", "least-squares", "f-gan", "mixup", "ebgan")
-        ),
-    }  # fmt: skip
+    used_by = _USED_BY
 
     steps: int = 2000
     """Steps of the generator in the whole run."""

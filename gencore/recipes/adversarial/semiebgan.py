@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from gencore.train import ImageRecipe, OptimisedRecipe, used_by
+from gencore.train import ImageRecipe, OptimisedRecipe, UsedBy, used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -17,6 +17,13 @@ _GAME = used_by(objective=("ebgan",))
 _UNLABELLED = used_by(objective=("ebgan", "ladder"))
 
 
+_USED_BY: dict[str, UsedBy] = {
+    "denoising_weights": _UNLABELLED, "margin": _GAME, "margin_power": _GAME,
+    "game_part": _GAME, "latent_size": _GAME, "generator_widths": _GAME,
+    "generator_learning_rate": _GAME,
+}  # fmt: skip
+
+
 @dataclass(kw_only=True)
 class SemiEBGANRecipe(ImageRecipe, OptimisedRecipe):
     """Semi-supervised energy-based GAN: a ladder network learns classes from few labels.
@@ -25,11 +32,7 @@ class SemiEBGANRecipe(ImageRecipe, OptimisedRecipe):
     and are all in each step. The defaults take a quarter of a minute on digits, with one CPU core.
     """
 
-    used_by = {  # noqa: RUF012 - a class variable of the base class
-        "denoising_weights": _UNLABELLED, "margin": _GAME, "margin_power": _GAME,
-        "game_part": _GAME, "latent_size": _GAME, "generator_widths": _GAME,
-        "generator_learning_rate": _GAME,
-    }  # fmt: skip
+    used_by = _USED_BY
 
     objective: Literal["ebgan", "ladder", "supervised"] = "ebgan"
     """Labels, denoising and the game with a generator; without the game; or labels alone, with the

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from gencore.data.names import DensityName
 from gencore.recipes.adversarial.adversarial import ADVERSARIAL_USES, AdversarialRecipe
 from gencore.recipes.plane import PlaneRecipe
-from gencore.train import used_by
+from gencore.train import UsedBy, used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -34,6 +34,12 @@ _PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+_USED_BY: dict[str, UsedBy] = {
+    **ADVERSARIAL_USES,
+    "code_size": used_by(method=("ebgan",)),
+}
+
+
 @dataclass(kw_only=True)
 class ToyGANRecipe(AdversarialRecipe, PlaneRecipe):
     """Generators on the plane, by adversaries of points, of batches, or distances.
@@ -43,10 +49,7 @@ class ToyGANRecipe(AdversarialRecipe, PlaneRecipe):
     """
 
     presets = _PRESETS
-    used_by = {  # noqa: RUF012 - a class variable of the base class
-        **ADVERSARIAL_USES,
-        "code_size": used_by(method=("ebgan",)),
-    }
+    used_by = _USED_BY
 
     density: DensityName = "eight_gaussians"
     """The density that the data are drawn from."""
