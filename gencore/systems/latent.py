@@ -304,6 +304,7 @@ SYSTEMS = (
         source="Lucas 2020, §2.3",
         implementation="gencore.models.GaussianMixture",
         test=f"{_MIXTURE}::TestEveryCovariance::test_no_step_of_the_fit_loses_likelihood",
+        recipe="toymixture",
         further_tests=(
             f"{_MIXTURE}::TestEveryCovariance::test_it_integrates_to_one",
             f"{_MIXTURE}::TestEveryCovariance::test_gradients",
@@ -361,6 +362,7 @@ SYSTEMS = (
         source="Bruna, Lecture 11",
         implementation="gencore.models.GaussianMixture",
         test=f"{_MIXTURE}::TestEveryCovariance::test_its_density",
+        recipe="toymixture",
         further_implementations=("gencore.models.ProbabilisticPCA",),
         further_tests=(
             f"{_MIXTURE}::TestEveryCovariance::test_its_samples_in_any_split",
