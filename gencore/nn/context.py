@@ -1,9 +1,16 @@
 """The context of conditional layers, networks and flows: one row a data point."""
 
 import torch
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 
-__all__ = ["check_context", "check_context_dtype", "check_context_is_tensor", "weight_of"]
+__all__ = [
+    "broadcast_shape",
+    "check_context",
+    "check_context_dtype",
+    "check_context_is_tensor",
+    "context_rows",
+    "weight_of",
+]
 
 
 def check_context(
@@ -70,3 +77,19 @@ def check_context_is_tensor(owner: str, context: Tensor | None) -> None:
 def weight_of(module: nn.Module) -> Tensor | None:
     """The first parameter of a module, whose dtype is that of all."""
     return next(module.parameters(), None)
+
+
+def context_rows(context: Tensor | None, batch_shape: Size) -> Tensor | None:
+    """The rows [N, C] of a context [*batch, C] that is expanded to a batch of N in all."""
+    if context is None:
+        return None
+    size = context.shape[-1]
+    return context.expand(*batch_shape, size).reshape(batch_shape.numel(), size)
+
+
+def broadcast_shape(a: Size, b: Size) -> Size | None:
+    """The shape that two shapes are broadcast to, if there is one."""
+    try:
+        return torch.broadcast_shapes(a, b)
+    except (RuntimeError, ValueError):  # the latter for a negative length
+        return None

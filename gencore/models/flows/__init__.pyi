@@ -1,5 +1,7 @@
+from gencore.models.flows.base_modules import ConditionalNormal, DistributionModule
 from gencore.models.flows.coupling_flow import CouplingFlow
-from gencore.models.flows.flow import Base, Flow, FlowDistribution
+from gencore.models.flows.flow import Base, Flow
+from gencore.models.flows.flow_distribution import FlowDistribution
 from gencore.models.flows.flow_posterior import FlowPosterior, PosteriorSample
 from gencore.models.flows.glow import Glow
 from gencore.models.flows.iaf import IAF
@@ -17,8 +19,10 @@ __all__ = [
     "MAF",
     "NICE",
     "Base",
+    "ConditionalNormal",
     "CouplingFlow",
     "CouplingKind",
+    "DistributionModule",
     "EulerSteps",
     "ExplicitDirection",
     "Flow",

@@ -1,27 +1,44 @@
 """A normalizing flow as a density: an invertible transform with a base distribution."""
 
+import inspect
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Generator, Size, Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import (
+    Distribution,
+    Independent,
+    Normal,
+    SigmoidTransform,
+    TransformedDistribution,
+    Uniform,
+)
 
-from gencore.choices import check_choice
-from gencore.models.starts import normal_starts
-from gencore.nn.context import check_context, check_context_is_tensor, weight_of
+from gencore.models.flows.flow_distribution import (
+    FlowDistribution,
+    check_density_temperature,
+    check_temperature,
+)
+from gencore.models.flows.latent_distribution import FixedDistribution, LatentDistribution
+from gencore.models.starts import like, normal_starts
+from gencore.nn.context import check_context, weight_of
 from gencore.nn.transforms import Transform
-from gencore.ops import gaussian_nll
+from gencore.ops import gaussian_nll, random_key
 from gencore.ops._support.checks import accumulation_dtype
+from gencore.ops.random import stream_key
 
-__all__ = ["Base", "Flow", "FlowDistribution"]
+__all__ = ["Base", "Flow"]
 
-Base = Literal["normal", "logistic"]
+_Standard = Literal["normal", "logistic"]
+Base = _Standard | Distribution | nn.Module
+"""What a flow takes for the distribution of its latents: a name, a distribution, or a module which,
+called with the context or without, returns one."""
 
 
 class Flow(nn.Module):
-    r"""The density of data whose latents z = f(x) have a standard base distribution.
+    r"""The density of data whose latents z = f(x) have a base distribution p₀.
 
     .. math:: \log p(x \mid c) = \log p_0(f(x; c)) + \log\left\lvert\det
               \frac{\partial f}{\partial x}\right\rvert
@@ -32,15 +49,23 @@ class Flow(nn.Module):
         transform: f, which maps data to latents.
         event_shape: shape of one data point.
         latent_shape: shape of its latents, where it differs.
-        base: p₀, independent "normal" N(0, 1) or "logistic" latents.
-        context_size: C of the contexts [N, C] that f needs; 0 for none.
+        base: p₀: independent "normal" N(0, 1) or "logistic" latents; a distribution of
+            `torch.distributions` over the latents, which is fixed and goes to the devices and
+            dtypes that the flow goes to; or a module that returns one, such as a
+            :class:`DistributionModule`, which is learned, or a :class:`ConditionalNormal` of the
+            context. Its batch shape may be a part of the latents' shape, or the whole, or start
+            with the N rows of the context. Data whose latents are outside its support have the
+            log-density −∞.
+        context_size: C of the contexts [N, C] that f or p₀ needs; 0 for none.
 
     Raises:
-        ValueError: for another base; on a call, for data of another shape, for a context that is
-            missing, not needed or of another shape, and for a temperature that is not finite or
-            below 0, or of 0 where a density is asked for.
+        ValueError: for another base, or one over another shape than the latents'; on a call, for
+            data of another shape, for a context that is missing, not needed or of another shape,
+            and for a temperature that is not finite or below 0, or of 0 where a density is asked
+            for.
         TypeError: on a call, for data or a context that are no tensors of floating point, or of
-            another dtype than the weights; a context may be less precise.
+            another dtype than the weights; a context may be less precise; for a base of another
+            dtype than the latents.
 
     References:
         Rezende and Mohamed, "Variational inference with normalizing flows", 2015. Yan, "Deep
@@ -55,7 +80,12 @@ class Flow(nn.Module):
         tensor(-1.8379)
         >>> flow().sample((5,)).shape
         torch.Size([5, 2])
+        >>> uniform = torch.distributions.Uniform(-torch.ones(2), torch.ones(2))
+        >>> Flow(Permutation.reverse(2), [2], base=uniform).log_prob(torch.tensor([[0, 2.0]]))
+        tensor([-inf])
     """
+
+    base: _Standard | nn.Module
 
     def __init__(
         self,
@@ -67,21 +97,21 @@ class Flow(nn.Module):
         context_size: int = 0,
     ) -> None:
         super().__init__()
-        check_choice(type(self).__name__, "base", base, get_args(Base))
         self.transform = transform
         self.event_shape = Size(event_shape)
         self.latent_shape = self.event_shape if latent_shape is None else Size(latent_shape)
-        self.base = base
         self.context_size = context_size
+        self.base = self._made_base(base)
+        self._base_takes_context = bool(context_size) and _takes(self.base, 1)
 
     def forward(
         self, context: Tensor | None = None, *, temperature: float = 1.0
-    ) -> "FlowDistribution":
+    ) -> FlowDistribution:
         """The distribution p(x | context); its batch shape is that of the context's rows.
 
         Args:
             context: [*batch, C], or ``None``.
-            temperature: factor of the latents' standard deviation.
+            temperature: factor of the latents.
         """
         return FlowDistribution(self, context, temperature)
 
@@ -93,50 +123,55 @@ class Flow(nn.Module):
         Args:
             x: data.
             context: what they are conditioned on.
-            temperature: factor of the latents' standard deviation, positive.
+            temperature: factor of the latents, positive: z has the density p₀(z / T) / Tᴰ.
         """
         name = type(self).__name__
-        _check_temperature(name, temperature)
-        if temperature == 0:
-            raise ValueError(
-                f"{name}: temperature is {temperature}; expected more than 0, to have a density"
-            )
+        check_density_temperature(name, temperature)
         self._check_data(x)
         check_context(name, context, x.shape[0], self.context_size, weight_of(self))
         z, log_det = self.transform(x, context)
         if temperature != 1:
             z = z / temperature
             log_det = log_det - self.latent_shape.numel() * math.log(temperature)
-        return self._latents_log_prob(z, log_det)
+        return self._latents_log_prob(z, log_det, context)
 
-    def _latents_log_prob(self, z: Tensor, log_det: Tensor) -> Tensor:
+    def _latents_log_prob(self, z: Tensor, log_det: Tensor, context: Tensor | None) -> Tensor:
         """log p₀(z) + log_det, [N]."""
         if self.base == "normal":
             return -gaussian_nll(z, log_det)
-        # log of the logistic density: -|z| - 2 log(1 + exp(-|z|)), which never overflows
-        z = z.flatten(1).abs().to(log_det.dtype)
-        return log_det - (z + 2 * torch.log1p(torch.exp(-z))).sum(1)
+        if self.base == "logistic":
+            # log of the density: -|z| - 2 log(1 + exp(-|z|)), which never overflows
+            z = z.flatten(1).abs().to(log_det.dtype)
+            return log_det - (z + 2 * torch.log1p(torch.exp(-z))).sum(1)
+        return log_det + self._latents(context, len(z)).log_prob(z)
 
     def sample_and_log_prob(
         self,
         num: int,
         context: Tensor | None = None,
         *,
+        temperature: float = 1.0,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
     ) -> tuple[Tensor, Tensor]:
         """Data [num, ...] and their log-densities [num], from one pass through the inverse:
 
-            log q(g(z)) = log p₀(z) − log|det ∂g/∂z|,   z ~ p₀
+            log q(g(Tz)) = log p₀(z) − D log T − log|det ∂g/∂(Tz)|,   z ~ p₀
 
         Both are differentiable in the weights, as a variational objective E_q[log q − log p] needs.
         Arguments are those of `sample`.
         """
-        check_context(type(self).__name__, context, num, self.context_size, weight_of(self))
-        z = self.sample_latents(num, generator=generator, key=key, first=first)
-        x, log_det = self.transform.inverse(z, context)
-        return x, self._latents_log_prob(z, -log_det)
+        name = type(self).__name__
+        check_density_temperature(name, temperature)
+        check_context(name, context, num, self.context_size, weight_of(self))
+        z = self.sample_latents(num, context, generator=generator, key=key, first=first)
+        if temperature == 1:
+            x, log_det = self.transform.inverse(z, context)
+        else:
+            x, log_det = self.transform.inverse(temperature * z, context)
+            log_det = log_det + self.latent_shape.numel() * math.log(temperature)
+        return x, self._latents_log_prob(z, -log_det, context)
 
     def sample(
         self,
@@ -153,26 +188,39 @@ class Flow(nn.Module):
         Args:
             num: number of samples.
             context: what they are conditioned on.
-            temperature: factor of the latents' standard deviation.
+            temperature: factor of the latents.
             generator: draws the key where none is given; torch's default where both are missing.
             key: int64 [seed, offset] of the latents.
             first: number of samples before these, of other processes.
         """
         name = type(self).__name__
-        _check_temperature(name, temperature)
+        check_temperature(name, temperature)
         check_context(name, context, num, self.context_size, weight_of(self))
-        z = self.sample_latents(num, generator=generator, key=key, first=first)
+        z = self.sample_latents(num, context, generator=generator, key=key, first=first)
         return self.transform.inverse(temperature * z, context)[0]
 
     def sample_latents(
         self,
         num: int,
+        context: Tensor | None = None,
         *,
         generator: Generator | None = None,
         key: Tensor | None = None,
         first: int = 0,
     ) -> Tensor:
-        """Latents [num, ...] of the base distribution; arguments as for `sample`."""
+        """Latents [num, ...] of the base distribution; arguments as for `sample`.
+
+        With one key, ``num = a`` and ``num = b`` with ``first = a`` are the two parts of
+        ``num = a + b``, whatever the base. One of the context whose latents have no inverse
+        distribution function (`icdf`), such as a mixture, has no ``first``.
+        """
+        if isinstance(self.base, nn.Module):
+            latents = self._latents(context, num)
+            of = like(self)
+            if weight_of(self) is None and latents.tensors:
+                of = latents.tensors[0]
+            key = random_key(generator, of.device) if key is None else key
+            return latents.sample(num, of, stream_key(key, "latents"), first)
         z = normal_starts(
             self, num, self.latent_shape, generator=generator, key=key, first=first,
             stream="latents",
@@ -182,6 +230,60 @@ class Flow(nn.Module):
         # logit Φ(z), which keeps the digits of both tails
         wide = z.to(accumulation_dtype(z))
         return (torch.special.log_ndtr(wide) - torch.special.log_ndtr(-wide)).to(z.dtype)
+
+    def base_distribution(self, context: Tensor | None = None) -> Distribution:
+        """p₀ as one of torch, with the latents' shape as its event shape.
+
+        Args:
+            context: [N, C], for a base of the context, which then has the batch shape [N].
+        """
+        if isinstance(self.base, nn.Module):
+            num = 0 if context is None else len(context)
+            return self._latents(context, num).distribution
+        zeros = like(self).new_zeros(self.latent_shape)
+        ones = torch.ones_like(zeros)
+        if self.base == "normal":
+            elements: Distribution = Normal(zeros, ones, validate_args=False)
+        else:
+            uniform = Uniform(zeros, ones, validate_args=False)
+            elements = TransformedDistribution(uniform, [SigmoidTransform().inv])
+        return Independent(elements, len(self.latent_shape), validate_args=False)
+
+    def is_reparametrised(self, context: Tensor | None = None) -> bool:
+        """Whether samples are differentiable in all parameters: not in those of a base of which
+        torch has no such samples, for instance a mixture."""
+        if not isinstance(self.base, nn.Module):
+            return True
+        return self._latents(context, 0 if context is None else len(context)).is_reparametrised
+
+    def _made_base(self, base: Base) -> _Standard | nn.Module:
+        name = type(self).__name__
+        if isinstance(base, Distribution):
+            made = FixedDistribution(name, base)
+            LatentDistribution(name, base, self.latent_shape)
+            return made
+        if isinstance(base, nn.Module):
+            if not self.context_size and not _takes(base, 0):
+                raise ValueError(
+                    f"{name}: the base, a {type(base).__name__}, takes a context, but context_size "
+                    "is 0"
+                )
+            return base
+        if base not in get_args(_Standard):
+            raise ValueError(
+                f"{name}: base is {base!r}; expected normal, logistic, a distribution of "
+                "torch.distributions, or a module that returns one"
+            )
+        return base
+
+    def _latents(self, context: Tensor | None, num: int) -> LatentDistribution:
+        """The distribution that the base module gives for contexts of `num` rows."""
+        name = type(self).__name__
+        assert isinstance(self.base, nn.Module)
+        if not self._base_takes_context:
+            return LatentDistribution(name, self.base(), self.latent_shape)
+        check_context(name, context, num, self.context_size, weight_of(self.base))
+        return LatentDistribution(name, self.base(context), self.latent_shape, num)
 
     def _check_data(self, x: Tensor) -> None:
         if x.shape[1:] != self.event_shape:
@@ -203,171 +305,12 @@ class Flow(nn.Module):
             )
 
 
-def _check_temperature(owner: str, temperature: float) -> None:
-    if not 0 <= temperature < math.inf:
-        raise ValueError(
-            f"{owner}: temperature is {temperature}; expected a finite number, 0 or more"
-        )
-
-
-class FlowDistribution(Distribution):
-    """p(x | context) of a :class:`Flow`, as a distribution of torch.
-
-    Nothing is computed before it is asked for. A context of shape [*batch, C] gives a batch of
-    distributions.
-
-    Args:
-        flow: the flow.
-        context: [*batch, C], or ``None``.
-        temperature: factor of the latents' standard deviation, in samples and in the density.
-        batch_shape: of the distributions, to which the context is expanded; without it that of the
-            context.
-        validate_args: whether NaN values are refused; ``None`` for torch's default.
-
-    Raises:
-        ValueError: for a context of another shape than the flow's, or one that does not expand to
-            the batch.
-
-    Example:
-        >>> import torch
-        >>> from gencore.models import CouplingFlow
-        >>> several = CouplingFlow(2, hidden_widths=(8,))().expand([3])
-        >>> several.sample().shape, several.log_prob(torch.zeros(5, 1, 2)).shape
-        (torch.Size([3, 2]), torch.Size([5, 3]))
-    """
-
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
-    has_rsample = True
-
-    def __init__(
-        self,
-        flow: Flow,
-        context: Tensor | None,
-        temperature: float = 1.0,
-        *,
-        batch_shape: Sequence[int] | None = None,
-        validate_args: bool | None = None,
-    ) -> None:
-        _check_temperature("FlowDistribution", temperature)
-        check_context_is_tensor("FlowDistribution", context)
-        if context is not None and context.dim() < 1:
-            raise ValueError("FlowDistribution: the context has no dimension; expected [*batch, C]")
-        given = Size() if context is None else context.shape[:-1]
-        check_context(
-            "FlowDistribution",
-            None if context is None else context.reshape(given.numel(), context.shape[-1]),
-            given.numel(),
-            flow.context_size,
-            weight_of(flow),
-        )
-        batch_shape = given if batch_shape is None else Size(batch_shape)
-        _check_expands(given, batch_shape)
-        self.flow, self.context, self.temperature = flow, context, temperature
-        super().__init__(batch_shape, flow.event_shape, validate_args=validate_args)
-
-    def __repr__(self) -> str:
-        return (
-            f"FlowDistribution({type(self.flow).__name__}, batch_shape={list(self.batch_shape)}, "
-            f"event_shape={list(self.event_shape)}, temperature={self.temperature})"
-        )
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """All points of the event's shape."""
-        real: constraints.Constraint = constraints.independent(
-            constraints.real, len(self.event_shape)
-        )
-        return real
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """log p of values [..., *event_shape], broadcast with the batch."""
-        dims = len(self.event_shape)
-        if not isinstance(value, Tensor):
-            raise TypeError(
-                f"FlowDistribution: the value is a {type(value).__name__}; expected a tensor"
-            )
-        if value.dim() < dims or value.shape[value.dim() - dims :] != self.event_shape:
-            raise ValueError(
-                f"FlowDistribution: values have shape {list(value.shape)}; expected [..., "
-                f"{', '.join(map(str, self.event_shape))}]"
-            )
-        shape = _broadcast(value.shape[: value.dim() - dims], self.batch_shape)
-        if shape is None:
-            raise ValueError(
-                f"FlowDistribution: values have shape {list(value.shape)}, which does not "
-                f"broadcast with the batch {list(self.batch_shape)} of {list(self.event_shape)}"
-            )
-        if self._validate_args and value.numel():  # torch's check fails on no values
-            self._validate_sample(value)
-        x = value.expand(*shape, *self.event_shape).reshape(shape.numel(), *self.event_shape)
-        rows = self._rows(shape)
-        return self.flow.log_prob(x, rows, temperature=self.temperature).reshape(shape)
-
-    def rsample(self, sample_shape: Sequence[int] = Size()) -> Tensor:
-        """Samples [*sample_shape, *batch_shape, *event_shape], differentiable in the weights."""
-        shape = Size(sample_shape) + self.batch_shape
-        x = self.flow.sample(shape.numel(), self._rows(shape), temperature=self.temperature)
-        return x.reshape(*shape, *self.event_shape)
-
-    def sample(self, sample_shape: Sequence[int] = Size()) -> Tensor:
-        """Samples [*sample_shape, *batch_shape, *event_shape], without a graph."""
-        with torch.no_grad():
-            return self.rsample(sample_shape)
-
-    def expand(self, batch_shape: Sequence[int], _instance: None = None) -> "FlowDistribution":
-        """The same distribution for a batch of that shape."""
-        _check_expands(self.batch_shape, Size(batch_shape))
-        return FlowDistribution(
-            self.flow,
-            self.context,
-            self.temperature,
-            batch_shape=batch_shape,
-            validate_args=self._validate_args,
-        )
-
-    @property
-    def mean(self) -> Tensor:
-        """Has no closed form."""
-        raise _no_closed_form("mean", "sample((num,)).mean(0)")
-
-    @property
-    def variance(self) -> Tensor:
-        """Has no closed form."""
-        raise _no_closed_form("variance", "sample((num,)).var(0)")
-
-    @property
-    def mode(self) -> Tensor:
-        """Has no closed form."""
-        raise _no_closed_form("mode", "the most likely of samples, by log_prob")
-
-    def entropy(self) -> Tensor:
-        """Has no closed form."""
-        raise _no_closed_form("entropy", "-log_prob(rsample((num,))).mean(0)")
-
-    def _rows(self, shape: Size) -> Tensor | None:
-        if self.context is None:
-            return None
-        size = self.context.shape[-1]
-        return self.context.expand(*shape, size).reshape(shape.numel(), size)
-
-
-def _broadcast(a: Size, b: Size) -> Size | None:
-    """The shape of both, if there is one."""
+def _takes(base: _Standard | nn.Module, num_arguments: int) -> bool:
+    """Whether a base can be called with so many arguments."""
+    if not isinstance(base, nn.Module):
+        return False
     try:
-        return torch.broadcast_shapes(a, b)
-    except (RuntimeError, ValueError):  # the latter for a negative length
-        return None
-
-
-def _check_expands(given: Size, batch_shape: Size) -> None:
-    if _broadcast(given, batch_shape) != batch_shape:
-        raise ValueError(
-            f"FlowDistribution: a batch of shape {list(given)} does not expand to "
-            f"{list(batch_shape)}"
-        )
-
-
-def _no_closed_form(name: str, estimate: str) -> NotImplementedError:
-    return NotImplementedError(
-        f"FlowDistribution: the {name} of a flow has no closed form; estimate it: {estimate}"
-    )
+        inspect.signature(base.forward).bind(*range(num_arguments))
+    except TypeError:
+        return False
+    return True

@@ -12,7 +12,7 @@ from gencore.models.latent.gaussian_mixture import GaussianMixture
 from gencore.models.latent.gaussian_posterior import log_normal
 
 if TYPE_CHECKING:
-    from gencore.models.flows.flow import FlowDistribution
+    from gencore.models.flows.flow_distribution import FlowDistribution
 
 __all__ = [
     "DistributionPrior", "FlowPrior", "LatentPrior", "MixturePrior", "Prior", "StandardNormalPrior",

@@ -13,6 +13,7 @@ from gencore.nn.transforms.radial import Radial
 from gencore.nn.transforms.reversible import Reversible
 from gencore.nn.transforms.spline import SplineCoupling
 from gencore.nn.transforms.squeeze import Squeeze
+from gencore.nn.transforms.torch_transform import TorchTransform
 
 __all__ = [
     "ActNorm",
@@ -30,6 +31,7 @@ __all__ = [
     "Rewound",
     "SplineCoupling",
     "Squeeze",
+    "TorchTransform",
     "Transform",
     "UniformDequantization",
     "VariationalDequantization",

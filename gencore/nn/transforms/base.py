@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,9 @@ class Compose(Transform):
     Args:
         *transforms: the first one meets the data.
 
+    It has a length, can be iterated over, and its items are the transforms; a slice is a stack of
+    the same kind, of the same transforms.
+
     Raises:
         TypeError: for what is no transform.
 
@@ -85,6 +88,8 @@ class Compose(Transform):
         >>> flow = Compose(Permutation([2, 0, 1]), Permutation([2, 0, 1]))
         >>> flow(torch.tensor([[0.0, 1.0, 2.0]]))
         (tensor([[1., 2., 0.]]), tensor([0.]))
+        >>> flow[:1](torch.tensor([[0.0, 1.0, 2.0]]))[0]
+        tensor([[2., 0., 1.]])
     """
 
     def __init__(self, *transforms: Transform) -> None:
@@ -98,6 +103,17 @@ class Compose(Transform):
 
     def __len__(self) -> int:
         return len(self.transforms)
+
+    @overload
+    def __getitem__(self, index: int) -> Transform: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Compose": ...
+
+    def __getitem__(self, index: int | slice) -> "Transform | Compose":
+        if isinstance(index, slice):
+            return type(self)(*list(self)[index])
+        return list(self)[index]
 
     def __iter__(self) -> Iterator[Transform]:
         for transform in self.transforms:
@@ -113,7 +129,7 @@ class Compose(Transform):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         total = no_log_det(z)
-        for transform in reversed(list(self)):
+        for transform in reversed(self):
             z, log_det = transform.inverse(z, context)
             total = total + log_det
         return z, total

@@ -82,7 +82,7 @@ class Reversible(Compose):
         """∂L/∂x, ∂L/∂context and ∂L/∂θ from the last output and the gradients of it."""
         total: dict[Tensor, Tensor] = {}
         grad_context = None
-        for transform in reversed(list(self)):
+        for transform in reversed(self):
             z, grad_z, part, grads = transform.rewind(z, context, grad_z, grad_log_det)
             if part is not None:
                 grad_context = part if grad_context is None else grad_context + part
