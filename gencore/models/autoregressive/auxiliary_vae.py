@@ -92,7 +92,6 @@ class AuxiliaryVAE(nn.Module):
         self.encoder, self.decoder, self.target = encoder, decoder, target
         self.latent_size, self.posterior = latent_size, posterior
         self.input = PixelInput(target.image_shape[0], target.levels)
-        self._is_gaussian = not any(True for _ in posterior.parameters())
         # Two of each: a layer that normalises over a batch takes no single one.
         shape = (2, self.input.out_channels, *target.image_shape[1:])
         if found := output_shape("AuxiliaryVAE", "the encoder", encoder, shape):
@@ -149,7 +148,7 @@ class AuxiliaryVAE(nn.Module):
         mean, log_std, context = self._posterior_of(x)
         epsilon = self._noise(mean, 1, generator, key, first).squeeze(1)
         z, log_q = self.posterior(mean, log_std, context, epsilon=epsilon)
-        if self._is_gaussian:
+        if self.posterior.is_gaussian:
             kl = 0.5 * (mean.square() + torch.exp(2 * log_std) - 1 - 2 * log_std).sum(1)
         else:
             kl = log_q - _log_prior(z)

@@ -227,7 +227,8 @@ class LatentDistribution:
                 f"{self.owner}: samples of the base, a {self.name}, have no gradient by its "
                 "parameters; draw them under torch.no_grad(), or with parameters that require none"
             )
-        draw = self.distribution.rsample if self.distribution.has_rsample else self._draw
+        of_torch = self.distribution
+        draw = of_torch.rsample if of_torch.has_rsample else of_torch.sample
         if self.distribution.batch_shape:
             if first:
                 raise ValueError(
@@ -248,10 +249,6 @@ class LatentDistribution:
         if not blocks:
             return of.new_empty(0, *self.latent_shape)
         return torch.cat(blocks)[first - start * rows :][:num].to(of.dtype)
-
-    def _draw(self, shape: Size) -> Tensor:
-        with torch.no_grad():
-            return self.distribution.sample(shape)
 
     def _within(self, z: Tensor) -> Tensor:
         """Samples without those that rounding has put on an open end of the support."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from gencore.models.flows.flow import Flow
+from gencore.models.flows.latent_distribution import quantiles
 from gencore.models.latent.gaussian_mixture import GaussianMixture
 from gencore.models.latent.gaussian_posterior import log_normal
 
@@ -117,19 +118,19 @@ class DistributionPrior(LatentPrior):
         self._elements = given
         while isinstance(self._elements, Independent):
             self._elements = self._elements.base_dist
-        try:
-            self._elements.icdf(torch.tensor(0.5))  # a number goes with tensors of any device
-        except NotImplementedError as error:
+        # A number goes with tensors of any device.
+        if quantiles(self._elements, torch.zeros(())) is None:
             raise ValueError(
                 f"{owner}: the prior is a {name} without an inverse distribution function, so that "
                 "it cannot be drawn from noise; expected independent elements with `icdf`, or a "
                 "flow or a mixture"
-            ) from error
+            )
         self._given, self.noise_size = given, latent_size
 
     def from_noise(self, noise: Tensor) -> Tensor:
-        # In double precision, where the tails keep their digits.
-        return self._elements.icdf(torch.special.ndtr(noise.double())).to(noise.dtype)
+        z = quantiles(self._elements, noise)
+        assert z is not None
+        return z
 
     def log_prob(self, z: Tensor) -> Tensor:
         return self._given.log_prob(z)

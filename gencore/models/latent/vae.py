@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
-from torch.func import functional_call
 
 from gencore.models.flows.flow_posterior import FlowPosterior
 from gencore.models.latent.decoder_likelihood import DecoderLikelihood
@@ -244,7 +243,7 @@ class VAE(DecoderModel):
         given, context = self._posterior(x, None)
         if self.posterior_flow is None:
             return given.mean
-        return self.posterior_flow.steps.inverse(given.mean, context)[0]
+        return self.posterior_flow.transform.inverse(given.mean, context)[0]
 
     def decoded(self, z: Tensor) -> Tensor:
         """What the decoder gives, of latents [N, L]."""
@@ -312,22 +311,15 @@ class VAE(DecoderModel):
         """`num` latents of each data point [N, num, L], and log q of them, [N, num]."""
         if self.posterior_flow is None:
             return draw_latents(posterior, num, key, first, first_sample, estimator)
-        start, log_q = draw_latents(posterior, num, key, first, first_sample)
-        steps, shape = self.posterior_flow.steps, log_q.shape
-        if context is not None:
-            context = context.repeat_interleave(num, 0)
-        z, log_det = steps.inverse(start.flatten(0, 1), context)
+        flow = self.posterior_flow
+        z, log_q = flow(
+            *posterior, context,
+            num_samples=num, key=key, first=first, first_sample=first_sample,
+        )  # fmt: skip
         if estimator == "reparametrised":
-            return z.unflatten(0, shape), log_q - log_det.view(shape)
-        weights: dict[str, Tensor] = dict(steps.named_parameters())
-        if estimator == "score":
-            z = z.detach()
-        else:
-            posterior, context = posterior.detach(), None if context is None else context.detach()
-            weights = {name: weight.detach() for name, weight in weights.items()}
-        start, log_det = functional_call(steps, weights, (z, context))
-        log_q = posterior.log_prob(start.unflatten(0, shape)) + log_det.view(shape)
-        return z.unflatten(0, shape), log_q
+            return z, log_q
+        z = z.detach() if estimator == "score" else z
+        return z, flow.log_prob(z, *posterior, context, path=estimator == "path")
 
     def _log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x | z) of data [N, ...] and latents [N, K, L], [N, K]."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gencore.models import IAF, MAF, Flow, FlowPosterior
 from gencore.nn import InverseAutoregressive, MaskedAutoregressive
+from gencore.ops import philox_normal, random_key
 
 FLOWS = (MAF, IAF)
 CORRELATION = 0.9
@@ -148,8 +149,9 @@ def test_posterior_densities_agree_and_use_the_context():
     again = torch.Generator().manual_seed(5)
     first = posterior(mean, log_std, context, generator=seeded)
     torch.testing.assert_close(posterior(mean, log_std, context, generator=again), first)
-    # The noise that the generator makes, given instead.
-    epsilon = torch.empty_like(mean).normal_(generator=torch.Generator().manual_seed(5))
+    # The noise of the key that the generator draws, given instead.
+    key = random_key(torch.Generator().manual_seed(5))
+    epsilon = philox_normal(mean.shape, key, dtype=torch.float64)
     torch.testing.assert_close(posterior(mean, log_std, context, epsilon=epsilon), first)
 
 

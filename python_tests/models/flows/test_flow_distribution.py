@@ -72,6 +72,9 @@ def test_temperature_scales_the_latents():
         flow.log_prob(torch.zeros(2, 2), temperature=math.inf)
 
 
+NORMAL = Independent(Normal(torch.zeros(3), torch.ones(3)), 1)
+
+
 def coupling_flow(**options) -> Flow:
     return ready(CouplingFlow(3, hidden_widths=(8,), **options))
 
@@ -165,8 +168,10 @@ class TestMeasures:
             (lambda p: p.mean, r"the mean of a flow has no closed form; estimate it: sample"),
             (lambda p: p.stddev, "the variance of a flow has no closed form"),
             (lambda p: p.mode, "the mode of a flow has no closed form"),
-            (lambda p: p.entropy(), r"the entropy of .*: -log_prob\(rsample"),
-            (lambda p: kl_divergence(p, p), "FlowDistribution"),
+            (lambda p: p.entropy(), r"the entropy of .*: -rsample_and_log_prob\(\(num,\)\)\[1\]"),
+            (lambda p: kl_divergence(p, p), r"divergence .*: x, log_p = p.rsample_and_log_prob"),
+            (lambda p: kl_divergence(p, NORMAL), r"divergence .*: x, log_p = p.rsample_and_log"),
+            (lambda p: kl_divergence(NORMAL, p), r"divergence .*: x = p.sample\(\(num,\)\); \(p"),
         ],
     )
     def test_what_has_no_closed_form_says_what_to_do(self, measure, message):
