@@ -19,6 +19,7 @@ from gencore.nn import (
     MultiScale,
     Permutation,
     ResidualConditioner,
+    Reversible,
     Squeeze,
     Transform,
 )
@@ -117,6 +118,31 @@ def test_permutations():
 def test_compose_takes_transforms_only():
     with pytest.raises(TypeError, match="Compose: got a Linear"):
         Compose(nn.Linear(2, 2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [Compose, Reversible])
+def test_stacks_are_sequences(kind):
+    """Of the transforms themselves: slices share their weights."""
+    layers = [vector_coupling(4, swap=i % 2 == 1).double() for i in range(5)]
+    stack, x = kind(*layers), randn(3, 4)
+    for layer in layers:
+        randomize(layer)
+    assert len(stack) == 5
+    assert list(stack) == layers
+    assert list(reversed(stack)) == layers[::-1]
+    assert [stack[0], stack[-1], stack[2]] == [layers[0], layers[4], layers[2]]
+    for part, expected in ((slice(1, 3), layers[1:3]), (slice(None, None, -2), layers[::-2])):
+        assert type(stack[part]) is kind
+        assert list(stack[part]) == expected
+    front, back = stack[:2], stack[2:]
+    z, log_det = front(x)
+    rest = back(z)
+    torch.testing.assert_close((rest[0], log_det + rest[1]), stack(x))
+    assert len(stack[5:]) == 0
+    with pytest.raises(IndexError):
+        stack[5]
+    with pytest.raises(TypeError):
+        stack["first"]
 
 
 def test_couplings_name_options_that_do_not_fit():

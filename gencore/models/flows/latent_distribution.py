@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Size, Tensor
+from torch import Size, Tensor, nn
 from torch.distributions import (
     Distribution,
     Independent,
@@ -51,7 +51,12 @@ class FixedDistribution(FixedBuffers):
         distribution: Distribution = rebuilt(self._template, lambda p: self.get_buffer(p.name))
         return distribution
 
-    def _place(self, value: Tensor) -> "_Place":
+    def _place(self, value: Tensor | nn.Module) -> "_Place":
+        if isinstance(value, nn.Module):
+            raise ValueError(
+                f"{self._owner}: the base is a distribution that holds a {type(value).__name__}, "
+                "whose weights would not be the flow's; give the module that returns it instead"
+            )
         if value.requires_grad:
             raise ValueError(
                 f"{self._owner}: the base is a distribution whose tensors require gradients, but "
@@ -75,23 +80,19 @@ class _Place:
     name: str
 
 
-def rebuilt(value: Any, tensor: Callable[[Any], Any], seen: dict[int, Any] | None = None) -> Any:
-    """A copy of a distribution, and of those in it, without validation and with `tensor` of each of
-    its tensors.
-
-    Raises:
-        ValueError: it holds a module.
-    """
+def rebuilt(value: Any, leaf: Callable[[Any], Any], seen: dict[int, Any] | None = None) -> Any:
+    """A copy of a distribution, and of those in it, without validation and with `leaf` of each of
+    its tensors and modules in their places."""
     seen = {} if seen is None else seen
-    if isinstance(value, (Tensor, _Place)):
-        return tensor(value)
+    if isinstance(value, (Tensor, nn.Module, _Place)):
+        return leaf(value)
     if isinstance(value, list) or type(value) is tuple:
-        return type(value)(rebuilt(part, tensor, seen) for part in value)
+        return type(value)(rebuilt(part, leaf, seen) for part in value)
     if not isinstance(value, (Distribution, Transform)):
         return value
     if id(value) not in seen:  # a transform and its inverse hold each other
         copy = seen[id(value)] = object.__new__(type(value))
-        state = {name: rebuilt(part, tensor, seen) for name, part in vars(value).items()}
+        state = {name: rebuilt(part, leaf, seen) for name, part in vars(value).items()}
         if isinstance(value, Distribution):
             state["_validate_args"] = False
         elif "_cached_x_y" in state:
@@ -125,8 +126,9 @@ class LatentDistribution:
             )
         self.tensors: list[Tensor] = []
 
-        def seen(value: Tensor) -> Tensor:
-            self.tensors.append(value)
+        def seen(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                self.tensors.append(value)
             return value
 
         self.owner, self.name, self.latent_shape = owner, type(given).__name__, latent_shape
@@ -171,11 +173,13 @@ class LatentDistribution:
         """log p₀(z), [N]; −inf without a gradient outside its support."""
         self.check_like(z)
         z = z.to(accumulation_dtype(z))
+        if not len(z):  # of which torch's sums over an event fail
+            return z.new_zeros(0)
         inside = _inside(self.distribution, z)
         if inside is None:
             return self.distribution.log_prob(z)
         # Densities are not defined there, and not always finite: another point takes the place.
-        rows = inside.view(-1, *(1 for _ in self.latent_shape))
+        rows = inside.view(*inside.shape, *(1 for _ in self.latent_shape))
         z = torch.where(rows, z, _interior(self.distribution, z))
         return self.distribution.log_prob(z).masked_fill(~inside, -torch.inf)
 

@@ -5,7 +5,8 @@ import math
 
 import pytest
 import torch
-from testing.flow_testing import randn, ready
+from testing.flow_testing import FLOWS, jacobian_log_det, randn, ready
+from torch import nn
 from torch.distributions import (
     AffineTransform,
     Categorical,
@@ -17,7 +18,7 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from gencore.models import CouplingFlow, Flow, FlowDistribution
+from gencore.models import ConditionalNormal, CouplingFlow, Flow, FlowDistribution
 from gencore.nn import ActNorm, Permutation
 
 
@@ -210,3 +211,119 @@ def test_it_prints_and_copies():
     )
     x = randn(2, 3)
     torch.testing.assert_close(copy.deepcopy(distribution).log_prob(x), distribution.log_prob(x))
+
+
+def both_passes(density, sample_shape, *, together: bool):
+    """Samples, their log-densities and the gradients of a loss of both."""
+    torch.manual_seed(3)
+    if together:
+        x, log_prob = density.rsample_and_log_prob(sample_shape)
+    else:
+        x = density.rsample(sample_shape)
+        log_prob = density.log_prob(x)
+    weights = randn(*log_prob.shape, seed=1)
+    loss = (weights * log_prob).sum() + (x.sin() * randn(*x.shape, seed=2)).sum()
+    leaves = [p for p in density.flow.parameters() if p.requires_grad]
+    if density.context is not None:
+        leaves.append(density.context)
+    return x, log_prob, torch.autograd.grad(loss, leaves, materialize_grads=True)
+
+
+def calls_of(transform, monkeypatch) -> list[str]:
+    """The names of the directions that the transform is evaluated in, as they are."""
+    calls = []
+    for name in ("forward", "inverse"):
+        function = getattr(transform, name)
+        monkeypatch.setattr(
+            transform, name, lambda *args, name=name, f=function: (calls.append(name), f(*args))[1]
+        )
+    return calls
+
+
+class TestOnePass:
+    @pytest.mark.parametrize("temperature", [1.0, 0.7])
+    @pytest.mark.parametrize("name", FLOWS)
+    def test_samples_with_densities_are_samples_then_densities(
+        self, name, temperature, monkeypatch
+    ):
+        torch.manual_seed(0)
+        # Spectral norms know the weights as they were drawn.
+        flow = ready(FLOWS[name](), 0.0 if name == "ResidualFlow" else 0.2)
+        density = flow(temperature=temperature)
+        expected = both_passes(density, (3, 2), together=False)
+        calls = calls_of(flow.transform, monkeypatch)
+        found = both_passes(density, (3, 2), together=True)
+        assert calls == ["inverse"]
+        assert found[0].shape == (3, 2, *flow.event_shape)
+        torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-7)
+
+    @pytest.mark.parametrize("base", ["logistic", NORMAL, "context"])
+    def test_whatever_the_base_and_the_batch(self, base):
+        torch.manual_seed(0)
+        base = ConditionalNormal(nn.Linear(2, 6)) if base == "context" else base
+        flow = coupling_flow(context_size=2, base=base)
+        density = flow(randn(4, 1, 2).requires_grad_()).expand([4, 5])
+        found, expected = (both_passes(density, (3,), together=both) for both in (True, False))
+        assert found[1].shape == (3, 4, 5)
+        torch.testing.assert_close(found, expected)
+
+    def test_a_divergence_as_its_error_says(self):
+        p, q = gaussian(0.5, 1.5)(), gaussian(0.0, 1.0)()
+        torch.manual_seed(0)
+        x, log_p = p.rsample_and_log_prob((20_000,))
+        terms = log_p - q.log_prob(x)
+        expected = 1.5**2 + 0.5**2 - 1 - 2 * math.log(1.5)
+        assert abs(terms.mean() - expected) < 4 * terms.std() / math.sqrt(len(x))
+        entropy = -p.rsample_and_log_prob((20_000,))[1]
+        expected = math.log(2 * math.pi * math.e * 1.5**2)
+        assert abs(entropy.mean() - expected) < 4 * entropy.std() / math.sqrt(len(x))
+
+    def test_a_point_mass_has_no_density(self):
+        with pytest.raises(ValueError, match=r"temperature is 0\.0; expected more"):
+            coupling_flow()(temperature=0.0).rsample_and_log_prob()
+
+
+class TestTransform:
+    @pytest.mark.parametrize("temperature", [1.0, 0.7])
+    @pytest.mark.parametrize("name", FLOWS)
+    def test_with_the_base_it_is_the_same_distribution(self, name, temperature):
+        torch.manual_seed(0)
+        flow = ready(FLOWS[name](), 0.0 if name == "ResidualFlow" else 0.2)
+        density = flow(temperature=temperature)
+        base, to_latents = density.base, density.transform
+        same = TransformedDistribution(base, [to_latents.inv])
+        assert same.event_shape == flow.event_shape
+        assert same.batch_shape == ()
+        x = same.sample((5,)).detach()
+        assert x.shape == (5, *flow.event_shape)
+        torch.testing.assert_close(same.log_prob(x), density.log_prob(x))
+        z = to_latents(x)
+        assert z.shape == (5, *flow.latent_shape)
+        torch.testing.assert_close(to_latents.inv(z), x)
+        log_det = jacobian_log_det(to_latents, x)
+        torch.testing.assert_close(to_latents.log_abs_det_jacobian(x, z), log_det)
+        torch.testing.assert_close(to_latents.inv.log_abs_det_jacobian(z, x), -log_det)
+
+    @pytest.mark.parametrize("base", ["normal", "logistic", "context"])
+    def test_contexts_make_batches(self, base):
+        torch.manual_seed(0)
+        base = ConditionalNormal(nn.Linear(2, 6)) if base == "context" else base
+        density = coupling_flow(context_size=2, base=base)(randn(4, 2))
+        same = TransformedDistribution(density.base, [density.transform.inv])
+        assert (same.batch_shape, same.event_shape) == ((4,), (3,))
+        x = same.rsample((5,))
+        assert x.shape == (5, 4, 3)
+        torch.testing.assert_close(same.log_prob(x), density.log_prob(x))
+
+    def test_the_base_of_a_batch_of_more_dimensions(self):
+        torch.manual_seed(0)
+        flow = coupling_flow(context_size=2)
+        assert flow(randn(4, 5, 2)).base.batch_shape == (4, 5)
+        flow = coupling_flow(context_size=2, base=ConditionalNormal(nn.Linear(2, 6)))
+        with pytest.raises(NotImplementedError, match=r"batch shape is \[4, 5\]; expected one dim"):
+            assert flow(randn(4, 5, 2)).base
+
+
+def test_names_of_bad_bases_are_those_of_the_flow():
+    with pytest.raises(ValueError, match=r"^CouplingFlow: the base is a Normal with batch shape"):
+        CouplingFlow(3, base=Normal(0.0, 1.0))
