@@ -133,7 +133,11 @@ def test_it_can_be_copied_and_compared():
         (lambda: TorchTransform(nn.Linear(3, 3), [3]), TypeError, "got a Linear, expected a Tran"),
         (lambda: TorchTransform(Permutation([0]), [1], [0.0]), TypeError, "context is a list"),
         (lambda: TorchTransform(Permutation([0, 1]), [2])(randn(5, 3)), ValueError, r"\[5, 3\]"),
-        (lambda: TorchTransform(Permutation([0, 1]), [2])(torch.ones(())), ValueError, r"shape \[\]"),
+        (
+            lambda: TorchTransform(Permutation([0, 1]), [2])(torch.ones(())),
+            ValueError,
+            r"shape \[\]",
+        ),
         (
             lambda: TorchTransform(AffineCoupling(nn.Linear(1, 2)), [2], randn(4, 2))(randn(5, 2)),
             ValueError,
