@@ -1,12 +1,14 @@
-"""Normalizing flows: couplings, forward and backward, for images and for vectors."""
+"""Normalizing flows: couplings, forward and backward, for images and for vectors; and steps of
+variational inference by whole flows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from harness import Case, float64_error, forms, passes
+from harness import Call, Case, float64_error, forms, passes
 from torch import Tensor
 
+from gencore.models import IAF, MAF, CouplingFlow, Flow, SplineFlow
 from gencore.ops import CouplingMask, affine_coupling, iaf_step
 
 BOUND = 2.0
@@ -20,6 +22,8 @@ def cases(device: torch.device, quick: bool) -> Iterator[Case]:
     yield from _joint((256, 64), None, device)
     yield _inverse(image, device)
     yield from _iaf((256, 64) if quick else (4096, 784), device)
+    for flow in (CouplingFlow, SplineFlow, IAF, MAF):
+        yield _reverse_kl(flow, *((64, 8) if quick else (512, 32)), device)
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -133,3 +137,30 @@ def _iaf(shape: tuple[int, ...], device: torch.device) -> Iterator[Case]:
         case, iaf_step, leaves, grads,
         forward_bytes=16 * z.numel(), backward_bytes=28 * z.numel(),
     )  # fmt: skip
+
+
+def _reverse_kl(kind: type[Flow], rows: int, features: int, device: torch.device) -> Case:
+    """A step on KL(q ‖ p) of a flow q, as it is built without options, from a cheap density p:
+    samples with their densities from one pass, beside samples and then their densities."""
+    torch.manual_seed(0)
+    flow: Flow = kind(features).to(device)
+    flow.log_prob(torch.randn(rows, features, device=device))  # the first batch of an ActNorm
+
+    def step(draw: Callable[[], tuple[Tensor, Tensor]]) -> Call:
+        def run() -> None:
+            flow.zero_grad()
+            x, log_q = draw()
+            (log_q + x.square().sum(1) / 2).mean().backward()
+
+        return run
+
+    def in_two() -> tuple[Tensor, Tensor]:
+        x = flow().rsample((rows,))
+        return x, flow().log_prob(x)
+
+    contenders = {
+        "ours": step(lambda: flow().rsample_and_log_prob((rows,))),
+        "rsample, log_prob": step(in_two),
+    }
+    size = f"{rows} samples of {features}, {kind.__name__}"
+    return Case("flows", "step on the reverse KL divergence", size, contenders)

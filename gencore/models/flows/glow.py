@@ -41,7 +41,7 @@ class Glow(Flow):
         bound: of the couplings' log-scales; ``None`` leaves them free.
         context_size: C of contexts [N, C] that condition every coupling; 0 for none. A class label
             is given as a one-hot context, of floating point.
-        base: "normal" or "logistic" latents.
+        base: of the latents, as for :class:`Flow`.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with K.
 
     Raises:

@@ -30,7 +30,7 @@ class IAF(Flow):
         activation: of the networks.
         gate_bias: s at the start.
         context_size: C of contexts [N, C]; 0 for none.
-        base: "normal" or "logistic" latents.
+        base: of the latents, as for :class:`Flow`.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
 
     Raises:

@@ -287,7 +287,7 @@ def _seeded(
 
     def seed(i: int) -> None:
         generator = (
-            torch.cuda.default_generators[key.get_device()]
+            torch.cuda.default_generators[device.index]
             if device.type == "cuda"
             else torch.default_generator
         )

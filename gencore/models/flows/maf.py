@@ -27,7 +27,7 @@ class MAF(Flow):
         activation: of the networks.
         bound: of the log-scales |s|; ``None`` for none.
         context_size: C of contexts [N, C]; 0 for none.
-        base: "normal" or "logistic" latents.
+        base: of the latents, as for :class:`Flow`.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
 
     Raises:

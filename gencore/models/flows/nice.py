@@ -20,7 +20,7 @@ class NICE(Flow):
         num_layers: couplings.
         hidden_widths: of their networks.
         context_size: C of contexts [N, C]; 0 for none.
-        base: of the latents, "normal" or "logistic"; the paper prefers the latter for images.
+        base: of the latents, as for :class:`Flow`; the paper prefers "logistic" for images.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
 
     Raises:

@@ -25,7 +25,7 @@ class PlanarFlow(Flow):
             "density", where it is fitted to data. Both directions are differentiable in both.
         context_size: C of contexts [N, C], which each layer's parameters are an affine function
             of (amortised inference); 0 for none.
-        base: "normal" or "logistic" latents.
+        base: of the latents, as for :class:`Flow`.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
 
     Raises:

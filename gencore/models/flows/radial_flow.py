@@ -19,7 +19,7 @@ class RadialFlow(Flow):
             equation: "sampling", as in the paper, or "density".
         context_size: C of contexts [N, C], which each layer's parameters are an affine function
             of (amortised inference); 0 for none.
-        base: "normal" or "logistic" latents.
+        base: of the latents, as for :class:`Flow`.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
 
     Raises:

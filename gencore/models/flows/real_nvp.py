@@ -38,7 +38,7 @@ class RealNVP(Flow):
         bound: of the log-scales.
         batch_norm: batch normalisation in the networks, as in the paper.
         context_size: C of contexts [N, C]; 0 for none.
-        base: "normal" or "logistic" latents.
+        base: of the latents, as for :class:`Flow`.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with depth;
             running averages of the batch normalisation then take every batch twice.
 

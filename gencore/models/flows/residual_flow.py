@@ -175,7 +175,7 @@ class ResidualFlow(Flow):
             estimate by `num_terms` of them, biased by the terms left out.
         num_terms: of the series.
         tolerance: of the inverse.
-        base: "normal" or "logistic" latents.
+        base: of the latents, as for :class:`Flow`.
 
     Raises:
         ValueError: for a contraction outside (0, 1), or a step size or numbers that are not
