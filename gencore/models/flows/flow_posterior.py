@@ -194,12 +194,13 @@ class FlowPosterior(nn.Module):
                 f"FlowPosterior: latents have shape {list(z.shape)}; expected {list(shape)} or "
                 f"[{shape[0]}, K, {shape[1]}]"
             )
-        given, transform = NormalParameters(mean, log_std), self.transform
+        given = NormalParameters(mean, log_std)
         if path:
-            given, transform = given.detach(), stop_gradient(self.transform)
+            given = given.detach()
             context = None if context is None else context.detach()
-        several = z.shape[1] if z.dim() == 3 else 1
-        start, log_det = transform(z.flatten(0, -2), _repeated(context, several))
+        rows = _repeated(context, z.shape[1] if z.dim() == 3 else 1)
+        to_start = stop_gradient(self.transform) if path else self.transform
+        start, log_det = to_start(z.flatten(0, -2), rows)
         return given.log_prob(start.view_as(z)) + log_det.view(z.shape[:-1])
 
     def _check(self, mean: Tensor, log_std: Tensor, context: Tensor | None) -> None:
