@@ -170,7 +170,7 @@ class LatentDistribution:
                 )
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log p₀(z), [N]; −inf without a gradient outside its support."""
+        """log p₀(z), [N]; −inf without a gradient outside its support, and NaN of what is NaN."""
         self.check_like(z)
         z = z.to(accumulation_dtype(z))
         if not len(z):  # of which torch's sums over an event fail
@@ -178,10 +178,11 @@ class LatentDistribution:
         inside = _inside(self.distribution, z)
         if inside is None:
             return self.distribution.log_prob(z)
-        # Densities are not defined there, and not always finite: another point takes the place.
+        # Densities are not defined there, and their gradients NaN: another point takes the place.
         rows = inside.view(*inside.shape, *(1 for _ in self.latent_shape))
-        z = torch.where(rows, z, _interior(self.distribution, z))
-        return self.distribution.log_prob(z).masked_fill(~inside, -torch.inf)
+        log_prob = self.distribution.log_prob(torch.where(rows, z, _interior(self.distribution, z)))
+        log_prob = log_prob.masked_fill(~inside, -torch.inf)
+        return log_prob.masked_fill(z.flatten(1).isnan().any(1), torch.nan)
 
     @property
     def is_reparametrised(self) -> bool:
@@ -305,7 +306,7 @@ def _support(distribution: Distribution) -> constraints.Constraint | None:
 
 
 def _inside(distribution: Distribution, z: Tensor) -> Tensor | None:
-    """Where values are in the support, or NaN; ``None`` for everywhere.
+    """Where values are in the support; ``None`` for everywhere.
 
     Of a mixture it is the union of its components', where torch takes the intersection.
     """
@@ -323,10 +324,7 @@ def _inside(distribution: Distribution, z: Tensor) -> Tensor | None:
         plain = plain.base_constraint
     if support is None or plain is constraints.real:
         return None
-    missing = z.isnan()
-    if event_dims:
-        missing = missing.flatten(-event_dims).any(-1)
-    return support.check(z) | missing
+    return support.check(z)
 
 
 def _interior(distribution: Distribution, z: Tensor) -> Tensor:

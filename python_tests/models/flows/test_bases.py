@@ -16,6 +16,7 @@ from torch.distributions import (
     Distribution,
     Independent,
     Laplace,
+    LogNormal,
     MixtureSameFamily,
     MultivariateNormal,
     Normal,
@@ -43,6 +44,10 @@ def separate_boxes(features: int) -> Distribution:
     return MixtureSameFamily(
         Categorical(torch.tensor([0.3, 0.7])), boxes, validate_args=False
     )  # whose support torch takes for the intersection of its parts'
+
+
+def learned_boxes(logits: Tensor) -> Distribution:
+    return MixtureSameFamily(Categorical(logits=logits), separate_boxes(2).component_distribution)
 
 
 def spread(features: int) -> Tensor:
@@ -230,10 +235,28 @@ class TestBoundedSupport:
         torch.testing.assert_close(x.grad[:5], alone.grad)
         assert all(p.grad.isfinite().all() for p in flow.parameters())
 
-    @pytest.mark.parametrize("name", ["beta", "boxes"])
+    @pytest.mark.parametrize(
+        ("base", "inside"),
+        [
+            (DistributionModule(Beta, concentration1=spread(2), concentration0=spread(2)), 0.5),
+            (DistributionModule(LogNormal, loc=spread(2), scale=spread(2)), 1.5),
+            (DistributionModule(learned_boxes, logits=spread(2)), 1.5),
+        ],
+    )
+    def test_nor_have_parameters_that_are_learned(self, base, inside):
+        flow = identity(base)
+        inside, outside = torch.full((1, 2), inside), torch.full((1, 2), -9.0)
+        (flow.log_prob(torch.cat([inside, outside])) * torch.tensor([1.0, 2.0])).sum().backward()
+        found = [p.grad.clone() for p in flow.parameters()]
+        flow.zero_grad()
+        flow.log_prob(inside).sum().backward()
+        torch.testing.assert_close(found, [p.grad for p in flow.parameters()])
+
+    @pytest.mark.parametrize("name", ["Laplace", *BOUNDED])
     def test_what_is_missing_stays_missing(self, name):
-        flow = identity(FIXED[name](2))
-        assert not flow.log_prob(torch.full((1, 2), torch.nan)).isfinite()
+        x = torch.tensor([[torch.nan, 1.5], [torch.nan, 99.0], [-1.5, -1.5]])
+        found = identity(FIXED[name](2)).log_prob(x)
+        assert found.isnan().tolist() == [True, True, False]
 
     def test_a_mixture_has_the_union_of_its_parts(self):
         flow = identity(separate_boxes(2))
