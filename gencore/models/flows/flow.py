@@ -133,17 +133,7 @@ class Flow(nn.Module):
         if temperature != 1:
             z = z / temperature
             log_det = log_det - self.latent_shape.numel() * math.log(temperature)
-        return self._latents_log_prob(z, log_det, context)
-
-    def _latents_log_prob(self, z: Tensor, log_det: Tensor, context: Tensor | None) -> Tensor:
-        """log p₀(z) + log_det, [N]."""
-        if self.base == "normal":
-            return -gaussian_nll(z, log_det)
-        if self.base == "logistic":
-            # log of the density: -|z| - 2 log(1 + exp(-|z|)), which never overflows
-            z = z.flatten(1).abs().to(log_det.dtype)
-            return log_det - (z + 2 * torch.log1p(torch.exp(-z))).sum(1)
-        return log_det + self._latents(context, len(z)).log_prob(z)
+        return self._latents_log_prob(self._latents(context, len(z)), z, log_det)
 
     def sample_and_log_prob(
         self,
@@ -165,13 +155,14 @@ class Flow(nn.Module):
         name = type(self).__name__
         check_density_temperature(name, temperature)
         check_context(name, context, num, self.context_size, weight_of(self))
-        z = self.sample_latents(num, context, generator=generator, key=key, first=first)
+        latents = self._latents(context, num)
+        z = self._draw(latents, num, generator, key, first)
         if temperature == 1:
             x, log_det = self.transform.inverse(z, context)
         else:
             x, log_det = self.transform.inverse(temperature * z, context)
             log_det = log_det + self.latent_shape.numel() * math.log(temperature)
-        return x, self._latents_log_prob(z, -log_det, context)
+        return x, self._latents_log_prob(latents, z, -log_det)
 
     def sample(
         self,
@@ -214,22 +205,7 @@ class Flow(nn.Module):
         ``num = a + b``, whatever the base. One of the context whose latents have no inverse
         distribution function (`icdf`), such as a mixture, has no ``first``.
         """
-        if isinstance(self.base, nn.Module):
-            latents = self._latents(context, num)
-            of = like(self)
-            if weight_of(self) is None and latents.tensors:
-                of = latents.tensors[0]
-            key = random_key(generator, of.device) if key is None else key
-            return latents.sample(num, of, stream_key(key, "latents"), first)
-        z = normal_starts(
-            self, num, self.latent_shape, generator=generator, key=key, first=first,
-            stream="latents",
-        )  # fmt: skip
-        if self.base == "normal":
-            return z
-        # logit Φ(z), which keeps the digits of both tails
-        wide = z.to(accumulation_dtype(z))
-        return (torch.special.log_ndtr(wide) - torch.special.log_ndtr(-wide)).to(z.dtype)
+        return self._draw(self._latents(context, num), num, generator, key, first)
 
     def base_distribution(self, context: Tensor | None = None) -> Distribution:
         """p₀ as one of torch, with the latents' shape as its event shape.
@@ -237,9 +213,9 @@ class Flow(nn.Module):
         Args:
             context: [N, C], for a base of the context, which then has the batch shape [N].
         """
-        if isinstance(self.base, nn.Module):
-            num = 0 if context is None else len(context)
-            return self._latents(context, num).distribution
+        latents = self._latents(context, 0 if context is None else len(context))
+        if latents is not None:
+            return latents.distribution
         zeros = like(self).new_zeros(self.latent_shape)
         ones = torch.ones_like(zeros)
         if self.base == "normal":
@@ -252,9 +228,8 @@ class Flow(nn.Module):
     def is_reparametrised(self, context: Tensor | None = None) -> bool:
         """Whether samples are differentiable in all parameters: not in those of a base of which
         torch has no such samples, for instance a mixture."""
-        if not isinstance(self.base, nn.Module):
-            return True
-        return self._latents(context, 0 if context is None else len(context)).is_reparametrised
+        latents = self._latents(context, 0 if context is None else len(context))
+        return latents is None or latents.is_reparametrised
 
     def _made_base(self, base: Base) -> _Standard | nn.Module:
         name = type(self).__name__
@@ -276,14 +251,53 @@ class Flow(nn.Module):
             )
         return base
 
-    def _latents(self, context: Tensor | None, num: int) -> LatentDistribution:
-        """The distribution that the base module gives for contexts of `num` rows."""
+    def _latents(self, context: Tensor | None, num: int) -> LatentDistribution | None:
+        """The distribution that the base module gives for contexts of `num` rows; ``None`` for
+        standard latents, which have operators of their own."""
         name = type(self).__name__
-        assert isinstance(self.base, nn.Module)
+        if not isinstance(self.base, nn.Module):
+            return None
         if not self._base_takes_context:
             return LatentDistribution(name, self.base(), self.latent_shape)
         check_context(name, context, num, self.context_size, weight_of(self.base))
         return LatentDistribution(name, self.base(context), self.latent_shape, num)
+
+    def _latents_log_prob(
+        self, latents: LatentDistribution | None, z: Tensor, log_det: Tensor
+    ) -> Tensor:
+        """log p₀(z) + log_det, [N]."""
+        if latents is not None:
+            return log_det + latents.log_prob(z)
+        if self.base == "normal":
+            return -gaussian_nll(z, log_det)
+        # log of the logistic density: -|z| - 2 log(1 + exp(-|z|)), which never overflows
+        z = z.flatten(1).abs().to(log_det.dtype)
+        return log_det - (z + 2 * torch.log1p(torch.exp(-z))).sum(1)
+
+    def _draw(
+        self,
+        latents: LatentDistribution | None,
+        num: int,
+        generator: Generator | None,
+        key: Tensor | None,
+        first: int,
+    ) -> Tensor:
+        """Latents [num, ...]; arguments as for `sample`."""
+        if latents is not None:
+            of = like(self)
+            if weight_of(self) is None and latents.tensors:
+                of = latents.tensors[0]
+            key = random_key(generator, of.device) if key is None else key
+            return latents.sample(num, of, stream_key(key, "latents"), first)
+        z = normal_starts(
+            self, num, self.latent_shape, generator=generator, key=key, first=first,
+            stream="latents",
+        )  # fmt: skip
+        if self.base == "normal":
+            return z
+        # logit Φ(z), which keeps the digits of both tails
+        wide = z.to(accumulation_dtype(z))
+        return (torch.special.log_ndtr(wide) - torch.special.log_ndtr(-wide)).to(z.dtype)
 
     def _check_data(self, x: Tensor) -> None:
         if x.shape[1:] != self.event_shape:
@@ -308,6 +322,8 @@ class Flow(nn.Module):
 def _takes(base: _Standard | nn.Module, num_arguments: int) -> bool:
     """Whether a base can be called with so many arguments."""
     if not isinstance(base, nn.Module):
+        return False
+    if isinstance(base, Flow) and num_arguments and not base.context_size:
         return False
     try:
         inspect.signature(base.forward).bind(*range(num_arguments))

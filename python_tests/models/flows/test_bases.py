@@ -393,12 +393,20 @@ class TestConditional:
         flow = CouplingFlow(3, hidden_widths=(8,), context_size=4, base=MODULES["learned"](3))
         assert flow(torch.zeros(5, 4)).sample((2,)).shape == (2, 5, 3)
 
-    def test_another_flow_is_a_base(self):
-        inner = ready(CouplingFlow(3, num_layers=2, hidden_widths=(8,), context_size=4))
+    def test_it_is_evaluated_once(self):
+        base = ConditionalNormal(nn.Linear(4, 6))
+        calls = []
+        base.register_forward_hook(lambda *_: calls.append(1))
+        identity(base, 3, context_size=4)(torch.zeros(5, 4)).rsample_and_log_prob((7,))
+        assert len(calls) == 1
+
+    @pytest.mark.parametrize("context_size", [0, 4])
+    def test_another_flow_is_a_base(self, context_size):
+        inner = ready(CouplingFlow(3, num_layers=2, hidden_widths=(8,), context_size=context_size))
         outer = ready(CouplingFlow(3, num_layers=2, hidden_widths=(8,), context_size=4, base=inner))
         context, x = randn(5, 4), randn(5, 3, seed=1)
         z, log_det = outer.transform(x, context)
-        expected = inner.log_prob(z, context) + log_det
+        expected = inner.log_prob(z, context if context_size else None) + log_det
         torch.testing.assert_close(outer.log_prob(x, context), expected)
         sample, log_prob = outer(context).rsample_and_log_prob()
         torch.testing.assert_close(outer.log_prob(sample, context), log_prob)
@@ -412,7 +420,9 @@ class TestConditional:
         assert log_prob.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["uniform", "mixture", "learned"])
+@pytest.mark.parametrize(
+    "name", ["uniform", *(pytest.param(n, marks=pytest.mark.slow) for n in ("mixture", "learned"))]
+)
 def test_densities_compile_in_one_graph(name):
     torch.manual_seed(0)
     flow = CouplingFlow(3, num_layers=2, hidden_widths=(8,), base=BASES[name](3))
