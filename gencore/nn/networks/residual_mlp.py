@@ -117,8 +117,8 @@ class _Block(nn.Module):
             if batch_norm:
                 layers.append(nn.BatchNorm1d(width, eps=1e-3))
             layers.append(ACTIVATIONS[activation]())
-            if number and dropout:
-                layers.append(nn.Dropout(dropout))
+            if number:  # without dropout something else, so that the numbers of layers are the same
+                layers.append(nn.Dropout(dropout) if dropout else nn.Identity())
             layers.append(nn.Linear(width, width))
         for parameter in layers[-1].parameters():
             nn.init.uniform_(parameter, -1e-3, 1e-3)

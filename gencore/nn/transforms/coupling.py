@@ -2,12 +2,10 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from gencore.choices import check_choice
 from gencore.nn.fixed_buffers import FixedBuffers, with_values
 from gencore.nn.transforms.base import Rewound, Transform, gradients
 from gencore.ops import CouplingMask
@@ -42,17 +40,11 @@ class Coupling(FixedBuffers, Transform):
         self.swap = swap
         self.mask: CouplingMask | None = None
         """Which parts there are, if those are not indices."""
-        if isinstance(mask, str):
-            check_choice(type(self).__name__, "mask", mask, get_args(CouplingMask))
+        if mask == "channel" or mask == "checkerboard":
             self.mask = mask
             return
         with with_values():
-            moves = torch.as_tensor(mask)
-            if moves.dtype != torch.bool or moves.dim() != 1:
-                raise ValueError(
-                    f"{type(self).__name__}: mask is {moves.dtype} of shape {list(moves.shape)}; "
-                    "expected a name, or booleans [C] that say what moves"
-                )
+            moves = _booleans(type(self).__name__, mask)
             if swap:
                 moves = ~moves
             if not moves.any():
@@ -203,3 +195,17 @@ class Coupling(FixedBuffers, Transform):
         rows = torch.arange(height, device=t.device)[:, None]
         columns = torch.arange(0, width, 2, device=t.device)
         return (width * rows + columns + (rows + start) % 2).flatten()
+
+
+def _booleans(owner: str, mask: object) -> Tensor:
+    """A mask as booleans [C], or raise."""
+    try:
+        moves = torch.as_tensor(mask)
+    except (RuntimeError, TypeError, ValueError):  # which torch raises for one or the other
+        moves = torch.empty(0)
+    if moves.dtype != torch.bool or moves.dim() != 1:
+        raise ValueError(
+            f"{owner}: mask is {mask!r}; expected one of channel, checkerboard, or booleans [C], "
+            "true for what moves"
+        )
+    return moves

@@ -96,7 +96,8 @@ class Reversible(Compose):
         """∂L/∂x, ∂L/∂context and ∂L/∂θ from the last output and the gradients of it."""
         total: dict[Tensor, Tensor] = {}
         grad_context = None
-        contexts = self.contexts(context)
+        with torch.enable_grad():  # so that each asks for a gradient if the first one does
+            contexts = self.contexts(context)
         for transform in reversed(list(self)):
             here = contexts.pop()
             z, grad_z, part, grads = transform.rewind(z, here, grad_z, grad_log_det)
