@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from testing.flow_testing import check_transform, randn, redraw
@@ -121,6 +122,10 @@ class TestOwnMasks:
         layer.network.load_state_dict(source.network.state_dict())
         torch.testing.assert_close(layer(randn(4, 3)), source(randn(4, 3)))
 
+    def test_arrays_and_tensors_are_masks(self):
+        for mask in (np.array([True, False]), torch.tensor([True, False]), (True, False)):
+            assert AffineCoupling(nn.Linear(1, 2), mask=mask).moved_index.tolist() == [0]
+
     @pytest.mark.parametrize("mask", [[0, 1], [1.0, 0.0], [[True]], torch.tensor([1, 0])])
     def test_what_is_no_mask(self, mask):
         with pytest.raises(ValueError, match=r"mask is .*; expected one of .*, or booleans"):
@@ -221,6 +226,18 @@ def test_a_reversible_stack_has_the_gradients_of_the_plain_one(kind):
         context = randn(3, 2, seed=1)
         pair = [gradients(s(*layers), x, context) for s in (Reversible, Compose)]
         torch.testing.assert_close(*pair, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("mask", ["channel", "checkerboard", [False, False, True, True]])
+@pytest.mark.parametrize("kind", EACH)
+def test_rewinding_writes_to_nothing_that_it_is_given(kind, mask):
+    parts = 4 if mask == "checkerboard" else 2  # how many channels stay, and how many move
+    network = ConvConditioner(parts, 8, parts * EACH[kind])
+    layer = built(coupling(kind, network, mask=mask))
+    arguments = randn(2, 4, 2, 2), randn(2, 4, 2, 2, seed=1), randn(2, seed=2)
+    z, grad_z, grad_log_det = (t.clone() for t in arguments)
+    layer.rewind(z, None, grad_z, grad_log_det)
+    assert all(map(torch.equal, (z, grad_z, grad_log_det), arguments))
 
 
 def test_rewinding_evaluates_the_network_once():

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ class Coupling(FixedBuffers, Transform):
         self.swap = swap
         self.mask: CouplingMask | None = None
         """Which parts there are, if those are not indices."""
-        if mask == "channel" or mask == "checkerboard":
+        if isinstance(mask, str) and mask in get_args(CouplingMask):
             self.mask = mask
             return
         with with_values():
