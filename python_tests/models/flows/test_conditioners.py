@@ -99,12 +99,14 @@ class TestStarts:
                 super().__init__()
                 self.outputs = outputs
                 self.last = nn.Linear(1, outputs + 1)  # of another size: not what makes outputs
+                nn.init.ones_(self.last.weight)
 
             def forward(self, x: Tensor) -> Tensor:
                 return x.new_full((len(x), self.outputs), 0.5)
 
         x = torch.randn(4, 2)
         flow = CouplingFlow(2, num_layers=1, conditioner=lambda _, n, c: Constant(n))
+        assert (flow.transform.transforms[0].network.last.weight == 1).all()
         half = torch.full((4, 1), 0.5)
         expected = affine_coupling(x, half, half, mask="channel")
         for got, value in zip(flow.transform(x), expected, strict=True):
