@@ -24,6 +24,7 @@ PAGES = [
     "disentangling.md",
     "ebgan-grid.md",
     "flow-contrastive.md",
+    "flows.md",
     "gan-networks.md",
     "generative-latent-flow.md",
     "latent-ebm.md",

@@ -10,7 +10,13 @@ from torch.distributions import Distribution, constraints
 
 from gencore.choices import check_choice
 from gencore.models.starts import normal_starts
-from gencore.nn.context import check_context, check_context_is_tensor, weight_of
+from gencore.nn.context import (
+    ContextSize,
+    check_context,
+    check_context_is_tensor,
+    context_shape,
+    weight_of,
+)
 from gencore.nn.transforms import Transform
 from gencore.ops import gaussian_nll
 from gencore.ops._support.checks import accumulation_dtype
@@ -33,7 +39,8 @@ class Flow(nn.Module):
         event_shape: shape of one data point.
         latent_shape: shape of its latents, where it differs.
         base: p₀, independent "normal" N(0, 1) or "logistic" latents.
-        context_size: C of the contexts [N, C] that f needs; 0 for none.
+        context_size: C of the contexts [N, C] that f needs, or (C, H, W) of contexts [N, C, H, W],
+            one a pixel; 0 for none.
 
     Raises:
         ValueError: for another base; on a call, for data of another shape, for a context that is
@@ -64,7 +71,7 @@ class Flow(nn.Module):
         *,
         latent_shape: Sequence[int] | None = None,
         base: Base = "normal",
-        context_size: int = 0,
+        context_size: ContextSize = 0,
     ) -> None:
         super().__init__()
         check_choice(type(self).__name__, "base", base, get_args(Base))
@@ -80,7 +87,7 @@ class Flow(nn.Module):
         """The distribution p(x | context); its batch shape is that of the context's rows.
 
         Args:
-            context: [*batch, C], or ``None``.
+            context: [*batch, C], or [*batch, C, H, W] of a context a pixel, or ``None``.
             temperature: factor of the latents' standard deviation.
         """
         return FlowDistribution(self, context, temperature)
@@ -213,8 +220,8 @@ def _check_temperature(owner: str, temperature: float) -> None:
 class FlowDistribution(Distribution):
     """p(x | context) of a :class:`Flow`, as a distribution of torch.
 
-    Nothing is computed before it is asked for. A context of shape [*batch, C] gives a batch of
-    distributions.
+    Nothing is computed before it is asked for. A context of shape [*batch, C], or [*batch, C, H, W]
+    of a context a pixel, gives a batch of distributions.
 
     Args:
         flow: the flow.
@@ -252,10 +259,12 @@ class FlowDistribution(Distribution):
         check_context_is_tensor("FlowDistribution", context)
         if context is not None and context.dim() < 1:
             raise ValueError("FlowDistribution: the context has no dimension; expected [*batch, C]")
-        given = Size() if context is None else context.shape[:-1]
+        # The batch is what the shape of one context leaves; any other shape is refused below.
+        rank = max(len(context_shape(flow.context_size)), 1)
+        given = Size() if context is None else context.shape[:-rank]
         check_context(
             "FlowDistribution",
-            None if context is None else context.reshape(given.numel(), context.shape[-1]),
+            None if context is None else context.reshape(given.numel(), *context.shape[-rank:]),
             given.numel(),
             flow.context_size,
             weight_of(flow),
@@ -347,8 +356,8 @@ class FlowDistribution(Distribution):
     def _rows(self, shape: Size) -> Tensor | None:
         if self.context is None:
             return None
-        size = self.context.shape[-1]
-        return self.context.expand(*shape, size).reshape(shape.numel(), size)
+        one = context_shape(self.flow.context_size)
+        return self.context.expand(*shape, *one).reshape(shape.numel(), *one)
 
 
 def _broadcast(a: Size, b: Size) -> Size | None:
