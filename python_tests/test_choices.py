@@ -20,8 +20,9 @@ from gencore.models import (
     PlanarFlow,
     RadialFlow,
     ResidualFlow,
+    SplineFlow,
 )
-from gencore.nn import MADE, MLP, AffineCoupling, MLPEnergy
+from gencore.nn import MADE, MLP, AffineCoupling, MLPEnergy, ResidualMLP, SplineCoupling
 from gencore.ops import affine_coupling, backend, conv_network, made_inverse, mlp_network
 from gencore.ops.mlp import mlp_energy
 from gencore.recipes.ebm.densities import DensitiesRecipe
@@ -51,7 +52,10 @@ CASES = [
     ("explicit", partial(RadialFlow, 2)),
     ("name", ConvEnergy.preset),
     ("mask", partial(AffineCoupling, nn.Linear(1, 2))),
+    ("mask", partial(SplineCoupling, nn.Linear(1, 2))),
     ("activation", partial(MLP, 2, (2,), 1)),
+    ("activation", partial(ResidualMLP, 2, 2, 1)),
+    ("activation", partial(SplineFlow, 2)),
     ("activation", partial(MADE, 2, (2,))),
     ("activation", partial(MLPEnergy, 2)),
     ("activation", partial(MAF, 2)),

@@ -45,6 +45,7 @@ from gencore.nn.networks.patch_discriminator import PatchDiscriminator
 from gencore.nn.networks.progressive_gan import ProgressiveDiscriminator, ProgressiveGenerator
 from gencore.nn.networks.projection_discriminator import ProjectionDiscriminator
 from gencore.nn.networks.residual_autoencoder import ResidualDecoder, ResidualEncoder
+from gencore.nn.networks.residual_mlp import ResidualMLP
 from gencore.nn.networks.resnet_energy import ResNetEnergy, ResNetEnergyName
 from gencore.nn.networks.resnet_generator import ResNetGenerator
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
@@ -73,6 +74,7 @@ from gencore.nn.transforms import (
     ActNorm,
     AffineCoupling,
     Compose,
+    EmbeddedContext,
     Inverse,
     InverseAutoregressive,
     InvertibleConv1x1,
@@ -119,6 +121,7 @@ __all__ = [
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "DrawSpec",
+    "EmbeddedContext",
     "EntropyModel",
     "EquivariantConv2d",
     "EquivariantConvDiscriminator",
@@ -172,6 +175,7 @@ __all__ = [
     "ResidualConditioner",
     "ResidualDecoder",
     "ResidualEncoder",
+    "ResidualMLP",
     "Reversible",
     "Rewound",
     "RowLSTM",

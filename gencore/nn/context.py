@@ -1,23 +1,41 @@
-"""The context of conditional layers, networks and flows: one row a data point."""
+"""The context of conditional layers, networks and flows: a row a data point, or a row a pixel."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Size, Tensor, nn
 
 __all__ = [
+    "ContextSize",
     "broadcast_shape",
     "check_context",
     "check_context_dtype",
     "check_context_is_tensor",
     "context_rows",
+    "context_shape",
     "weight_of",
 ]
+
+ContextSize = int | Sequence[int]
+
+
+def context_shape(context_size: ContextSize) -> Size:
+    """The shape of one data point's context: [C], [C, H, W], or [] for none.
+
+    Example:
+        >>> context_shape(3), context_shape((3, 8, 8)), context_shape(0)
+        (torch.Size([3]), torch.Size([3, 8, 8]), torch.Size([]))
+    """
+    if isinstance(context_size, Sequence):
+        return Size(context_size)
+    return Size([context_size] if context_size else [])
 
 
 def check_context(
     owner: str,
     context: Tensor | None,
     num: int,
-    context_size: int,
+    context_size: ContextSize,
     weight: Tensor | None = None,
 ) -> None:
     """Raise unless the context is [num, context_size] of floating point, or ``None`` for size 0.
@@ -29,7 +47,7 @@ def check_context(
         owner: the name that errors begin with.
         context: what was given.
         num: N, the number of data points.
-        context_size: C; 0 for none.
+        context_size: C, or (C, H, W) of a context a pixel; 0 for none.
         weight: of the network that takes it, if that has any.
 
     Raises:
@@ -37,19 +55,18 @@ def check_context(
         TypeError: for one that is no tensor of floating point, or more precise than the weights.
     """
     check_context_is_tensor(owner, context)
+    shape = (num, *context_shape(context_size))
+    expected = f"expected a context [{', '.join(map(str, shape))}]"
     if context is None:
         if context_size:
-            raise ValueError(f"{owner}: expected a context [{num}, {context_size}], got none")
+            raise ValueError(f"{owner}: {expected}, got none")
         return
     if not context_size:
         raise ValueError(
             f"{owner}: got a context of shape {list(context.shape)}, but context_size is 0"
         )
-    if context.shape != (num, context_size):
-        raise ValueError(
-            f"{owner}: expected a context [{num}, {context_size}], got one of shape "
-            f"{list(context.shape)}"
-        )
+    if context.shape != shape:
+        raise ValueError(f"{owner}: {expected}, got one of shape {list(context.shape)}")
     check_context_dtype(owner, context, weight)
 
 
@@ -79,12 +96,18 @@ def weight_of(module: nn.Module) -> Tensor | None:
     return next(module.parameters(), None)
 
 
-def context_rows(context: Tensor | None, batch_shape: Size) -> Tensor | None:
-    """The rows [N, C] of a context [*batch, C] that is expanded to a batch of N in all."""
+def context_rows(context: Tensor | None, batch_shape: Size, dims: int = 1) -> Tensor | None:
+    """The rows [N, ...] of a context [*batch, ...] that is expanded to a batch of N in all.
+
+    Args:
+        context: of the data points of a batch.
+        batch_shape: what the batch is expanded to.
+        dims: dimensions of one context: 1 for [C], 3 for [C, H, W].
+    """
     if context is None:
         return None
-    size = context.shape[-1]
-    return context.expand(*batch_shape, size).reshape(batch_shape.numel(), size)
+    one = context.shape[context.dim() - dims :]
+    return context.expand(*batch_shape, *one).reshape(batch_shape.numel(), *one)
 
 
 def broadcast_shape(a: Size, b: Size) -> Size | None:

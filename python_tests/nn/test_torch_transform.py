@@ -15,6 +15,7 @@ from torch.distributions import (
     TransformedDistribution,
 )
 
+from gencore.models import Glow
 from gencore.nn import AffineCoupling, MaskedAutoregressive, Permutation, Squeeze, TorchTransform
 
 
@@ -83,6 +84,19 @@ def test_events_change_their_shape():
     assert t.inverse_shape(torch.Size([5, 4, 2, 2])) == (5, 1, 4, 4)
     normal = Independent(Normal(torch.zeros(4, 2, 2), torch.ones(4, 2, 2)), 3)
     assert TransformedDistribution(normal, [t.inv]).sample((5,)).shape == (5, 1, 4, 4)
+
+
+def test_contexts_of_several_dimensions():
+    flow = Glow(
+        (1, 4, 4), num_levels=1, num_steps=1, hidden_channels=4, context_size=(2, 4, 4)
+    ).double().eval()  # fmt: skip
+    redraw(flow, 0.1, seed=0)
+    density, x = flow(randn(3, 2, 4, 4)), randn(5, 3, 1, 4, 4, seed=1)
+    z = density.transform(x)
+    assert z.shape == (5, 3, 16)
+    torch.testing.assert_close(z[2], flow.transform(x[2], density.context)[0])
+    same = TransformedDistribution(density.base, [density.transform.inv])
+    torch.testing.assert_close(same.log_prob(x), density.log_prob(x))
 
 
 def test_a_cache_spares_the_way_back_and_the_jacobian():

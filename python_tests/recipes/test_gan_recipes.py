@@ -324,16 +324,63 @@ def test_two_steps_are_those_of_a_plain_loop(updates):
     )
 
 
-def test_both_rates_fall_together():
-    recipe = ToyGANRecipe(**TOY, discriminator_steps=2, warmup_steps=1, schedule="linear")
+def test_each_player_has_its_schedule():
+    """A warm-up of one step of the generator, and of four of the discriminator, two in a step."""
+    recipe = ToyGANRecipe(
+        **TOY, discriminator_steps=2, warmup_steps=1, schedule="linear",
+        discriminator_warmup_steps=4, discriminator_schedule="cosine",
+        discriminator_learning_rate=2e-3,
+    )  # fmt: skip
     experiment, batches = make(recipe)
     players = experiment.training.generator, experiment.training._player
     rates = []
     for step in range(4):
         experiment.step(batches[step])
         rates.append([player.optimizer.param_groups[0]["lr"] / 1e-3 for player in players])
-    expected = [1, 2 / 3, 1 / 3, 0]  # of the next step
-    assert rates == [pytest.approx([rate, rate]) for rate in expected]
+    expected = [[1, 2 * 5 / 8], [2 / 3, 2], [1 / 3, 1], [0, 0]]  # of the next step
+    assert rates == [pytest.approx(pair) for pair in expected]
+    assert "steps" in recipe.tuned()
+    assert "steps" not in ToyGANRecipe().tuned()
+    assert "steps" in ToyGANRecipe(discriminator_schedule="linear").tuned()
+
+
+def test_each_player_has_its_bound_of_gradients():
+    """Of gradient descent without momentum, whose first step is the rate times the gradient."""
+    moved = {}
+    for name in ("max_grad_norm", "discriminator_max_grad_norm"):
+        recipe = ToyGANRecipe(
+            **TOY, optimizer="sgd", discriminator_optimizer="sgd", momentum=0.0,
+            learning_rate=0.1, discriminator_learning_rate=0.1, **{name: 1e-3},
+        )  # fmt: skip
+        experiment, batches = make(recipe)
+        training = experiment.training
+        players = {
+            "max_grad_norm": training.generator,
+            "discriminator_max_grad_norm": training._player,
+        }
+        before = {each: copy.deepcopy(player.module) for each, player in players.items()}
+        scalars = experiment.step(batches[0])
+        assert ("grad_norm" in scalars, "discriminator_grad_norm" in scalars) == (
+            name == "max_grad_norm", name != "max_grad_norm"
+        )  # fmt: skip
+        for each, player in players.items():
+            pairs = zip(player.module.parameters(), before[each].parameters(), strict=True)
+            squares = sum((new - old).square().sum() for new, old in pairs)
+            moved[name, each] = squares.sqrt().item() / 0.1
+    for (bounded, player), norm in moved.items():
+        assert (norm == pytest.approx(1e-3, rel=1e-3)) == (bounded == player), (bounded, player)
+
+
+def test_an_average_of_the_discriminator_judges_proposals(monkeypatch):
+    recipe = ToyGANRecipe(**TOY, num_proposals=2, discriminator_ema_decay=0.9)
+    experiment, batches = make(recipe)
+    experiment.step(batches[0])
+    averaged = experiment.training._player.averaged
+    scores, judged = averaged.scores, []
+    monkeypatch.setattr(averaged, "scores", lambda x: judged.append(len(x)) or scores(x))
+    experiment.evaluate(20)
+    assert sum(judged) > 2 * 20
+    assert averaged is not experiment.training._adversary
 
 
 def test_both_players_see_pixels_on_one_scale():
@@ -365,7 +412,12 @@ def test_each_step_of_the_discriminator_sees_other_data():
 
 @pytest.mark.parametrize(
     "options",
-    [{"method": "mbgan", "group_size": 4}, {"gradient_penalty": 1.0}, {"method": "mixup"}],
+    [
+        {"method": "mbgan", "group_size": 4},
+        {"gradient_penalty": 1.0},
+        {"method": "mixup"},
+        {"discriminator_warmup_steps": 5, "discriminator_ema_decay": 0.9},
+    ],
 )
 def test_a_resumed_run_is_the_same(tmp_path, options):
     def run(folder, **more):

@@ -121,6 +121,7 @@ class TestExperiment:
         [
             {},
             {"coupling": "additive", "optimizer": "adam"},
+            {"coupling": "spline", "num_bins": 3},
             {"reversible": True, "num_levels": 1},
             {"model": "realnvp"},
             {"class_conditional": True},
@@ -361,6 +362,8 @@ def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
         ({"temperature": -0.1}, r"temperature is -0\.1; expected 0 or positive"),
         ({"ema_decay": 1.5}, r"ema_decay is 1\.5; expected from 0 to 1"),
         ({"model": "realnvp", "coupling": "additive"}, "coupling is 'additive', but"),
+        ({"model": "realnvp", "coupling": "spline"}, "coupling is 'spline', but"),
+        ({"num_bins": 0}, "num_bins is 0; expected positive"),
         ({"num_levels": 4}, "num_levels is 4, .* multiples of 16, but .* 8x8: choose fewer, or"),
         ({"image_size": 9}, "num_levels is 1, .* multiples of 2, but .* 9x9: set image_size"),
     ],

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from gencore.models.flows.flow import Base, Flow
-from gencore.models.flows.stacks import half_coupling, interleaved, shuffle, stack
+from gencore.models.flows.stacks import interleaved, shuffle, stack
+from gencore.models.flows.vector_couplings import Conditioner, Masks, VectorCouplings
 from gencore.sizes import check_positive
 
 __all__ = ["CouplingFlow"]
@@ -24,15 +25,23 @@ class CouplingFlow(Flow):
         hidden_widths: of their networks.
         activation: of their networks, as for :class:`~gencore.nn.MLP`; "relu" learns densities of
             separate spots better, "silu" small data of many coordinates.
+        dropout: probability that a hidden unit of them is zero in training; not with `reversible`.
+        conditioner: makes the networks, in the place of those MLPs: a function of the number of
+            inputs, the number of outputs and C. A network is given the coordinates that stay,
+            [N, inputs], and the context if there is one. If its attribute `last` is its last linear
+            layer, as in :class:`~gencore.nn.ResidualMLP`, it starts as above; otherwise as made.
+        masks: booleans [L, D], a row for each coupling in turn, true for the coordinates that it
+            moves; coordinates are then not permuted. ``None``: either half.
         bound: of the log-scales; ``None`` leaves them free.
         context_size: C of contexts [N, C]; 0 for none.
-        base: "normal" or "logistic" latents.
+        base: of the latents, as for :class:`Flow`.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
         generator: of the fixed random permutations between blocks, where there are more than two
             coordinates; torch's default if ``None``.
 
     Raises:
-        ValueError: for no features or no layers.
+        ValueError: for no features, no layers, masks that do not fit, or dropout in a reversible
+            flow.
 
     References:
         Yan, "Deep Generative Models: Design, Improvements and Applications", 2022, §2.2, Figure
@@ -53,6 +62,9 @@ class CouplingFlow(Flow):
         num_layers: int = 8,
         hidden_widths: Sequence[int] = (64, 64),
         activation: str = "silu",
+        dropout: float = 0.0,
+        conditioner: Conditioner | None = None,
+        masks: Masks | None = None,
         bound: float | None = 2.0,
         context_size: int = 0,
         base: Base = "normal",
@@ -60,14 +72,16 @@ class CouplingFlow(Flow):
         generator: torch.Generator | None = None,
     ) -> None:
         check_positive("CouplingFlow", features=features, num_layers=num_layers)
+        couplings = VectorCouplings(
+            owner="CouplingFlow", features=features, hidden_widths=hidden_widths,
+            context_size=context_size, activation=activation, dropout=dropout,
+            conditioner=conditioner, masks=masks,
+        )  # fmt: skip
         layers = interleaved(
             num_layers,
-            lambda i: half_coupling(
-                features, i, hidden_widths, context_size=context_size, activation=activation,
-                bound=bound,
-            ),
+            lambda i: couplings.affine(i, bound=bound),
             lambda: shuffle(features, generator),
-            every=2,
-        )  # fmt: skip
+            every=2 if masks is None else num_layers,
+        )
         transform = stack(layers, reversible=reversible)
         super().__init__(transform, [features], base=base, context_size=context_size)

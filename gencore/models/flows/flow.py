@@ -23,7 +23,7 @@ from gencore.models.flows.flow_distribution import (
 )
 from gencore.models.flows.latent_distribution import FixedDistribution, LatentDistribution
 from gencore.models.starts import like, normal_starts
-from gencore.nn.context import check_context, weight_of
+from gencore.nn.context import ContextSize, check_context, weight_of
 from gencore.nn.transforms import Transform
 from gencore.ops import gaussian_nll, random_key
 from gencore.ops._support.checks import accumulation_dtype
@@ -56,7 +56,8 @@ class Flow(nn.Module):
             context. Its batch shape may be a part of the latents' shape, or the whole, or start
             with the N rows of the context. Data whose latents are outside its support have the
             log-density −∞.
-        context_size: C of the contexts [N, C] that f or p₀ needs; 0 for none.
+        context_size: C of the contexts [N, C] that f or p₀ needs, or (C, H, W) of contexts
+            [N, C, H, W], one a pixel; 0 for none.
 
     Raises:
         ValueError: for another base, or one over another shape than the latents'; on a call, for
@@ -94,7 +95,7 @@ class Flow(nn.Module):
         *,
         latent_shape: Sequence[int] | None = None,
         base: Base = "normal",
-        context_size: int = 0,
+        context_size: ContextSize = 0,
     ) -> None:
         super().__init__()
         self.transform = transform
@@ -110,7 +111,7 @@ class Flow(nn.Module):
         """The distribution p(x | context); its batch shape is that of the context's rows.
 
         Args:
-            context: [*batch, C], or ``None``.
+            context: [*batch, C], or [*batch, C, H, W] of a context a pixel, or ``None``.
             temperature: factor of the latents.
         """
         return FlowDistribution(self, context, temperature)

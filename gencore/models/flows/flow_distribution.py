@@ -20,6 +20,7 @@ from gencore.nn.context import (
     check_context,
     check_context_is_tensor,
     context_rows,
+    context_shape,
     weight_of,
 )
 from gencore.nn.transforms import TorchTransform
@@ -33,8 +34,8 @@ __all__ = ["FlowDistribution", "check_density_temperature", "check_temperature"]
 class FlowDistribution(Distribution):
     """p(x | context) of a :class:`Flow`, as a distribution of torch.
 
-    Nothing is computed before it is asked for. A context of shape [*batch, C] gives a batch of
-    distributions.
+    Nothing is computed before it is asked for. A context of shape [*batch, C], or [*batch, C, H, W]
+    of a context a pixel, gives a batch of distributions.
 
     Args:
         flow: the flow.
@@ -71,10 +72,12 @@ class FlowDistribution(Distribution):
         check_context_is_tensor("FlowDistribution", context)
         if context is not None and context.dim() < 1:
             raise ValueError("FlowDistribution: the context has no dimension; expected [*batch, C]")
-        given = Size() if context is None else context.shape[:-1]
+        # The batch is what the shape of one context leaves; any other shape is refused below.
+        self._context_dims = rank = max(len(context_shape(flow.context_size)), 1)
+        given = Size() if context is None else context.shape[:-rank]
         check_context(
             "FlowDistribution",
-            None if context is None else context.reshape(given.numel(), context.shape[-1]),
+            None if context is None else context.reshape(given.numel(), *context.shape[-rank:]),
             given.numel(),
             flow.context_size,
             weight_of(flow),
@@ -104,7 +107,7 @@ class FlowDistribution(Distribution):
         """
         to_latents = TorchTransform(
             self.flow.transform, self.event_shape, self.context,
-            output_shape=self.flow.latent_shape,
+            output_shape=self.flow.latent_shape, context_dims=self._context_dims,
         )  # fmt: skip
         if self.temperature == 1:
             return to_latents
@@ -213,7 +216,7 @@ class FlowDistribution(Distribution):
         raise _no_closed_form("entropy", "-rsample_and_log_prob((num,))[1].mean(0)")
 
     def _rows(self, shape: Size) -> Tensor | None:
-        return context_rows(self.context, shape)
+        return context_rows(self.context, shape, self._context_dims)
 
 
 @register_kl(FlowDistribution, Distribution)

@@ -52,9 +52,8 @@ class FlowPosterior(nn.Module):
     Args:
         latent_size: D.
         context_size: C of h, [N, C]; 0 for none.
-        transform: g⁻¹, from z to z₀, for instance a :class:`~gencore.nn.Compose` of
-            :class:`~gencore.nn.SplineCoupling` with contexts; the steps above if ``None``, which
-            alone take the options that follow.
+        transform: g⁻¹, from z to z₀, for instance that of a :class:`SplineFlow` with contexts;
+            the steps above if ``None``, which alone take the options that follow.
         num_steps: T.
         hidden_widths: of each step's network, one to four hidden layers.
         activation: of the networks.

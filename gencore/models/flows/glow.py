@@ -7,7 +7,7 @@ from torch import Size
 
 from gencore.choices import check_choice
 from gencore.models.flows.flow import Base, Flow
-from gencore.models.flows.image_shapes import squeezed_shapes
+from gencore.models.flows.image_shapes import context_options, squeezed_shapes
 from gencore.models.flows.names import CouplingKind
 from gencore.models.flows.stacks import stack
 from gencore.nn import (
@@ -17,9 +17,11 @@ from gencore.nn import (
     ConvConditioner,
     InvertibleConv1x1,
     MultiScale,
+    SplineCoupling,
     Squeeze,
     Transform,
 )
+from gencore.nn.context import ContextSize
 from gencore.sizes import check_positive
 
 __all__ = ["CouplingKind", "Glow"]
@@ -37,19 +39,24 @@ class Glow(Flow):
         num_levels: L.
         num_steps: K steps a level.
         hidden_channels: of the couplings' networks.
-        coupling: "affine" or "additive".
-        bound: of the couplings' log-scales; ``None`` leaves them free.
-        context_size: C of contexts [N, C] that condition every coupling; 0 for none. A class label
-            is given as a one-hot context, of floating point.
+        coupling: "affine", "additive", or "spline" for rational-quadratic ones.
+        bound: of the affine couplings' log-scales; ``None`` leaves them free.
+        num_bins: K of each spline.
+        tail_bound: B beyond which a spline is the identity. `ActNorm` gives what reaches a coupling
+            unit variance, whatever the scale of the images.
+        context_size: C of contexts [N, C] that condition every coupling, or (C, H, W) of contexts
+            [N, C, H, W], one a pixel, that are squeezed along with the image; 0 for none. A class
+            label is given as a one-hot context, of floating point.
         base: of the latents, as for :class:`Flow`.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with K.
 
     Raises:
-        ValueError: for an image shape that cannot be halved so often, another coupling, or sizes
-            below 1.
+        ValueError: for an image shape that cannot be halved so often, another coupling, sizes
+            below 1, or a context of other sides.
 
     References:
-        Kingma and Dhariwal, "Glow: generative flow with invertible 1×1 convolutions", 2018.
+        Kingma and Dhariwal, "Glow: generative flow with invertible 1×1 convolutions", 2018. Durkan,
+        Bekasov, Murray and Papamakarios, "Neural spline flows", 2019, §5.3, for the splines.
 
     Example:
         >>> import torch
@@ -70,24 +77,33 @@ class Glow(Flow):
         hidden_channels: int = 128,
         coupling: CouplingKind = "affine",
         bound: float | None = 2.0,
-        context_size: int = 0,
+        num_bins: int = 4,
+        tail_bound: float = 3.0,
+        context_size: ContextSize = 0,
         base: Base = "normal",
         reversible: bool = False,
     ) -> None:
         check_choice("Glow", "coupling", coupling, get_args(CouplingKind))
         check_positive(
-            "Glow", num_levels=num_levels, num_steps=num_steps, hidden_channels=hidden_channels
-        )
-
-        def conditioned(channels: int, additive: bool) -> AffineCoupling:
-            outputs = channels // 2 * (1 if additive else 2)
-            network = ConvConditioner(
-                channels - channels // 2, hidden_channels, outputs, context_size=context_size
-            )
-            return AffineCoupling(network, bound=bound, additive=additive)
+            "Glow", num_levels=num_levels, num_steps=num_steps, hidden_channels=hidden_channels,
+            num_bins=num_bins,
+        )  # fmt: skip
 
         levels: list[Transform] = []
         shapes = squeezed_shapes("Glow", image_shape, num_levels)
+
+        def conditioned(channels: int, kind: CouplingKind) -> Transform:
+            parameters = {"affine": 2, "additive": 1, "spline": 3 * num_bins - 1}[kind]
+            network = ConvConditioner(
+                channels - channels // 2,
+                hidden_channels,
+                channels // 2 * parameters,
+                **context_options("Glow", context_size, image_shape, len(levels) + 1),
+            )
+            if kind == "spline":
+                return SplineCoupling(network, num_bins=num_bins, tail_bound=tail_bound)
+            return AffineCoupling(network, bound=bound, additive=kind == "additive")
+
         for shape in shapes:
             channels = shape[0]
             steps: list[Transform] = []
@@ -95,11 +111,11 @@ class Glow(Flow):
                 steps += [
                     ActNorm(channels),
                     InvertibleConv1x1(channels),
-                    conditioned(channels, coupling == "additive"),
+                    conditioned(channels, coupling),
                 ]
             level: list[Transform] = [Squeeze(), stack(steps, reversible=reversible)]
             if len(levels) < num_levels - 1:  # the latents that leave here, given those that stay
-                level.append(conditioned(channels, additive=False))
+                level.append(conditioned(channels, "affine"))
             levels.append(Compose(*level))
         transform = MultiScale(levels, shapes)
         super().__init__(

@@ -4,4 +4,4 @@ from typing import Literal
 
 __all__ = ["CouplingKind"]
 
-CouplingKind = Literal["affine", "additive"]
+CouplingKind = Literal["affine", "additive", "spline"]

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from gencore.models.flows.flow import Base, Flow
-from gencore.models.flows.stacks import half_coupling, stack
+from gencore.models.flows.stacks import stack
+from gencore.models.flows.vector_couplings import VectorCouplings
 from gencore.nn import ActNorm, Transform
 from gencore.sizes import check_positive
 
@@ -47,9 +48,9 @@ class NICE(Flow):
         reversible: bool = False,
     ) -> None:
         check_positive("NICE", features=features, num_layers=num_layers)
-        couplings: list[Transform] = [
-            half_coupling(features, i, hidden_widths, context_size=context_size, additive=True)
-            for i in range(num_layers)
-        ]
-        layers = stack([*couplings, ActNorm(features)], reversible=reversible)
-        super().__init__(layers, [features], base=base, context_size=context_size)
+        couplings = VectorCouplings(
+            owner="NICE", features=features, hidden_widths=hidden_widths, context_size=context_size
+        )
+        layers: list[Transform] = [couplings.affine(i, additive=True) for i in range(num_layers)]
+        transform = stack([*layers, ActNorm(features)], reversible=reversible)
+        super().__init__(transform, [features], base=base, context_size=context_size)

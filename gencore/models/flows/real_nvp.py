@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Size
 
 from gencore.models.flows.flow import Base, Flow
-from gencore.models.flows.image_shapes import squeezed_shapes
+from gencore.models.flows.image_shapes import context_options, squeezed_shapes
 from gencore.models.flows.stacks import stack
 from gencore.nn import (
     ActNorm,
@@ -15,6 +15,7 @@ from gencore.nn import (
     Squeeze,
     Transform,
 )
+from gencore.nn.context import ContextSize
 from gencore.ops import CouplingMask
 from gencore.sizes import check_positive
 
@@ -37,13 +38,15 @@ class RealNVP(Flow):
         num_blocks: residual blocks a network.
         bound: of the log-scales.
         batch_norm: batch normalisation in the networks, as in the paper.
-        context_size: C of contexts [N, C]; 0 for none.
+        context_size: C of contexts [N, C], or (C, H, W) of contexts [N, C, H, W], one a pixel, that
+            are squeezed along with the image; 0 for none.
         base: of the latents, as for :class:`Flow`.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with depth;
             running averages of the batch normalisation then take every batch twice.
 
     Raises:
-        ValueError: for an image shape that cannot be halved so often, or sizes below 1.
+        ValueError: for an image shape that cannot be halved so often, or sizes below 1,
+            or a context of other sides.
 
     References:
         Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017, §3.6, §4.1.
@@ -66,22 +69,25 @@ class RealNVP(Flow):
         num_blocks: int = 4,
         bound: float | None = 2.0,
         batch_norm: bool = True,
-        context_size: int = 0,
+        context_size: ContextSize = 0,
         base: Base = "normal",
         reversible: bool = False,
     ) -> None:
+        levels: list[Transform] = []
+
         def couplings(channels: int, mask: CouplingMask, count: int, width: int) -> list[Transform]:
             layers: list[Transform] = []
             for i in range(count):
                 swap = bool(i % 2)
                 moved = channels if mask == "checkerboard" else channels // 2
+                squeezes = len(levels) + (mask == "channel")
                 network = ResidualConditioner(
                     channels if mask == "checkerboard" else channels - moved,
                     width,
                     2 * moved,
                     num_blocks=num_blocks,
                     batch_norm=batch_norm,
-                    context_size=context_size,
+                    **context_options("RealNVP", context_size, image_shape, squeezes),
                 )
                 layers += [
                     AffineCoupling(network, mask=mask, swap=swap, bound=bound),
@@ -95,7 +101,6 @@ class RealNVP(Flow):
             last_couplings=last_couplings,
             hidden_channels=hidden_channels,
         )
-        levels: list[Transform] = []
         shapes = squeezed_shapes("RealNVP", image_shape, num_scales - 1)
         shape, width = Size(image_shape), hidden_channels
         for squeezed in shapes:

@@ -6,7 +6,7 @@ import torch
 
 from gencore.models.flows.flow import Base, Flow
 from gencore.models.flows.stacks import interleaved, shuffle, stack
-from gencore.nn.transforms import SplineCoupling
+from gencore.models.flows.vector_couplings import Conditioner, Masks, VectorCouplings
 from gencore.sizes import check_positive
 
 __all__ = ["SplineFlow"]
@@ -24,17 +24,26 @@ class SplineFlow(Flow):
         features: D. One alone has splines of the context.
         num_layers: number of couplings.
         hidden_widths: of each coupling's conditioner.
+        activation: of the conditioners, as for :class:`~gencore.nn.MLP`.
+        dropout: probability that a hidden unit of them is zero in training; not with `reversible`.
+        conditioner: makes the networks, in the place of those MLPs: a function of the number of
+            inputs, the number of outputs and C. A network is given the coordinates that stay,
+            [N, inputs], and the context if there is one. If its attribute `last` is its last linear
+            layer, as in :class:`~gencore.nn.ResidualMLP`, it starts as above; otherwise as made.
+        masks: booleans [L, D], a row for each coupling in turn, true for the coordinates that it
+            moves; coordinates are then not permuted. ``None``: either half.
         num_bins: K of each spline.
         tail_bound: B.
         bound: of the splines' raw parameters, as for
             :func:`gencore.ops.rational_quadratic_spline`.
         context_size: C of contexts [N, C]; 0 for none.
-        base: "normal" or "logistic" latents.
+        base: of the latents, as for :class:`Flow`.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
         generator: of the fixed random permutations; torch's default if ``None``.
 
     Raises:
-        ValueError: for no features, fewer than two bins, or no layers.
+        ValueError: for no features, fewer than two bins, no layers, masks that do not fit, or
+            dropout in a reversible flow.
 
     References:
         Durkan, Bekasov, Murray and Papamakarios, "Neural spline flows", 2019.
@@ -53,6 +62,10 @@ class SplineFlow(Flow):
         *,
         num_layers: int = 4,
         hidden_widths: Sequence[int] = (64, 64),
+        activation: str = "silu",
+        dropout: float = 0.0,
+        conditioner: Conditioner | None = None,
+        masks: Masks | None = None,
         num_bins: int = 8,
         tail_bound: float = 3.0,
         bound: float | None = 1.0,
@@ -62,13 +75,16 @@ class SplineFlow(Flow):
         generator: torch.Generator | None = None,
     ) -> None:
         check_positive("SplineFlow", features=features, num_layers=num_layers)
+        couplings = VectorCouplings(
+            owner="SplineFlow", features=features, hidden_widths=hidden_widths,
+            context_size=context_size, activation=activation, dropout=dropout,
+            conditioner=conditioner, masks=masks,
+        )  # fmt: skip
         layers = interleaved(
             num_layers,
-            lambda i: SplineCoupling(
-                features, hidden_widths, num_bins, tail_bound, context_size, i % 2 == 1, bound=bound
-            ),
+            lambda i: couplings.spline(i, num_bins=num_bins, tail_bound=tail_bound, bound=bound),
             lambda: shuffle(features, generator),
-            every=2,
+            every=2 if masks is None else num_layers,
         )
         transform = stack(layers, reversible=reversible)
         super().__init__(transform, [features], base=base, context_size=context_size)

@@ -16,14 +16,15 @@ __all__ = ["ConvConditioner", "ResidualConditioner"]
 class ConvConditioner(nn.Module):
     """The network of Glow's couplings: convolutions 3×3, 1×1 and 3×3, the last one zero at first.
 
-    The hidden convolutions are followed by `ActNorm` and ReLU. A context shifts the channels of the
-    first one.
+    The hidden convolutions are followed by `ActNorm` and ReLU. A context [N, C] shifts the channels
+    of the first one.
 
     Args:
         in_channels: of the images [N, C, H, W].
         hidden_channels: of both hidden layers.
         out_channels: of the result [N, C', H, W].
         context_size: C of contexts [N, C]; 0 for none, and contexts are then ignored.
+        pixel_context: contexts are [N, C, H, W], one a pixel, and join the images.
 
     References:
         Kingma and Dhariwal, "Glow: generative flow with invertible 1×1 convolutions", 2018, §5.
@@ -36,16 +37,24 @@ class ConvConditioner(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, hidden_channels: int, out_channels: int, *, context_size: int = 0
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        *,
+        context_size: int = 0,
+        pixel_context: bool = False,
     ) -> None:
         super().__init__()
-        self.first = ActNormConv2d(in_channels, hidden_channels, 3)
+        self.pixel_channels = context_size if pixel_context else 0
+        self.first = ActNormConv2d(in_channels + self.pixel_channels, hidden_channels, 3)
         self.middle = ActNormConv2d(hidden_channels, hidden_channels, 1)
         self.last = zero_(nn.Conv2d(hidden_channels, out_channels, 3, padding=1))
-        self.context = _context_layer(context_size, hidden_channels)
+        self.context = _context_layer(0 if pixel_context else context_size, hidden_channels)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         term = _context_term("ConvConditioner", self.context, x, context)
+        x = _with_pixels("ConvConditioner", self.pixel_channels, x, context, self.last.weight)
         if self.middle.norm.awaits_data():  # the last one to be set, and so both
             h = self.first.initialize(x)
             self.middle.initialize(F.relu(h if term is None else h + term[:, :, None, None]))
@@ -92,6 +101,7 @@ class ResidualConditioner(nn.Module):
         batch_norm: normalise over the batch, as the paper does. The density of an image then
             depends on its batch in training, and every process uses the statistics of its own part.
         context_size: C of contexts [N, C]; 0 for none, and contexts are then ignored.
+        pixel_context: contexts are [N, C, H, W], one a pixel, and join the images.
 
     References:
         Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017, §4.1.
@@ -112,19 +122,23 @@ class ResidualConditioner(nn.Module):
         num_blocks: int = 2,
         batch_norm: bool = True,
         context_size: int = 0,
+        pixel_context: bool = False,
     ) -> None:
         super().__init__()
+        self.pixel_channels = context_size if pixel_context else 0
+        in_channels += self.pixel_channels
         self.first = weight_norm(nn.Conv2d(in_channels, hidden_channels, 3, padding=1))
         self.blocks = nn.ModuleList(
             _residual_block(hidden_channels, batch_norm) for _ in range(num_blocks)
         )
         self.last = zero_(nn.Conv2d(hidden_channels, out_channels, 1))
-        self.context = _context_layer(context_size, hidden_channels)
+        self.context = _context_layer(0 if pixel_context else context_size, hidden_channels)
         channels_last_(self)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        x = channels_last(x)
         term = _context_term("ResidualConditioner", self.context, x, context)
+        x = _with_pixels("ResidualConditioner", self.pixel_channels, x, context, self.last.weight)
+        x = channels_last(x)
         h = self.first(x)
         if term is not None:
             h = h + term[:, :, None, None]
@@ -171,3 +185,14 @@ def _context_term(
     assert context is not None
     term: Tensor = layer(context.to(layer.weight.dtype))
     return term
+
+
+def _with_pixels(
+    owner: str, context_size: int, x: Tensor, context: Tensor | None, weight: Tensor
+) -> Tensor:
+    """Images [N, C, H, W] with the context of each pixel as further channels, if there is one."""
+    if not context_size:
+        return x
+    check_context(owner, context, x.shape[0], (context_size, *x.shape[2:]), weight)
+    assert context is not None
+    return torch.cat([x, context.to(x.dtype)], 1)

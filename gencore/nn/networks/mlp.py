@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gencore.choices import check_choice
 from gencore.nn.context import check_context, weight_of
 from gencore.ops import mlp_network
+from gencore.ops._support.checks import number
 from gencore.ops.mlp import ActivationName
 
 __all__ = ["ACTIVATIONS", "MLP"]
@@ -29,7 +30,8 @@ _FUSED: dict[str, ActivationName] = {name: name for name in get_args(ActivationN
 class MLP(nn.Module):
     """Linear layers with an activation between them, conditioned on a context by concatenation.
 
-    They are one call of :func:`gencore.ops.mlp_network`, which calls no hooks of the layers.
+    They are one call of :func:`gencore.ops.mlp_network`, which calls no hooks of the layers, unless
+    units are dropped in training.
 
     Args:
         num_inputs: D, without the context. With neither, the outputs are plain parameters, zero at
@@ -37,6 +39,7 @@ class MLP(nn.Module):
         hidden_widths: of the hidden layers, first to last; none is a linear map.
         num_outputs: O.
         activation: "elu", "gelu", "leaky_relu", "relu", "silu", "softplus" or "tanh".
+        dropout: probability that a hidden unit is zero in training.
         zero_last: start the last layer at zero, so that the outputs are zero for every input:
             a coupling conditioned by it starts as the identity.
         context_size: C of contexts [N, C]; 0 for none, and contexts are then ignored.
@@ -45,8 +48,8 @@ class MLP(nn.Module):
         [N, D], and a context [N, C] → [N, O].
 
     Raises:
-        ValueError: for sizes below 1 or another activation, and on a call where the context is
-            missing, or has another shape.
+        ValueError: for sizes below 1, another activation or a probability outside [0, 1), and on a
+            call where the context is missing, or has another shape.
 
     Example:
         >>> import torch
@@ -62,6 +65,7 @@ class MLP(nn.Module):
         num_outputs: int,
         *,
         activation: str = "silu",
+        dropout: float = 0.0,
         zero_last: bool = True,
         context_size: int = 0,
     ) -> None:
@@ -74,6 +78,7 @@ class MLP(nn.Module):
                 "widths, and inputs and a context of 0 or more"
             )
         check_choice("MLP", "activation", activation, ACTIVATIONS)
+        check_dropout("MLP", dropout)
         self.context_size = context_size
         self._fused: ActivationName | None = _FUSED.get(activation)
         layers: list[nn.Module] = []
@@ -86,9 +91,18 @@ class MLP(nn.Module):
         last = layers[-2]
         self.layers = nn.Sequential(*layers[:-1])
         self._types = [type(layer) for layer in self.layers]
+        # Beside the layers, whose numbers in a state dict are then those without dropout.
+        self.dropout = nn.Dropout(dropout) if dropout and hidden_widths else None
         if zero_last:
             for parameter in last.parameters():
                 nn.init.zeros_(parameter)
+
+    @property
+    def last(self) -> nn.Linear | None:
+        """The last layer; ``None`` where the outputs are plain parameters."""
+        layer = self.layers[-1] if self.layers else None
+        assert layer is None or isinstance(layer, nn.Linear)
+        return layer
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         if not self.layers:
@@ -97,6 +111,10 @@ class MLP(nn.Module):
             check_context("MLP", context, x.shape[0], self.context_size, weight_of(self))
             assert context is not None
             x = torch.cat([x, context], 1)
+        if self.dropout is not None and self.training:
+            for index, layer in enumerate(self.layers):
+                x = self.dropout(layer(x)) if index % 2 else layer(x)
+            return x
         # Not where a layer was replaced or parametrised, which the operator would not see.
         if self._fused and self._types == [type(layer) for layer in self.layers]:
             linear = list(self.layers)[::2]
@@ -104,3 +122,9 @@ class MLP(nn.Module):
             return mlp_network(x, weights, biases, activation=self._fused)
         outputs: Tensor = self.layers(x)
         return outputs
+
+
+def check_dropout(owner: str, dropout: float) -> None:
+    """Raise a ValueError unless a dropout is a probability below 1."""
+    if not number(owner, "dropout", dropout) < 1:
+        raise ValueError(f"{owner}: dropout is {dropout}; expected less than 1")

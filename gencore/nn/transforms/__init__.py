@@ -1,11 +1,12 @@
 """Invertible layers with log-determinants, the parts of normalizing flows."""
 
 from gencore.nn.transforms.actnorm import ActNorm
+from gencore.nn.transforms.affine_coupling import AffineCoupling
 from gencore.nn.transforms.autoregressive import InverseAutoregressive, MaskedAutoregressive
 from gencore.nn.transforms.base import Compose, Inverse, Rewound, Transform
 from gencore.nn.transforms.conv1x1 import InvertibleConv1x1
-from gencore.nn.transforms.coupling import AffineCoupling
 from gencore.nn.transforms.dequantization import UniformDequantization, VariationalDequantization
+from gencore.nn.transforms.embedded_context import EmbeddedContext
 from gencore.nn.transforms.multiscale import MultiScale
 from gencore.nn.transforms.permutation import Permutation
 from gencore.nn.transforms.planar import Planar
@@ -19,6 +20,7 @@ __all__ = [
     "ActNorm",
     "AffineCoupling",
     "Compose",
+    "EmbeddedContext",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",

@@ -31,10 +31,10 @@ class Transform(nn.Module, ABC):
     .. math:: \log p(x) = \log p_0(z) + \log\left\lvert\det\frac{\partial z}{\partial x}\right\rvert
 
     Both directions work on batches [N, ...], are differentiable, and return log-determinants of
-    shape [N], in float64 for float64 data and otherwise in float32. A context [N, C] conditions
-    the map. One that needs it raises where it is missing; one that has no use for it ignores it, so
-    that both kinds can be joined. A :class:`gencore.models.Flow` raises for one that it has no use
-    for.
+    shape [N], in float64 for float64 data and otherwise in float32. A context [N, C], or of images
+    [N, C, H, W], one a pixel, conditions the map. One that needs it raises where it is missing; one
+    that has no use for it ignores it, so that both kinds can be joined. A
+    :class:`gencore.models.Flow` raises for one that it has no use for.
 
     References:
         Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017, eq. (2), (3).
@@ -47,6 +47,15 @@ class Transform(nn.Module, ABC):
     @abstractmethod
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The data x of the latents z, and log|det ∂x/∂z|, [N]: minus that of the forward map."""
+
+    def carry(self, context: Tensor | None, *, back: bool = False) -> Tensor | None:
+        """The context that fits z, for a transform after this one; `back`, from one that fits z
+        that which fits x.
+
+        Both directions of the map take the context that fits x. It fits z too unless pixels trade
+        places with channels, as in a `Squeeze`; nothing but that may happen to it here.
+        """
+        return context
 
     def rewind(
         self, z: Tensor, context: Tensor | None, grad_z: Tensor, grad_log_det: Tensor
@@ -125,14 +134,28 @@ class Compose(Transform):
         for transform in self:
             x, log_det = transform(x, context)
             total = total + log_det
+            context = transform.carry(context)
         return x, total
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         total = no_log_det(z)
+        contexts = self.contexts(context)
         for transform in reversed(self):
-            z, log_det = transform.inverse(z, context)
+            z, log_det = transform.inverse(z, contexts.pop())
             total = total + log_det
         return z, total
+
+    def carry(self, context: Tensor | None, *, back: bool = False) -> Tensor | None:
+        for transform in reversed(list(self)) if back else self:
+            context = transform.carry(context, back=back)
+        return context
+
+    def contexts(self, context: Tensor | None) -> list[Tensor | None]:
+        """The context of each transform."""
+        contexts = [context]
+        for transform in list(self)[:-1]:
+            contexts.append(transform.carry(contexts[-1]))
+        return contexts[: len(self)]
 
 
 class Inverse(Transform):
@@ -158,11 +181,14 @@ class Inverse(Transform):
         self.transform = transform
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.transform.inverse(x, context)
+        return self.transform.inverse(x, self.carry(context))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x, log_det = self.transform(z, context)
+        x, log_det = self.transform(z, self.carry(context))
         return x, log_det
+
+    def carry(self, context: Tensor | None, *, back: bool = False) -> Tensor | None:
+        return self.transform.carry(context, back=not back)
 
 
 def no_log_det(x: Tensor) -> Tensor:

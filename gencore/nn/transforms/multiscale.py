@@ -16,7 +16,8 @@ class MultiScale(Transform):
     The first C − ⌊C/2⌋ go on to the next level; the last level's output is latent altogether. The
     latents are joined as vectors [N, D], those of the first level first. A learned distribution of
     the leaving half given the staying one is a coupling at the end of the level, which parts the
-    channels in the same way: it maps that half to standard latents.
+    channels in the same way: it maps that half to standard latents. Of a context no part leaves: a
+    level is given all of it, at the level's size.
 
     Args:
         levels: one transform a level.
@@ -57,6 +58,7 @@ class MultiScale(Transform):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         latents, log_dets = [], []
         for level, shape in zip(self.levels, self.shapes, strict=True):
+            assert isinstance(level, Transform)
             x, log_det = level(x, context)
             log_dets.append(log_det)
             if x.shape[1:] != shape:
@@ -67,6 +69,7 @@ class MultiScale(Transform):
             if level is not self.levels[-1]:
                 x, latent = x.split([shape[0] - shape[0] // 2, shape[0] // 2], 1)
                 latents.append(latent.flatten(1))
+                context = level.carry(context)
         return torch.cat([*latents, x.flatten(1)], 1), torch.stack(log_dets).sum(0)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -80,10 +83,14 @@ class MultiScale(Transform):
         pieces = z.split([part.numel() for part in parts], 1)
         latents = [piece.view(-1, *part) for piece, part in zip(pieces, parts, strict=True)]
         x, log_dets = latents.pop(), []
+        contexts = [context]
+        for level in list(self.levels)[:-1]:
+            assert isinstance(level, Transform)
+            contexts.append(level.carry(contexts[-1]))
         for level in reversed(self.levels):
             if level is not self.levels[-1]:
                 x = torch.cat([x, latents.pop()], 1)
             assert isinstance(level, Transform)
-            x, log_det = level.inverse(x, context)
+            x, log_det = level.inverse(x, contexts.pop())
             log_dets.append(log_det)
         return x, torch.stack(log_dets).sum(0)

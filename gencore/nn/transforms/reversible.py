@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
+from torch.nn.modules.dropout import _DropoutNd
 
-from gencore.nn.transforms.base import Compose, trained
+from gencore.nn.transforms.base import Compose, Transform, trained
 from gencore.ops._support.backend import transforming
 
 __all__ = ["Reversible"]
@@ -22,15 +23,19 @@ class Reversible(Compose):
     agree with its gradients as far as the inverses do, so in float32 to several digits.
 
     The backward pass is not differentiable itself; use `Compose` for second derivatives. What runs
-    inside has to be deterministic, given its input, the context and the parameters (no dropout, and
-    batch normalisation would see each batch twice). A parameter that changes between the passes is
-    an error, as in every other graph. Autocast and DistributedDataParallel work as elsewhere; the
-    gradients of the whole stack reach DDP's buckets together. torch.compile takes both passes into
-    its graph. Under the transforms of torch.func it is `Compose`, and so it is under torch.compile
-    where it holds a parameter twice.
+    inside has to be deterministic, given its input, the context and the parameters: dropout is
+    refused, and batch normalisation would see each batch twice. A parameter that changes between
+    the passes is an error, as in every other graph. Autocast and DistributedDataParallel work as
+    elsewhere; the gradients of the whole stack reach DDP's buckets together. torch.compile takes
+    both passes into its graph. Under the transforms of torch.func it is `Compose`, and so it is
+    under torch.compile where it holds a parameter twice.
 
     Args:
         *transforms: the first one meets the data.
+
+    Raises:
+        TypeError: for what is no transform.
+        ValueError: for dropout inside, which would not drop the same units twice.
 
     References:
         Gomez et al., "The reversible residual network: backpropagation without storing
@@ -50,6 +55,15 @@ class Reversible(Compose):
         >>> all(torch.allclose(a, b) for a, b in zip(*gradients))
         True
     """
+
+    def __init__(self, *transforms: Transform) -> None:
+        super().__init__(*transforms)
+        for name, module in self.named_modules():
+            if isinstance(module, _DropoutNd) and module.p:
+                raise ValueError(
+                    f"Reversible: {name} is {module}, which would drop other units where the "
+                    "backward pass rebuilds inputs; expected no dropout, or Compose"
+                )
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if not torch.is_grad_enabled() or transforming():
@@ -82,8 +96,13 @@ class Reversible(Compose):
         """∂L/∂x, ∂L/∂context and ∂L/∂θ from the last output and the gradients of it."""
         total: dict[Tensor, Tensor] = {}
         grad_context = None
+        with torch.enable_grad():  # so that each asks for a gradient if the first one does
+            contexts = self.contexts(context)
         for transform in reversed(self):
-            z, grad_z, part, grads = transform.rewind(z, context, grad_z, grad_log_det)
+            here = contexts.pop()
+            z, grad_z, part, grads = transform.rewind(z, here, grad_z, grad_log_det)
+            if grad_context is not None:  # carrying only moves entries: its adjoint moves them back
+                grad_context = transform.carry(grad_context, back=True)
             if part is not None:
                 grad_context = part if grad_context is None else grad_context + part
             for parameter, grad in grads.items():

@@ -11,6 +11,9 @@ __all__ = ["Squeeze"]
 class Squeeze(Transform):
     """[N, C, H, W] → [N, f²C, H/f, W/f]: each f×f block becomes f² channels; preserves volume.
 
+    A context a pixel, [N, C', H, W], is squeezed alike for the transforms that follow in a
+    `Compose`: nothing of it is lost, and it stays beside the pixels that it belongs to.
+
     Args:
         factor: f, at least 1.
 
@@ -38,6 +41,11 @@ class Squeeze(Transform):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return unsqueeze2d(z, self.factor), no_log_det(z)
+
+    def carry(self, context: Tensor | None, *, back: bool = False) -> Tensor | None:
+        if context is None or context.dim() != 4:
+            return context
+        return (unsqueeze2d if back else squeeze2d)(context, self.factor)
 
     def extra_repr(self) -> str:
         return f"factor={self.factor}"

@@ -23,6 +23,7 @@ class TorchTransform(transforms.Transform):
         event_shape: of one x.
         context: [*batch, C], or ``None``.
         output_shape: of one z, where it differs.
+        context_dims: dimensions of one context: 1 for [C], 3 for [C, H, W] of one a pixel.
         cache_size: 1 to keep the last x and z with their log-determinant, so that it and the way
             back cost nothing; 0 for none, as everywhere in torch. ``with_cache()`` gives a copy.
 
@@ -49,6 +50,7 @@ class TorchTransform(transforms.Transform):
         context: Tensor | None = None,
         *,
         output_shape: Sequence[int] | None = None,
+        context_dims: int = 1,
         cache_size: int = 0,
     ) -> None:
         if not isinstance(transform, Transform):
@@ -57,7 +59,7 @@ class TorchTransform(transforms.Transform):
             )
         check_context_is_tensor("TorchTransform", context)
         super().__init__(cache_size)
-        self.transform, self.context = transform, context
+        self.transform, self.context, self.context_dims = transform, context, context_dims
         self.event_shape = Size(event_shape)
         self.output_shape = self.event_shape if output_shape is None else Size(output_shape)
         self.domain: constraints.Constraint = _real(self.event_shape)
@@ -71,7 +73,7 @@ class TorchTransform(transforms.Transform):
             return self
         return TorchTransform(
             self.transform, self.event_shape, self.context, output_shape=self.output_shape,
-            cache_size=cache_size,
+            context_dims=self.context_dims, cache_size=cache_size,
         )  # fmt: skip
 
     def __eq__(self, other: object) -> bool:
@@ -121,13 +123,13 @@ class TorchTransform(transforms.Transform):
     ) -> tuple[Tensor, Tensor]:
         batch = self._batch_of(x.shape, given)
         rows = x.expand(batch + given).reshape(batch.numel(), *given)
-        z, log_det = function(rows, context_rows(self.context, batch))
+        z, log_det = function(rows, context_rows(self.context, batch, self.context_dims))
         return z.reshape(batch + found), log_det.reshape(batch)
 
     def _batch_of(self, shape: Size, event_shape: Size) -> Size:
         """The dimensions in front of an event, broadcast with those of the context."""
         cut = len(shape) - len(event_shape)
-        of_context = Size() if self.context is None else self.context.shape[:-1]
+        of_context = Size() if self.context is None else self.context.shape[: -self.context_dims]
         batch = broadcast_shape(shape[:cut], of_context) if cut >= 0 else None
         if batch is None or shape[cut:] != event_shape:
             raise ValueError(

@@ -55,6 +55,8 @@ _ADVICE = "lower learning rates, gradient_penalty, spectral_norm or max_grad_nor
 _BANDWIDTHS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 # After those of larger ε. A step of training needs no exact transport.
 _SINKHORN_ITERATIONS = 10
+# What is logged of the discriminator, where the generator has the same.
+_BESIDE = {"loss": "discriminator_loss", "grad_norm": "discriminator_grad_norm"}
 # Chains that run at once.
 _CHUNK = 1024
 
@@ -116,12 +118,14 @@ class AdversarialTraining:
             rate, each = recipe.discriminator_learning_rate, recipe.discriminator_steps
             optimizer = self._optimizer(self._adversary, recipe.discriminator_optimizer, rate)
             scheduler = make_scheduler(
-                optimizer, recipe.schedule, warmup_steps=recipe.warmup_steps * each,
-                steps=recipe.steps * each,
+                optimizer, recipe.discriminator_schedule,
+                warmup_steps=recipe.discriminator_warmup_steps, steps=recipe.steps * each,
             )  # fmt: skip
             self._player = Optimisation(
                 fabric, self._adversary, optimizer, scheduler=scheduler,
-                max_grad_norm=recipe.max_grad_norm, accumulate=recipe.accumulate, advice=_ADVICE,
+                max_grad_norm=recipe.discriminator_max_grad_norm,
+                ema_decay=recipe.discriminator_ema_decay, ema_warmup=True,
+                accumulate=recipe.accumulate, advice=_ADVICE,
             )  # fmt: skip
             players["discriminator"] = self._player
         self.state: Mapping[str, StateObject] = {
@@ -151,7 +155,8 @@ class AdversarialTraining:
             held_out: starts of the chains [N, ...], as the discriminator sees data.
             generator: of the proposals.
         """
-        network, adversary = self.averaged, self._adversary.eval()
+        assert self._player is not None
+        network, adversary = self.averaged, self._player.averaged.eval()
         assert isinstance(adversary, ScoreAdversary)
         size = self._recipe.latent_size
 
@@ -189,7 +194,6 @@ class AdversarialTraining:
         if self._player is not None:
             for part in batches:
                 scalars = self._step_adversary(self._player, part, data)
-            scalars.pop("grad_norm", None)  # the generator's is the one that is logged
         return {**self._step_generator(opponent, batches[-1], data), **scalars}
 
     def _step_adversary(
@@ -203,9 +207,9 @@ class AdversarialTraining:
             terms: dict[str, Tensor] = player.model(
                 data(part.x), fake.float(), labels=part.label, key=key, first=part.first
             )
-            return discriminator_scalars(terms)
+            return terms
 
-        scalars = player.step(batch, loss)
+        scalars = discriminator_scalars(player.step(batch, loss))
         if self._recipe.weight_clip is not None:
             clip_weights(self._adversary, self._recipe.weight_clip)
         return scalars
@@ -237,7 +241,7 @@ class AdversarialTraining:
 
 def discriminator_scalars(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What an `Adversary` returns, by names that stand beside the generator's."""
-    return {"discriminator_loss" if name == "loss" else name: term for name, term in terms.items()}
+    return {_BESIDE.get(name, name): term for name, term in terms.items()}
 
 
 def make_adversary(recipe: AdversarialRecipe, networks: Networks) -> Adversary:

@@ -7,6 +7,7 @@ from gencore.recipes.adversarial.adversarial import (
     ADVERSARIAL_USES,
     SCORES,
     TRAINED,
+    TUNABLE,
     AdversarialRecipe,
 )
 from gencore.train import ImageRecipe, UsedBy, used_by
@@ -119,10 +120,7 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
     """Latents an image of the importance-weighted bound of these bits."""
 
     changeable = frozenset({"steps", "show_data", "encoder_steps", "importance_samples"})
-    tunable = frozenset({
-        "learning_rate", "discriminator_learning_rate", "warmup_steps", "max_grad_norm",
-        "ema_decay", "gradient_penalty", "pulling_away", "smoothing",
-    })  # fmt: skip
+    tunable = TUNABLE
 
     def __post_init__(self) -> None:
         super().__post_init__()

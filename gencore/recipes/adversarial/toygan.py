@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gencore.data.names import DensityName
-from gencore.recipes.adversarial.adversarial import ADVERSARIAL_USES, AdversarialRecipe
+from gencore.recipes.adversarial.adversarial import ADVERSARIAL_USES, TUNABLE, AdversarialRecipe
 from gencore.recipes.plane import PlaneRecipe
 from gencore.train import UsedBy, used_by
 
@@ -70,10 +70,7 @@ class ToyGANRecipe(AdversarialRecipe, PlaneRecipe):
     """Standard deviations of a spot from its centre within which a sample counts for it."""
 
     changeable = frozenset({"steps", "grid_size", "quality_radius"})
-    tunable = frozenset({
-        "learning_rate", "discriminator_learning_rate", "warmup_steps", "max_grad_norm",
-        "ema_decay", "gradient_penalty", "pulling_away", "smoothing",
-    })  # fmt: skip
+    tunable = TUNABLE
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -43,10 +43,14 @@ class GlowRecipe(LevelsRecipe, OptimisedRecipe):
     """Width of the couplings' networks; RealNVP doubles it at each further scale."""
 
     coupling: CouplingKind = "affine"
-    """What a coupling of Glow does to the half that moves: scale and shift it, or only shift it."""
+    """What a coupling of Glow does to the half that moves: scale and shift it, only shift it, or
+    bend it by rational-quadratic splines."""
 
     bound: float = 2.0
-    """Bound of the couplings' log-scales, at most 80."""
+    """Bound of the affine couplings' log-scales, at most 80."""
+
+    num_bins: int = 4
+    """Bins of each spline."""
 
     reversible: bool = False
     """Rebuild inputs in the backward pass, so that memory does not grow with the couplings."""
@@ -83,7 +87,7 @@ class GlowRecipe(LevelsRecipe, OptimisedRecipe):
             )
         if self.num_levels is not None:
             self.check_positive("num_levels")
-        self.check_positive("num_steps", "hidden_channels", "bound", "warmup_steps")
+        self.check_positive("num_steps", "hidden_channels", "bound", "num_bins", "warmup_steps")
         if self.ema_decay is None:
             raise ValueError("GlowRecipe: ema_decay is None; expected from 0 to 1")
         if self.model == "realnvp" and self.accumulate > 1:

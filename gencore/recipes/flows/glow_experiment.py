@@ -228,6 +228,7 @@ def make_flow(recipe: GlowRecipe, shape: Sequence[int], context_size: int = 0) -
         hidden_channels=recipe.hidden_channels,
         coupling=recipe.coupling,
         bound=recipe.bound,
+        num_bins=recipe.num_bins,
         context_size=context_size,
         reversible=recipe.reversible,
     )

@@ -441,7 +441,7 @@ class TestUse:
         mean, _, context = model.vae._posterior_of(x)
         z = model.encode(x)
         # Where the step's input is the mean.
-        torch.testing.assert_close(model.vae.posterior.steps(z, context)[0], mean)
+        torch.testing.assert_close(model.vae.posterior.transform(z, context)[0], mean)
 
     def test_what_does_not_fit_is_refused(self):
         vae = make_vae(self.target)

@@ -126,7 +126,7 @@ def test_layers_and_networks_name_a_context_that_is_too_precise():
     ("layer", "shape"),
     [
         (lambda: MaskedAutoregressive(3, (8,), context_size=4), (3,)),
-        (lambda: SplineCoupling(3, (8,), context_size=4), (3,)),
+        (lambda: SplineCoupling(MLP(2, (8,), 23, context_size=4)), (3,)),
         (lambda: Planar(3, context_size=4), (3,)),
         (lambda: AffineCoupling(ConvConditioner(2, 8, 2, context_size=4)), (3, 2, 2)),
         (lambda: AffineCoupling(ResidualConditioner(2, 8, 2, context_size=4)), (3, 2, 2)),
@@ -140,7 +140,7 @@ def test_layers_with_contexts_need_fitting_ones(layer, shape, context):
 
 
 def test_layers_with_and_without_contexts_make_a_flow():
-    stack = Compose(Planar(3), SplineCoupling(3, (8,), context_size=4), Planar(3))
+    stack = Compose(Planar(3), SplineCoupling(MLP(2, (8,), 23, context_size=4)), Planar(3))
     flow, context = Flow(stack, [3], context_size=4), torch.randn(5, 4)
     assert flow(context).log_prob(flow(context).sample()).shape == (5,)
 

@@ -8,7 +8,7 @@ from testing.flow_testing import randn, randomize, redraw
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from gencore.models import VAE, FlowPosterior, GaussianLikelihood
+from gencore.models import VAE, FlowPosterior, GaussianLikelihood, SplineFlow
 from gencore.nn import (
     MLP,
     AffineCoupling,
@@ -17,8 +17,6 @@ from gencore.nn import (
     MaskedAutoregressive,
     Permutation,
     Planar,
-    Reversible,
-    SplineCoupling,
     Transform,
 )
 from gencore.ops import random_key
@@ -26,14 +24,16 @@ from gencore.ops import random_key
 KEY = torch.tensor([7, 2])
 
 
-def splines(kind: type[Compose] = Compose) -> Transform:
-    return kind(*(SplineCoupling(3, (8,), context_size=2, swap=swap) for swap in (False, True)))
+def splines(features: int = 3, **options: bool) -> Transform:
+    return SplineFlow(
+        features, num_layers=2, hidden_widths=(8,), context_size=2, **options
+    ).transform
 
 
 TRANSFORMS = {
     "steps": lambda: None,
     "splines": splines,
-    "reversible": lambda: splines(Reversible),
+    "reversible": lambda: splines(reversible=True),
     "without a context": lambda: Compose(
         AffineCoupling(MLP(2, (8,), 2)), Permutation.reverse(3), AffineCoupling(MLP(2, (8,), 2))
     ),
@@ -107,12 +107,7 @@ class TestSeveralSamples:
 def test_importance_weights_of_a_vae_have_the_likelihood_as_their_mean(name):
     """That of a grid over the latents; for all estimators the values are the same."""
     torch.manual_seed(0)
-    transform = None
-    if name == "splines":
-        transform = Compose(*(
-            SplineCoupling(2, (8,), context_size=2, swap=swap) for swap in (False, True)
-        ))  # fmt: skip
-    flow = FlowPosterior(2, 2, transform=transform)
+    flow = FlowPosterior(2, 2, transform=splines(2) if name == "splines" else None)
     vae = VAE(
         MLP(3, (8,), 6), MLP(2, (8,), 3), 2, posterior_flow=flow,
         likelihood=GaussianLikelihood(0.7),

@@ -30,7 +30,7 @@ from gencore.models import (
     ResidualFlow,
     SplineFlow,
 )
-from gencore.nn import Permutation
+from gencore.nn import Permutation, SplineCoupling
 
 VECTOR_FLOWS: dict[str, Callable[..., Flow]] = {
     "NICE": lambda features, **options: NICE(features, hidden_widths=(16,), **options),
@@ -45,6 +45,9 @@ IMAGE_FLOWS: dict[str, Callable[..., Flow]] = {
     ),
     "additive Glow": lambda shape, **options: Glow(
         shape, num_levels=1, num_steps=2, hidden_channels=8, coupling="additive", **options
+    ),
+    "spline Glow": lambda shape, **options: Glow(
+        shape, num_levels=2, num_steps=1, hidden_channels=8, coupling="spline", **options
     ),
     "RealNVP": lambda shape, **options: RealNVP(shape, hidden_channels=4, num_blocks=1, **options),
 }
@@ -171,6 +174,37 @@ def test_fresh_image_flows_keep_large_inputs_finite(make):
     assert z.isfinite().all()
 
 
+def test_a_glow_of_splines_bends_what_it_is_given_and_gives_it_back_in_float32():
+    torch.manual_seed(0)
+    glow = Glow((3, 8, 8), num_levels=2, num_steps=4, hidden_channels=16, coupling="spline")
+    x = torch.rand(64, 3, 8, 8) - 0.5
+    start = glow.transform(x)[0]  # the first batch, which ActNorm takes its scales from
+    couplings = [layer for layer in glow.modules() if isinstance(layer, SplineCoupling)]
+    assert [(layer.num_bins, layer.tail_bound) for layer in couplings] == [(4, 3.0)] * 8
+    inside = []
+    for layer in couplings:
+        layer.register_forward_hook(
+            lambda layer, arguments, _: inside.append(
+                (layer.moved(arguments[0]).abs() < 3).float().mean().item()
+            )
+        )
+    redraw_last_layers(couplings)
+    glow.eval()
+    with torch.no_grad():
+        z, log_det = glow.transform(x)
+        back, inverse_log_det = glow.transform.inverse(z)
+    assert min(inside) > 0.9
+    assert (z - start).abs().mean() > 0.1
+    assert (back - x).abs().max() < 1e-3
+    torch.testing.assert_close(inverse_log_det, -log_det, rtol=1e-3, atol=0.1)
+
+
+def redraw_last_layers(couplings):
+    with torch.no_grad():
+        for layer in couplings:
+            layer.network.last.weight.normal_(0, 0.05)
+
+
 @pytest.mark.parametrize("features", [2, 64])
 @pytest.mark.parametrize("bound", [2.0, None])
 @pytest.mark.parametrize("kind", [CouplingFlow, MAF])
@@ -276,6 +310,7 @@ def test_grey_levels_are_no_data():
         (lambda: Glow((3, 10, 8)), "multiples of 8"),
         (lambda: Glow((8, 8)), r"expected \(C, H, W\)"),
         (lambda: Glow((3, 8, 8), coupling="linear"), "coupling is 'linear'"),
+        (lambda: Glow((3, 8, 8), coupling="spline", num_bins=1), "num_bins is 1"),
         (lambda: Glow((3, 8, 8), num_levels=0), "num_levels is 0"),
         (lambda: RealNVP((3, 7, 8)), "multiples of 2"),
         (lambda: RealNVP((3, 8, 8), num_scales=0), "num_scales is 0"),

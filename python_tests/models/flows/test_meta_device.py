@@ -19,6 +19,7 @@ from gencore.nn import (
     MLPEnergy,
     Permutation,
     ResidualConditioner,
+    ResidualMLP,
 )
 
 Make = Callable[[], nn.Module]
@@ -28,6 +29,7 @@ MODULES: dict[str, tuple[Make, tuple[int, ...]]] = {
     "MADE": (lambda: MADE(3, (8, 8), order=[2, 0, 1]), (3,)),
     "MaskedAutoregressive": (lambda: MaskedAutoregressive(3, (8,), order=[2, 0, 1]), (3,)),
     "MLP": (lambda: MLP(3, (8,), 2, zero_last=False), (3,)),
+    "ResidualMLP": (lambda: ResidualMLP(3, 8, 2, batch_norm=True, zero_last=False), (3,)),
     "MLPEnergy": (lambda: MLPEnergy(3, (8,)), (3,)),
     "Permutation": (lambda: Permutation.random(8), (8,)),
     "ActNorm": (lambda: ActNorm(2), (2, 4, 4)),

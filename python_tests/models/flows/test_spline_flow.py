@@ -7,8 +7,16 @@ import torch
 from testing.flow_testing import check_transform, grid_integral, redraw
 
 from gencore.models import SplineFlow
-from gencore.nn import SplineCoupling
+from gencore.nn import MLP, SplineCoupling
 from gencore.ops import backend
+
+
+def spline_coupling(
+    features: int, num_bins: int = 8, *, context_size: int = 0, swap: bool = False
+) -> SplineCoupling:
+    moved = features - features // 2 if swap else features // 2
+    network = MLP(features - moved, [8], moved * (3 * num_bins - 1), context_size=context_size)
+    return SplineCoupling(network, swap=swap, num_bins=num_bins)
 
 
 @pytest.mark.parametrize("features", [2, 3, 7])
@@ -16,7 +24,7 @@ from gencore.ops import backend
 @pytest.mark.parametrize("rows", [1, 6])
 def test_inverse_and_log_det_are_those_of_the_jacobian(features, swap, rows):
     torch.manual_seed(features)
-    coupling = SplineCoupling(features, [8], 5, context_size=2, swap=swap).double()
+    coupling = spline_coupling(features, 5, context_size=2, swap=swap).double()
     redraw(coupling)
     x = 2 * torch.randn(rows, features, dtype=torch.float64)
     check_transform(coupling, x, torch.randn(rows, 2, dtype=torch.float64))
@@ -34,7 +42,7 @@ def test_the_flow_inverts_with_a_context():
 
 def test_a_coupling_starts_as_the_identity_and_is_one_outside_its_interval():
     torch.manual_seed(0)
-    coupling, x = SplineCoupling(3, [8]), torch.randn(20, 3)
+    coupling, x = spline_coupling(3), torch.randn(20, 3)
     z, log_det = coupling(x)
     torch.testing.assert_close(z, x)
     torch.testing.assert_close(log_det, torch.zeros(20), atol=1e-6, rtol=0)
@@ -49,7 +57,7 @@ def test_the_part_that_conditions_passes_through_and_the_context_matters():
     torch.manual_seed(0)
     x, context = torch.randn(6, 5), torch.randn(6, 2)
     for swap, kept in ((False, slice(0, 3)), (True, slice(3, 5))):
-        coupling = SplineCoupling(5, [8], context_size=2, swap=swap)
+        coupling = spline_coupling(5, context_size=2, swap=swap)
         redraw(coupling)
         z = coupling(x, context)[0]
         assert torch.equal(z[:, kept], x[:, kept])
@@ -99,7 +107,9 @@ def test_a_fit_reaches_the_entropy_of_a_gaussian():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="features is 0"):
-        SplineCoupling(0, [8])
-    with pytest.raises(ValueError, match=r"SplineCoupling: got data of shape \[4, 3\]"):
-        SplineCoupling(2, [8])(torch.zeros(4, 3))
+    with pytest.raises(ValueError, match="num_bins is 1; expected 2 or more"):
+        SplineCoupling(MLP(1, [8], 2), num_bins=1)
+    with pytest.raises(ValueError, match=r"SplineCoupling: data have shape \[4\]; expected \[N, C"):
+        spline_coupling(2)(torch.zeros(4))
+    with pytest.raises(ValueError, match=r"the network gives \[4, 23\]; expected \[4, 46\]"):
+        SplineCoupling(MLP(2, [8], 23))(torch.zeros(4, 4))
