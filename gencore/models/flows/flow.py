@@ -134,7 +134,7 @@ class Flow(nn.Module):
         if temperature != 1:
             z = z / temperature
             log_det = log_det - self.latent_shape.numel() * math.log(temperature)
-        return self._latents_log_prob(self._latents(context, len(z)), z, log_det)
+        return self._latents_log_prob(self._latents(context, z.shape[0]), z, log_det)
 
     def sample_and_log_prob(
         self,

@@ -173,7 +173,7 @@ class LatentDistribution:
         """log p₀(z), [N]; −inf without a gradient outside its support, and NaN of what is NaN."""
         self.check_like(z)
         z = z.to(accumulation_dtype(z))
-        if not len(z):  # of which torch's sums over an event fail
+        if z.shape[0] == 0:  # of which torch's sums over an event fail
             return z.new_zeros(0)
         inside = _inside(self.distribution, z)
         if inside is None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from testing.flow_testing import FLOWS, randn, ready
+from torch.distributions import Uniform
 
 from gencore.nn import AffineCoupling, Reversible
 
@@ -134,6 +135,15 @@ def test_flows_export_for_any_number_of_rows(name):
         for n in (3, 7):
             y = randn(n, *flow.event_shape, seed=n)
             torch.testing.assert_close(program(y), Exported(flow)(y))
+
+
+def test_a_flow_with_a_base_of_bounded_support_exports():
+    flow = ready(FLOWS["CouplingFlow"](base=Uniform(-2 * torch.ones(3), torch.ones(3))))
+    shapes = ({0: torch.export.Dim("n")},)
+    with torch.no_grad():
+        program = torch.export.export(Exported(flow), (randn(5, 3),), dynamic_shapes=shapes)
+        y = randn(7, 3, seed=7)
+        torch.testing.assert_close(program.module()(y), Exported(flow)(y))
 
 
 def test_residual_flows_say_why_they_cannot_be_exported():
