@@ -1,8 +1,9 @@
 """Generators of images and their adversaries in training."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Generator, Tensor, nn
@@ -31,6 +32,7 @@ from gencore.recipes.adversarial.adversarial_training import (
     make_adversary,
 )
 from gencore.recipes.adversarial.gan import GANRecipe
+from gencore.recipes.adversarial.growing_networks import GrowingNetworks
 from gencore.recipes.adversarial.mlp_networks import (
     mlp_discriminator,
     mlp_energy,
@@ -40,7 +42,7 @@ from gencore.recipes.adversarial.mlp_networks import (
 from gencore.recipes.classes import Classes
 from gencore.recipes.dequantised_bits import mean_dequantised_bits
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
-from gencore.train import Batch
+from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
 
 if TYPE_CHECKING:
@@ -65,6 +67,19 @@ class _HalfRange(nn.Module):
         return images / 2
 
 
+def _signed(images: Tensor) -> Tensor:
+    return to_float(images, -1, 1)
+
+
+def _scores(discriminator: nn.Module) -> Networks:
+    """A discriminator of images that has no counterparts."""
+
+    def refuse() -> NoReturn:
+        raise TypeError("these networks judge single images alone")
+
+    return Networks(lambda: discriminator, refuse, refuse)
+
+
 class GANExperiment(ImageSamplesExperiment):
     """A generator of images in training; images and samples are in [−1, 1] for the adversary."""
 
@@ -74,11 +89,18 @@ class GANExperiment(ImageSamplesExperiment):
         super().__init__(recipe, fabric, dataset)
         conditional = recipe.class_conditional
         self.classes = Classes.of(recipe.data, dataset, fabric.device, conditional)
-        generator, networks = self._perceptrons() if recipe.networks == "mlp" else self._dcgan()
+        self._growing = self._make_growing() if recipe.networks == "progressive" else None
+        if self._growing is not None:
+            generator, networks = self._growing.generator, _scores(self._growing.discriminator)
+        else:
+            make = self._perceptrons if recipe.networks == "mlp" else self._dcgan
+            generator, networks = make()
         self.training = AdversarialTraining(
             recipe, fabric, generator, make_adversary(recipe, networks)
         )
-        self.state = self.training.state
+        self.state: Mapping[str, StateObject] = self.training.state
+        if self._growing is not None:
+            self.state = {"images_seen": self._growing.seen, **self.state}
 
     def _perceptrons(self) -> tuple[nn.Module, Networks]:
         recipe, shape = self.recipe, tuple(self.image_shape)
@@ -110,6 +132,18 @@ class GANExperiment(ImageSamplesExperiment):
             ),
         )
 
+    def _make_growing(self) -> GrowingNetworks:
+        recipe, num = self.recipe, self.fabric.world_size
+        if num > 1:
+            raise ValueError(
+                f"GANRecipe: there are {num} processes; expected one with networks progressive, "
+                "since the layers of levels to come have no gradients to share"
+            )
+        return GrowingNetworks(
+            recipe.latent_size, tuple(self.image_shape), width=recipe.width,
+            phase_images=recipe.phase_images, minibatch_std=recipe.minibatch_std,
+        )  # fmt: skip
+
     def _discriminator(self) -> nn.Module:
         recipe = self.recipe
         network = DCGANDiscriminator(
@@ -134,7 +168,12 @@ class GANExperiment(ImageSamplesExperiment):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         batch = replace(batch, label=self.classes.numbers(batch.label))
-        return self.training.step(batch, lambda images: to_float(images, -1, 1))
+        if self._growing is None:
+            return self.training.step(batch, _signed)
+        scale_images = self._growing.discriminator.scale_images
+        scalars = self.training.step(batch, lambda images: scale_images(_signed(images)))
+        self._growing.seen.number += self.recipe.batch_size * self.recipe.discriminator_steps
+        return scalars
 
     @torch.no_grad()
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
