@@ -17,20 +17,14 @@ from gencore.metrics import (
     independent_gaussian_bits,
     tweaked_inception_score,
 )
-from gencore.models import ConvAutoencoderEnergy
-from gencore.nn import (
-    ConvEncoder,
-    DCGANDiscriminator,
-    DCGANGenerator,
-    EquivariantConvDiscriminator,
-    ProjectionDiscriminator,
-)
+from gencore.nn import ConvEncoder, DCGANGenerator
 from gencore.ops import philox_normal, random_key
 from gencore.recipes.adversarial.adversarial_training import (
     AdversarialTraining,
     Networks,
     make_adversary,
 )
+from gencore.recipes.adversarial.dcgan_adversaries import dcgan_adversaries, scale_widths
 from gencore.recipes.adversarial.gan import GANRecipe
 from gencore.recipes.adversarial.growing_networks import GrowingNetworks
 from gencore.recipes.adversarial.mlp_networks import (
@@ -124,13 +118,10 @@ class GANExperiment(ImageSamplesExperiment):
             normalization="conditional weight" if conditional
             else "batch" if recipe.batch_norm else "none",
         )  # fmt: skip
-        return generator, Networks(
-            self._discriminator,
-            lambda: EquivariantConvDiscriminator(shape, widths=self._widths(1)),
-            lambda: ConvAutoencoderEnergy(
-                shape, widths=self._widths(), batch_norm=recipe.discriminator_batch_norm
-            ),
-        )
+        return generator, dcgan_adversaries(
+            shape, recipe.width, batch_norm=recipe.discriminator_batch_norm,
+            num_classes=self.classes.context_size if conditional else None,
+        )  # fmt: skip
 
     def _make_growing(self) -> GrowingNetworks:
         recipe, num = self.recipe, self.fabric.world_size
@@ -143,28 +134,6 @@ class GANExperiment(ImageSamplesExperiment):
             recipe.latent_size, tuple(self.image_shape), width=recipe.width,
             phase_images=recipe.phase_images, minibatch_std=recipe.minibatch_std,
         )  # fmt: skip
-
-    def _discriminator(self) -> nn.Module:
-        recipe = self.recipe
-        network = DCGANDiscriminator(
-            tuple(self.image_shape), width=recipe.width,
-            batch_norm=recipe.discriminator_batch_norm,
-        )  # fmt: skip
-        if not recipe.class_conditional:
-            return network
-        return ProjectionDiscriminator(
-            network.features, network.num_features, self.classes.context_size
-        )
-
-    def _widths(self, more: int = 0) -> tuple[int, ...]:
-        """Channels of as many scales as the sides can be halved without going below 4, and of
-        `more`."""
-        side, num = min(self.image_shape[1:]), 0
-        while all(each % 2 ** (num + 1) == 0 for each in self.image_shape[1:]) and (
-            side >> (num + 1) >= 4
-        ):
-            num += 1
-        return tuple(self.recipe.width << scale for scale in range(max(num, 1) + more))
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         batch = replace(batch, label=self.classes.numbers(batch.label))
@@ -251,7 +220,10 @@ class GANExperiment(ImageSamplesExperiment):
         train, test = self.dataset.images, self.test.images
         model = fit_likelihood_around(
             _HalfRange(self.training.averaged),
-            ConvEncoder(self.image_shape, 2 * recipe.latent_size, widths=self._widths()),
+            ConvEncoder(
+                self.image_shape, 2 * recipe.latent_size,
+                widths=scale_widths(tuple(self.image_shape), recipe.width),
+            ),
             train.to(self.fabric.device),
             recipe.latent_size,
             steps=recipe.encoder_steps,

@@ -1,0 +1,159 @@
+"""The generators of a Laplacian pyramid and their adversaries in training."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Generator, Tensor, nn
+
+from gencore.data import ImageDataset, to_float
+from gencore.models import Adversary, LaplacianGAN
+from gencore.models.adversarial.laplacian_gan import draw_level
+from gencore.nn import DCGANGenerator, NotatedNetwork
+from gencore.objectives.laplacian import enlarge, gaussian_pyramid
+from gencore.ops import philox_normal, random_key
+from gencore.recipes.adversarial.adversarial_training import AdversarialTraining, make_adversary
+from gencore.recipes.adversarial.dcgan_adversaries import dcgan_adversaries
+from gencore.recipes.adversarial.lapgan import LAPGANRecipe
+from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
+from gencore.train import Batch
+from gencore.train.chunks import chunks
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["LAPGANExperiment"]
+
+_CHUNK = 256
+_FIGURE_COLUMNS = 12
+
+
+class _Level(nn.Module):
+    """Noise, and the enlarged images of the last level if there is one → images."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, z: Tensor, rough: Tensor | None = None) -> Tensor:
+        return draw_level(self.network, z, rough)
+
+
+class LAPGANExperiment(ImageSamplesExperiment):
+    """A game a level, each on the Gaussian pyramid of the data, with pixels in [−1, 1]."""
+
+    recipe: LAPGANRecipe
+
+    def __init__(self, recipe: LAPGANRecipe, fabric: "Fabric", dataset: ImageDataset) -> None:
+        super().__init__(recipe, fabric, dataset)
+        channels, height, width = self.image_shape
+        divisor = 2**recipe.num_bands
+        if height % divisor or width % divisor:
+            raise ValueError(
+                f"LAPGANRecipe: images have sides of {height} and {width}; expected multiples of "
+                f"{divisor}, for num_bands {recipe.num_bands} (image_size scales them)"
+            )
+        shapes = [
+            (channels, height >> halvings, width >> halvings)
+            for halvings in reversed(range(recipe.num_bands + 1))
+        ]
+        self._adversaries: list[Adversary] = []
+        self.levels: list[AdversarialTraining] = []
+        for level, shape in enumerate(shapes):
+            adversary = make_adversary(
+                recipe, dcgan_adversaries(shape, recipe.width, batch_norm=False)
+            )
+            self._adversaries.append(adversary)
+            self.levels.append(
+                AdversarialTraining(
+                    recipe, fabric, _Level(self._generator(level, shape)), adversary,
+                    noise_size=shape[1] * shape[2] if level else recipe.latent_size,
+                    given=lambda batch, level=level: self._rough(batch.x, level),
+                )
+            )  # fmt: skip
+        self._coarse_shape = shapes[0]
+        self._sides = [min(shape[1:]) for shape in shapes]
+        self.state = {
+            f"{name}_{side}": thing
+            for side, training in zip(self._sides, self.levels, strict=True)
+            for name, thing in training.state.items()
+        }
+
+    def _generator(self, level: int, shape: tuple[int, int, int]) -> nn.Module:
+        recipe, channels = self.recipe, shape[0]
+        if level:
+            hidden = f"{recipe.band_width} -convp5,ReLU-> {recipe.band_width}"
+            return NotatedNetwork(f"{channels + 1} -convp5,ReLU-> {hidden} -convp5-> {channels}")
+        return DCGANGenerator(
+            recipe.latent_size, shape, width=recipe.width,
+            normalization="batch" if recipe.batch_norm else "none",
+        )  # fmt: skip
+
+    def _images(self, images: Tensor, level: int) -> Tensor:
+        """Images of the full size as the level has them."""
+        halvings = len(self.levels) - 1 - level
+        return gaussian_pyramid(to_float(images, -1, 1), halvings)[-1]
+
+    def _rough(self, images: Tensor, level: int) -> tuple[Tensor, ...]:
+        """What the generator of the level is given: the enlarged images of the last level."""
+        return (enlarge(self._images(images, level - 1)),) if level else ()
+
+    @property
+    def model(self) -> LaplacianGAN:
+        """The generators with averaged weights, if they are averaged, in evaluation mode."""
+        coarsest, *refiners = (level.averaged.get_submodule("network") for level in self.levels)
+        gan = LaplacianGAN(
+            coarsest, refiners, self._adversaries, latent_size=self.recipe.latent_size,
+            coarse_shape=self._coarse_shape,
+        )  # fmt: skip
+        return gan.eval()
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """A step of each level's game, on the same images."""
+        batch = replace(batch, label=None)
+        scalars: dict[str, Tensor] = {}
+        for level, (side, training) in enumerate(zip(self._sides, self.levels, strict=True)):
+            found = training.step(batch, lambda images, level=level: self._images(images, level))
+            scalars |= {f"{name}_{side}": value for name, value in found.items()}
+        return scalars
+
+    @torch.no_grad()
+    def sample(self, num: int, generator: Generator | None = None) -> Tensor:
+        return self._decode(self._noise(num, generator))[-1]
+
+    def _noise(self, num: int, generator: Generator | None = None) -> Tensor:
+        key = random_key(generator, device=self.fabric.device)
+        return philox_normal((num, self.model.noise_size), key)
+
+    def _decode(self, noise: Tensor) -> list[Tensor]:
+        """The images of all levels, in [0, 1], from the coarsest."""
+        model = self.model
+        parts = [model.decode_levels(noise[rows]) for rows in chunks(len(noise), _CHUNK)]
+        return [((torch.cat(part) + 1) / 2).clamp(0, 1) for part in zip(*parts, strict=True)]
+
+    @torch.no_grad()
+    def more_candidates(self, num: int) -> dict[str, Tensor]:
+        """Training images of the coarsest level: `enlarged` to the full size, and `refined`, with
+        the bands that generators add."""
+        chosen = self.dataset.images[torch.randperm(len(self.dataset))[:num]]
+        model = self.model
+        *planes, = self._noise(len(chosen)).split(model.noise_sizes, 1)
+        enlarged = refined = self._images(chosen.to(self.fabric.device), 0)
+        for level in range(1, len(self.levels)):
+            enlarged = enlarge(enlarged)
+            refined = draw_level(model.generators[level], planes[level], enlarge(refined))
+        found = {"refined": refined, "enlarged": enlarged}
+        return {name: ((x + 1) / 2).clamp(0, 1).cpu() for name, x in found.items()}
+
+    @torch.no_grad()
+    def figures(self, folder: Path) -> None:
+        """Samples at all levels in the full size, the coarsest in the first row."""
+        from gencore.train.figures import save_image_grid
+
+        folder.mkdir(exist_ok=True)
+        levels = self._decode(self._noise(_FIGURE_COLUMNS))
+        rows = [
+            nn.functional.interpolate(images, tuple(self.image_shape[1:])) for images in levels
+        ]
+        save_image_grid(torch.cat(rows), folder / "levels.png", columns=_FIGURE_COLUMNS)
