@@ -27,7 +27,7 @@ _PROGRESSIVE = "nn/test_progressive_gan.py"
 _PATCHES = "nn/test_patch_networks.py"
 _SCATTERING = "nn/test_scattering.py"
 _LAPLACIAN = "models/adversarial/test_laplacian_gan.py"
-_PAIRS = "models/adversarial/test_pix2pix.py"
+_PAIRS = "models/adversarial/test_pair_adversary.py"
 _CYCLE = "models/adversarial/test_cycle_gan.py"
 _LARGE = "models/adversarial/test_truncated_latents.py"
 _GRID = "train/test_grid.py"
@@ -437,7 +437,7 @@ SYSTEMS = (
         implementation="gencore.models.CycleGAN",
         test=f"{_CYCLE}::test_b16_it_learns_a_rotation_from_points_without_pairs",
         further_implementations=(
-            "gencore.models.Pix2Pix",
+            "gencore.models.PairAdversary",
             "gencore.nn.UNetGenerator",
             "gencore.nn.ResNetGenerator",
             "gencore.nn.PatchDiscriminator",
@@ -452,7 +452,7 @@ SYSTEMS = (
             f"{_PATCHES}::TestPatches::test_a_logit_sees_one_patch",
             f"{_PATCHES}::TestUNet::test_it_is_that_of_the_source",
             f"{_PATCHES}::TestResNet::test_it_is_that_of_the_source",
-            f"{_PAIRS}::TestPix2Pix::test_it_learns_a_translation",
+            f"{_PAIRS}::TestPairs::test_it_teaches_a_translation",
         ),
     ),
     System(

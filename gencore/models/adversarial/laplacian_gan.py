@@ -205,10 +205,18 @@ def draw_level(generator: nn.Module, z: Tensor, rough: Tensor | None = None) -> 
         generator: one of those of `LaplacianGAN`.
         z: noise: latents [N, L] at the coarsest level, else a plane [N, H·W].
         rough: the enlarged images [N, C, H, W]; none at the coarsest level.
+
+    Raises:
+        ValueError: for bands of another shape than the images'.
     """
     if rough is None:
         image: Tensor = generator(z)
         return image
     plane = z.unflatten(1, (1, *rough.shape[2:]))
     band: Tensor = generator(torch.cat([rough, plane], 1))
+    if band.shape != rough.shape:
+        raise ValueError(
+            f"LaplacianGAN: a generator of bands gives {list(band.shape)}; expected "
+            f"{list(rough.shape)}"
+        )
     return rough + band
