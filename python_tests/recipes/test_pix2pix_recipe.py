@@ -223,9 +223,7 @@ class TestRuns:
 class TestUse:
     def test_dropout_is_the_noise(self, images):
         experiment, _ = make(images, dropout=0.5)
-        draws = [
-            experiment.sample(8, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4)
-        ]
+        draws = [experiment.sample(8, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4)]
         assert torch.equal(draws[0], draws[1])
         assert not torch.equal(draws[0], draws[2])
         state = torch.get_rng_state()
@@ -244,7 +242,9 @@ class TestUse:
         assert measures["l1/model"] == pytest.approx(0, abs=1e-6)
         assert measures["ssim/model"] == pytest.approx(1)
         mean = (images.float() / 255).mean(0, keepdim=True).expand_as(truth)
-        assert measures["l1/baseline"] == pytest.approx((mean - truth).abs().mean().item(), rel=1e-5)
+        assert measures["l1/baseline"] == pytest.approx(
+            (mean - truth).abs().mean().item(), rel=1e-5
+        )
         error = (mean - truth).square().mean()
         assert measures["psnr/baseline"] == pytest.approx(-10 * error.log10().item(), rel=1e-5)
 
@@ -273,7 +273,10 @@ class TestUse:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"adversarial_weight": 0.0, "game": "hinge"}, "game is 'hinge', but it has an effect with"),
+        (
+            {"adversarial_weight": 0.0, "game": "hinge"},
+            "game is 'hinge', but it has an effect with",
+        ),
         ({"adversarial_weight": 0.0, "feature_weight": 1.0}, "feature_weight is 1.0, but it has"),
         ({"adversarial_weight": 0.0, "reconstruction_weight": 0.0}, "adversarial_weight and recon"),
         ({"dropout": 1.0}, "dropout is 1.0 and beta1 0.5; expected less than 1"),
@@ -290,5 +293,7 @@ def test_options_that_do_not_fit(options, message):
 
 
 def test_sides_that_cannot_be_halved(images):
-    with pytest.raises(ValueError, match=r"sides of \[16, 8\]; expected multiples of 16, for num_s"):
+    with pytest.raises(
+        ValueError, match=r"sides of \[16, 8\]; expected multiples of 16, for num_s"
+    ):
         make(images, task="left-to-right", num_scales=4)

@@ -221,7 +221,8 @@ class GANExperiment(ImageSamplesExperiment):
         model = fit_likelihood_around(
             _HalfRange(self.training.averaged),
             ConvEncoder(
-                self.image_shape, 2 * recipe.latent_size,
+                self.image_shape,
+                2 * recipe.latent_size,
                 widths=scale_widths(tuple(self.image_shape), recipe.width),
             ),
             train.to(self.fabric.device),

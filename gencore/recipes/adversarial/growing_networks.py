@@ -1,4 +1,4 @@
-"""Generators and discriminators of images that grow in training, from coarse images to fine ones."""
+"""Generators and discriminators that grow in training, from coarse images to fine ones."""
 
 import torch
 from torch import Tensor, nn

@@ -138,7 +138,7 @@ class LAPGANExperiment(ImageSamplesExperiment):
         the bands that generators add."""
         chosen = self.dataset.images[torch.randperm(len(self.dataset))[:num]]
         model = self.model
-        *planes, = self._noise(len(chosen)).split(model.noise_sizes, 1)
+        (*planes,) = self._noise(len(chosen)).split(model.noise_sizes, 1)
         enlarged = refined = self._images(chosen.to(self.fabric.device), 0)
         for level in range(1, len(self.levels)):
             enlarged = enlarge(enlarged)
@@ -153,7 +153,5 @@ class LAPGANExperiment(ImageSamplesExperiment):
 
         folder.mkdir(exist_ok=True)
         levels = self._decode(self._noise(_FIGURE_COLUMNS))
-        rows = [
-            nn.functional.interpolate(images, tuple(self.image_shape[1:])) for images in levels
-        ]
+        rows = [nn.functional.interpolate(images, tuple(self.image_shape[1:])) for images in levels]
         save_image_grid(torch.cat(rows), folder / "levels.png", columns=_FIGURE_COLUMNS)

@@ -42,7 +42,7 @@ _USED_BY = {
 
 @dataclass(kw_only=True)
 class Pix2PixRecipe(ImageRecipe, OptimisedRecipe):
-    """Translation of images from pairs: pixel losses, and discriminators of patches given the input.
+    """Translation of images from pairs: losses of pixels, and discriminators of patches.
 
     Pairs are made of any images (task), or each image has both halves of one. Measures compare the
     translations of test images with the truth. The defaults take five minutes with two CPU cores.

@@ -33,7 +33,7 @@ _ADVICE = "lower learning rates, or max_grad_norm"
 
 
 class Pix2PixExperiment(ImageExperiment):
-    """A step of the discriminators, if there are any, and one of the generator, on the same pairs."""
+    """A step of the discriminators, if there are any, and one of the generator on the same pairs."""
 
     recipe: Pix2PixRecipe
 
