@@ -118,7 +118,10 @@ class PairAdversary(nn.Module):
         return {"loss": torch.stack(terms).sum(), **means}
 
     def generator_loss(self, x: Tensor, y: Tensor, translated: Tensor) -> PairLoss:
-        """The generator's loss; it has no gradient in the discriminators. Arguments as for a call."""
+        """The generator's loss; it has no gradient in the discriminators.
+
+        Arguments are those of a call.
+        """
         _check(y, translated)
         fake = self._scores(stop_gradient(self.discriminator), x, translated)
         adversarial = torch.stack([self.game.generator_loss(each.logits) for each in fake]).sum()

@@ -55,6 +55,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+_PROPOSALS = used_by(networks=("dcgan", "mlp"), method=("gan",), class_conditional=(False,))
 _USED_BY: dict[str, UsedBy] = {
     **ADVERSARIAL_USES,
     "width": used_by(networks=("dcgan", "progressive")),
@@ -65,9 +66,7 @@ _USED_BY: dict[str, UsedBy] = {
     "minibatch_std": used_by(networks=("progressive",), method=(*SCORES, "mixup")),
     "batch_norm": used_by(networks=("dcgan", "mlp"), class_conditional=(False,)),
     "class_conditional": used_by(networks=("dcgan",), method=SCORES),
-    "num_proposals": used_by(
-        networks=("dcgan", "mlp"), method=("gan",), class_conditional=(False,)
-    ),
+    "num_proposals": _PROPOSALS, "discriminator_ema_decay": _PROPOSALS,
     "discriminator_batch_norm": used_by(
         networks=("dcgan", "mlp"),
         method=("gan", "hinge", "least-squares", "f-gan", "mixup", "ebgan"),

@@ -84,6 +84,7 @@ class GANExperiment(ImageSamplesExperiment):
         conditional = recipe.class_conditional
         self.classes = Classes.of(recipe.data, dataset, fabric.device, conditional)
         self._growing = self._make_growing() if recipe.networks == "progressive" else None
+        generator: nn.Module
         if self._growing is not None:
             generator, networks = self._growing.generator, _scores(self._growing.discriminator)
         else:

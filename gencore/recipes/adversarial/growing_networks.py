@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-def level_shapes(image_shape: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+def level_shapes(image_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The shapes of the levels, from the coarsest: sides are halved while they are even and their
     halves have 4 pixels or more.
 
@@ -30,7 +30,7 @@ def level_shapes(image_shape: tuple[int, int, int]) -> list[tuple[int, int, int]
         [(1, 7, 7), (1, 14, 14), (1, 28, 28)]
     """
     channels, height, width = image_shape
-    shapes = [(channels, height, width)]
+    shapes: list[tuple[int, ...]] = [(channels, height, width)]
     while not (height % 2 or width % 2) and min(height, width) >= 8:
         height, width = height // 2, width // 2
         shapes.append((channels, height, width))
@@ -84,7 +84,7 @@ class GrowingGenerator(nn.Module):
     def __init__(
         self,
         latent_size: int,
-        shapes: list[tuple[int, int, int]],
+        shapes: list[tuple[int, ...]],
         widths: list[int],
         seen: ImagesSeen,
     ) -> None:
@@ -110,7 +110,7 @@ class GrowingDiscriminator(nn.Module):
 
     def __init__(
         self,
-        shapes: list[tuple[int, int, int]],
+        shapes: list[tuple[int, ...]],
         widths: list[int],
         seen: ImagesSeen,
         *,
@@ -152,7 +152,7 @@ class GrowingNetworks:
     def __init__(
         self,
         latent_size: int,
-        image_shape: tuple[int, int, int],
+        image_shape: tuple[int, ...],
         *,
         width: int,
         phase_images: int,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gencore.recipes.adversarial.adversarial import ADVERSARIAL_USES, AdversarialRecipe
+from gencore.recipes.adversarial.adversarial import ADVERSARIAL_USES, TUNABLE, AdversarialRecipe
 from gencore.train import ImageRecipe, UsedBy
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ _PRESETS: dict[str, dict[str, Any]] = {
 
 _USED_BY: dict[str, UsedBy] = {
     **ADVERSARIAL_USES,
+    # There is no Metropolis-Hastings GAN of a pyramid.
     "num_proposals": UsedBy("the recipes gan and toygan", lambda _: False),
+    "discriminator_ema_decay": UsedBy("the recipes gan and toygan", lambda _: False),
 }
 
 
@@ -66,10 +68,7 @@ class LAPGANRecipe(AdversarialRecipe, ImageRecipe):
     """Normalise over the batch in the generator of the small image."""
 
     changeable = frozenset({"steps", "show_data"})
-    tunable = frozenset({
-        "learning_rate", "discriminator_learning_rate", "warmup_steps", "max_grad_norm",
-        "ema_decay", "gradient_penalty", "pulling_away", "smoothing",
-    })  # fmt: skip
+    tunable = TUNABLE
 
     def __post_init__(self) -> None:
         super().__post_init__()

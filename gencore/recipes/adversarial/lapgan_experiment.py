@@ -1,6 +1,7 @@
 """The generators of a Laplacian pyramid and their adversaries in training."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ class LAPGANExperiment(ImageSamplesExperiment):
                 AdversarialTraining(
                     recipe, fabric, _Level(self._generator(level, shape)), adversary,
                     noise_size=shape[1] * shape[2] if level else recipe.latent_size,
-                    given=lambda batch, level=level: self._rough(batch.x, level),
+                    given=partial(self._rough, level),
                 )
             )  # fmt: skip
         self._coarse_shape = shapes[0]
@@ -90,14 +91,14 @@ class LAPGANExperiment(ImageSamplesExperiment):
             normalization="batch" if recipe.batch_norm else "none",
         )  # fmt: skip
 
-    def _images(self, images: Tensor, level: int) -> Tensor:
+    def _images(self, level: int, images: Tensor) -> Tensor:
         """Images of the full size as the level has them."""
         halvings = len(self.levels) - 1 - level
         return gaussian_pyramid(to_float(images, -1, 1), halvings)[-1]
 
-    def _rough(self, images: Tensor, level: int) -> tuple[Tensor, ...]:
+    def _rough(self, level: int, batch: Batch) -> tuple[Tensor, ...]:
         """What the generator of the level is given: the enlarged images of the last level."""
-        return (enlarge(self._images(images, level - 1)),) if level else ()
+        return (enlarge(self._images(level - 1, batch.x)),) if level else ()
 
     @property
     def model(self) -> LaplacianGAN:
@@ -114,7 +115,7 @@ class LAPGANExperiment(ImageSamplesExperiment):
         batch = replace(batch, label=None)
         scalars: dict[str, Tensor] = {}
         for level, (side, training) in enumerate(zip(self._sides, self.levels, strict=True)):
-            found = training.step(batch, lambda images, level=level: self._images(images, level))
+            found = training.step(batch, partial(self._images, level))
             scalars |= {f"{name}_{side}": value for name, value in found.items()}
         return scalars
 
@@ -130,21 +131,25 @@ class LAPGANExperiment(ImageSamplesExperiment):
         """The images of all levels, in [0, 1], from the coarsest."""
         model = self.model
         parts = [model.decode_levels(noise[rows]) for rows in chunks(len(noise), _CHUNK)]
-        return [((torch.cat(part) + 1) / 2).clamp(0, 1) for part in zip(*parts, strict=True)]
+        return [_unit(torch.cat(images)) for images in zip(*parts, strict=True)]
 
     @torch.no_grad()
     def more_candidates(self, num: int) -> dict[str, Tensor]:
         """Training images of the coarsest level: `enlarged` to the full size, and `refined`, with
         the bands that generators add."""
         chosen = self.dataset.images[torch.randperm(len(self.dataset))[:num]]
-        model = self.model
-        (*planes,) = self._noise(len(chosen)).split(model.noise_sizes, 1)
-        enlarged = refined = self._images(chosen.to(self.fabric.device), 0)
-        for level in range(1, len(self.levels)):
-            enlarged = enlarge(enlarged)
-            refined = draw_level(model.generators[level], planes[level], enlarge(refined))
-        found = {"refined": refined, "enlarged": enlarged}
-        return {name: ((x + 1) / 2).clamp(0, 1).cpu() for name, x in found.items()}
+        noise, model = self._noise(len(chosen)), self.model
+        found: dict[str, list[Tensor]] = {"refined": [], "enlarged": []}
+        for rows in chunks(len(chosen), _CHUNK):
+            coarse = self._images(0, chosen[rows].to(self.fabric.device))
+            images = dict.fromkeys(found, coarse)
+            _, *planes = noise[rows].split(model.noise_sizes, 1)
+            for generator, plane in zip(model.generators[1:], planes, strict=True):
+                images = {name: enlarge(each) for name, each in images.items()}
+                images["refined"] = draw_level(generator, plane, images["refined"])
+            for name, each in images.items():
+                found[name].append(_unit(each).cpu())
+        return {name: torch.cat(parts) for name, parts in found.items()}
 
     @torch.no_grad()
     def figures(self, folder: Path) -> None:
@@ -155,3 +160,8 @@ class LAPGANExperiment(ImageSamplesExperiment):
         levels = self._decode(self._noise(_FIGURE_COLUMNS))
         rows = [nn.functional.interpolate(images, tuple(self.image_shape[1:])) for images in levels]
         save_image_grid(torch.cat(rows), folder / "levels.png", columns=_FIGURE_COLUMNS)
+
+
+def _unit(images: Tensor) -> Tensor:
+    """From [−1, 1] to [0, 1]."""
+    return ((images + 1) / 2).clamp(0, 1)

@@ -33,7 +33,7 @@ _ADVICE = "lower learning rates, or max_grad_norm"
 
 
 class Pix2PixExperiment(ImageExperiment):
-    """A step of the discriminators, if there are any, and one of the generator on the same pairs."""
+    """A step of the discriminators, if there are any, and one of the generator, on one batch."""
 
     recipe: Pix2PixRecipe
 
@@ -115,7 +115,6 @@ class Pix2PixExperiment(ImageExperiment):
                 return terms
 
             scalars = discriminator_scalars(player.step(batch, discriminator_loss))
-            scalars.pop("grad_norm", None)  # the generator's is the one that is logged
 
         def generator_loss(part: Batch) -> dict[str, Tensor]:
             pairs = self._pairs(part.x)
