@@ -3,6 +3,7 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 import torch
 from testing.command_line import QUICK, run
@@ -32,8 +33,6 @@ def images():
 
 @pytest.fixture
 def folder(images, tmp_path):
-    import numpy as np
-
     path = tmp_path / "images.npy"
     np.save(path, images[:, 0].numpy())
     return str(path)
@@ -110,20 +109,29 @@ class TestStep:
                 plane = noise.unflatten(1, (1, LEVELS[number], -1))
                 assert fake.shape == network(torch.cat([rough[0], plane], 1)).shape
 
-    def test_levels_do_not_meet(self, images):
-        """What the coarsest level learns is the same without the others."""
+    @pytest.mark.parametrize("other", [0, 1, 2])
+    def test_levels_do_not_meet(self, images, other):
+        """What the others learn is the same where the networks of one level are all zeros."""
         weights = []
-        for levels in (slice(None), slice(1)):
+        for zeroed in (False, True):
             experiment, batches = make(images, batch_norm=False)
-            experiment.levels, experiment._sides = experiment.levels[levels], LEVELS[levels]
-            images_of, finest = experiment._images, 2
-            experiment._images = lambda level, x, num=len(experiment.levels): images_of(
-                level - finest + num - 1, x
-            )
-            torch.manual_seed(3)
-            experiment.step(batches[0])
-            weights.append([w.clone() for w in experiment.levels[0].averaged.parameters()])
-        assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+            learning = [
+                level for level in experiment.levels if level is not experiment.levels[other]
+            ]
+            if zeroed:
+                level = experiment.levels[other]
+                for player in (level.generator.module, level._adversary):
+                    for weight in player.parameters():
+                        torch.nn.init.zeros_(weight)
+            for step in range(2):
+                experiment.step(batches[step])
+            players = [
+                player
+                for level in learning
+                for player in (level.generator.module, level._adversary)
+            ]
+            weights.append([weight for player in players for weight in player.parameters()])
+        assert all(torch.equal(one, two) for one, two in zip(*weights, strict=True))
 
 
 class TestSamples:

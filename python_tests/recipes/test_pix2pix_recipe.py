@@ -241,10 +241,17 @@ class TestUse:
         assert measures["num_samples"] == 8
         assert measures["l1/model"] == pytest.approx(0, abs=1e-6)
         assert measures["ssim/model"] == pytest.approx(1)
+        assert measures["sharpness/model"] == pytest.approx(1)
         mean = (images.float() / 255).mean(0, keepdim=True).expand_as(truth)
         assert measures["l1/baseline"] == pytest.approx(
             (mean - truth).abs().mean().item(), rel=1e-5
         )
+        differences = [
+            sum(part.diff(dim=axis).abs().mean().item() for axis in (2, 3))
+            for part in (mean, truth)
+        ]
+        sharpness = differences[0] / differences[1]
+        assert measures["sharpness/baseline"] == pytest.approx(sharpness, rel=1e-5)
         error = (mean - truth).square().mean()
         assert measures["psnr/baseline"] == pytest.approx(-10 * error.log10().item(), rel=1e-5)
 

@@ -191,7 +191,8 @@ class Pix2PixExperiment(ImageExperiment):
     def evaluate(self, num: int) -> dict[str, float]:
         """How far translations of up to `num` test images are from what is wanted: the mean
         absolute difference of pixels in [0, 1], the PSNR of all pixels together in decibels, the
-        mean SSIM, and of colours the overlap of their histograms, 1 for equal ones.
+        mean SSIM, the sharpness as the mean absolute difference of neighbours relative to that of
+        what is wanted, and of colours the overlap of their histograms, 1 for equal ones.
         `model` is the generator, `baseline` the given image where it is like the wanted one (grey
         or blurred), else the mean of the training images. `spread` is the mean absolute difference
         of two translations of an image, by other dropout."""
@@ -209,6 +210,7 @@ class Pix2PixExperiment(ImageExperiment):
                 # Of single images it may be infinite: those that are grey.
                 "psnr": psnr(found.flatten(0, 1)[None], target.flatten(0, 1)[None])[0],
                 "ssim": ssim(found, target).mean(),
+                "sharpness": _variation(found) / _variation(target),
             }
             if self.recipe.task == "colours":
                 scores["colour_overlap"] = colour_overlap(found, target)
@@ -241,6 +243,11 @@ def colour_overlap(x: Tensor, y: Tensor, *, num_bins: int = 64) -> Tensor:
 
     p, q = (histograms(images) / images[:, 0].numel() for images in (x, y))
     return torch.minimum(p, q).sum(1).mean()
+
+
+def _variation(images: Tensor) -> Tensor:
+    """The mean absolute difference of neighbours."""
+    return sum((images.diff(dim=axis).abs().mean() for axis in (2, 3)), torch.tensor(0.0))
 
 
 def _unit(images: Tensor) -> Tensor:
