@@ -802,7 +802,7 @@ class TestGrowingNetworks:
         """Two steps a phase: level 0, the fading in of level 1, level 1, and so on."""
         experiment, batches = make(GANRecipe(**{**GROWING, **options}), squares)
         players = experiment.training.generator.module, experiment.training._adversary
-        made = []
+        made, levels = [], []
         players[0].register_forward_hook(lambda _, args, images: made.append(images.shape[2]))
         sides = []
         for step in range(11):
@@ -810,6 +810,7 @@ class TestGrowingNetworks:
             scalars = experiment.step(batches[step])
             assert all(value.isfinite() for value in scalars.values())
             sides.append(made[-1])
+            levels.append(scalars["level"].item())
             moved = [
                 name
                 for player, old in zip(players, before, strict=True)
@@ -821,6 +822,7 @@ class TestGrowingNetworks:
             grown = [name for name in moved if "levels.2" in name or "rgbs.2" in name]
             assert bool(grown) == (step > 6)  # of the step of α = 0 they have no gradient
         assert sides == [4, 4, *[8] * 4, *[16] * 5]
+        assert levels == [0, 0, 0, 0.5, 1, 1, 1, 1.5, 2, 2, 2]
         assert len(set(made)) == 3
         assert experiment.sample(2).shape == (2, 1, 16, 16)
 

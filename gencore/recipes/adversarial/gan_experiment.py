@@ -27,12 +27,7 @@ from gencore.recipes.adversarial.adversarial_training import (
 from gencore.recipes.adversarial.dcgan_adversaries import dcgan_adversaries, scale_widths
 from gencore.recipes.adversarial.gan import GANRecipe
 from gencore.recipes.adversarial.growing_networks import GrowingNetworks
-from gencore.recipes.adversarial.mlp_networks import (
-    mlp_discriminator,
-    mlp_energy,
-    mlp_generator,
-    mlp_set_discriminator,
-)
+from gencore.recipes.adversarial.mlp_networks import mlp_adversaries, mlp_generator
 from gencore.recipes.classes import Classes
 from gencore.recipes.dequantised_bits import mean_dequantised_bits
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
@@ -66,7 +61,7 @@ def _signed(images: Tensor) -> Tensor:
 
 
 def _scores(discriminator: nn.Module) -> Networks:
-    """A discriminator of images that has no counterparts."""
+    """A discriminator of images, which has no counterparts of sets or energies."""
 
     def refuse() -> NoReturn:
         raise TypeError("these networks judge single images alone")
@@ -99,16 +94,13 @@ class GANExperiment(ImageSamplesExperiment):
 
     def _perceptrons(self) -> tuple[nn.Module, Networks]:
         recipe, shape = self.recipe, tuple(self.image_shape)
-        widths = recipe.discriminator_widths
-        norm, dropout = recipe.discriminator_batch_norm, recipe.dropout
         generator = mlp_generator(
             recipe.latent_size, recipe.generator_widths, shape, batch_norm=recipe.batch_norm
         )
-        return generator, Networks(
-            lambda: mlp_discriminator(shape, widths, batch_norm=norm, dropout=dropout),
-            lambda: mlp_set_discriminator(shape, widths),
-            lambda: mlp_energy(shape, widths, batch_norm=norm, dropout=dropout),
-        )
+        return generator, mlp_adversaries(
+            shape, recipe.discriminator_widths, batch_norm=recipe.discriminator_batch_norm,
+            dropout=recipe.dropout,
+        )  # fmt: skip
 
     def _dcgan(self) -> tuple[nn.Module, Networks]:
         recipe, shape = self.recipe, tuple(self.image_shape)
@@ -140,10 +132,11 @@ class GANExperiment(ImageSamplesExperiment):
         batch = replace(batch, label=self.classes.numbers(batch.label))
         if self._growing is None:
             return self.training.step(batch, _signed)
-        scale_images = self._growing.discriminator.scale_images
+        seen, scale_images = self._growing.seen, self._growing.discriminator.scale_images
+        level, alpha = seen.growth
         scalars = self.training.step(batch, lambda images: scale_images(_signed(images)))
-        self._growing.seen.number += self.recipe.batch_size * self.recipe.discriminator_steps
-        return scalars
+        seen.number += self.recipe.batch_size * self.recipe.discriminator_steps
+        return {**scalars, "level": torch.tensor(level - 1 + alpha)}
 
     @torch.no_grad()
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:

@@ -3,8 +3,14 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gencore.recipes.adversarial.adversarial import ADVERSARIAL_USES, TUNABLE, AdversarialRecipe
-from gencore.train import ImageRecipe, UsedBy
+from gencore.recipes.adversarial.adversarial import (
+    ADVERSARIAL_USES,
+    SCORES,
+    TRAINED,
+    TUNABLE,
+    AdversarialRecipe,
+)
+from gencore.train import ImageRecipe, UsedBy, used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -15,16 +21,21 @@ if TYPE_CHECKING:
 
 __all__ = ["LAPGANRecipe"]
 
-_SMALL: dict[str, Any] = {"latent_size": 64, "learning_rate": 2e-4,
-                          "discriminator_learning_rate": 2e-4, "ema_decay": 0.99}  # fmt: skip
 _PRESETS: dict[str, dict[str, Any]] = {
-    "mnist": {**_SMALL, "data": "mnist"},
-    "photographs": {**_SMALL, "data": "photographs"},
-}
+    # Denton et al. 2015, §4, but for the networks of the bands, classes and a falling rate.
+    "denton2015-cifar10": {
+        "data": "cifar-10-batches-bin", "latent_size": 100, "generator_widths": (1200, 1200),
+        "discriminator_widths": (600, 600), "dropout": 0.5, "batch_norm": False,
+        "optimizer": "sgd", "discriminator_optimizer": "sgd", "learning_rate": 0.02,
+        "discriminator_learning_rate": 0.02, "batch_size": 128, "steps": 100_000,
+    },
+}  # fmt: skip
 
 _USED_BY: dict[str, UsedBy] = {
     **ADVERSARIAL_USES,
     # There is no Metropolis-Hastings GAN of a pyramid.
+    "dropout": used_by(method=(*SCORES, "ebgan", "mixup")),
+    "discriminator_widths": used_by(method=TRAINED),
     "num_proposals": UsedBy("the recipes gan and toygan", lambda _: False),
     "discriminator_ema_decay": UsedBy("the recipes gan and toygan", lambda _: False),
 }
@@ -35,7 +46,8 @@ class LAPGANRecipe(AdversarialRecipe, ImageRecipe):
     """Generators of a Laplacian pyramid: a small image, and the bands that sharpen it.
 
     Each level is a game of its own with the same method. Generators but the coarsest are given real
-    images of half the size. The defaults take three minutes on MNIST, with two CPU cores.
+    images of half the size. The players of the small image are fully connected, and the others
+    convolutions. The defaults take a few minutes on MNIST, with two CPU cores.
     """
 
     presets = _PRESETS
@@ -45,7 +57,7 @@ class LAPGANRecipe(AdversarialRecipe, ImageRecipe):
     """Images: a name such as "mnist" or "photographs", or the path of a folder, an array or shards
     (see gencore list). Their sides have to be multiples of 2^num_bands."""
 
-    steps: int = 1000
+    steps: int = 1500
     """Steps of the generator of each level in the whole run."""
 
     num_bands: int = 2
@@ -54,18 +66,28 @@ class LAPGANRecipe(AdversarialRecipe, ImageRecipe):
     latent_size: int = 32
     """Numbers of normal noise for the small image; a band has a plane of noise of its size."""
 
-    batch_size: int = 64
+    batch_size: int = 32
     """Images, and samples, in one step of either player of a level, over all devices together."""
 
-    width: int = 32
-    """Channels of the finest hidden maps of the networks of DCGAN, which are all discriminators and
-    the generator of the small image; they double with each coarser scale."""
+    generator_widths: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers of the generator of the small image."""
+
+    discriminator_widths: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers of the discriminator of the small image; with ebgan of encoder
+    and decoder together."""
+
+    dropout: float = 0.0
+    """Part of the hidden units that the discriminator of the small image drops in training."""
+
+    batch_norm: bool = True
+    """Normalise over the batch in the generator of the small image."""
 
     band_width: int = 16
     """Channels of both hidden layers of a generator of bands, with filters of 5x5."""
 
-    batch_norm: bool = True
-    """Normalise over the batch in the generator of the small image."""
+    width: int = 32
+    """Channels of the finest hidden maps of the other discriminators; they double with each coarser
+    scale."""
 
     changeable = frozenset({"steps", "show_data"})
     tunable = TUNABLE
@@ -73,6 +95,11 @@ class LAPGANRecipe(AdversarialRecipe, ImageRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_positive("num_bands", "width", "band_width")
+        self.check_widths("generator_widths", "discriminator_widths")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(
+                f"LAPGANRecipe: dropout is {self.dropout}; expected at least 0 and less than 1"
+            )
         if self.accumulate > 1 and self.batch_norm:
             raise ValueError(
                 f"LAPGANRecipe: accumulate is {self.accumulate}, but batch_norm normalises over a "

@@ -11,12 +11,17 @@ from torch import Generator, Tensor, nn
 from gencore.data import ImageDataset, to_float
 from gencore.models import Adversary, LaplacianGAN
 from gencore.models.adversarial.laplacian_gan import draw_level
-from gencore.nn import DCGANGenerator, NotatedNetwork
+from gencore.nn import NotatedNetwork
 from gencore.objectives.laplacian import enlarge, gaussian_pyramid
 from gencore.ops import philox_normal, random_key
-from gencore.recipes.adversarial.adversarial_training import AdversarialTraining, make_adversary
+from gencore.recipes.adversarial.adversarial_training import (
+    AdversarialTraining,
+    Networks,
+    make_adversary,
+)
 from gencore.recipes.adversarial.dcgan_adversaries import dcgan_adversaries
 from gencore.recipes.adversarial.lapgan import LAPGANRecipe
+from gencore.recipes.adversarial.mlp_networks import mlp_adversaries, mlp_generator
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
 from gencore.train import Batch
 from gencore.train.chunks import chunks
@@ -62,13 +67,12 @@ class LAPGANExperiment(ImageSamplesExperiment):
         self._adversaries: list[Adversary] = []
         self.levels: list[AdversarialTraining] = []
         for level, shape in enumerate(shapes):
-            adversary = make_adversary(
-                recipe, dcgan_adversaries(shape, recipe.width, batch_norm=False)
-            )
+            generator, networks = self._bands(shape) if level else self._coarsest(shape)
+            adversary = make_adversary(recipe, networks)
             self._adversaries.append(adversary)
             self.levels.append(
                 AdversarialTraining(
-                    recipe, fabric, _Level(self._generator(level, shape)), adversary,
+                    recipe, fabric, _Level(generator), adversary,
                     noise_size=shape[1] * shape[2] if level else recipe.latent_size,
                     given=partial(self._rough, level),
                 )
@@ -81,15 +85,21 @@ class LAPGANExperiment(ImageSamplesExperiment):
             for name, thing in training.state.items()
         }
 
-    def _generator(self, level: int, shape: tuple[int, int, int]) -> nn.Module:
-        recipe, channels = self.recipe, shape[0]
-        if level:
-            hidden = f"{recipe.band_width} -convp5,ReLU-> {recipe.band_width}"
-            return NotatedNetwork(f"{channels + 1} -convp5,ReLU-> {hidden} -convp5-> {channels}")
-        return DCGANGenerator(
-            recipe.latent_size, shape, width=recipe.width,
-            normalization="batch" if recipe.batch_norm else "none",
-        )  # fmt: skip
+    def _coarsest(self, shape: tuple[int, ...]) -> tuple[nn.Module, Networks]:
+        recipe = self.recipe
+        generator = mlp_generator(
+            recipe.latent_size, recipe.generator_widths, shape, batch_norm=recipe.batch_norm
+        )
+        return generator, mlp_adversaries(
+            shape, recipe.discriminator_widths, batch_norm=False, dropout=recipe.dropout
+        )
+
+    def _bands(self, shape: tuple[int, ...]) -> tuple[nn.Module, Networks]:
+        width, channels = self.recipe.band_width, shape[0]
+        generator = NotatedNetwork(
+            f"{channels + 1} -convp5,ReLU-> {width} -convp5,ReLU-> {width} -convp5-> {channels}"
+        )
+        return generator, dcgan_adversaries(shape, self.recipe.width, batch_norm=False)
 
     def _images(self, level: int, images: Tensor) -> Tensor:
         """Images of the full size as the level has them."""
