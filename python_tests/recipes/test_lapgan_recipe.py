@@ -21,7 +21,10 @@ from gencore.train.state_file import read_state
 pytest.importorskip("lightning_fabric")
 pytest.importorskip("PIL.Image")
 
-TINY = {"batch_size": 8, "steps": 4, "latent_size": 3, "width": 4, "band_width": 4}
+TINY = {
+    "batch_size": 8, "steps": 4, "latent_size": 3, "width": 4, "band_width": 4,
+    "generator_widths": (8,),
+}  # fmt: skip
 LEVELS = (6, 12, 24)
 
 
@@ -48,6 +51,12 @@ def make(images, labels=None, **options):
     return experiment, recipe.batches(fabric, dataset)
 
 
+def written(options):
+    """As words of a command."""
+    options = {**options, "generator_widths": 8}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+
+
 def up(x):
     return interpolate(x, scale_factor=2, mode="bilinear")
 
@@ -59,7 +68,8 @@ class TestStep:
             {},
             {"method": "hinge", "spectral_norm": True, "discriminator_steps": 2},
             {"method": "wgan", "gradient_penalty": 1.0, "accumulate": 2, "batch_norm": False},
-            {"method": "mbgan", "group_size": 4, "num_bands": 1},
+            {"method": "mbgan", "group_size": 4, "discriminator_widths": (7, 6)},
+            {"method": "ebgan", "margin": 10.0, "dropout": 0.5, "num_bands": 1},
             {"method": "mmd"},
         ],
         ids=str,
@@ -183,7 +193,7 @@ class TestRuns:
 
     def test_two_processes_compute_what_one_computes(self, folder, tmp_path, environment):
         options = {**TINY, "data": folder, "steps": 3}
-        words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        words = written(options)
         words = ["train", "lapgan", "--no-batch-norm", *words, *QUICK]
         words += ["--num-evaluate=0", "--num-samples=0"]
         done = run(environment, "-m", "gencore", *words, "--devices=2", f"--out={tmp_path}/two")
@@ -200,8 +210,7 @@ class TestRuns:
 
     def test_the_command(self, folder, tmp_path):
         out = tmp_path / "run"
-        words = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
-        words += [f"--data={folder}", f"--out={out}", *QUICK]
+        words = [*written(TINY), f"--data={folder}", f"--out={out}", *QUICK]
         assert cli.main(["train", "lapgan", "--method=least-squares", *words]) == 0
         measures = json.loads((out / "metrics.json").read_text())
         kinds = ("samples", "refined", "enlarged", "independent_pixels", "train")
@@ -213,6 +222,9 @@ class TestRuns:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"generator_widths": ()}, r"generator_widths is \(\); expected a positive width"),
+        ({"dropout": 1.0}, "dropout is 1.0; expected at least 0 and less than 1"),
+        ({"method": "mmd", "dropout": 0.5}, "dropout is 0.5, but it has an effect with method"),
         ({"num_bands": 0}, "num_bands is 0; expected positive"),
         ({"num_proposals": 3}, "num_proposals is 3, but it has an effect with the recipes gan and"),
         ({"discriminator_ema_decay": 0.9}, "discriminator_ema_decay is 0.9, but it has an effect"),
