@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["LAPGANRecipe"]
 
 _PRESETS: dict[str, dict[str, Any]] = {
+    "mnist": {"latent_size": 64, "learning_rate": 5e-4, "discriminator_learning_rate": 5e-4,
+              "ema_decay": 0.99, "steps": 1000},
     # Denton et al. 2015, §4, but for the networks of the bands, classes and a falling rate.
     "denton2015-cifar10": {
         "data": "cifar-10-batches-bin", "latent_size": 100, "generator_widths": (1200, 1200),
