@@ -4,7 +4,7 @@ from gencore.models.flows.flow_posterior import FlowPosterior, PosteriorSample
 from gencore.models.flows.glow import Glow
 from gencore.models.flows.iaf import IAF
 from gencore.models.flows.maf import MAF
-from gencore.models.flows.names import CouplingKind
+from gencore.models.flows.names import AutoregressiveMixing, CouplingKind, CouplingMixing
 from gencore.models.flows.nice import NICE
 from gencore.models.flows.planar_flow import ExplicitDirection, PlanarFlow
 from gencore.models.flows.radial_flow import RadialFlow
@@ -16,9 +16,11 @@ __all__ = [
     "IAF",
     "MAF",
     "NICE",
+    "AutoregressiveMixing",
     "Base",
     "CouplingFlow",
     "CouplingKind",
+    "CouplingMixing",
     "EulerSteps",
     "ExplicitDirection",
     "Flow",

@@ -7,6 +7,7 @@ from gencore.nn.transforms.base import Compose, Inverse, Rewound, Transform
 from gencore.nn.transforms.conv1x1 import InvertibleConv1x1
 from gencore.nn.transforms.dequantization import UniformDequantization, VariationalDequantization
 from gencore.nn.transforms.embedded_context import EmbeddedContext
+from gencore.nn.transforms.lu_linear import LinearStart, LULinear
 from gencore.nn.transforms.multiscale import MultiScale
 from gencore.nn.transforms.permutation import Permutation
 from gencore.nn.transforms.planar import Planar
@@ -23,6 +24,8 @@ __all__ = [
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
+    "LULinear",
+    "LinearStart",
     "MaskedAutoregressive",
     "MultiScale",
     "Permutation",
