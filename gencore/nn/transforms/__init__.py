@@ -7,6 +7,8 @@ from gencore.nn.transforms.base import Compose, Inverse, Rewound, Transform
 from gencore.nn.transforms.conv1x1 import InvertibleConv1x1
 from gencore.nn.transforms.dequantization import UniformDequantization, VariationalDequantization
 from gencore.nn.transforms.embedded_context import EmbeddedContext
+from gencore.nn.transforms.elementwise_affine import ElementwiseAffine
+from gencore.nn.transforms.logit import Logit
 from gencore.nn.transforms.lu_linear import LinearStart, LULinear
 from gencore.nn.transforms.multiscale import MultiScale
 from gencore.nn.transforms.permutation import Permutation
@@ -15,17 +17,20 @@ from gencore.nn.transforms.radial import Radial
 from gencore.nn.transforms.reversible import Reversible
 from gencore.nn.transforms.spline import SplineCoupling
 from gencore.nn.transforms.squeeze import Squeeze
+from gencore.nn.transforms.torch_transform import TorchTransform
 
 __all__ = [
     "ActNorm",
     "AffineCoupling",
     "Compose",
     "EmbeddedContext",
+    "ElementwiseAffine",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",
     "LULinear",
     "LinearStart",
+    "Logit",
     "MaskedAutoregressive",
     "MultiScale",
     "Permutation",
@@ -35,6 +40,7 @@ __all__ = [
     "Rewound",
     "SplineCoupling",
     "Squeeze",
+    "TorchTransform",
     "Transform",
     "UniformDequantization",
     "VariationalDequantization",
