@@ -22,7 +22,7 @@ from gencore.nn import (
     ElementwiseAffine,
     Inverse,
     Logit,
-    TorchTransform,
+    TorchBijection,
     UniformDequantization,
 )
 
@@ -34,12 +34,12 @@ TRANSFORMS = {
     "logit of 1e-6": lambda: Logit(),
     "logit of 0.05": lambda: Logit(0.05),
     "affine": lambda: ElementwiseAffine([0.2, -1.0, 3.0], [0.5, 2.0, 1e-2]),
-    "log": lambda: Inverse(TorchTransform(transforms.ExpTransform())),
-    "positive": lambda: TorchTransform.onto(constraints.positive),
-    "interval": lambda: TorchTransform.onto(constraints.interval(-2.0, 5.0)),
-    "softplus": lambda: TorchTransform(transforms.SoftplusTransform()),
-    "tanh": lambda: Inverse(TorchTransform(transforms.TanhTransform())),
-    "columns": lambda: TorchTransform.onto(COLUMNS),
+    "log": lambda: Inverse(TorchBijection(transforms.ExpTransform())),
+    "positive": lambda: TorchBijection.onto(constraints.positive),
+    "interval": lambda: TorchBijection.onto(constraints.interval(-2.0, 5.0)),
+    "softplus": lambda: TorchBijection(transforms.SoftplusTransform()),
+    "tanh": lambda: Inverse(TorchBijection(transforms.TanhTransform())),
+    "columns": lambda: TorchBijection.onto(COLUMNS),
 }
 
 
@@ -84,8 +84,8 @@ def test_densities_are_those_of_torch():
     x = unit(20, 2)
     pairs = (
         (Logit(0.0), transforms.SigmoidTransform()),
-        (TorchTransform(transforms.SoftplusTransform()), transforms.SoftplusTransform()),
-        (TorchTransform.onto(constraints.positive), transforms.ExpTransform()),
+        (TorchBijection(transforms.SoftplusTransform()), transforms.SoftplusTransform()),
+        (TorchBijection.onto(constraints.positive), transforms.ExpTransform()),
     )
     for transform, theirs in pairs:
         normal = Normal(torch.zeros(2).double(), torch.ones(2).double())
@@ -177,7 +177,7 @@ class TestBoundedFlows:
         assert box_integral(wider, [0, 0], [1, 1]) < 0.99
 
     def test_a_density_on_the_simplex_integrates_to_one(self):
-        transform = TorchTransform.onto(constraints.simplex)
+        transform = TorchBijection.onto(constraints.simplex)
         flow = Flow(transform, [3], latent_shape=[2])
         steps = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
         grid = torch.cartesian_prod(steps, steps)
@@ -265,7 +265,7 @@ class TestElementwiseAffine:
                 method(torch.tensor([[1.0, math.nan], [2.0, 3.0]]))
 
 
-class TestTorchTransform:
+class TestTorchBijection:
     def test_it_is_copied_and_pickled(self):
         for name in ("columns", "interval", "softplus"):
             transform, x = TRANSFORMS[name](), unit(4, 3)
@@ -283,27 +283,27 @@ class TestTorchTransform:
         ids=str,
     )
     def test_data_outside_of_the_support_are_refused(self, support, value):
-        transform = TorchTransform.onto(support)
-        with pytest.raises(ValueError, match=r"^TorchTransform: got values from .* within "):
+        transform = TorchBijection.onto(support)
+        with pytest.raises(ValueError, match=r"^TorchBijection: got values from .* within "):
             transform(torch.tensor([[2.0, value]]))
         assert transform.inverse(torch.tensor([[math.nan]]))[0].isnan()
 
     def test_latents_outside_of_the_range_are_refused(self):
-        turned = Inverse(TorchTransform(transforms.TanhTransform()))
-        with pytest.raises(ValueError, match=r"^TorchTransform: got values from 1 to 2"):
+        turned = Inverse(TorchBijection(transforms.TanhTransform()))
+        with pytest.raises(ValueError, match=r"^TorchBijection: got values from 1 to 2"):
             turned.inverse(torch.tensor([[1.0, 2.0]]))
 
     def test_bad_input_is_named(self):
-        with pytest.raises(TypeError, match=r"^TorchTransform: got a Logit"):
-            TorchTransform(Logit())
-        with pytest.raises(ValueError, match=r"^TorchTransform: AbsTransform\(\) is not bijective"):
-            TorchTransform(transforms.AbsTransform())
+        with pytest.raises(TypeError, match=r"^TorchBijection: got a Logit"):
+            TorchBijection(Logit())
+        with pytest.raises(ValueError, match=r"^TorchBijection: AbsTransform\(\) is not bijective"):
+            TorchBijection(transforms.AbsTransform())
         exp = transforms.ExpTransform()
         nested = transforms.ComposeTransform([exp, transforms.CatTransform([exp.inv])])
         for inverse in (exp.inv, nested, transforms.IndependentTransform(exp.inv, 1)):
             with pytest.raises(ValueError, match=r"holds the inverse of a transform"):
-                TorchTransform(inverse)
+                TorchBijection(inverse)
         with pytest.raises(ValueError, match=r"rows of at least 1 dim"):
-            TorchTransform.onto(constraints.simplex)(torch.ones(3))
+            TorchBijection.onto(constraints.simplex)(torch.ones(3))
         with pytest.raises(NotImplementedError):
-            TorchTransform.onto(constraints.boolean)
+            TorchBijection.onto(constraints.boolean)

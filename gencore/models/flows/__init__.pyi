@@ -1,3 +1,4 @@
+from gencore.models.flows.circular_spline_flow import CircularSplineFlow
 from gencore.models.flows.coupling_flow import CouplingFlow
 from gencore.models.flows.flow import Base, Flow, FlowDistribution
 from gencore.models.flows.flow_posterior import FlowPosterior, PosteriorSample
@@ -18,6 +19,7 @@ __all__ = [
     "NICE",
     "AutoregressiveMixing",
     "Base",
+    "CircularSplineFlow",
     "CouplingFlow",
     "CouplingKind",
     "CouplingMixing",

@@ -4,6 +4,7 @@ from gencore.nn.transforms.actnorm import ActNorm
 from gencore.nn.transforms.affine_coupling import AffineCoupling
 from gencore.nn.transforms.autoregressive import InverseAutoregressive, MaskedAutoregressive
 from gencore.nn.transforms.base import Compose, Inverse, Rewound, Transform
+from gencore.nn.transforms.circular_spline import CircularSplineCoupling
 from gencore.nn.transforms.conv1x1 import InvertibleConv1x1
 from gencore.nn.transforms.dequantization import UniformDequantization, VariationalDequantization
 from gencore.nn.transforms.embedded_context import EmbeddedContext
@@ -17,11 +18,12 @@ from gencore.nn.transforms.radial import Radial
 from gencore.nn.transforms.reversible import Reversible
 from gencore.nn.transforms.spline import SplineCoupling
 from gencore.nn.transforms.squeeze import Squeeze
-from gencore.nn.transforms.torch_transform import TorchTransform
+from gencore.nn.transforms.torch_bijection import TorchBijection
 
 __all__ = [
     "ActNorm",
     "AffineCoupling",
+    "CircularSplineCoupling",
     "Compose",
     "EmbeddedContext",
     "ElementwiseAffine",
@@ -40,7 +42,7 @@ __all__ = [
     "Rewound",
     "SplineCoupling",
     "Squeeze",
-    "TorchTransform",
+    "TorchBijection",
     "Transform",
     "UniformDequantization",
     "VariationalDequantization",

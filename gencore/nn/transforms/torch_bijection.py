@@ -6,10 +6,10 @@ from torch.distributions import biject_to, constraints, transforms
 from gencore.nn.transforms.base import Transform, looks_at_values, row_sums
 from gencore.ops._support.checks import accumulation_dtype
 
-__all__ = ["TorchTransform"]
+__all__ = ["TorchBijection"]
 
 
-class TorchTransform(Transform):
+class TorchBijection(Transform):
     r"""A bijective transform t of :mod:`torch.distributions`, from latents to data.
 
     .. math:: x = t(z), \qquad \log\left\lvert\det\frac{\partial z}{\partial x}\right\rvert
@@ -34,8 +34,8 @@ class TorchTransform(Transform):
     Example:
         >>> import torch
         >>> from torch.distributions import SoftplusTransform
-        >>> from gencore.nn import TorchTransform
-        >>> TorchTransform(SoftplusTransform()).inverse(torch.zeros(1, 2))[0]
+        >>> from gencore.nn import TorchBijection
+        >>> TorchBijection(SoftplusTransform()).inverse(torch.zeros(1, 2))[0]
         tensor([[0.6931, 0.6931]])
     """
 
@@ -45,21 +45,21 @@ class TorchTransform(Transform):
         super().__init__()
         if not isinstance(transform, transforms.Transform):
             raise TypeError(
-                f"TorchTransform: got a {type(transform).__name__}; expected a transform of "
+                f"TorchBijection: got a {type(transform).__name__}; expected a transform of "
                 "torch.distributions"
             )
         if not transform.bijective:
-            raise ValueError(f"TorchTransform: {transform} is not bijective")
+            raise ValueError(f"TorchBijection: {transform} is not bijective")
         if _holds_inverse(transform):
             raise ValueError(
-                f"TorchTransform: {transform} holds the inverse of a transform, which torch cannot "
+                f"TorchBijection: {transform} holds the inverse of a transform, which torch cannot "
                 "copy; give the transform itself, and turn this layer round with gencore.nn.Inverse"
             )
         self.transform = transform
         self.support = transform.codomain if support is None else support
 
     @classmethod
-    def onto(cls, support: constraints.Constraint) -> "TorchTransform":
+    def onto(cls, support: constraints.Constraint) -> "TorchBijection":
         """All real numbers onto a support, by the bijection that torch has for it
         (:func:`torch.distributions.biject_to`): an exponential for positive numbers, a sigmoid for
         an interval, stick-breaking for the simplex, column by column for ``constraints.cat``.
@@ -70,9 +70,9 @@ class TorchTransform(Transform):
         Example:
             >>> import torch
             >>> from torch.distributions import constraints
-            >>> from gencore.nn import TorchTransform
+            >>> from gencore.nn import TorchBijection
             >>> columns = [constraints.positive, constraints.interval(0.0, 5.0), constraints.real]
-            >>> table = TorchTransform.onto(constraints.cat(columns, dim=-1))
+            >>> table = TorchBijection.onto(constraints.cat(columns, dim=-1))
             >>> table(torch.tensor([[1.0, 2.5, -3.0]]))[0].tolist()
             [[0.0, 0.0, -3.0]]
         """
@@ -99,7 +99,7 @@ class TorchTransform(Transform):
 def _check(x: Tensor, support: constraints.Constraint) -> None:
     if x.dim() <= support.event_dim:
         raise ValueError(
-            f"TorchTransform: data have shape {list(x.shape)}; expected rows of at least "
+            f"TorchBijection: data have shape {list(x.shape)}; expected rows of at least "
             f"{support.event_dim} dimensions"
         )
     # Among all real numbers NaN is let through.
@@ -107,7 +107,7 @@ def _check(x: Tensor, support: constraints.Constraint) -> None:
         return
     if not bool(support.check(x).all()):
         raise ValueError(
-            f"TorchTransform: got values from {x.min().item():g} to {x.max().item():g}; expected "
+            f"TorchBijection: got values from {x.min().item():g} to {x.max().item():g}; expected "
             f"them within {support}"
         )
 
