@@ -16,7 +16,8 @@ PI = math.pi
 
 def made(features: int, *, swap: bool = False, context_size: int = 0, bins: int = 5, **options):
     """A coupling in float64 that is no identity."""
-    moved = features - features // 2 if swap or features == 1 else features // 2
+    swap = swap or features == 1
+    moved = features - features // 2 if swap else features // 2
     network = MLP(2 * (features - moved), [8], moved * (3 * bins + 1), context_size=context_size)
     coupling = CircularSplineCoupling(network, num_bins=bins, swap=swap, **options).double()
     redraw(coupling, seed=features)
@@ -50,6 +51,15 @@ class Given(nn.Module):
 def test_inverse_and_log_det_are_those_of_the_jacobian(features, swap, bound):
     coupling = made(features, swap=swap, context_size=2, bound=bound)
     check_transform(coupling, angles(6, features), randn(6, 2), tolerance=1e-8)
+
+
+def test_a_mask_of_ones_own():
+    mask = [True, False, True, False]
+    network = MLP(4, [8], 2 * 16)
+    coupling, x = CircularSplineCoupling(network, mask=mask, num_bins=5).double(), angles(6, 4)
+    redraw(coupling, seed=0)
+    check_transform(coupling, x, tolerance=1e-8)
+    assert ((coupling(x)[0] == x).all(0) == ~torch.tensor(mask)).all()
 
 
 def test_zeros_make_it_the_identity():
@@ -101,7 +111,7 @@ def test_a_turn_of_the_data_is_a_phase():
     turned = raw.clone()
     turned[:, -1] += 1.3
     x = angles(30, 1)
-    layers = [CircularSplineCoupling(Given(r), num_bins=5) for r in (raw, turned)]
+    layers = [CircularSplineCoupling(Given(r), num_bins=5, swap=True) for r in (raw, turned)]
     z, log_det = layers[0](x + 1.3)
     expected, expected_log_det = layers[1](x)
     assert apart(z, expected) < 1e-12
@@ -162,12 +172,16 @@ def test_a_reversible_stack_has_the_same_gradients():
 
 def test_bad_input_is_named():
     network = nn.Linear(2, 25)
-    with pytest.raises(ValueError, match=r"^CircularSplineCoupling: num_bins is 1"):
+    with pytest.raises(ValueError, match=r"^CircularSplineCoupling: num_bins is 1; expected 2"):
         CircularSplineCoupling(network, num_bins=1)
     with pytest.raises(ValueError, match=r"^CircularSplineCoupling: bound"):
         CircularSplineCoupling(network, bound=-1.0)
-    for shape in ((3,), (3, 0), (3, 2, 2)):
+    with pytest.raises(ValueError, match=r"^CircularSplineCoupling: mask is 'checkerboard'"):
+        CircularSplineCoupling(network, mask="checkerboard")
+    with pytest.raises(ValueError, match=r"of which nothing moves"):
+        CircularSplineCoupling(network)(torch.zeros(3, 1))
+    for shape in ((3,), (3, 2, 2)):
         with pytest.raises(ValueError, match=r"expected angles \[N, D\]"):
             CircularSplineCoupling(network)(torch.zeros(shape))
-    with pytest.raises(ValueError, match=r"the network gave \[3, 25\]; expected \[3, 13\]"):
+    with pytest.raises(ValueError, match=r"the network gives \[3, 25\]; expected \[3, 13\]"):
         CircularSplineCoupling(network, num_bins=4)(torch.zeros(3, 2))

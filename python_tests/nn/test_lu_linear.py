@@ -136,6 +136,9 @@ def test_bad_input_is_named():
         LULinear(2, start="zero")
     with pytest.raises(ValueError, match=r"^LULinear: data have shape \[3, 4\]"):
         LULinear(2)(torch.zeros(3, 4))
+    for flow in (CouplingFlow, SplineFlow):
+        with pytest.raises(ValueError, match=f"^{flow.__name__}: got masks and mixing 'lu'"):
+            flow(2, masks=[[True, False], [False, True]], mixing="lu")
     for name, make in MIXED.items():
         with pytest.raises(ValueError, match=f"^{name}: mixing is 'rotation'"):
             make(mixing="rotation")

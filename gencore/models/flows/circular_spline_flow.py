@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from gencore.models.flows.flow import Flow
 from gencore.models.flows.stacks import coupling_mixing, interleaved, stack
 from gencore.nn import MLP, CircularSplineCoupling, Transform
+from gencore.ops.affine_coupling_reference import transformed_channels
 from gencore.sizes import check_positive
 
 __all__ = ["CircularSplineFlow"]
@@ -68,14 +69,14 @@ class CircularSplineFlow(Flow):
 
         def coupling(number: int) -> Transform:
             swap = number % 2 == 1 or features == 1
-            moved = features - features // 2 if swap else features // 2
+            moved = transformed_channels(features, swap)
             network = MLP(
                 2 * (features - moved), hidden_widths, moved * (3 * num_bins + 1),
                 activation=activation, context_size=context_size,
             )  # fmt: skip
             return CircularSplineCoupling(network, num_bins=num_bins, swap=swap, bound=bound)
 
-        mixing = coupling_mixing("CircularSplineFlow", "permutation", features, generator)
+        mixing = coupling_mixing("CircularSplineFlow", "permutation", features, None, generator)
         layers = interleaved(num_layers, coupling, mixing, every=2)
         transform = stack(layers, reversible=reversible)
         super().__init__(transform, [features], context_size=context_size)

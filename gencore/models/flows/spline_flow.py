@@ -46,8 +46,8 @@ class SplineFlow(Flow):
         generator: of the random permutations; torch's default if ``None``.
 
     Raises:
-        ValueError: for no features, fewer than two bins, no layers, another mixing, masks that do not fit or beside
-            "lu", or dropout in a reversible flow.
+        ValueError: for no features, fewer than two bins, no layers, another mixing, masks that do
+            not fit or beside "lu", or dropout in a reversible flow.
 
     References:
         Durkan, Bekasov, Murray and Papamakarios, "Neural spline flows", 2019.

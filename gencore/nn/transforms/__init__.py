@@ -7,8 +7,8 @@ from gencore.nn.transforms.base import Compose, Inverse, Rewound, Transform
 from gencore.nn.transforms.circular_spline import CircularSplineCoupling
 from gencore.nn.transforms.conv1x1 import InvertibleConv1x1
 from gencore.nn.transforms.dequantization import UniformDequantization, VariationalDequantization
-from gencore.nn.transforms.embedded_context import EmbeddedContext
 from gencore.nn.transforms.elementwise_affine import ElementwiseAffine
+from gencore.nn.transforms.embedded_context import EmbeddedContext
 from gencore.nn.transforms.logit import Logit
 from gencore.nn.transforms.lu_linear import LinearStart, LULinear
 from gencore.nn.transforms.multiscale import MultiScale
@@ -25,8 +25,8 @@ __all__ = [
     "AffineCoupling",
     "CircularSplineCoupling",
     "Compose",
-    "EmbeddedContext",
     "ElementwiseAffine",
+    "EmbeddedContext",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",

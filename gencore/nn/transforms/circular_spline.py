@@ -1,18 +1,20 @@
 """Coupling layers of circular splines, for angles (Rezende et al. 2020)."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from gencore.nn.transforms.base import Transform
+from gencore.choices import check_choice
+from gencore.nn.transforms.coupling import Coupling, OwnMask
 from gencore.ops._support.checks import accumulation_dtype, clip_bound
 from gencore.ops.spline_reference import SplineSettings, reference_spline
 
 __all__ = ["CircularSplineCoupling", "wrap_angle"]
 
 
-class CircularSplineCoupling(Transform):
+class CircularSplineCoupling(Coupling):
     r"""A part of the angles passes through and shapes a map of the circle for each of the others.
 
     .. math:: z_1 = x_1, \qquad z_2 = \operatorname{RQS}_θ(x_2 + φ), \qquad
@@ -28,15 +30,18 @@ class CircularSplineCoupling(Transform):
         network: maps [N, 2K₁], the cosines and then the sines of the K₁ angles that are kept, or
             these and a context, to [N, K₂·(3B + 1)]: of each angle that moves B raw widths, B raw
             heights, B raw slopes, the last of which is that at ±π, and a phase.
+        mask: "channel" keeps the first D − ⌊D/2⌋ angles and moves the others; or booleans [D], true
+            for the angles that move.
+        swap: exchange the two parts. A single angle moves with `swap` only, given [N, 0] and the
+            context.
         num_bins: B of each spline, 2 or more.
-        swap: move the first D − ⌊D/2⌋ angles, given the others. Without it the last ⌊D/2⌋ move. A
-            single angle always moves, given [N, 0] and the context.
         bound: b of the raw parameters r of splines, which enter as b·tanh(r/b); ``None`` for none.
             The flatter a bin, the more digits of an angle are lost on the way back.
 
     Raises:
-        ValueError: for fewer than two bins or a bound that is not positive; on a call, for data
-            that are no [N, D], or a network whose output does not fit.
+        ValueError: for fewer than two bins, a bound that is not positive, or another mask; on a
+            call, for data that are no [N, D] or of which nothing moves, or a network whose output
+            does not fit.
         TypeError: for a bound that is no number.
 
     References:
@@ -58,34 +63,29 @@ class CircularSplineCoupling(Transform):
         self,
         network: nn.Module,
         *,
-        num_bins: int = 8,
+        mask: Literal["channel"] | OwnMask = "channel",
         swap: bool = False,
+        num_bins: int = 8,
         bound: float | None = 2.0,
     ) -> None:
-        super().__init__()
+        if isinstance(mask, str):
+            check_choice("CircularSplineCoupling", "mask", mask, ["channel"])
+        super().__init__(network, mask, swap)
         if num_bins < 2:
-            raise ValueError(f"CircularSplineCoupling: num_bins is {num_bins}; expected at least 2")
+            raise ValueError(f"CircularSplineCoupling: num_bins is {num_bins}; expected 2 or more")
         clip_bound("CircularSplineCoupling", "bound", bound)
-        self.network, self.num_bins, self.swap, self.bound = network, num_bins, swap, bound
+        self.num_bins, self.bound = num_bins, bound
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._map(x, context, inverse=False)
+    @property
+    def num_parameters(self) -> int:
+        """3B + 1."""
+        return 3 * self.num_bins + 1
 
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._map(z, context, inverse=True)
-
-    def _map(self, x: Tensor, context: Tensor | None, *, inverse: bool) -> tuple[Tensor, Tensor]:
-        if x.dim() != 2 or not x.shape[1]:
-            raise ValueError(
-                f"CircularSplineCoupling: got data of shape {list(x.shape)}; expected angles [N, D]"
-            )
-        x = wrap_angle(x)
-        split = x.shape[1] - x.shape[1] // 2
-        kept, moved = x[:, :split], x[:, split:]
-        swap = self.swap or x.shape[1] == 1
-        if swap:
-            kept, moved = moved, kept
-        widths, heights, slopes, phase = self._evaluate(kept, moved, context)
+    def map_part(self, x: Tensor, parameters: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        bins = self.num_bins
+        raw = parameters.double().unflatten(1, (-1, self.num_parameters))
+        widths, heights, slopes, phase = raw.split([bins, bins, bins, 1], 2)
+        phase = phase.squeeze(2)
         settings = SplineSettings(
             tail_bound=math.pi,
             bound=clip_bound("CircularSplineCoupling", "bound", self.bound),
@@ -93,31 +93,23 @@ class CircularSplineCoupling(Transform):
             inverse=inverse,
         )  # fmt: skip
         # In float64 until the end: π of a smaller dtype may be outside of the spline's interval.
-        angle = wrap_angle(moved.double() + (0.0 if inverse else phase))
+        angle = wrap_angle(self.moved(x).double() + (0.0 if inverse else phase))
         angle, log_det = reference_spline(angle, widths, heights, slopes, settings)
         moved = wrap_angle(angle - (phase if inverse else 0.0), x.dtype)
-        joined = torch.cat([moved, kept] if swap else [kept, moved], 1)
-        return joined, log_det.to(accumulation_dtype(x))
-
-    def _evaluate(
-        self, kept: Tensor, moved: Tensor, context: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Raw widths, heights and slopes [N, K₂, B], and phases [N, K₂], in float64."""
-        seen = torch.cat([kept.cos(), kept.sin()], 1)
-        raw: Tensor = self.network(seen) if context is None else self.network(seen, context)
-        bins, (num, count) = self.num_bins, moved.shape
-        if raw.shape != (num, count * (3 * bins + 1)):
-            raise ValueError(
-                f"CircularSplineCoupling: the network gave {list(raw.shape)}; expected "
-                f"{[num, count * (3 * bins + 1)]}, {3 * bins + 1} numbers for each of {count} "
-                "angles that move"
-            )
-        raw = raw.double().unflatten(1, (count, 3 * bins + 1))
-        widths, heights, slopes, phase = raw.split([bins, bins, bins, 1], dim=2)
-        return widths, heights, slopes, phase.squeeze(2)
+        return self.with_moved(wrap_angle(x), moved), log_det.to(accumulation_dtype(x))
 
     def extra_repr(self) -> str:
-        return f"num_bins={self.num_bins}, swap={self.swap}, bound={self.bound}"
+        return f"{super().extra_repr()}, num_bins={self.num_bins}, bound={self.bound}"
+
+    def _evaluate(self, x: Tensor, kept: Tensor, context: Tensor | None) -> Tensor:
+        return super()._evaluate(x, torch.cat([kept.cos(), kept.sin()], 1), context)
+
+    def _check_data(self, x: Tensor) -> None:
+        if x.dim() != 2:
+            raise ValueError(
+                f"CircularSplineCoupling: data have shape {list(x.shape)}; expected angles [N, D]"
+            )
+        super()._check_data(x)
 
 
 def wrap_angle(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
