@@ -33,6 +33,7 @@ from gencore.objectives.feature_matching import feature_matching_loss
 from gencore.objectives.games import *  # noqa: F403
 from gencore.objectives.gradient_estimators import EstimatorVariances, estimator_variances
 from gencore.objectives.laplacian import (
+    gaussian_pyramid,
     laplacian_distance,
     laplacian_pyramid,
     laplacian_reconstruction,
@@ -119,6 +120,7 @@ __all__ = [
     "estimator_variances",
     "exact_transport_cost",
     "feature_matching_loss",
+    "gaussian_pyramid",
     "gradient_difference_loss",
     "gradient_penalty",
     "identity_loss",

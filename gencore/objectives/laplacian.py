@@ -1,22 +1,55 @@
 """Laplacian pyramids of images, and the distance by their bands."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
-__all__ = ["enlarge", "laplacian_distance", "laplacian_pyramid", "laplacian_reconstruction"]
+__all__ = [
+    "enlarge",
+    "gaussian_pyramid",
+    "laplacian_distance",
+    "laplacian_pyramid",
+    "laplacian_reconstruction",
+]
 
 _TAPS = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+
+
+def gaussian_pyramid(x: Tensor, num_levels: int) -> list[Tensor]:
+    """The images [N, C, H, W] and their blurred halves, from the finest to the coarsest.
+
+    Each image but the first has every second pixel of the one before it, blurred by a binomial
+    filter of five taps.
+
+    Args:
+        x: images, with sides that are multiples of 2^num_levels.
+        num_levels: halves beside the images themselves, 0 or more.
+
+    Raises:
+        TypeError: for images of integers.
+        ValueError: for sides that cannot be halved so often.
+
+    Source:
+        Burt and Adelson, "The Laplacian pyramid as a compact image code", 1983.
+
+    Example:
+        >>> import torch
+        >>> from gencore.objectives import gaussian_pyramid
+        >>> [tuple(image.shape) for image in gaussian_pyramid(torch.ones(1, 1, 8, 8), 2)]
+        [(1, 1, 8, 8), (1, 1, 4, 4), (1, 1, 2, 2)]
+    """
+    return _halves("gaussian_pyramid", x, num_levels)
 
 
 def laplacian_pyramid(x: Tensor, num_levels: int) -> list[Tensor]:
     """The bands of images [N, C, H, W], from the finest to what is left.
 
-    Each band is an image less its blurred, halved and again doubled self, x_j − up(x_{j+1}); the
-    blur is binomial with five taps, and up is `enlarge`. The last entry is the coarsest image, so
-    that the images follow from the bands: `laplacian_reconstruction`.
+    Each band is an image of `gaussian_pyramid` less the next one in twice its size,
+    x_j − up(x_{j+1}), with up as `enlarge`. The last entry is the coarsest image, so that the
+    images follow from the bands: `laplacian_reconstruction`.
 
     Args:
         x: images, with sides that are multiples of 2^num_levels.
@@ -35,22 +68,26 @@ def laplacian_pyramid(x: Tensor, num_levels: int) -> list[Tensor]:
         >>> [tuple(band.shape) for band in laplacian_pyramid(torch.ones(1, 1, 8, 8), 2)]
         [(1, 1, 8, 8), (1, 1, 4, 4), (1, 1, 2, 2)]
     """
+    images = _halves("laplacian_pyramid", x, num_levels)
+    bands = [image - enlarge(coarser) for image, coarser in pairwise(images)]
+    return [*bands, images[-1]]
+
+
+def _halves(owner: str, x: Tensor, num_levels: int) -> list[Tensor]:
     if not x.is_floating_point():
-        raise TypeError(f"laplacian_pyramid: x is {x.dtype}; expected floating point")
+        raise TypeError(f"{owner}: x is {x.dtype}; expected floating point")
     if num_levels < 0 or x.dim() != 4 or any(side % 2**num_levels for side in x.shape[2:]):
         raise ValueError(
-            f"laplacian_pyramid: x has shape {list(x.shape)} with num_levels {num_levels}; "
+            f"{owner}: x has shape {list(x.shape)} with num_levels {num_levels}; "
             f"expected [N, C, H, W] with sides that are multiples of 2^num_levels"
         )
     taps = x.new_tensor(_TAPS)
     weight = torch.outer(taps, taps).expand(x.shape[1], 1, 5, 5)
-    bands = []
+    images = [x]
     for _ in range(num_levels):
-        padded = pad(x, (2, 2, 2, 2), mode="replicate")
-        coarse = conv2d(padded, weight, stride=2, groups=x.shape[1])
-        bands.append(x - enlarge(coarse))
-        x = coarse
-    return [*bands, x]
+        padded = pad(images[-1], (2, 2, 2, 2), mode="replicate")
+        images.append(conv2d(padded, weight, stride=2, groups=x.shape[1]))
+    return images
 
 
 def laplacian_reconstruction(bands: Sequence[Tensor]) -> Tensor:

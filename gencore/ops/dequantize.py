@@ -8,12 +8,14 @@ from torch import Tensor
 from gencore.ops._support.backend import state
 from gencore.ops._support.checks import check_chains, check_native_device, index, wants_grad
 from gencore.ops._support.kernel import kernel
-from gencore.ops.random import key_like, reference_words
+from gencore.ops.random import key_like, philox_words
 
 __all__ = ["dequantize", "quantize"]
 
 _dequantize = kernel(torch.ops.gencore.dequantize.default)
 _DTYPES = (torch.float32, torch.float64)
+_LEVELS = (torch.uint8, torch.uint16, torch.int16, torch.int32, torch.int64)
+MAX_BINS = 2**16
 
 
 def dequantize(
@@ -33,14 +35,17 @@ def dequantize(
     with B bins; the log-determinant is that of x + u → y, so that log p(y) + log_det is a density
     of x + u, and its mean over u a lower bound of log P(x). Not differentiable.
 
-    Word w of element i of the Philox stream (:func:`philox_words`) becomes u = (⌊w/2¹⁷⌋ + ½)/2¹⁵ in
-    float32 and u = (w + ½)/2³² in float64: midpoints of equal cells, neither 0 nor 1. In float32
-    x + u is exact for that reason, so y < 1 and ``quantize(y)`` is x, always.
+    Word w of element i of the Philox stream (:func:`philox_words`) becomes u = (⌊w/2³²⁻ᵏ⌋ + ½)/2ᵏ
+    in float32 and u = (w + ½)/2³² in float64: midpoints of equal cells, neither 0 nor 1. In float32
+    k is 15 up to 256 bins, and one less for each further bit of the levels, 7 for 65536 bins, since
+    levels and noise share 24 bits: x + u is exact for that reason, so y < 1 and ``quantize(y)`` is
+    x, always.
 
     Args:
-        x: grey levels [N, ...], uint8, below ``bins``. Larger ones raise on the CPU; on a GPU,
-            where a look at them would stop the host, they give y ≥ 1.
-        bins: B, 1 to 256.
+        x: grey levels [N, ...], below ``bins``, of an integer dtype: uint8, which is one pass of a
+            kernel, uint16, int16, int32 or int64. Others raise on the CPU; on a GPU, where a look
+            at them would stop the host, they give y outside [0, 1).
+        bins: B, 1 to 65536.
         noise: u of the shape of ``x`` and of ``dtype``, in [0, 1); drawn if ``None``. Where x + u
             would round up to x + 1 the number below it is taken.
         generator: where the noise's key is drawn from; the default generator if ``None``.
@@ -77,19 +82,20 @@ def dequantize(
     if noise is not None:
         _check_noise(op, x, noise, dtype)
     key = key_like(op, x, key, generator, needed=noise is None)
-    if bins < 256 and x.is_cpu and not torch.compiler.is_compiling() and bool((x >= bins).any()):
-        raise ValueError(f"{op}: x has the value {int(x.max())}, expected less than bins = {bins}")
+    if x.is_cpu and not torch.compiler.is_compiling():
+        check_below(op, x, bins)
     size = math.prod(x.shape[1:])
     log_det = torch.full(x.shape[:1], -size * math.log(bins), dtype=dtype, device=x.device)
-    if state.reference:
-        return _reference(x, noise, key, bins, dtype, first_element), log_det
+    if state.reference or x.dtype != torch.uint8 or bins > 256:
+        return _in_torch(x, noise, key, bins, dtype, first_element), log_det
     return _dequantize(x, noise, key, bins, dtype, first_element), log_det
 
 
 def quantize(y: Tensor, bins: int = 256) -> Tensor:
-    """The grey levels of numbers in [0, 1): ⌊y·bins⌋, clamped to [0, bins − 1], uint8.
+    """The grey levels of numbers in [0, 1): ⌊y·bins⌋, clamped to [0, bins − 1].
 
-    Undoes :func:`dequantize`. Not differentiable.
+    They are uint8 for up to 256 bins, and uint16 beyond, up to 65536. Undoes
+    :func:`dequantize`. Not differentiable.
 
     Raises:
         TypeError, ValueError: for a tensor or number of bins that does not fit.
@@ -108,23 +114,50 @@ def quantize(y: Tensor, bins: int = 256) -> Tensor:
     bins = _check_bins(op, bins)
     # The product with a number of bins that is no power of two is exact in float64.
     wide = y.detach() if bins & (bins - 1) == 0 else y.detach().double()
-    return (wide * bins).floor().clamp(0, bins - 1).to(torch.uint8)
+    levels = (wide * bins).floor().clamp(0, bins - 1)
+    return levels.to(torch.uint8 if bins <= 256 else torch.uint16)
+
+
+def check_below(op: str, x: Tensor, bins: int) -> None:
+    """Raise unless grey levels are from 0 up and below ``bins``."""
+    info = torch.iinfo(x.dtype)
+    if not x.numel() or (info.min == 0 and info.max < bins):
+        return
+    # For uint16 torch has no order.
+    low, high = (x.int() if x.dtype == torch.uint16 else x).aminmax()
+    if low < 0:
+        raise ValueError(f"{op}: x has the value {int(low)}, expected 0 or more")
+    if high >= bins:
+        raise ValueError(f"{op}: x has the value {int(high)}, expected less than bins = {bins}")
+
+
+def check_level_dtype(op: str, x: Tensor) -> None:
+    """Raise unless grey levels are of an integer dtype that has a use for them."""
+    if x.dtype not in _LEVELS or x.layout != torch.strided:
+        raise TypeError(
+            f"{op}: x is {x.dtype} of layout {x.layout}, expected strided and one of "
+            f"{', '.join(str(dtype).removeprefix('torch.') for dtype in _LEVELS)}"
+        )
 
 
 def _check_levels(op: str, x: Tensor) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"{op}: x must be a tensor, got {type(x).__name__}")
-    if x.dtype != torch.uint8 or x.layout != torch.strided:
-        raise TypeError(f"{op}: x is {x.dtype} of layout {x.layout}, expected uint8 and strided")
+    check_level_dtype(op, x)
     check_chains(op, x)
     check_native_device(op, x)
 
 
 def _check_bins(op: str, bins: int) -> int:
     bins = index(op, "bins", bins)
-    if not 1 <= bins <= 256:
-        raise ValueError(f"{op}: bins must be from 1 to 256, got {bins}")
+    if not 1 <= bins <= MAX_BINS:
+        raise ValueError(f"{op}: bins must be from 1 to {MAX_BINS}, got {bins}")
     return bins
+
+
+def level_bits(bins: int) -> int:
+    """The bits that the levels take of a float's: those of the largest, and at least 8."""
+    return max(8, (bins - 1).bit_length())
 
 
 def _check_noise(op: str, x: Tensor, noise: Tensor, dtype: torch.dtype) -> None:
@@ -149,7 +182,7 @@ def _check_noise(op: str, x: Tensor, noise: Tensor, dtype: torch.dtype) -> None:
         raise ValueError(f"{op}: noise has values outside [0, 1)")
 
 
-def _reference(
+def _in_torch(
     x: Tensor,
     noise: Tensor | None,
     key: Tensor | None,
@@ -157,14 +190,14 @@ def _reference(
     dtype: torch.dtype,
     first_element: int,
 ) -> Tensor:
-    """``dequantize`` in pure PyTorch."""
+    """``dequantize`` in pure PyTorch: the kernel's reference, and what levels of more than 8 bits
+    take."""
     levels = x.to(dtype)
     if noise is None:
         assert key is not None
-        words = reference_words(key, first_element, x.numel()).view(x.shape)
-        if dtype == torch.float64:
-            return (levels + (words.double() + 0.5) * 2.0**-32) / bins
-        return (levels + ((words >> 17).float() + 0.5) * 2.0**-15) / bins
+        words = philox_words(x.shape, key, first_element=first_element)
+        bits = 32 if dtype == torch.float64 else 23 - level_bits(bins)
+        return (levels + ((words >> (32 - bits)).to(dtype) + 0.5) * 2.0**-bits) / bins
     above = levels + 1
     return torch.minimum(levels + noise, torch.nextafter(above, levels)) / bins
 

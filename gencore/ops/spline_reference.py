@@ -35,7 +35,10 @@ class SplineSettings(NamedTuple):
 def reference_spline(
     x: Tensor, widths: Tensor, heights: Tensor, derivatives: Tensor, s: SplineSettings
 ) -> tuple[Tensor, Tensor]:
-    """``rational_quadratic_spline`` in pure PyTorch."""
+    """``rational_quadratic_spline`` in pure PyTorch.
+
+    It also takes K slopes a spline, of which the last is that at both ends, as on a circle.
+    """
     shape, rows = x.shape, x.reshape(-1).double()
     # Outside [-B, B] a stand-in's bin is computed, so that nothing there makes a gradient NaN.
     inside = (rows >= -s.tail_bound) & (rows <= s.tail_bound)
@@ -53,7 +56,8 @@ def reference_spline(
     index = (at.unsqueeze(1) >= searched).sum(1, keepdim=True)
     x0, x1 = (left.gather(1, i).squeeze(1) for i in (index, index + 1))
     y0, y1 = (bottom.gather(1, i).squeeze(1) for i in (index, index + 1))
-    slope0, slope1 = (_slope(d, knot, s) for knot in (index - 1, index))
+    bins = widths.shape[-1]
+    slope0, slope1 = (_slope(d, knot, bins, s) for knot in (index - 1, index))
 
     width, height = x1 - x0, y1 - y0
     secant = height / width
@@ -92,16 +96,17 @@ def _knots(logits: Tensor, tail_bound: float, smallest: float) -> Tensor:
     return torch.cat([-ends, inner, ends], -1)
 
 
-def _slope(raw: Tensor, knot: Tensor, s: SplineSettings) -> Tensor:
-    """The slope at inner knot number ``knot`` [rows, 1] of raw slopes, and one at the ends."""
-    is_inner = (knot >= 0) & (knot < raw.shape[1])
-    chosen = functional.pad(raw, (0, 1)).gather(1, knot.clamp(0, raw.shape[1]))
+def _slope(raw: Tensor, knot: Tensor, bins: int, s: SplineSettings) -> Tensor:
+    """The slope at inner knot number ``knot`` [rows, 1] of raw slopes, and at the ends one, or the
+    last of as many slopes as bins."""
+    has_slope = (knot >= 0) & (knot < bins - 1) | (raw.shape[1] == bins)
+    chosen = functional.pad(raw, (0, bins - raw.shape[1])).gather(1, knot % bins)
     if s.bound < math.inf:
         chosen = bounded(chosen, s.bound)
     offset = math.log(math.exp(1 - s.min_derivative) - 1)
     # beyond `threshold` torch's softplus is the identity
     slope = s.min_derivative + functional.softplus(chosen + offset, threshold=50)
-    return torch.where(is_inner, slope, 1.0).squeeze(1)
+    return torch.where(has_slope, slope, 1.0).squeeze(1)
 
 
 # Derivatives of the compiled operators.

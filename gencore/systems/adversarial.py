@@ -27,13 +27,15 @@ _PROGRESSIVE = "nn/test_progressive_gan.py"
 _PATCHES = "nn/test_patch_networks.py"
 _SCATTERING = "nn/test_scattering.py"
 _LAPLACIAN = "models/adversarial/test_laplacian_gan.py"
-_PAIRS = "models/adversarial/test_pix2pix.py"
+_PAIRS = "models/adversarial/test_pair_adversary.py"
 _CYCLE = "models/adversarial/test_cycle_gan.py"
 _LARGE = "models/adversarial/test_truncated_latents.py"
 _GRID = "train/test_grid.py"
 _GAN = "recipes/test_gan_recipes.py"
 _FROZEN = "inference/test_generator_likelihood.py"
 _ENERGY = "models/adversarial/test_conv_autoencoder_energy.py"
+_PYRAMID_RUN = "recipes/test_lapgan_recipe.py"
+_PAIRS_RUN = "recipes/test_pix2pix_recipe.py"
 _LADDER = "nn/test_ladder_network.py"
 _LADDER_GAME = "models/adversarial/test_ladder_adversary.py"
 
@@ -387,7 +389,11 @@ SYSTEMS = (
             f"{_LAPLACIAN}::TestSampling::test_b12_from_coarse_to_fine",
             f"{_LAPLACIAN}::TestSampling::test_samples_in_any_split",
             f"{_LAPLACIAN}::TestTraining::test_each_level_has_its_own_game",
+            f"{_PYRAMID_RUN}::TestStep::"
+            "test_each_level_sees_its_image_and_the_enlarged_coarser_one",
+            f"{_PYRAMID_RUN}::TestStep::test_levels_do_not_meet",
         ),
+        recipe="lapgan",
     ),
     System(
         id="B13",
@@ -437,7 +443,7 @@ SYSTEMS = (
         implementation="gencore.models.CycleGAN",
         test=f"{_CYCLE}::test_b16_it_learns_a_rotation_from_points_without_pairs",
         further_implementations=(
-            "gencore.models.Pix2Pix",
+            "gencore.models.PairAdversary",
             "gencore.nn.UNetGenerator",
             "gencore.nn.ResNetGenerator",
             "gencore.nn.PatchDiscriminator",
@@ -452,8 +458,12 @@ SYSTEMS = (
             f"{_PATCHES}::TestPatches::test_a_logit_sees_one_patch",
             f"{_PATCHES}::TestUNet::test_it_is_that_of_the_source",
             f"{_PATCHES}::TestResNet::test_it_is_that_of_the_source",
-            f"{_PAIRS}::TestPix2Pix::test_it_learns_a_translation",
+            f"{_PAIRS}::TestPairs::test_it_teaches_a_translation",
+            f"{_PAIRS_RUN}::TestStep::test_it_is_that_of_a_plain_loop",
+            f"{_PAIRS_RUN}::TestStep::test_pixels_alone_learn_the_colours",
         ),
+        recipe="pix2pix",
+        notes="the recipe trains pix2pix; CycleGAN trains in examples/unpaired_photos.py",
     ),
     System(
         id="B17",
@@ -472,13 +482,17 @@ SYSTEMS = (
         further_tests=(
             f"{_PROGRESSIVE}::test_b17_with_the_whole_share_it_is_the_grown_network",
             f"{_PROGRESSIVE}::test_learning_rates_are_equalised",
+            f"{_GAN}::TestGrowingNetworks::test_both_players_see_the_level_that_has_been_reached",
+            f"{_GAN}::TestGrowingNetworks::test_data_are_faded_in_as_samples_are",
             f"{_PAIRS}::TestFeatureMatching::test_b17_equal_inputs_have_no_loss",
             f"{_PAIRS}::TestFeatureMatching::test_it_is_the_equation",
             f"{_PAIRS}::TestScales::test_a_coarser_one_sees_the_means_of_four_pixels",
             f"{_LARGE}::test_truncated_latents_have_their_moments",
             "objectives/test_orthogonality.py::test_it_is_the_equation",
         ),
-        notes="of the large-scale class-conditional GAN there are truncation and orthogonal "
+        recipe="gan",
+        notes="the recipe pix2pix trains discriminators at several scales with feature matching; "
+        "of the large-scale class-conditional GAN there are truncation and orthogonal "
         "regularisation; the networks are DCGANGenerator with conditional weight norms and "
         "ProjectionDiscriminator (L30), and nothing was trained at a large scale",
     ),

@@ -153,6 +153,89 @@ def test_both_backends_draw_alike_from_the_generator():
     assert torch.equal(results[0][1], results[1][1])
 
 
+LEVELS = (torch.uint8, torch.uint16, torch.int16, torch.int32, torch.int64)
+
+
+class TestManyLevels:
+    """Levels of more than 8 bits, and those of other integer dtypes."""
+
+    @pytest.mark.parametrize("dtype", FLOATS, ids=str)
+    @pytest.mark.parametrize("bins", [257, 1000, 4096, 50_000, 65_535, 65_536])
+    def test_every_level_stays_in_its_bin(self, bins, dtype, device):
+        x = torch.arange(bins, device=device).repeat(8)
+        y, log_det = dequantize(
+            x, bins=bins, key=torch.tensor([bins, 5], device=device), dtype=dtype
+        )
+        levels = quantize(y, bins)
+        assert levels.dtype == torch.uint16
+        assert torch.equal(levels.long(), x)
+        assert 0 < y.min() <= y.max() < 1
+        assert log_det[0].item() == pytest.approx(-math.log(bins))
+
+    @pytest.mark.parametrize("levels", LEVELS, ids=str)
+    def test_a_level_is_the_same_in_every_dtype(self, levels, device):
+        x, key = grey_levels((7, 33), 200, device=device), torch.tensor([11, 22], device=device)
+        noise = torch.rand(7, 33, device=device)
+        for how in ({"key": key, "first_element": 5}, {"noise": noise}):
+            for ours, expected in zip(
+                dequantize(x.to(levels), bins=200, **how),
+                dequantize(x, bins=200, **how),
+                strict=True,
+            ):
+                assert torch.equal(ours, expected)
+        assert dequantize(x[:0].to(levels), bins=200)[0].shape == (0, 33)
+
+    @pytest.mark.parametrize(("bins", "bits"), [(512, 14), (4096, 11), (65_536, 7)])
+    def test_levels_and_noise_share_the_bits_of_a_float(self, bins, bits, device):
+        """y·B in exact integers: the level, and the midpoint of one of 2^bits cells."""
+        key = torch.tensor([3, 4], device=device)
+        x = torch.full((9, 5), bins - 1, dtype=torch.int32, device=device)
+        y, _ = dequantize(x, bins=bins, key=key)
+        cells = (philox_words((9, 5), key) >> (32 - bits)).double()
+        assert torch.equal(y.double() * bins, x + (cells + 0.5) / 2**bits)
+        wide, _ = dequantize(x, bins=bins, key=key, dtype=torch.float64)
+        assert (wide - y).abs().max() <= 2.0**-bits / bins
+
+    def test_the_noise_of_16_bits_is_uniform(self):
+        """Each of the 128 cells as often as the others."""
+        count = 2**18
+        y, _ = dequantize(torch.full((count,), 40_000), bins=65_536, key=torch.tensor([1, 2]))
+        u = y.double() * 65_536 - 40_000
+        cells = torch.histc(u, 128, 0.0, 1.0)
+        chi_squared = ((cells - count / 128).square() / (count / 128)).sum().item()
+        assert abs(chi_squared - 127) < 4 * math.sqrt(2 * 127)
+
+    @pytest.mark.parametrize("bins", [4096, 65_536])
+    def test_extreme_noise_stays_in_the_bin(self, bins, device):
+        x = torch.arange(bins, device=device)
+        for dtype in FLOATS:
+            for u in (0.0, 1.0 - torch.finfo(dtype).eps / 2):
+                noise = torch.full(x.shape, u, dtype=dtype, device=device)
+                y, _ = dequantize(x, bins=bins, noise=noise, dtype=dtype)
+                assert torch.equal(quantize(y, bins).long(), x)
+                assert y.max() < 1
+
+    def test_values_beyond_the_bins(self):
+        for levels in (torch.uint16, torch.int32):
+            x = torch.tensor([[1, 4096]]).to(levels)
+            with pytest.raises(ValueError, match="has the value 4096, expected less than bins = 4"):
+                dequantize(x, bins=4096)
+        with pytest.raises(ValueError, match="has the value -1, expected 0 or more"):
+            dequantize(torch.tensor([[-1]], dtype=torch.int16), bins=65_536)
+        dequantize(torch.tensor([[65_535]]).to(torch.uint16), bins=65_536)
+
+    def test_compiles_without_graph_breaks(self, device):
+        x, key = grey_levels((4, 3), device=device).to(torch.uint16), torch.tensor([5, 6])
+        key = key.to(device)
+
+        def function(levels):
+            return dequantize(levels, bins=65_536, key=key)
+
+        compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+        for ours, eager in zip(compiled(x), function(x), strict=True):
+            assert torch.equal(ours, eager)
+
+
 def test_quantize_clamps():
     y = torch.tensor([-1.0, -0.001, 0.0, 0.24999, 0.25, 0.99, 1.0, 7.0])
     for dtype in (torch.float16, torch.bfloat16, *FLOATS):
@@ -161,8 +244,8 @@ def test_quantize_clamps():
         assert quantize(rounded, 4).tolist() == expected
     with pytest.raises(TypeError, match=r"^quantize: y is torch\.int64"):
         quantize(torch.zeros(3).long())
-    with pytest.raises(ValueError, match=r"^quantize: bins must be from 1 to 256, got 257"):
-        quantize(y, 257)
+    with pytest.raises(ValueError, match=r"^quantize: bins must be from 1 to 65536, got 65537"):
+        quantize(y, 65537)
 
 
 @pytest.mark.parametrize(
@@ -171,9 +254,12 @@ def test_quantize_clamps():
         ({"x": torch.zeros(4, 2)}, TypeError, "x is torch.float32"),
         ({"x": [1]}, TypeError, "x must be a tensor, got list"),
         ({"x": torch.zeros((), dtype=torch.uint8)}, ValueError, "x has no dimensions"),
-        ({"bins": 0}, ValueError, "bins must be from 1 to 256, got 0"),
-        ({"bins": 257}, ValueError, "bins must be from 1 to 256, got 257"),
+        ({"bins": 0}, ValueError, "bins must be from 1 to 65536, got 0"),
+        ({"bins": 65537}, ValueError, "bins must be from 1 to 65536, got 65537"),
         ({"bins": 2.5}, TypeError, "bins must be an integer, got float"),
+        ({"x": torch.zeros(4, 2).bool()}, TypeError, "x is torch.bool"),
+        ({"x": torch.full((4, 2), -3)}, ValueError, "x has the value -3, expected 0 or more"),
+        ({"x": torch.full((4, 2), 256)}, ValueError, "x has the value 256, expected less"),
         ({"bins": 7}, ValueError, "x has the value 7, expected less than bins = 7"),
         ({"dtype": torch.float16}, TypeError, "got dtype torch.float16"),
         ({"noise": torch.zeros(4)}, ValueError, r"noise has shape \[4\]"),

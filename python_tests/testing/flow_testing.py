@@ -10,6 +10,7 @@ from gencore.models import (
     IAF,
     MAF,
     NICE,
+    CircularSplineFlow,
     CouplingFlow,
     Flow,
     Glow,
@@ -26,6 +27,9 @@ FLOWS: dict[str, Callable[..., Flow]] = {
     "NICE": lambda **options: NICE(3, hidden_widths=(8,), **options),
     "CouplingFlow": lambda **options: CouplingFlow(3, num_layers=3, hidden_widths=(8,), **options),
     "SplineFlow": lambda **options: SplineFlow(3, num_layers=3, hidden_widths=(8,), **options),
+    "CircularSplineFlow": lambda **options: CircularSplineFlow(
+        3, num_layers=3, hidden_widths=(8,), **options
+    ),
     "MAF": lambda **options: MAF(3, num_layers=2, hidden_widths=(8,), **options),
     "IAF": lambda **options: IAF(3, num_layers=2, hidden_widths=(8,), **options),
     "PlanarFlow": lambda **options: PlanarFlow(3, num_layers=2, **options),

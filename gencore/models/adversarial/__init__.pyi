@@ -12,7 +12,7 @@ from gencore.models.adversarial.multi_scale_patch_discriminator import (
     MultiScalePatchDiscriminator,
     PatchScores,
 )
-from gencore.models.adversarial.pix2pix import Pix2Pix, Pix2PixLoss
+from gencore.models.adversarial.pair_adversary import PairAdversary, PairLoss
 from gencore.models.adversarial.platt_scaling import PlattScaling
 from gencore.models.adversarial.score_adversary import ScoreAdversary
 from gencore.models.adversarial.truncated_latents import truncated_normal
@@ -30,9 +30,9 @@ __all__ = [
     "LaplacianGAN",
     "MixupAdversary",
     "MultiScalePatchDiscriminator",
+    "PairAdversary",
+    "PairLoss",
     "PatchScores",
-    "Pix2Pix",
-    "Pix2PixLoss",
     "PlattScaling",
     "ScoreAdversary",
     "truncated_normal",

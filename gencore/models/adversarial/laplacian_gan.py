@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from gencore.models.noise_generator import NoiseGenerator
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.objectives import AdversarialGame, LogisticGame
-from gencore.objectives.laplacian import enlarge, laplacian_pyramid
+from gencore.objectives.laplacian import enlarge, gaussian_pyramid
 from gencore.sizes import check_positive
 
 __all__ = ["LaplacianGAN"]
@@ -49,7 +49,8 @@ class LaplacianGAN(NoiseGenerator):
             that does not saturate.
 
     Attributes:
-        noise_size: U = L + Σ_k H_k·W_k, the numbers of noise of one sample.
+        noise_sizes: the numbers of noise of each level, L and H_k·W_k, from the coarsest.
+        noise_size: U, their sum.
 
     Raises:
         ValueError: for sizes that are not positive or other numbers of discriminators than of
@@ -107,7 +108,9 @@ class LaplacianGAN(NoiseGenerator):
         self.shapes = [
             (channels, height << level, width << level) for level in range(len(self.generators))
         ]
-        self.noise_size = sum(self._noise_sizes())
+        planes = [height * width for _, height, width in self.shapes[1:]]
+        self.noise_sizes = [latent_size, *planes]
+        self.noise_size = sum(self.noise_sizes)
 
     def forward(
         self,
@@ -156,13 +159,10 @@ class LaplacianGAN(NoiseGenerator):
     def decode_levels(self, noise: Tensor) -> list[Tensor]:
         """The images at every level of noise [N, U], from the coarsest."""
         images: list[Tensor] = []
-        for level, z in enumerate(noise.split(self._noise_sizes(), 1)):
+        for level, z in enumerate(noise.split(self.noise_sizes, 1)):
             rough = enlarge(images[-1]) if images else None
             images.append(self._draw(level, z, rough))
         return images
-
-    def _noise_sizes(self) -> list[int]:
-        return [self.latent_size, *(height * width for _, height, width in self.shapes[1:])]
 
     def _noise(
         self, x: Tensor, generator: Generator | None, key: Tensor | None, first: int
@@ -171,22 +171,17 @@ class LaplacianGAN(NoiseGenerator):
 
     def _draw(self, level: int, z: Tensor, rough: Tensor | None) -> Tensor:
         """The image of a level that is made of noise and of the enlarged image of the last."""
-        shape = self.shapes[level]
-        if rough is None:
-            image = self.generators[level](z)
-        else:
-            plane = z.unflatten(1, (1, *shape[1:]))
-            image = self.generators[level](torch.cat([rough, plane], 1))
-        if image.shape != (len(z), *shape):
+        image = draw_level(self.generators[level], z, rough)
+        expected = [len(z), *self.shapes[level]]
+        if list(image.shape) != expected:
             raise ValueError(
-                f"LaplacianGAN: generator {level} gives {list(image.shape)}; expected "
-                f"{[len(z), *shape]}"
+                f"LaplacianGAN: generator {level} gives {list(image.shape)}; expected {expected}"
             )
-        return image if rough is None else rough + image
+        return image
 
     def _fakes(self, x: Tensor, noise: Tensor) -> Iterator[tuple[_Level, Tensor]]:
         """Each level of data, and an image drawn from the data's next coarser level."""
-        parts = noise.split(self._noise_sizes(), 1)
+        parts = noise.split(self.noise_sizes, 1)
         for level, z in zip(self._levels(x), parts, strict=True):
             yield level, self._draw(level.number, z, level.rough)
 
@@ -196,9 +191,32 @@ class LaplacianGAN(NoiseGenerator):
                 f"LaplacianGAN: images have shape {list(x.shape)}; expected "
                 f"[N, {', '.join(map(str, self.shapes[-1]))}]"
             )
-        *bands, image = laplacian_pyramid(x, len(self.shapes) - 1)
-        yield _Level(0, None, image)
-        for number, band in enumerate(reversed(bands), start=1):
-            rough = enlarge(image)
-            image = rough + band
+        rough = None
+        images = gaussian_pyramid(x, len(self.shapes) - 1)
+        for number, image in enumerate(reversed(images)):
             yield _Level(number, rough, image)
+            rough = enlarge(image)
+
+
+def draw_level(generator: nn.Module, z: Tensor, rough: Tensor | None = None) -> Tensor:
+    """The images [N, C, H, W] of a level, made of noise and of the enlarged images of the last.
+
+    Args:
+        generator: one of those of `LaplacianGAN`.
+        z: noise: latents [N, L] at the coarsest level, else a plane [N, H·W].
+        rough: the enlarged images [N, C, H, W]; none at the coarsest level.
+
+    Raises:
+        ValueError: for bands of another shape than the images'.
+    """
+    if rough is None:
+        image: Tensor = generator(z)
+        return image
+    plane = z.unflatten(1, (1, *rough.shape[2:]))
+    band: Tensor = generator(torch.cat([rough, plane], 1))
+    if band.shape != rough.shape:
+        raise ValueError(
+            f"LaplacianGAN: a generator of bands gives {list(band.shape)}; expected "
+            f"{list(rough.shape)}"
+        )
+    return rough + band

@@ -1,4 +1,5 @@
 from gencore.models.flows.base_modules import ConditionalNormal, DistributionModule
+from gencore.models.flows.circular_spline_flow import CircularSplineFlow
 from gencore.models.flows.coupling_flow import CouplingFlow
 from gencore.models.flows.flow import Base, Flow
 from gencore.models.flows.flow_distribution import FlowDistribution
@@ -6,7 +7,7 @@ from gencore.models.flows.flow_posterior import FlowPosterior, PosteriorSample
 from gencore.models.flows.glow import Glow
 from gencore.models.flows.iaf import IAF
 from gencore.models.flows.maf import MAF
-from gencore.models.flows.names import CouplingKind
+from gencore.models.flows.names import AutoregressiveMixing, CouplingKind, CouplingMixing
 from gencore.models.flows.nice import NICE
 from gencore.models.flows.planar_flow import ExplicitDirection, PlanarFlow
 from gencore.models.flows.radial_flow import RadialFlow
@@ -18,10 +19,13 @@ __all__ = [
     "IAF",
     "MAF",
     "NICE",
+    "AutoregressiveMixing",
     "Base",
+    "CircularSplineFlow",
     "ConditionalNormal",
     "CouplingFlow",
     "CouplingKind",
+    "CouplingMixing",
     "DistributionModule",
     "EulerSteps",
     "ExplicitDirection",

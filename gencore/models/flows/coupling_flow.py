@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from gencore.models.flows.flow import Base, Flow
-from gencore.models.flows.stacks import interleaved, shuffle, stack
+from gencore.models.flows.names import CouplingMixing
+from gencore.models.flows.stacks import coupling_mixing, interleaved, stack
 from gencore.models.flows.vector_couplings import Conditioner, Masks, VectorCouplings
 from gencore.sizes import check_positive
 
@@ -13,7 +14,7 @@ __all__ = ["CouplingFlow"]
 
 
 class CouplingFlow(Flow):
-    """Affine couplings on vectors: blocks of two, which move either half, and a permutation.
+    """Affine couplings on vectors: blocks of two, which move either half, and a mixing.
 
     The density of latent codes in generative latent flow, and a flow for data without the structure
     of images. Log-scales start at zero, shifts do not: from the identity, data of independent
@@ -36,12 +37,14 @@ class CouplingFlow(Flow):
         context_size: C of contexts [N, C]; 0 for none.
         base: of the latents, as for :class:`Flow`.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
-        generator: of the fixed random permutations between blocks, where there are more than two
-            coordinates; torch's default if ``None``.
+        mixing: what stands between blocks: a fixed random "permutation", or "lu", a
+            :class:`~gencore.nn.LULinear` that starts as one. With `masks`, nothing does.
+        generator: of the random permutations, where there are more than two coordinates; torch's
+            default if ``None``.
 
     Raises:
-        ValueError: for no features, no layers, masks that do not fit, or dropout in a reversible
-            flow.
+        ValueError: for no features, no layers, another mixing, masks that do not fit or beside
+            "lu", or dropout in a reversible flow.
 
     References:
         Yan, "Deep Generative Models: Design, Improvements and Applications", 2022, §2.2, Figure
@@ -69,6 +72,7 @@ class CouplingFlow(Flow):
         context_size: int = 0,
         base: Base = "normal",
         reversible: bool = False,
+        mixing: CouplingMixing = "permutation",
         generator: torch.Generator | None = None,
     ) -> None:
         check_positive("CouplingFlow", features=features, num_layers=num_layers)
@@ -80,7 +84,7 @@ class CouplingFlow(Flow):
         layers = interleaved(
             num_layers,
             lambda i: couplings.affine(i, bound=bound),
-            lambda: shuffle(features, generator),
+            coupling_mixing("CouplingFlow", mixing, features, masks, generator),
             every=2 if masks is None else num_layers,
         )
         transform = stack(layers, reversible=reversible)

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from gencore.models.flows.flow import Base, Flow
-from gencore.models.flows.stacks import interleaved, stack
-from gencore.nn.transforms import MaskedAutoregressive, Permutation
+from gencore.models.flows.names import AutoregressiveMixing
+from gencore.models.flows.stacks import autoregressive_mixing, interleaved, stack
+from gencore.nn.transforms import MaskedAutoregressive
 from gencore.ops.mlp import ActivationName
 from gencore.sizes import check_positive
 
@@ -17,8 +20,9 @@ class MAF(Flow):
     .. math:: z = f_K \circ \rho \circ f_{K-1} \circ \dots \circ \rho \circ f_1(x), \qquad
               f(x)_i = \big(x_i - m_i(x_{<i})\big)\, e^{-s_i(x_{<i})}
 
-    with the reversal ρ of the coordinates between layers. Log-scales start at zero, shifts do not:
-    from a permutation, data of independent coordinates would give it no gradient to leave by.
+    with the reversal ρ of the coordinates between layers, or another mixing of them. Log-scales
+    start at zero, shifts do not: from a permutation, data of independent coordinates would give it
+    no gradient to leave by.
 
     Args:
         features: D, the numbers in a row of the data.
@@ -29,9 +33,12 @@ class MAF(Flow):
         context_size: C of contexts [N, C]; 0 for none.
         base: of the latents, as for :class:`Flow`.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
+        mixing: ρ: the "reverse", fixed random "permutation"s, or "lu",
+            :class:`~gencore.nn.LULinear` layers that start as the reversal.
+        generator: of random permutations; torch's default if ``None``.
 
     Raises:
-        ValueError: for sizes that do not fit.
+        ValueError: for sizes that do not fit, or another mixing.
 
     References:
         Papamakarios, Pavlakou and Murray, "Masked Autoregressive Flow for Density Estimation",
@@ -58,6 +65,8 @@ class MAF(Flow):
         context_size: int = 0,
         base: Base = "normal",
         reversible: bool = False,
+        mixing: AutoregressiveMixing = "reverse",
+        generator: torch.Generator | None = None,
     ) -> None:
         check_positive("MAF", num_layers=num_layers)
         layers = interleaved(
@@ -66,7 +75,7 @@ class MAF(Flow):
                 features, hidden_widths, activation=activation, bound=bound,
                 context_size=context_size,
             ),
-            lambda: Permutation.reverse(features),
+            autoregressive_mixing("MAF", mixing, features, generator),
         )  # fmt: skip
         transform = stack(layers, reversible=reversible)
         super().__init__(transform, [features], base=base, context_size=context_size)

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
-__all__ = ["CouplingKind"]
+__all__ = ["AutoregressiveMixing", "CouplingKind", "CouplingMixing"]
 
+AutoregressiveMixing = Literal["reverse", "permutation", "lu"]
 CouplingKind = Literal["affine", "additive", "spline"]
+CouplingMixing = Literal["permutation", "lu"]

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from gencore.models.flows.flow import Base, Flow
-from gencore.models.flows.stacks import interleaved, shuffle, stack
+from gencore.models.flows.names import CouplingMixing
+from gencore.models.flows.stacks import coupling_mixing, interleaved, stack
 from gencore.models.flows.vector_couplings import Conditioner, Masks, VectorCouplings
 from gencore.sizes import check_positive
 
@@ -39,11 +40,14 @@ class SplineFlow(Flow):
         context_size: C of contexts [N, C]; 0 for none.
         base: of the latents, as for :class:`Flow`.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
-        generator: of the fixed random permutations; torch's default if ``None``.
+        mixing: what stands between pairs: a fixed random "permutation", or "lu", a
+            :class:`~gencore.nn.LULinear` that starts as one, as in the paper. With `masks`, nothing
+            does.
+        generator: of the random permutations; torch's default if ``None``.
 
     Raises:
-        ValueError: for no features, fewer than two bins, no layers, masks that do not fit, or
-            dropout in a reversible flow.
+        ValueError: for no features, fewer than two bins, no layers, another mixing, masks that do
+            not fit or beside "lu", or dropout in a reversible flow.
 
     References:
         Durkan, Bekasov, Murray and Papamakarios, "Neural spline flows", 2019.
@@ -72,6 +76,7 @@ class SplineFlow(Flow):
         context_size: int = 0,
         base: Base = "normal",
         reversible: bool = False,
+        mixing: CouplingMixing = "permutation",
         generator: torch.Generator | None = None,
     ) -> None:
         check_positive("SplineFlow", features=features, num_layers=num_layers)
@@ -83,7 +88,7 @@ class SplineFlow(Flow):
         layers = interleaved(
             num_layers,
             lambda i: couplings.spline(i, num_bins=num_bins, tail_bound=tail_bound, bound=bound),
-            lambda: shuffle(features, generator),
+            coupling_mixing("SplineFlow", mixing, features, masks, generator),
             every=2 if masks is None else num_layers,
         )
         transform = stack(layers, reversible=reversible)

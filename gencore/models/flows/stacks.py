@@ -1,12 +1,16 @@
 """How the layers of flows are joined."""
 
 from collections.abc import Callable, Iterable
+from typing import get_args
 
 import torch
 
-from gencore.nn import Compose, Permutation, Reversible, Transform
+from gencore.choices import check_choice
+from gencore.models.flows.names import AutoregressiveMixing, CouplingMixing
+from gencore.models.flows.vector_couplings import Masks
+from gencore.nn import Compose, LinearStart, LULinear, Permutation, Reversible, Transform
 
-__all__ = ["interleaved", "shuffle", "stack"]
+__all__ = ["autoregressive_mixing", "coupling_mixing", "interleaved", "stack"]
 
 
 def stack(layers: Iterable[Transform], *, reversible: bool) -> Compose:
@@ -31,9 +35,38 @@ def interleaved(
     return layers
 
 
-def shuffle(features: int, generator: torch.Generator | None) -> Permutation:
-    """A random permutation between blocks of two couplings, which move either half.
+def coupling_mixing(
+    owner: str,
+    mixing: CouplingMixing,
+    features: int,
+    masks: Masks | None,
+    generator: torch.Generator | None,
+) -> Callable[[], Transform]:
+    """What makes the transforms between blocks of two couplings, which move either half: random
+    permutations, or linear layers that start as such.
 
-    Two coordinates stay: changing places, one would move twice in a row, as one coupling can do.
+    Two coordinates keep their places at first: changing them, one would move twice in a row, as one
+    coupling can do.
     """
-    return Permutation(range(2)) if features == 2 else Permutation.random(features, generator)
+    check_choice(owner, "mixing", mixing, get_args(CouplingMixing))
+    if mixing == "lu":
+        if masks is not None:
+            raise ValueError(f"{owner}: got masks and mixing 'lu'; with masks nothing is mixed")
+        start: LinearStart = "identity" if features == 2 else "permutation"
+        return lambda: LULinear(features, start=start, generator=generator)
+    if features == 2:
+        return lambda: Permutation(range(2))
+    return lambda: Permutation.random(features, generator)
+
+
+def autoregressive_mixing(
+    owner: str, mixing: AutoregressiveMixing, features: int, generator: torch.Generator | None
+) -> Callable[[], Transform]:
+    """What makes the transforms between autoregressive layers: reversals, random permutations, or
+    linear layers that start as reversals."""
+    check_choice(owner, "mixing", mixing, get_args(AutoregressiveMixing))
+    if mixing == "lu":
+        return lambda: LULinear(features, start="reverse")
+    if mixing == "permutation":
+        return lambda: Permutation.random(features, generator)
+    return lambda: Permutation.reverse(features)

@@ -104,10 +104,8 @@ class ActNorm(FixedBuffers, Transform):
                 f"{variance[wrong[0]].item()} in channel {wrong[0]} ({len(wrong)} of {len(usable)} "
                 "channels are not finite); look for NaN, infinite or huge values in the data"
             )
-        # Rounding leaves a constant channel a variance of about (mean·ε)².
-        floor = (mean.abs() * torch.finfo(x.dtype).eps * 8).square()
-        scalable = (variance > floor) & (variance > torch.finfo(torch.float32).tiny)
-        log_scale = torch.where(scalable, math.log(self.std) - 0.5 * variance.log(), 0.0)
+        log_scale = math.log(self.std) - 0.5 * variance.log()
+        log_scale = log_scale.where(varies(mean, variance, x), 0.0)
         self.log_scale.copy_(log_scale)
         self.bias.copy_(-mean * log_scale.exp())
         self.is_initialized.fill_(True)
@@ -130,6 +128,13 @@ def channel_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     count, mean = total[-1], total[:-1] / total[-1]
     squares = _sum_over_processes((x - mean[:, None]).square().sum(1))
     return count, mean, squares / count
+
+
+def varies(mean: Tensor, variance: Tensor, x: Tensor) -> Tensor:
+    """Which channels of x, with that mean and variance, are not constant."""
+    # Rounding leaves a constant channel a variance of about (mean·ε)².
+    floor = (mean.abs() * torch.finfo(x.dtype).eps * 8).square()
+    return (variance > floor) & (variance > torch.finfo(torch.float32).tiny)
 
 
 def _sum_over_processes(value: Tensor) -> Tensor:

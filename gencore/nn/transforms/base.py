@@ -7,6 +7,7 @@ from typing import NamedTuple, overload
 import torch
 from torch import Tensor, nn
 
+from gencore.ops._support.backend import transforming
 from gencore.ops._support.checks import accumulation_dtype
 
 __all__ = ["Compose", "Inverse", "Rewound", "Transform", "no_log_det"]
@@ -194,6 +195,16 @@ class Inverse(Transform):
 def no_log_det(x: Tensor) -> Tensor:
     """Zeros [N], the log-determinant of a map that preserves volume."""
     return x.new_zeros(x.shape[:1], dtype=accumulation_dtype(x))
+
+
+def looks_at_values(x: Tensor) -> bool:
+    """Whether a look at the values of x is cheap, as on the CPU, and possible, as in no trace."""
+    return x.is_cpu and not torch.compiler.is_compiling() and not transforming()
+
+
+def row_sums(values: Tensor) -> Tensor:
+    """The sum of each row of [N, ...], [N]."""
+    return values.reshape(values.shape[0], values.shape[1:].numel()).sum(1)
 
 
 def check_channels(owner: str, x: Tensor, channels: int) -> None:

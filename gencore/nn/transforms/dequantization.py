@@ -15,6 +15,7 @@ from gencore.ops import (
     quantize,
     random_key,
 )
+from gencore.ops.dequantize import MAX_BINS, check_below, check_level_dtype, level_bits
 from gencore.ops.random import stream_key
 
 __all__ = ["UniformDequantization", "VariationalDequantization"]
@@ -30,11 +31,11 @@ class UniformDequantization(nn.Module):
     is one draw of the bound; ``inverse(y)`` the grey levels.
 
     Args:
-        bins: B, the number of grey levels, 1 to 256.
+        bins: B, the number of grey levels, 1 to 65536.
 
     Raises:
         ValueError: for another number of bins, and on a call for grey levels from ``bins`` up.
-        TypeError: on a call, for grey levels that are not uint8.
+        TypeError: on a call, for grey levels that are no integers.
 
     References:
         Lucas, "Deep generative models: over-generalisation and mode-dropping", 2020, (2.78) to
@@ -62,7 +63,8 @@ class UniformDequantization(nn.Module):
         key: Tensor | None = None,
         first: int = 0,
     ) -> tuple[Tensor, Tensor]:
-        """(y [N, ...] in [0, 1), log_det [N]) of uint8 grey levels x [N, ...].
+        """(y [N, ...] in [0, 1), log_det [N]) of grey levels x [N, ...], integers as for
+        :func:`gencore.ops.dequantize`.
 
         Args:
             x: grey levels.
@@ -76,7 +78,7 @@ class UniformDequantization(nn.Module):
         return dequantize(x, bins=self.bins, key=key, first_element=first * math.prod(x.shape[1:]))
 
     def inverse(self, y: Tensor) -> Tensor:
-        """The grey levels of y, uint8."""
+        """The grey levels of y: uint8 for up to 256 bins, and uint16 beyond."""
         return quantize(y, self.bins)
 
     def extra_repr(self) -> str:
@@ -104,12 +106,12 @@ class VariationalDequantization(nn.Module):
             The network's image, and the context, is (2x + 1)/B − 1, in (−1, 1).
         context: a network from that image to the context of a Transform; the image itself if
             ``None``.
-        bins: B, the number of grey levels, 1 to 256.
+        bins: B, the number of grey levels, 1 to 65536.
 
     Raises:
         ValueError: for a ``context`` beside a network, for a number of bins that does not fit, and
             on a call for grey levels from ``bins`` up.
-        TypeError: on a call, for grey levels that are not uint8.
+        TypeError: on a call, for grey levels that are no integers.
 
     References:
         Ho et al., "Flow++: improving flow-based generative models with variational dequantization
@@ -147,15 +149,11 @@ class VariationalDequantization(nn.Module):
         key: Tensor | None = None,
         first: int = 0,
     ) -> tuple[Tensor, Tensor]:
-        """(y [N, ...] in [0, 1), log_det [N]) of uint8 grey levels x [N, ...]; arguments as for
+        """(y [N, ...] in [0, 1), log_det [N]) of grey levels x [N, ...]; arguments as for
         :class:`UniformDequantization`."""
-        if x.dtype != torch.uint8:
-            raise TypeError(f"VariationalDequantization: x is {x.dtype}, expected torch.uint8")
-        if self.bins < 256 and x.numel() and x.max() >= self.bins:
-            raise ValueError(
-                f"VariationalDequantization: x has the value {x.max().item()}, expected less than "
-                f"bins = {self.bins}"
-            )
+        check_level_dtype("VariationalDequantization", x)
+        if not torch.compiler.is_compiling():
+            check_below("VariationalDequantization", x, self.bins)
         like = next(self.parameters(), torch.empty(0))
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         levels = x.to(dtype)
@@ -169,12 +167,13 @@ class VariationalDequantization(nn.Module):
         # log sigma'(v) of each element
         log_slope = -(softplus(v) + softplus(-v)).flatten(1).sum(1)
         log_q = -gaussian_nll(epsilon, -log_det) - log_slope
-        # Closer to 1, float32 would round x + u up to x + 1.
-        u = torch.sigmoid(v).clamp(max=1 - 2.0**-16)
+        # Closer to 0 or 1, rounding would take x + u or y to another bin.
+        margin = torch.finfo(dtype).eps / 2 * 2.0 ** level_bits(self.bins)
+        u = torch.sigmoid(v).clamp(margin, 1 - margin)
         return (levels + u) / self.bins, -size * math.log(self.bins) - log_q
 
     def inverse(self, y: Tensor) -> Tensor:
-        """The grey levels of y, uint8."""
+        """The grey levels of y: uint8 for up to 256 bins, and uint16 beyond."""
         return quantize(y, self.bins)
 
     def extra_repr(self) -> str:
@@ -182,8 +181,8 @@ class VariationalDequantization(nn.Module):
 
 
 def _checked_bins(owner: str, bins: int) -> int:
-    if not 1 <= bins <= 256:
-        raise ValueError(f"{owner}: bins is {bins}; expected 1 to 256")
+    if not 1 <= bins <= MAX_BINS:
+        raise ValueError(f"{owner}: bins is {bins}; expected 1 to {MAX_BINS}")
     return bins
 
 

@@ -1,7 +1,7 @@
 """A generator and its adversary in training."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
@@ -85,8 +85,10 @@ class AdversarialTraining:
     Args:
         recipe: the options.
         fabric: the run's processes.
-        generator: noise [N, L], and classes where they are given → samples.
+        generator: noise [N, L], and what is given → samples.
         adversary: its opponent.
+        noise_size: L; the recipe's `latent_size` by default.
+        given: what the generator gets of a batch beside noise; by default its classes, if any.
 
     Attributes:
         state: what a checkpoint has to hold.
@@ -98,8 +100,13 @@ class AdversarialTraining:
         fabric: "Fabric",
         generator: nn.Module,
         adversary: Adversary,
+        *,
+        noise_size: int | None = None,
+        given: Callable[[Batch], Sequence[Tensor]] | None = None,
     ) -> None:
         self._recipe, self._fabric = recipe, fabric
+        self._noise_size = recipe.latent_size if noise_size is None else noise_size
+        self._given = _labels if given is None else given
         owner = type(recipe).__name__
         generator = synchronise_batch_norm(owner, fabric, generator.to(fabric.device))
         self.generator = recipe.optimisation(
@@ -235,8 +242,12 @@ class AdversarialTraining:
             adversary.requires_grad_(True)
 
     def _samples(self, generator: Callable[..., Tensor], part: Batch, key: Tensor) -> Tensor:
-        noise = part.normal((self._recipe.latent_size,), key=stream_key(key, "latents"))
-        return generator(noise) if part.label is None else generator(noise, part.label)
+        noise = part.normal((self._noise_size,), key=stream_key(key, "latents"))
+        return generator(noise, *self._given(part))
+
+
+def _labels(batch: Batch) -> Sequence[Tensor]:
+    return () if batch.label is None else (batch.label,)
 
 
 def discriminator_scalars(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -40,6 +40,10 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "conditional-mnist": {**_SMALL, "method": "hinge", "class_conditional": True,
                           "spectral_norm": True, "learning_rate": 2e-4,
                           "discriminator_learning_rate": 2e-4},
+    # Karras et al. 2018, appendix A.1, with narrow networks and few images in a phase.
+    "progressive-mnist": {**_SMALL, "networks": "progressive", "width": 8, "phase_images": 8000,
+                          "method": "wgan", "gradient_penalty": 10.0, "momentum": 0.0,
+                          "batch_size": 32, "steps": 1600, "ema_decay": 0.99},
     # The best of the grid of Mathieu 2017, figure 6.4.
     "mathieu2017-gan-mnist": {**_PERCEPTRONS, "generator_widths": (1600,) * 4,
                               "optimizer": "sgd", "discriminator_optimizer": "sgd",
@@ -51,16 +55,21 @@ _PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+_PROPOSALS = used_by(networks=("dcgan", "mlp"), method=("gan",), class_conditional=(False,))
 _USED_BY: dict[str, UsedBy] = {
     **ADVERSARIAL_USES,
-    "width": used_by(networks=("dcgan",)), "generator_widths": used_by(networks=("mlp",)),
+    "width": used_by(networks=("dcgan", "progressive")),
+    "generator_widths": used_by(networks=("mlp",)),
     "discriminator_widths": used_by(networks=("mlp",), method=TRAINED),
     "dropout": used_by(networks=("mlp",), method=(*SCORES, "ebgan", "mixup")),
-    "batch_norm": used_by(class_conditional=(False,)),
+    "phase_images": used_by(networks=("progressive",)),
+    "minibatch_std": used_by(networks=("progressive",), method=(*SCORES, "mixup")),
+    "batch_norm": used_by(networks=("dcgan", "mlp"), class_conditional=(False,)),
     "class_conditional": used_by(networks=("dcgan",), method=SCORES),
-    "num_proposals": used_by(method=("gan",), class_conditional=(False,)),
+    "num_proposals": _PROPOSALS, "discriminator_ema_decay": _PROPOSALS,
     "discriminator_batch_norm": used_by(
-        method=("gan", "hinge", "least-squares", "f-gan", "mixup", "ebgan")
+        networks=("dcgan", "mlp"),
+        method=("gan", "hinge", "least-squares", "f-gan", "mixup", "ebgan"),
     ),
 }  # fmt: skip
 
@@ -70,8 +79,8 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
     """Generators of images, by adversaries of images, of batches, or distances.
 
     The networks are those of DCGAN or fully connected ones, with an auto-encoder for ebgan and
-    equivariant layers for bgan and mbgan. The defaults take two minutes on digits, with two CPU
-    cores.
+    equivariant layers for bgan and mbgan, or grow from coarse images to fine ones. The defaults
+    take two minutes on digits, with two CPU cores.
     """
 
     presets = _PRESETS
@@ -86,8 +95,16 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
     batch_size: int = 64
     """Images, and samples, in one step of either player, over all devices together."""
 
-    networks: Literal["dcgan", "mlp"] = "dcgan"
-    """Networks of both players: convolutions as in DCGAN, or fully connected layers."""
+    networks: Literal["dcgan", "mlp", "progressive"] = "dcgan"
+    """Networks of both players: convolutions as in DCGAN, fully connected layers, or convolutions
+    that grow in training, from coarse images to the full size."""
+
+    phase_images: int = 10_000
+    """Images of data after which growing networks change: from a stable level to the fading in of
+    the next one, or back. The last level has no end."""
+
+    minibatch_std: bool = True
+    """Show a growing discriminator how much the images of a batch differ."""
 
     generator_widths: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers of a fully connected generator."""
@@ -124,7 +141,7 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("width", "importance_samples")
+        self.check_positive("width", "importance_samples", "phase_images")
         self.check_not_negative("encoder_steps")
         self.check_widths("generator_widths", "discriminator_widths")
         if not 0 <= self.dropout < 1:
@@ -136,11 +153,22 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
                 f"GANRecipe: encoder_steps is {self.encoder_steps}, but the generator is "
                 "conditional; expected 0"
             )
-        generator_batch_norm = self.batch_norm and not self.class_conditional
+        grows = self.networks == "progressive"
+        if grows and self.method in ("ebgan", "bgan", "mbgan"):
+            raise ValueError(
+                f"GANRecipe: method is {self.method}, but progressive networks have a "
+                "discriminator of single images alone; expected another method"
+            )
+        generator_batch_norm = self.batch_norm and not (self.class_conditional or grows)
         if self.accumulate > 1 and (generator_batch_norm or self.discriminator_batch_norm):
             raise ValueError(
                 f"GANRecipe: accumulate is {self.accumulate}, but batch_norm normalises over a "
                 "batch, which its parts are not"
+            )
+        if self.accumulate > 1 and grows and self.minibatch_std:
+            raise ValueError(
+                f"GANRecipe: accumulate is {self.accumulate}, but minibatch_std compares the "
+                "images of a whole batch"
             )
         if self.gradient_penalty and self.discriminator_batch_norm:
             raise ValueError(

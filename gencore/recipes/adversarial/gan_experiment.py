@@ -1,8 +1,9 @@
 """Generators of images and their adversaries in training."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Generator, Tensor, nn
@@ -16,31 +17,21 @@ from gencore.metrics import (
     independent_gaussian_bits,
     tweaked_inception_score,
 )
-from gencore.models import ConvAutoencoderEnergy
-from gencore.nn import (
-    ConvEncoder,
-    DCGANDiscriminator,
-    DCGANGenerator,
-    EquivariantConvDiscriminator,
-    ProjectionDiscriminator,
-)
+from gencore.nn import ConvEncoder, DCGANGenerator
 from gencore.ops import philox_normal, random_key
 from gencore.recipes.adversarial.adversarial_training import (
     AdversarialTraining,
     Networks,
     make_adversary,
 )
+from gencore.recipes.adversarial.dcgan_adversaries import dcgan_adversaries, scale_widths
 from gencore.recipes.adversarial.gan import GANRecipe
-from gencore.recipes.adversarial.mlp_networks import (
-    mlp_discriminator,
-    mlp_energy,
-    mlp_generator,
-    mlp_set_discriminator,
-)
+from gencore.recipes.adversarial.growing_networks import GrowingNetworks
+from gencore.recipes.adversarial.mlp_networks import mlp_adversaries, mlp_generator
 from gencore.recipes.classes import Classes
 from gencore.recipes.dequantised_bits import mean_dequantised_bits
 from gencore.recipes.image_samples_experiment import ImageSamplesExperiment
-from gencore.train import Batch
+from gencore.train import Batch, StateObject
 from gencore.train.chunks import chunks
 
 if TYPE_CHECKING:
@@ -65,6 +56,19 @@ class _HalfRange(nn.Module):
         return images / 2
 
 
+def _signed(images: Tensor) -> Tensor:
+    return to_float(images, -1, 1)
+
+
+def _scores(discriminator: nn.Module) -> Networks:
+    """A discriminator of images, which has no counterparts of sets or energies."""
+
+    def refuse() -> NoReturn:
+        raise TypeError("these networks judge single images alone")
+
+    return Networks(lambda: discriminator, refuse, refuse)
+
+
 class GANExperiment(ImageSamplesExperiment):
     """A generator of images in training; images and samples are in [−1, 1] for the adversary."""
 
@@ -74,24 +78,29 @@ class GANExperiment(ImageSamplesExperiment):
         super().__init__(recipe, fabric, dataset)
         conditional = recipe.class_conditional
         self.classes = Classes.of(recipe.data, dataset, fabric.device, conditional)
-        generator, networks = self._perceptrons() if recipe.networks == "mlp" else self._dcgan()
+        self._growing = self._make_growing() if recipe.networks == "progressive" else None
+        generator: nn.Module
+        if self._growing is not None:
+            generator, networks = self._growing.generator, _scores(self._growing.discriminator)
+        else:
+            make = self._perceptrons if recipe.networks == "mlp" else self._dcgan
+            generator, networks = make()
         self.training = AdversarialTraining(
             recipe, fabric, generator, make_adversary(recipe, networks)
         )
-        self.state = self.training.state
+        self.state: Mapping[str, StateObject] = self.training.state
+        if self._growing is not None:
+            self.state = {"images_seen": self._growing.seen, **self.state}
 
     def _perceptrons(self) -> tuple[nn.Module, Networks]:
         recipe, shape = self.recipe, tuple(self.image_shape)
-        widths = recipe.discriminator_widths
-        norm, dropout = recipe.discriminator_batch_norm, recipe.dropout
         generator = mlp_generator(
             recipe.latent_size, recipe.generator_widths, shape, batch_norm=recipe.batch_norm
         )
-        return generator, Networks(
-            lambda: mlp_discriminator(shape, widths, batch_norm=norm, dropout=dropout),
-            lambda: mlp_set_discriminator(shape, widths),
-            lambda: mlp_energy(shape, widths, batch_norm=norm, dropout=dropout),
-        )
+        return generator, mlp_adversaries(
+            shape, recipe.discriminator_widths, batch_norm=recipe.discriminator_batch_norm,
+            dropout=recipe.dropout,
+        )  # fmt: skip
 
     def _dcgan(self) -> tuple[nn.Module, Networks]:
         recipe, shape = self.recipe, tuple(self.image_shape)
@@ -102,39 +111,32 @@ class GANExperiment(ImageSamplesExperiment):
             normalization="conditional weight" if conditional
             else "batch" if recipe.batch_norm else "none",
         )  # fmt: skip
-        return generator, Networks(
-            self._discriminator,
-            lambda: EquivariantConvDiscriminator(shape, widths=self._widths(1)),
-            lambda: ConvAutoencoderEnergy(
-                shape, widths=self._widths(), batch_norm=recipe.discriminator_batch_norm
-            ),
-        )
-
-    def _discriminator(self) -> nn.Module:
-        recipe = self.recipe
-        network = DCGANDiscriminator(
-            tuple(self.image_shape), width=recipe.width,
-            batch_norm=recipe.discriminator_batch_norm,
+        return generator, dcgan_adversaries(
+            shape, recipe.width, batch_norm=recipe.discriminator_batch_norm,
+            num_classes=self.classes.context_size if conditional else None,
         )  # fmt: skip
-        if not recipe.class_conditional:
-            return network
-        return ProjectionDiscriminator(
-            network.features, network.num_features, self.classes.context_size
-        )
 
-    def _widths(self, more: int = 0) -> tuple[int, ...]:
-        """Channels of as many scales as the sides can be halved without going below 4, and of
-        `more`."""
-        side, num = min(self.image_shape[1:]), 0
-        while all(each % 2 ** (num + 1) == 0 for each in self.image_shape[1:]) and (
-            side >> (num + 1) >= 4
-        ):
-            num += 1
-        return tuple(self.recipe.width << scale for scale in range(max(num, 1) + more))
+    def _make_growing(self) -> GrowingNetworks:
+        recipe, num = self.recipe, self.fabric.world_size
+        if num > 1:
+            raise ValueError(
+                f"GANRecipe: there are {num} processes; expected one with networks progressive, "
+                "since the layers of levels to come have no gradients to share"
+            )
+        return GrowingNetworks(
+            recipe.latent_size, tuple(self.image_shape), width=recipe.width,
+            phase_images=recipe.phase_images, minibatch_std=recipe.minibatch_std,
+        )  # fmt: skip
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         batch = replace(batch, label=self.classes.numbers(batch.label))
-        return self.training.step(batch, lambda images: to_float(images, -1, 1))
+        if self._growing is None:
+            return self.training.step(batch, _signed)
+        seen, scale_images = self._growing.seen, self._growing.discriminator.scale_images
+        level, alpha = seen.growth
+        scalars = self.training.step(batch, lambda images: scale_images(_signed(images)))
+        seen.number += self.recipe.batch_size * self.recipe.discriminator_steps
+        return {**scalars, "level": torch.tensor(level - 1 + alpha)}
 
     @torch.no_grad()
     def sample(self, num: int, generator: Generator | None = None) -> Tensor:
@@ -212,7 +214,11 @@ class GANExperiment(ImageSamplesExperiment):
         train, test = self.dataset.images, self.test.images
         model = fit_likelihood_around(
             _HalfRange(self.training.averaged),
-            ConvEncoder(self.image_shape, 2 * recipe.latent_size, widths=self._widths()),
+            ConvEncoder(
+                self.image_shape,
+                2 * recipe.latent_size,
+                widths=scale_widths(tuple(self.image_shape), recipe.width),
+            ),
             train.to(self.fabric.device),
             recipe.latent_size,
             steps=recipe.encoder_steps,

@@ -7,8 +7,15 @@ from torch import nn
 
 from gencore.models import AutoencoderEnergy
 from gencore.nn import EquivariantMLP
+from gencore.recipes.adversarial.adversarial_training import Networks
 
-__all__ = ["mlp_discriminator", "mlp_energy", "mlp_generator", "mlp_set_discriminator"]
+__all__ = [
+    "mlp_adversaries",
+    "mlp_discriminator",
+    "mlp_energy",
+    "mlp_generator",
+    "mlp_set_discriminator",
+]
 
 
 def mlp_generator(
@@ -21,6 +28,18 @@ def mlp_generator(
     hidden = _hidden_layers((latent_size, *widths), nn.ReLU(), norms=len(widths) * batch_norm)
     last = nn.Linear((latent_size, *widths)[-1], _size(image_shape))
     return nn.Sequential(*hidden, last, nn.Tanh(), nn.Unflatten(1, tuple(image_shape)))
+
+
+def mlp_adversaries(
+    image_shape: Sequence[int], widths: Sequence[int], *, batch_norm: bool, dropout: float
+) -> Networks:
+    """A discriminator of images, one of sets, without normalisation and dropout, and an
+    auto-encoder."""
+    return Networks(
+        lambda: mlp_discriminator(image_shape, widths, batch_norm=batch_norm, dropout=dropout),
+        lambda: mlp_set_discriminator(image_shape, widths),
+        lambda: mlp_energy(image_shape, widths, batch_norm=batch_norm, dropout=dropout),
+    )
 
 
 def mlp_discriminator(

@@ -9,7 +9,12 @@ from torch.nn import functional
 
 from gencore.models import LaplacianGAN
 from gencore.nn import DCGANDiscriminator, DCGANGenerator, NotatedNetwork
-from gencore.objectives import WassersteinGame, laplacian_pyramid, laplacian_reconstruction
+from gencore.objectives import (
+    WassersteinGame,
+    gaussian_pyramid,
+    laplacian_pyramid,
+    laplacian_reconstruction,
+)
 
 COARSE = (2, 6, 5)
 
@@ -86,6 +91,18 @@ class TestPyramid:
         )
         assert torch.equal(fine.reshape(16, 16), torch.eye(16).double())
         assert torch.linalg.matrix_rank(coarse.reshape(16, 4)) == 4
+
+    def test_halves_are_blurred(self):
+        """A linear slope stays one away from the border, at every second pixel."""
+        slope = torch.arange(16.0).expand(1, 1, 16, 16)
+        image, half, quarter = gaussian_pyramid(slope, 2)
+        assert torch.equal(image, slope)
+        torch.testing.assert_close(half[0, 0, 0, 1:-1], torch.arange(2.0, 14.0, 2))
+        assert quarter[0, 0, 0, 1] == 4 + 0.375 / 16  # the first of the halves is no 0 but .375
+        with pytest.raises(ValueError, match="gaussian_pyramid: x has shape"):
+            gaussian_pyramid(slope, 5)
+        with pytest.raises(TypeError, match=r"gaussian_pyramid: x is torch\.int64"):
+            gaussian_pyramid(slope.long(), 1)
 
     def test_bands_that_do_not_fit(self):
         with pytest.raises(ValueError, match="got no bands"):
@@ -210,9 +227,15 @@ class TestTraining:
         ),
         (
             lambda: LaplacianGAN(
+                Start(), [], [Mean()], latent_size=7, coarse_shape=(2, 5, 6)
+            ).sample(1),
+            r"generator 0 gives \[1, 2, 6, 5\]; expected \[1, 2, 5, 6\]",
+        ),
+        (
+            lambda: LaplacianGAN(
                 Start(), [Records(channels=1)], [Mean(), Mean()], latent_size=7, coarse_shape=COARSE
             ).sample(1),
-            r"generator 1 gives \[1, 1, 12, 10\]; expected \[1, 2, 12, 10\]",
+            r"a generator of bands gives \[1, 1, 12, 10\]; expected \[1, 2, 12, 10\]",
         ),
     ],
 )

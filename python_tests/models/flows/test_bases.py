@@ -91,7 +91,7 @@ def of_torch(name: str, features: int) -> Distribution:
 
 
 @pytest.mark.parametrize("name", ["Laplace", "Student", "learned"])
-@pytest.mark.parametrize("flow_name", FLOWS)
+@pytest.mark.parametrize("flow_name", sorted(FLOWS.keys() - {"CircularSplineFlow"}))
 def test_every_flow_takes_it(flow_name, name):
     """The densities of two bases differ by a factor that the latents alone decide."""
     torch.manual_seed(0)

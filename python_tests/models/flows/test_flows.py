@@ -101,7 +101,7 @@ def test_densities_on_the_plane_integrate_to_one(name, base):
     assert grid_integral(flow, reach, 401) == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("name", sorted(FLOWS.keys() - {"CircularSplineFlow"}))
 def test_every_flow_takes_either_base(name):
     """The densities of the bases differ by a factor that the latents alone decide."""
     torch.manual_seed(0)

@@ -1,11 +1,11 @@
-"""Discriminators at several scales, feature matching, and the losses of translation from pairs."""
+"""Discriminators at several scales, feature matching, and the losses of pairs of images."""
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from gencore.models import MultiScalePatchDiscriminator, Pix2Pix
+from gencore.models import MultiScalePatchDiscriminator, PairAdversary
 from gencore.nn import UNetGenerator
 from gencore.objectives import feature_matching_loss
 
@@ -83,24 +83,28 @@ class TestScales:
             discriminator(1, num_discriminators=0)
 
 
-class TestPix2Pix:
+class TestPairs:
     @pytest.fixture
-    def model(self):
+    def generator(self):
         torch.manual_seed(0)
-        generator = UNetGenerator(1, 3, num_scales=2, width=4, normalization="none", dropout=0.0)
-        return Pix2Pix(generator, discriminator(), reconstruction_weight=3.0, feature_weight=2.0)
+        return UNetGenerator(1, 3, num_scales=2, width=4, normalization="none", dropout=0.0)
+
+    @pytest.fixture
+    def adversary(self):
+        return PairAdversary(
+            discriminator(), adversarial_weight=0.5, reconstruction_weight=3.0, feature_weight=2.0
+        )
 
     @pytest.fixture
     def pair(self):
         generator = torch.Generator().manual_seed(1)
-        return (torch.rand(2, c, 16, 16, generator=generator) for c in (1, 3))
+        return tuple(torch.rand(2, c, 16, 16, generator=generator) for c in (1, 3))
 
-    def test_the_losses_are_sums_over_discriminators(self, model, pair):
+    def test_the_losses_are_sums_over_discriminators(self, generator, adversary, pair):
         x, y = pair
-        made = model.generator(x)
-        real, fake = (model.discriminator(torch.cat([x, other], 1)) for other in (y, made))
-        terms = model(x, y)
-        torch.testing.assert_close(terms.translated, made)
+        made = generator(x)
+        real, fake = (adversary.discriminator(torch.cat([x, other], 1)) for other in (y, made))
+        terms = adversary.generator_loss(x, y, made)
         adversarial = sum(functional.softplus(-scores.logits).mean() for scores in fake)
         torch.testing.assert_close(terms.adversarial, adversarial)
         torch.testing.assert_close(terms.reconstruction, (made - y).abs().mean())
@@ -110,43 +114,52 @@ class TestPix2Pix:
             for a, b in zip(r.features, f.features, strict=True)
         )
         torch.testing.assert_close(terms.feature_matching, matching)
-        expected = adversarial + 3 * terms.reconstruction + 2 * matching
+        expected = 0.5 * adversarial + 3 * terms.reconstruction + 2 * matching
         torch.testing.assert_close(terms.loss, expected)
         expected = sum(
             functional.softplus(-r.logits).mean() + functional.softplus(f.logits).mean()
             for r, f in zip(real, fake, strict=True)
         )
-        torch.testing.assert_close(model.discriminator_loss(x, y, made), expected)
+        found = adversary(x, y, made)
+        torch.testing.assert_close(found["loss"], expected)
+        for name, scores in (("real_score", real), ("fake_score", fake)):
+            means = [each.logits.mean() for each in scores]
+            torch.testing.assert_close(found[name], sum(means) / 2)
 
-    def test_gradients_reach_one_side_alone(self, model, pair):
+    def test_gradients_reach_one_side_alone(self, generator, adversary, pair):
         x, y = pair
-        terms = model(x, y)
-        sides = model.generator, model.discriminator
+        sides = generator, adversary
         for loss, (reached, left) in (
-            (terms.loss, sides),
-            (model.discriminator_loss(x, y, model.generator(x)), sides[::-1]),
+            (adversary.generator_loss(x, y, generator(x)).loss, sides),
+            (adversary(x, y, generator(x))["loss"], sides[::-1]),
         ):
-            model.zero_grad()
+            generator.zero_grad()
+            adversary.zero_grad()
             loss.backward()
             assert all(weight.grad is not None for weight in reached.parameters())
             assert all(weight.grad is None for weight in left.parameters())
 
-    def test_it_learns_a_translation(self):
+    def test_losses_of_scores_in_half_precision_are_not(self, adversary, pair):
+        x, y = pair
+        with torch.autocast("cpu", torch.bfloat16):
+            terms = adversary.generator_loss(x, y, y)
+            loss = adversary(x, y, y)["loss"]
+        assert {term.dtype for term in (*terms, loss)} == {torch.float32}
+
+    def test_it_teaches_a_translation(self):
         """Which of two colours an image of one channel has is in its sign; 150 steps."""
         torch.manual_seed(0)
         generator = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 1))
-        model = Pix2Pix(
-            generator, discriminator(3, num_discriminators=1), reconstruction_weight=10.0
+        adversary = PairAdversary(
+            discriminator(3, num_discriminators=1), reconstruction_weight=10.0
         )
-        optimizers = [
-            torch.optim.Adam(part.parameters(), 0.02)
-            for part in (model.generator, model.discriminator)
-        ]
+        optimizers = [torch.optim.Adam(part.parameters(), 0.02) for part in (generator, adversary)]
         for _ in range(150):
             x = torch.randn(16, 1, 8, 8)
             y = torch.cat([x.relu(), (-x).relu()], 1)
-            terms = model(x, y)
-            losses = terms.loss, model.discriminator_loss(x, y, terms.translated)
+            translated = generator(x)
+            terms = adversary.generator_loss(x, y, translated)
+            losses = terms.loss, adversary(x, y, translated)["loss"]
             for optimizer, loss in zip(optimizers, losses, strict=True):
                 optimizer.zero_grad()
                 loss.backward()
@@ -154,9 +167,12 @@ class TestPix2Pix:
         assert terms.reconstruction < 0.1  # 0.4 for black images
         assert all(loss.isfinite() for loss in losses)
 
-    def test_what_does_not_fit_is_told(self, model, pair):
-        x, _ = pair
-        with pytest.raises(ValueError, match=r"the generator gives \[2, 3, 16, 16\]; expected \[2"):
-            model(x, x)
-        with pytest.raises(ValueError, match="feature_weight must be finite and not negative"):
-            Pix2Pix(model.generator, model.discriminator, feature_weight=-1.0)
+    def test_what_does_not_fit_is_told(self, generator, adversary, pair):
+        x, y = pair
+        message = r"translated has shape \[2, 3, 16, 16\]; expected \[2, 1, 16, 16\]"
+        for loss in (adversary, adversary.generator_loss):
+            with pytest.raises(ValueError, match=message):
+                loss(x, x, y)
+        for name in ("adversarial_weight", "reconstruction_weight", "feature_weight"):
+            with pytest.raises(ValueError, match=f"{name} must be finite and not negative"):
+                PairAdversary(discriminator(), **{name: -1.0})
