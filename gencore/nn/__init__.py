@@ -51,6 +51,7 @@ from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
 from gencore.nn.networks.time_embedding import TimeEmbedding
 from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
 from gencore.nn.networks.unet_generator import UNetGenerator
+from gencore.nn.networks.velocity_mlp import VelocityMLP
 from gencore.nn.perceptual_distance import PerceptualDistance
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.pixel_norm import PixelNorm
@@ -73,6 +74,7 @@ from gencore.nn.transforms import (
     ActNorm,
     AffineCoupling,
     Compose,
+    ContinuousTransform,
     Inverse,
     InverseAutoregressive,
     InvertibleConv1x1,
@@ -101,6 +103,7 @@ __all__ = [
     "CausalConv2d",
     "CausalConvTranspose2d",
     "Compose",
+    "ContinuousTransform",
     "ConditionalWeightNorm",
     "ContextMap",
     "ConvConditioner",
@@ -185,6 +188,7 @@ __all__ = [
     "UNetGenerator",
     "UniformDequantization",
     "VariationalDequantization",
+    "VelocityMLP",
     "VectorQuantizer",
     "WinnerTakeAll",
     "block_any",

@@ -1,3 +1,4 @@
+from gencore.models.flows.continuous_flow import ContinuousFlow, RegularisedLogProb
 from gencore.models.flows.coupling_flow import CouplingFlow
 from gencore.models.flows.flow import Base, Flow, FlowDistribution
 from gencore.models.flows.flow_posterior import FlowPosterior, PosteriorSample
@@ -17,6 +18,7 @@ __all__ = [
     "MAF",
     "NICE",
     "Base",
+    "ContinuousFlow",
     "CouplingFlow",
     "CouplingKind",
     "EulerSteps",
@@ -30,6 +32,7 @@ __all__ = [
     "PosteriorSample",
     "RadialFlow",
     "RealNVP",
+    "RegularisedLogProb",
     "ResidualFlow",
     "SplineFlow",
 ]

@@ -3,6 +3,7 @@
 from gencore.nn.transforms.actnorm import ActNorm
 from gencore.nn.transforms.autoregressive import InverseAutoregressive, MaskedAutoregressive
 from gencore.nn.transforms.base import Compose, Inverse, Rewound, Transform
+from gencore.nn.transforms.continuous import ContinuousTransform
 from gencore.nn.transforms.conv1x1 import InvertibleConv1x1
 from gencore.nn.transforms.coupling import AffineCoupling
 from gencore.nn.transforms.dequantization import UniformDequantization, VariationalDequantization
@@ -18,6 +19,7 @@ __all__ = [
     "ActNorm",
     "AffineCoupling",
     "Compose",
+    "ContinuousTransform",
     "Inverse",
     "InverseAutoregressive",
     "InvertibleConv1x1",

@@ -5,10 +5,12 @@ what such a layer does. To be imported where a layer finds itself compiled and n
 import of the compiler takes longer than all others.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-__all__ = ["traced", "uncompiled"]
+__all__ = ["traced", "uncompiled", "uncompiled_solve"]
 
 
 @torch._dynamo.nonstrict_trace
@@ -27,3 +29,17 @@ def uncompiled(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """``layer(x)``, outside every graph."""
     z, log_det = layer(x)
     return z, log_det
+
+
+@torch.compiler.disable(
+    reason="ContinuousTransform: how many steps its solver takes depends on the data, so that a "
+    "continuous flow is no single graph. Without fullgraph=True it runs uncompiled; the densities "
+    "and samples of CouplingFlow, MAF and PlanarFlow are single graphs."
+)
+def uncompiled_solve(
+    direction: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]],
+    x: Tensor,
+    context: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """``direction(x, context)``, outside every graph."""
+    return direction(x, context)
