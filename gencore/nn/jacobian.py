@@ -39,7 +39,7 @@ def jacobian_trace(
 
     References:
         Hutchinson, "A stochastic estimator of the trace of the influence matrix", 1989; Finlay,
-        Jacobsen, Nurbekyan and Oberman, "How to train your neural ODE", 2020, §4, for the norm.
+        Jacobsen, Nurbekyan and Oberman, "How to train your neural ODE", 2020, for the norm.
 
     Example:
         >>> x = torch.tensor([[1.0, 2.0]], requires_grad=True)

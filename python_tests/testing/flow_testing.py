@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from gencore.models import (
     IAF,
     MAF,
     NICE,
+    ContinuousFlow,
     CouplingFlow,
     Flow,
     Glow,
@@ -33,11 +35,17 @@ FLOWS: dict[str, Callable[..., Flow]] = {
     "ResidualFlow": lambda **options: ResidualFlow(
         3, num_blocks=2, hidden_widths=(8,), tolerance=1e-12, **options
     ),
+    "ContinuousFlow": lambda **options: ContinuousFlow(
+        3, hidden_widths=(8,), solver="dopri8", rtol=1e-9, atol=1e-9, **options
+    ),
     "Glow": lambda **options: Glow(
         (1, 4, 4), num_levels=2, num_steps=2, hidden_channels=8, **options
     ),
     "RealNVP": lambda **options: RealNVP((1, 4, 4), hidden_channels=4, num_blocks=1, **options),
 }
+
+if find_spec("torchdiffeq") is None:  # of an extra
+    del FLOWS["ContinuousFlow"]
 
 
 def randn(*shape: int, seed: int = 0, device="cpu", dtype=torch.float64) -> Tensor:

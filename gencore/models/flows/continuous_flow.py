@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Generator, Tensor, nn
 
-from gencore.models.flows.flow import Base, Flow
+from gencore.models.flows.flow import Base, Flow, _check_temperature
 from gencore.models.starts import like
 from gencore.nn.context import check_context, weight_of
 from gencore.nn.networks.velocity_mlp import VelocityMLP
@@ -133,9 +133,6 @@ class ContinuousFlow(Flow):
             generator: draws the key where none is given; torch's default where both are missing.
             key: int64 [seed, offset] of the noise of a trace that is estimated.
             first: number of rows before these, of other processes.
-
-        References:
-            Finlay et al. 2020, eq. (12) to (14).
         """
         self._check_data(x)
         check_context("ContinuousFlow", context, x.shape[0], self.context_size, weight_of(self))
@@ -156,5 +153,21 @@ class ContinuousFlow(Flow):
         check_context("ContinuousFlow", context, num, self.context_size, weight_of(self))
         key = random_key(generator, like(self).device) if key is None else key
         z = self.sample_latents(num, key=key, first=first)
-        path = self.transform.follow(z, context, inverse=True, key=key, first=first)
-        return path.end, self._latents_log_prob(z, -path.log_det)
+        x, log_det = self.transform.inverse(z, context, key=key, first=first)
+        return x, self._latents_log_prob(z, -log_det)
+
+    def sample(
+        self,
+        num: int,
+        context: Tensor | None = None,
+        *,
+        temperature: float = 1.0,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        """As of every `Flow`, without the Jacobian, which samples alone do not need."""
+        _check_temperature("ContinuousFlow", temperature)
+        check_context("ContinuousFlow", context, num, self.context_size, weight_of(self))
+        z = self.sample_latents(num, generator=generator, key=key, first=first)
+        return self.transform.transport(temperature * z, context, inverse=True)

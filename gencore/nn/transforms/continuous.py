@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from functools import wraps
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, cast, get_args
 
 import torch
 from torch import Generator, Tensor, nn
@@ -21,6 +22,30 @@ __all__ = ["AdaptiveSolver", "ContinuousTransform", "FixedStepSolver", "Path", "
 TraceEstimate = Literal["exact", "rademacher", "gaussian"]
 AdaptiveSolver = Literal["dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"]
 FixedStepSolver = Literal["euler", "midpoint", "heun3", "rk4"]
+
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def _uncompiled(method: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """A method that torch.compile leaves out of its graphs, and torch.export refuses."""
+
+    @wraps(method)
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        if not torch.compiler.is_compiling():
+            return method(*args, **kwargs)
+        if torch.compiler.is_exporting():
+            raise RuntimeError(
+                "ContinuousTransform: torch.export cannot trace it: how many steps its solver "
+                "takes depends on the data, and its field is differentiated along the way; export "
+                "a CouplingFlow, MAF or PlanarFlow, or store this one by its state_dict"
+            )
+        from gencore.nn.transforms.traced import uncompiled_solve
+
+        return cast(Result, uncompiled_solve(method, *args, **kwargs))
+
+    return call
 
 
 class Path(NamedTuple):
@@ -83,7 +108,7 @@ class ContinuousTransform(Transform):
     References:
         Chen, Rubanova, Bettencourt and Duvenaud, "Neural ordinary differential equations", 2018,
         Theorem 1; Grathwohl, Chen, Bettencourt, Sutskever and Duvenaud, "FFJORD: free-form
-        continuous dynamics for scalable reversible generative models", 2019, eqs. (3), (7), (8).
+        continuous dynamics for scalable reversible generative models", 2019, §2.2 and §3.1.
 
     Example:
         >>> import torch
@@ -127,12 +152,33 @@ class ContinuousTransform(Transform):
         self.solver, self.rtol, self.atol, self.num_steps = solver, rtol, atol, num_steps
         self.adjoint = adjoint
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._map(x, context, inverse=False)
+    @_uncompiled
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """The latents z of the data x, and log|det ∂z/∂x|, [N]; arguments as for `follow`."""
+        return self._map(x, context, False, generator, key, first)
 
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._map(z, context, inverse=True)
+    @_uncompiled
+    def inverse(
+        self,
+        z: Tensor,
+        context: Tensor | None = None,
+        *,
+        generator: Generator | None = None,
+        key: Tensor | None = None,
+        first: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """The data x of the latents z, and log|det ∂x/∂z|, [N]; arguments as for `follow`."""
+        return self._map(z, context, True, generator, key, first)
 
+    @_uncompiled
     def follow(
         self,
         x: Tensor,
@@ -166,6 +212,7 @@ class ContinuousTransform(Transform):
         sign = -1 if inverse else 1
         return Path(end, trace, sign * energy, sign * norm, count)
 
+    @_uncompiled
     def transport(
         self, x: Tensor, context: Tensor | None = None, *, inverse: bool = False
     ) -> Tensor:
@@ -173,14 +220,16 @@ class ContinuousTransform(Transform):
         (end,), _ = self._solve(lambda velocity, *_: (velocity,), x, 0, context, inverse)
         return end
 
-    def _map(self, x: Tensor, context: Tensor | None, *, inverse: bool) -> tuple[Tensor, Tensor]:
-        if torch.compiler.is_compiling():
-            from gencore.nn.transforms.traced import uncompiled_solve
-
-            _refuse_export()
-            y, log_det = uncompiled_solve(self.inverse if inverse else self, x, context)
-            return y, log_det
-        noise = self._noise(x, None, None, 0)
+    def _map(
+        self,
+        x: Tensor,
+        context: Tensor | None,
+        inverse: bool,
+        generator: Generator | None,
+        key: Tensor | None,
+        first: int,
+    ) -> tuple[Tensor, Tensor]:
+        noise = self._noise(x, generator, key, first)
         (y, log_det), _ = self._solve(
             lambda velocity, point, create_graph: (
                 velocity,
@@ -235,18 +284,20 @@ class ContinuousTransform(Transform):
         ):
             x, context = _ordinary(x), None if context is None else _ordinary(context)
             start = (x, *(no_log_det(x) for _ in range(num_sums)))
-            if x.numel() == 0:
+            if x.numel() == 0:  # of which the solver has no norm
                 return start, 0
             rate = _Rate(self.field, rates, context, needs_graph=num_sums > 0)
+            times = torch.tensor([0.0, self.time], dtype=x.dtype, device=x.device)
             options: dict[str, Any] = {}
             if self.num_steps is not None:
                 options["options"] = {"step_size": self.time / self.num_steps}
+            else:  # a step to each end, not beyond it and back by a polynomial of lower order
+                options["options"] = {"step_t": times}
             solve = odeint
             if differentiable and self.adjoint:
                 solve = odeint_adjoint
                 given = () if context is None else (context,)
                 options["adjoint_params"] = (*trained(self.field), *given)
-            times = torch.tensor([0.0, self.time], dtype=x.dtype, device=x.device)
             try:
                 path = solve(
                     rate, start, times.flip(0) if inverse else times,
@@ -304,12 +355,3 @@ class _Rate:
 def _ordinary(t: Tensor) -> Tensor:
     """A tensor that autograd takes, which it does not one made in inference mode."""
     return t.clone() if t.is_inference() else t
-
-
-def _refuse_export() -> None:
-    if torch.compiler.is_exporting():
-        raise RuntimeError(
-            "ContinuousTransform: torch.export cannot trace it: how many steps its solver takes "
-            "depends on the data, and its field is differentiated along the way; export a "
-            "CouplingFlow, MAF or PlanarFlow, or store this one by its state_dict"
-        )

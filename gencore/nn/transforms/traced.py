@@ -6,6 +6,7 @@ import of the compiler takes longer than all others.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +37,6 @@ def uncompiled(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     "continuous flow is no single graph. Without fullgraph=True it runs uncompiled; the densities "
     "and samples of CouplingFlow, MAF and PlanarFlow are single graphs."
 )
-def uncompiled_solve(
-    direction: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]],
-    x: Tensor,
-    context: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """``direction(x, context)``, outside every graph."""
-    return direction(x, context)
+def uncompiled_solve(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """``method(*args, **kwargs)``, outside every graph."""
+    return method(*args, **kwargs)

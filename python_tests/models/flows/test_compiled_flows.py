@@ -112,6 +112,22 @@ def test_densities_of_residual_flows_are_no_single_graph():
     torch.testing.assert_close(density(x), flow.log_prob(x))
 
 
+@pytest.mark.parametrize("direction", ["log_prob", "sample"])
+def test_continuous_flows_are_no_single_graph(direction):
+    pytest.importorskip("torchdiffeq")
+    flow, x = ready(FLOWS["ContinuousFlow"]()), randn(5, 3)
+
+    def function(x):
+        key = torch.tensor([1, 0])
+        return flow.log_prob(x) if direction == "log_prob" else flow.sample(5, key=key)
+
+    with pytest.raises(Exception, match="how many steps its solver takes depends on the data"):
+        compiled(function)(x)
+    torch.compiler.reset()
+    broken = torch.compile(function, backend="aot_eager")
+    torch.testing.assert_close(broken(x), function(x))
+
+
 class Exported(torch.nn.Module):
     """A flow's density and the data of latents, as a forward pass."""
 
@@ -124,7 +140,7 @@ class Exported(torch.nn.Module):
         return self.flow.log_prob(x), self.flow.transform.inverse(latents)[0]
 
 
-@pytest.mark.parametrize("name", sorted(FLOWS.keys() - {"ResidualFlow"}))
+@pytest.mark.parametrize("name", sorted(FLOWS.keys() - {"ContinuousFlow", "ResidualFlow"}))
 def test_flows_export_for_any_number_of_rows(name):
     flow = ready(FLOWS[name]())
     shapes = ({0: torch.export.Dim("n")},)
@@ -139,3 +155,10 @@ def test_flows_export_for_any_number_of_rows(name):
 def test_residual_flows_say_why_they_cannot_be_exported():
     with pytest.raises(RuntimeError, match=r"^EulerSteps: torch.export cannot trace a residual"):
         torch.export.export(Exported(residual_flow()), (randn(5, 3),))
+
+
+def test_continuous_flows_say_why_they_cannot_be_exported():
+    pytest.importorskip("torchdiffeq")
+    flow = ready(FLOWS["ContinuousFlow"]())
+    with pytest.raises(RuntimeError, match=r"^ContinuousTransform: torch.export cannot trace it"):
+        torch.export.export(Exported(flow), (randn(5, 3),))
