@@ -40,6 +40,7 @@ from gencore.nn.networks.look_up_discriminator import LookUpDiscriminator
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
+from gencore.nn.networks.monotonic_network import MonotonicNetwork
 from gencore.nn.networks.notation import NotatedNetwork
 from gencore.nn.networks.patch_discriminator import PatchDiscriminator
 from gencore.nn.networks.progressive_gan import ProgressiveDiscriminator, ProgressiveGenerator
@@ -79,6 +80,8 @@ from gencore.nn.transforms import (
     InverseAutoregressive,
     InvertibleConv1x1,
     MaskedAutoregressive,
+    MonotonicAutoregressive,
+    MonotonicElementwise,
     MultiScale,
     Permutation,
     Planar,
@@ -150,6 +153,9 @@ __all__ = [
     "MaskedConv2d",
     "MinibatchDiscrimination",
     "MinibatchStdDev",
+    "MonotonicAutoregressive",
+    "MonotonicElementwise",
+    "MonotonicNetwork",
     "MultiScale",
     "NotatedNetwork",
     "PatchDiscriminator",

@@ -5,6 +5,7 @@ from gencore.models.flows.flow_posterior import FlowPosterior, PosteriorSample
 from gencore.models.flows.glow import Glow
 from gencore.models.flows.iaf import IAF
 from gencore.models.flows.maf import MAF
+from gencore.models.flows.monotonic_flow import MonotonicFlow
 from gencore.models.flows.names import CouplingKind
 from gencore.models.flows.nice import NICE
 from gencore.models.flows.planar_flow import ExplicitDirection, PlanarFlow
@@ -28,6 +29,7 @@ __all__ = [
     "FlowPosterior",
     "Glow",
     "LipschitzEnergy",
+    "MonotonicFlow",
     "PlanarFlow",
     "PosteriorSample",
     "RadialFlow",

@@ -7,6 +7,7 @@ from gencore.nn.transforms.continuous import ContinuousTransform
 from gencore.nn.transforms.conv1x1 import InvertibleConv1x1
 from gencore.nn.transforms.coupling import AffineCoupling
 from gencore.nn.transforms.dequantization import UniformDequantization, VariationalDequantization
+from gencore.nn.transforms.monotonic import MonotonicAutoregressive, MonotonicElementwise
 from gencore.nn.transforms.multiscale import MultiScale
 from gencore.nn.transforms.permutation import Permutation
 from gencore.nn.transforms.planar import Planar
@@ -24,6 +25,8 @@ __all__ = [
     "InverseAutoregressive",
     "InvertibleConv1x1",
     "MaskedAutoregressive",
+    "MonotonicAutoregressive",
+    "MonotonicElementwise",
     "MultiScale",
     "Permutation",
     "Planar",

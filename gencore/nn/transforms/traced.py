@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["traced", "uncompiled", "uncompiled_solve"]
+__all__ = ["traced", "uncompiled", "uncompiled_inverse", "uncompiled_solve"]
 
 
 @torch._dynamo.nonstrict_trace
@@ -40,3 +40,14 @@ def uncompiled(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 def uncompiled_solve(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """``method(*args, **kwargs)``, outside every graph."""
     return method(*args, **kwargs)
+
+
+@torch.compiler.disable(
+    reason="MonotonicNetwork: how many steps its inverse takes depends on the data, so that the "
+    "samples of a monotonic flow are no single graph. Without fullgraph=True they run uncompiled; "
+    "its density is a single graph, and so are the samples of CouplingFlow, MAF and PlanarFlow."
+)
+def uncompiled_inverse(network: nn.Module, y: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """``network.inverse(y, h)``, outside every graph."""
+    x, log_slope = network.inverse(y, h)  # type: ignore[operator]
+    return x, log_slope
