@@ -15,6 +15,7 @@ from gencore.models import (
     CouplingFlow,
     Flow,
     Glow,
+    MonotonicFlow,
     PlanarFlow,
     RadialFlow,
     RealNVP,
@@ -30,6 +31,10 @@ FLOWS: dict[str, Callable[..., Flow]] = {
     "SplineFlow": lambda **options: SplineFlow(3, num_layers=3, hidden_widths=(8,), **options),
     "MAF": lambda **options: MAF(3, num_layers=2, hidden_widths=(8,), **options),
     "IAF": lambda **options: IAF(3, num_layers=2, hidden_widths=(8,), **options),
+    "MonotonicFlow": lambda **options: MonotonicFlow(
+        3, num_layers=2, hidden_widths=(8,), integrand_widths=(8,), embedding_size=3, num_nodes=49,
+        **options,
+    ),
     "PlanarFlow": lambda **options: PlanarFlow(3, num_layers=2, **options),
     "RadialFlow": lambda **options: RadialFlow(3, num_layers=2, **options),
     "ResidualFlow": lambda **options: ResidualFlow(

@@ -114,7 +114,7 @@ class MonotonicAutoregressive(Transform):
         ValueError: for sizes that do not fit.
 
     References:
-        Wehenkel and Louppe, "Unconstrained monotonic neural networks", 2019, §3, eq. (5).
+        Wehenkel and Louppe, "Unconstrained monotonic neural networks", 2019, §3.
 
     Example:
         >>> import torch

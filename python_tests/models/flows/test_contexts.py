@@ -17,6 +17,7 @@ from gencore.models import (
     Flow,
     FlowPosterior,
     Glow,
+    MonotonicFlow,
     PlanarFlow,
     RadialFlow,
     RealNVP,
@@ -41,6 +42,9 @@ FLOWS: dict[str, Callable[..., Flow]] = {
     "MAF": lambda **options: MAF(3, num_layers=2, hidden_widths=(8,), **options),
     "IAF": lambda **options: IAF(3, num_layers=2, hidden_widths=(8,), **options),
     "SplineFlow": lambda **options: SplineFlow(3, hidden_widths=(8,), **options),
+    "MonotonicFlow": lambda **options: MonotonicFlow(
+        3, num_layers=2, hidden_widths=(8,), integrand_widths=(8,), **options
+    ),
     "PlanarFlow": lambda **options: PlanarFlow(3, num_layers=2, **options),
     "RadialFlow": lambda **options: RadialFlow(3, num_layers=2, **options),
     "ContinuousFlow": lambda **options: ContinuousFlow(3, hidden_widths=(8,), **options),
