@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FlowName", "ToyFlowRecipe"]
 
-FlowName = Literal["nice", "realnvp", "maf", "iaf", "planar", "radial", "spline", "residual", "ffjord"]
+FlowName = Literal["nice", "realnvp", "maf", "iaf", "planar", "radial", "spline", "residual", "ffjord", "umnn"]
 
 
 @dataclass(kw_only=True)
@@ -23,7 +23,8 @@ class ToyFlowRecipe(PlaneRecipe, OptimisedRecipe):
     """Normalizing flows on the plane, each against a density that is known exactly.
 
     The objective of every model is the exact log-likelihood of the data. The defaults take about a
-    minute on two CPU cores, of ffjord several.
+    minute on two CPU cores, of ffjord and umnn
+    several.
     """
 
     density: DensityName = "two_moons"

@@ -14,6 +14,7 @@ from gencore.models import (
     ContinuousFlow,
     CouplingFlow,
     Flow,
+    MonotonicFlow,
     PlanarFlow,
     RadialFlow,
     ResidualFlow,
@@ -40,6 +41,7 @@ FLOWS: dict[str, Callable[[int, tuple[int, ...]], Flow]] = {
     "spline": lambda layers, widths: SplineFlow(2, num_layers=layers, hidden_widths=widths),
     "residual": lambda layers, widths: ResidualFlow(2, num_blocks=layers, hidden_widths=widths),
     "ffjord": lambda _, widths: ContinuousFlow(2, hidden_widths=widths, rtol=1e-4, atol=1e-4),
+    "umnn": lambda layers, widths: MonotonicFlow(2, num_layers=layers, hidden_widths=widths),
 }
 
 

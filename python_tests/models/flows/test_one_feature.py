@@ -26,7 +26,7 @@ FLOWS = {
     "MAF": lambda **options: MAF(1, num_layers=2, hidden_widths=(8,), **options),
     "IAF": lambda **options: IAF(1, num_layers=2, hidden_widths=(8,), **options),
     "MonotonicFlow": lambda **options: MonotonicFlow(
-        1, num_layers=2, hidden_widths=(8,), integrand_widths=(8,), num_nodes=65, **options
+        1, num_layers=1, hidden_widths=(4,), integrand_widths=(4,), embedding_size=2, **options
     ),
     "PlanarFlow": lambda **options: PlanarFlow(1, num_layers=2, **options),
     "RadialFlow": lambda **options: RadialFlow(1, num_layers=2, **options),
