@@ -3,7 +3,14 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-__all__ = ["compress_extra", "data_extra", "flows_extra", "samplers_extra", "training_extra", "transport_extra"]
+__all__ = [
+    "compress_extra",
+    "data_extra",
+    "flows_extra",
+    "samplers_extra",
+    "training_extra",
+    "transport_extra",
+]
 
 _PACKAGES = {
     "compress": frozenset({"PIL", "constriction"}),

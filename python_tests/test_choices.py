@@ -11,8 +11,8 @@ from gencore.data.splits import split_indices
 from gencore.models import (
     IAF,
     MAF,
-    ConvEnergy,
     ContinuousFlow,
+    ConvEnergy,
     CouplingFlow,
     FlowEBM,
     FlowPosterior,

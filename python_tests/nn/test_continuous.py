@@ -1,4 +1,4 @@
-"""Continuous transforms: closed forms of linear fields, estimated traces, three ways to gradients."""
+"""Continuous transforms: closed forms of linear fields, estimated traces, ways to gradients."""
 
 import gc
 import math
@@ -171,9 +171,7 @@ class TestEstimates:
         assert abs(log_det.mean() - expected) < 4 * log_det.std() / num**0.5
 
     def test_the_key_decides_and_rows_know_their_place(self):
-        transform = ContinuousTransform(
-            network(), trace="gaussian", solver="rk4", num_steps=4
-        )
+        transform = ContinuousTransform(network(), trace="gaussian", solver="rk4", num_steps=4)
         x, context = randn(6, 3), randn(6, 2, seed=1)
         whole = transform.follow(x, context, key=KEY).log_det
         part = transform.follow(x[2:], context[2:], key=KEY, first=2).log_det
@@ -282,7 +280,9 @@ class TestBadInput:
         narrow = VelocityMLP(3, [4])
         narrow.network = nn.Linear(3, 2)
         narrow.forward = lambda t, x, c: narrow.network(x)
-        with pytest.raises(ValueError, match=r"the field made \[4, 2\] of points of shape \[4, 3\]"):
+        with pytest.raises(
+            ValueError, match=r"the field made \[4, 2\] of points of shape \[4, 3\]"
+        ):
             ContinuousTransform(narrow)(torch.zeros(4, 3))
         with pytest.raises(ValueError, match=r"VelocityMLP: got points of shape \[4, 2\]"):
             ContinuousTransform(VelocityMLP(3))(torch.zeros(4, 2))
@@ -290,7 +290,7 @@ class TestBadInput:
             ContinuousTransform(network())(torch.zeros(4, 3).double())
 
     def test_data(self):
-        with pytest.raises(TypeError, match="data are torch.bfloat16; expected float32 or float64"):
+        with pytest.raises(TypeError, match=r"data are torch\.bfloat16; expected float32 or float64"):
             ContinuousTransform(VelocityMLP(3))(torch.zeros(4, 3, dtype=torch.bfloat16))
         with pytest.raises(ValueError, match=r"data have shape \[3\]"):
             ContinuousTransform(VelocityMLP(3))(torch.zeros(3))
@@ -300,7 +300,9 @@ class TestBadInput:
             def forward(self, t, x, context):
                 return x**2  # which reaches infinity at the time 1/x
 
-        with pytest.raises(RuntimeError, match="ContinuousTransform: dopri5 cannot follow the field"):
+        with pytest.raises(
+            RuntimeError, match="ContinuousTransform: dopri5 cannot follow the field"
+        ):
             ContinuousTransform(Square(), time=2.0)(torch.ones(1, 1))
 
     def test_without_torchdiffeq(self, monkeypatch):

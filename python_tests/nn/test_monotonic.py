@@ -1,6 +1,7 @@
 """Monotonic networks: quadrature, inverse, derivatives, and the transforms made of them."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ class TestQuadrature:
         x, h = torch.linspace(-5, 5, 101).double(), randn(1, 4).expand(101, 4)
         exact = network(num_nodes=201)(x, h)[0]
         errors = [(network(num_nodes=n)(x, h)[0] - exact).abs().max() for n in (5, 9, 17, 33)]
-        assert all(b < a / 5 for a, b in zip(errors, errors[1:], strict=False))
+        assert all(b < a / 5 for a, b in pairwise(errors))
         assert errors[-1] < 1e-6
 
     def test_the_slope_is_the_derivative(self):

@@ -32,7 +32,12 @@ FLOWS: dict[str, Callable[..., Flow]] = {
     "MAF": lambda **options: MAF(3, num_layers=2, hidden_widths=(8,), **options),
     "IAF": lambda **options: IAF(3, num_layers=2, hidden_widths=(8,), **options),
     "MonotonicFlow": lambda **options: MonotonicFlow(
-        3, num_layers=2, hidden_widths=(8,), integrand_widths=(8,), embedding_size=3, num_nodes=49,
+        3,
+        num_layers=2,
+        hidden_widths=(8,),
+        integrand_widths=(8,),
+        embedding_size=3,
+        num_nodes=49,
         **options,
     ),
     "PlanarFlow": lambda **options: PlanarFlow(3, num_layers=2, **options),

@@ -26,10 +26,11 @@ class MonotonicNetwork(nn.Module):
     is at ±B, as with splines: the quadrature then has one interval to resolve, F takes every value,
     and data far out are moved along a line.
 
-    The integral is Clenshaw and Curtis's quadrature, whose error falls exponentially with the number
-    of nodes for a smooth g; F′ is g itself. A g that changes by orders of magnitude from node to
-    node needs more of them, or the sum of the quadrature may fail to increase with x. The inverse is a root within a bracket, to rounding,
-    whose derivatives are those of the implicit function, to the third.
+    The integral is Clenshaw and Curtis's quadrature, whose error falls exponentially with the
+    number of nodes for a smooth g; F′ is g itself. A g that changes by orders of magnitude from
+    node to node needs more of them, or the quadrature's sum may fail to increase with x. The
+    inverse is a root within a bracket, to rounding, whose derivatives are those of the implicit
+    function, to the third.
 
     Args:
         embedding_size: E; 0 for the same shape everywhere.
@@ -81,9 +82,7 @@ class MonotonicNetwork(nn.Module):
             raise ValueError(f"MonotonicNetwork: num_nodes is {num_nodes}; expected at least 2")
         for name, value in {"tail_bound": tail_bound, "input_scale": input_scale}.items():
             if not finite("MonotonicNetwork", name, value) > 0:
-                raise ValueError(
-                    f"MonotonicNetwork: {name} is {value}; expected a positive number"
-                )
+                raise ValueError(f"MonotonicNetwork: {name} is {value}; expected a positive number")
         if not 0 <= min_slope < 1:
             raise ValueError(
                 f"MonotonicNetwork: min_slope is {min_slope}; expected 0 or more, below 1"
@@ -126,9 +125,7 @@ class MonotonicNetwork(nn.Module):
         x = newton_steps(excess, x)
         return x.to(y.dtype), self._slope(x, h).log()
 
-    def _search(
-        self, target: Tensor, excess: Callable[[Tensor], tuple[Tensor, Tensor]]
-    ) -> Tensor:
+    def _search(self, target: Tensor, excess: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
         """The root between the bounds, or on the line beyond."""
         bound = torch.full_like(target, self.tail_bound)
         (below, slope_below), (above, slope_above) = excess(-bound), excess(bound)

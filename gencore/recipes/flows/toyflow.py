@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FlowName", "ToyFlowRecipe"]
 
-FlowName = Literal["nice", "realnvp", "maf", "iaf", "planar", "radial", "spline", "residual", "ffjord", "umnn"]
+FlowName = Literal[
+    "nice", "realnvp", "maf", "iaf", "planar", "radial", "spline", "residual", "ffjord", "umnn"
+]
 
 
 @dataclass(kw_only=True)

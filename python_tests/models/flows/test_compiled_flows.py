@@ -150,7 +150,9 @@ class Exported(torch.nn.Module):
         return self.flow.log_prob(x), self.flow.transform.inverse(latents)[0]
 
 
-@pytest.mark.parametrize("name", sorted(FLOWS.keys() - {"ContinuousFlow", "MonotonicFlow", "ResidualFlow"}))
+@pytest.mark.parametrize(
+    "name", sorted(FLOWS.keys() - {"ContinuousFlow", "MonotonicFlow", "ResidualFlow"})
+)
 def test_flows_export_for_any_number_of_rows(name):
     flow = ready(FLOWS[name]())
     shapes = ({0: torch.export.Dim("n")},)

@@ -44,7 +44,7 @@ def test_a_sample_has_the_density_of_its_latents():
 
 
 def test_one_layer_learns_two_modes_that_no_affine_layer_has():
-    """x₂ given x₁ is a mixture; a Gaussian of its variance is the best that one MAF layer can do."""
+    """x₂ given x₁ is a mixture; one MAF layer can at best give it a Gaussian of its variance."""
     std, num = 0.3, 256
     generator = torch.Generator().manual_seed(0)
 
