@@ -290,7 +290,9 @@ class TestBadInput:
             ContinuousTransform(network())(torch.zeros(4, 3).double())
 
     def test_data(self):
-        with pytest.raises(TypeError, match=r"data are torch\.bfloat16; expected float32 or float64"):
+        with pytest.raises(
+            TypeError, match=r"data are torch\.bfloat16; expected float32 or float64"
+        ):
             ContinuousTransform(VelocityMLP(3))(torch.zeros(4, 3, dtype=torch.bfloat16))
         with pytest.raises(ValueError, match=r"data have shape \[3\]"):
             ContinuousTransform(VelocityMLP(3))(torch.zeros(3))
