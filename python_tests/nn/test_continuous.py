@@ -92,6 +92,14 @@ class TestClosedForms:
         assert transform.follow(randn(2, 3)).num_evaluations == 20
 
 
+def test_the_field_of_a_network_sees_all_its_inputs():
+    field, x, context = network(), randn(4, 3), randn(4, 2, seed=1)
+    t = torch.tensor(0.3).double().requires_grad_()
+    velocity = field(t, x.requires_grad_(), context.requires_grad_())
+    for grad in torch.autograd.grad(velocity.sum(), (t, x, context)):
+        assert bool((grad != 0).all())
+
+
 class TestMaps:
     @pytest.mark.parametrize("features", [1, 3])
     def test_inverse_and_log_det_are_those_of_the_jacobian(self, features):
