@@ -129,11 +129,9 @@ class MonotonicNetwork(nn.Module):
         """The root between the bounds, or on the line beyond."""
         bound = torch.full_like(target, self.tail_bound)
         (below, slope_below), (above, slope_above) = excess(-bound), excess(bound)
-        lowest = torch.where(below > 0, -bound - below / slope_below, -bound)
-        highest = torch.where(above < 0, bound - above / slope_above, bound)
-        low = torch.where(above < 0, highest, lowest)
-        high = torch.where(below > 0, lowest, highest)
-        # From where a straight line between the ends has its root.
+        low = torch.where(below > 0, -bound - below / slope_below, -bound)
+        high = torch.where(above < 0, bound - above / slope_above, bound)
+        # From where a straight line between the bounds has its root, or the root beyond them.
         share = (below / (below - above)).clamp(0, 1)
         precision = 4 * torch.finfo(target.dtype).eps * (1 + target.abs())
         return bracketed_root(excess, low + share * (high - low), low, high, precision=precision)
