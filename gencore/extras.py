@@ -3,13 +3,21 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-__all__ = ["compress_extra", "data_extra", "samplers_extra", "training_extra", "transport_extra"]
+__all__ = [
+    "compress_extra",
+    "data_extra",
+    "flows_extra",
+    "samplers_extra",
+    "training_extra",
+    "transport_extra",
+]
 
 _PACKAGES = {
     "compress": frozenset({"PIL", "constriction"}),
     "data": frozenset(
         {"PIL", "av", "braceexpand", "mlxtend", "rich", "skimage", "skvideo", "webdataset"}
     ),
+    "flows": frozenset({"torchdiffeq"}),
     "samplers": frozenset({"arviz", "matplotlib", "torchdiffeq"}),
     "train": frozenset(
         {
@@ -52,6 +60,20 @@ def samplers_extra(needed_for: str) -> AbstractContextManager[None]:
         ModuleNotFoundError: summary needs the package arviz: pip install 'gencore[samplers]'
     """
     return _extra("samplers", needed_for)
+
+
+def flows_extra(needed_for: str) -> AbstractContextManager[None]:
+    """`training_extra` for the package that solves the differential equations of flows.
+
+    Example:
+        >>> with flows_extra("ContinuousTransform"):
+        ...     raise ModuleNotFoundError("No module named 'torchdiffeq'", name="torchdiffeq")
+        Traceback (most recent call last):
+            ...
+        ModuleNotFoundError: ContinuousTransform needs the package torchdiffeq: pip install \
+'gencore[flows]'
+    """
+    return _extra("flows", needed_for)
 
 
 def data_extra(needed_for: str) -> AbstractContextManager[None]:

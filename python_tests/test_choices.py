@@ -11,6 +11,7 @@ from gencore.data.splits import split_indices
 from gencore.models import (
     IAF,
     MAF,
+    ContinuousFlow,
     ConvEnergy,
     CouplingFlow,
     FlowEBM,
@@ -44,6 +45,8 @@ CASES = [
     ("log_det", partial(EulerFlow, MLPEnergy(2), 0.1, 2)),
     ("on_failure", partial(EulerFlow, MLPEnergy(2), 0.1, 2)),
     ("log_det", partial(ResidualFlow, 2)),
+    ("trace", partial(ContinuousFlow, 2)),
+    ("solver", partial(ContinuousFlow, 2)),
     ("kernel", partial(ParallelTempering, MLPEnergy(2), (1, 0.5), 0.1)),
     ("kind", partial(annealing_schedule, num_steps=3)),
     ("base", partial(CouplingFlow, 2)),

@@ -40,6 +40,7 @@ from gencore.nn.networks.look_up_discriminator import LookUpDiscriminator
 from gencore.nn.networks.made import MADE
 from gencore.nn.networks.mlp import MLP
 from gencore.nn.networks.mlp_energy import MLPEnergy
+from gencore.nn.networks.monotonic_network import MonotonicNetwork
 from gencore.nn.networks.notation import NotatedNetwork
 from gencore.nn.networks.patch_discriminator import PatchDiscriminator
 from gencore.nn.networks.progressive_gan import ProgressiveDiscriminator, ProgressiveGenerator
@@ -52,6 +53,7 @@ from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
 from gencore.nn.networks.time_embedding import TimeEmbedding
 from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
 from gencore.nn.networks.unet_generator import UNetGenerator
+from gencore.nn.networks.velocity_mlp import VelocityMLP
 from gencore.nn.perceptual_distance import PerceptualDistance
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.pixel_norm import PixelNorm
@@ -75,6 +77,7 @@ from gencore.nn.transforms import (
     AffineCoupling,
     CircularSplineCoupling,
     Compose,
+    ContinuousTransform,
     ElementwiseAffine,
     EmbeddedContext,
     Inverse,
@@ -84,6 +87,8 @@ from gencore.nn.transforms import (
     Logit,
     LULinear,
     MaskedAutoregressive,
+    MonotonicAutoregressive,
+    MonotonicElementwise,
     MultiScale,
     Permutation,
     Planar,
@@ -113,6 +118,7 @@ __all__ = [
     "Compose",
     "ConditionalWeightNorm",
     "ContextMap",
+    "ContinuousTransform",
     "ConvConditioner",
     "ConvDecoder",
     "ConvDiscriminator",
@@ -162,6 +168,9 @@ __all__ = [
     "MaskedConv2d",
     "MinibatchDiscrimination",
     "MinibatchStdDev",
+    "MonotonicAutoregressive",
+    "MonotonicElementwise",
+    "MonotonicNetwork",
     "MultiScale",
     "NotatedNetwork",
     "PatchDiscriminator",
@@ -204,6 +213,7 @@ __all__ = [
     "UniformDequantization",
     "VariationalDequantization",
     "VectorQuantizer",
+    "VelocityMLP",
     "WinnerTakeAll",
     "block_any",
     "block_expand",

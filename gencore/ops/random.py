@@ -39,6 +39,7 @@ Stream = Literal[
     "reverse annealed importance",
     "samples",
     "start",
+    "trace",
     "warm-up",
 ]
 """The kinds of calls that draw from a stream of their own: see `stream_key`."""
@@ -255,6 +256,19 @@ def philox_uniform(
         raise TypeError(f"philox_uniform: dtype is {dtype}, expected float64 or float32")
     words = philox_words(size, key, first_element=first_element)
     return (words >> 8).to(dtype) * 2.0**-24
+
+
+def rademacher(x: Tensor, key: Tensor, first_element: int = 0) -> Tensor:
+    """Independent signs ±1 like `x`, from the lowest bits of a Philox stream.
+
+    Example:
+        >>> import torch
+        >>> from gencore.ops.random import rademacher
+        >>> sorted(set(rademacher(torch.zeros(50), torch.tensor([0, 0])).tolist()))
+        [-1.0, 1.0]
+    """
+    bits = philox_words(x.shape, key, first_element=first_element) & 1
+    return (2 * bits - 1).to(x.dtype)
 
 
 # The references. Words are int64 tensors in [0, 2^32); torch's int64 product wraps modulo 2^64,

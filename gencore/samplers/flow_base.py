@@ -10,9 +10,9 @@ from torch import Generator, Tensor
 
 from gencore.nn.held_norms import held_norms
 from gencore.ops import random_key
+from gencore.ops.random import rademacher
 from gencore.samplers.chains import elements_before
 from gencore.samplers.energy import Energy
-from gencore.samplers.hessian import rademacher
 
 __all__ = ["EnergyFlow", "FlowError", "enter", "normal_log_prob"]
 

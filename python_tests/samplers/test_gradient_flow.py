@@ -8,9 +8,10 @@ import torch
 from testing.flow_energies import Scale, key, normal, points, quadratic, ripples, square_grid
 
 from gencore.nn import MLPEnergy
+from gencore.ops.random import rademacher
 from gencore.samplers import EulerFlow, FlowError, GradientFlow
 from gencore.samplers.energy import energy_and_grad
-from gencore.samplers.hessian import hessian, hessian_trace, rademacher
+from gencore.samplers.hessian import hessian, hessian_trace
 
 pytest.importorskip("torchdiffeq")
 

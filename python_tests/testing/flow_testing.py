@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,11 @@ from gencore.models import (
     MAF,
     NICE,
     CircularSplineFlow,
+    ContinuousFlow,
     CouplingFlow,
     Flow,
     Glow,
+    MonotonicFlow,
     PlanarFlow,
     RadialFlow,
     RealNVP,
@@ -32,16 +35,31 @@ FLOWS: dict[str, Callable[..., Flow]] = {
     ),
     "MAF": lambda **options: MAF(3, num_layers=2, hidden_widths=(8,), **options),
     "IAF": lambda **options: IAF(3, num_layers=2, hidden_widths=(8,), **options),
+    "MonotonicFlow": lambda **options: MonotonicFlow(
+        3,
+        num_layers=2,
+        hidden_widths=(8,),
+        integrand_widths=(8,),
+        embedding_size=3,
+        num_nodes=49,
+        **options,
+    ),
     "PlanarFlow": lambda **options: PlanarFlow(3, num_layers=2, **options),
     "RadialFlow": lambda **options: RadialFlow(3, num_layers=2, **options),
     "ResidualFlow": lambda **options: ResidualFlow(
         3, num_blocks=2, hidden_widths=(8,), tolerance=1e-12, **options
+    ),
+    "ContinuousFlow": lambda **options: ContinuousFlow(
+        3, hidden_widths=(8,), solver="dopri8", rtol=1e-9, atol=1e-9, **options
     ),
     "Glow": lambda **options: Glow(
         (1, 4, 4), num_levels=2, num_steps=2, hidden_channels=8, **options
     ),
     "RealNVP": lambda **options: RealNVP((1, 4, 4), hidden_channels=4, num_blocks=1, **options),
 }
+
+if find_spec("torchdiffeq") is None:  # of an extra
+    del FLOWS["ContinuousFlow"]
 
 
 def randn(*shape: int, seed: int = 0, device="cpu", dtype=torch.float64) -> Tensor:

@@ -1,5 +1,6 @@
 from gencore.models.flows.base_modules import ConditionalNormal, DistributionModule
 from gencore.models.flows.circular_spline_flow import CircularSplineFlow
+from gencore.models.flows.continuous_flow import ContinuousFlow, RegularisedLogProb
 from gencore.models.flows.coupling_flow import CouplingFlow
 from gencore.models.flows.flow import Base, Flow
 from gencore.models.flows.flow_distribution import FlowDistribution
@@ -7,6 +8,7 @@ from gencore.models.flows.flow_posterior import FlowPosterior, PosteriorSample
 from gencore.models.flows.glow import Glow
 from gencore.models.flows.iaf import IAF
 from gencore.models.flows.maf import MAF
+from gencore.models.flows.monotonic_flow import MonotonicFlow
 from gencore.models.flows.names import AutoregressiveMixing, CouplingKind, CouplingMixing
 from gencore.models.flows.nice import NICE
 from gencore.models.flows.planar_flow import ExplicitDirection, PlanarFlow
@@ -23,6 +25,7 @@ __all__ = [
     "Base",
     "CircularSplineFlow",
     "ConditionalNormal",
+    "ContinuousFlow",
     "CouplingFlow",
     "CouplingKind",
     "CouplingMixing",
@@ -34,10 +37,12 @@ __all__ = [
     "FlowPosterior",
     "Glow",
     "LipschitzEnergy",
+    "MonotonicFlow",
     "PlanarFlow",
     "PosteriorSample",
     "RadialFlow",
     "RealNVP",
+    "RegularisedLogProb",
     "ResidualFlow",
     "SplineFlow",
 ]

@@ -5,12 +5,14 @@ from gencore.nn.transforms.affine_coupling import AffineCoupling
 from gencore.nn.transforms.autoregressive import InverseAutoregressive, MaskedAutoregressive
 from gencore.nn.transforms.base import Compose, Inverse, Rewound, Transform
 from gencore.nn.transforms.circular_spline import CircularSplineCoupling
+from gencore.nn.transforms.continuous import ContinuousTransform
 from gencore.nn.transforms.conv1x1 import InvertibleConv1x1
 from gencore.nn.transforms.dequantization import UniformDequantization, VariationalDequantization
 from gencore.nn.transforms.elementwise_affine import ElementwiseAffine
 from gencore.nn.transforms.embedded_context import EmbeddedContext
 from gencore.nn.transforms.logit import Logit
 from gencore.nn.transforms.lu_linear import LinearStart, LULinear
+from gencore.nn.transforms.monotonic import MonotonicAutoregressive, MonotonicElementwise
 from gencore.nn.transforms.multiscale import MultiScale
 from gencore.nn.transforms.permutation import Permutation
 from gencore.nn.transforms.planar import Planar
@@ -26,6 +28,7 @@ __all__ = [
     "AffineCoupling",
     "CircularSplineCoupling",
     "Compose",
+    "ContinuousTransform",
     "ElementwiseAffine",
     "EmbeddedContext",
     "Inverse",
@@ -35,6 +38,8 @@ __all__ = [
     "LinearStart",
     "Logit",
     "MaskedAutoregressive",
+    "MonotonicAutoregressive",
+    "MonotonicElementwise",
     "MultiScale",
     "Permutation",
     "Planar",

@@ -1,20 +1,20 @@
 """Planar transforms: a shear along one direction (Rezende and Mohamed 2015)."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gencore.nn.bracketed_root import bracketed_root, newton_steps
 from gencore.nn.transforms.amortised import AmortisedParameters
 from gencore.nn.transforms.base import Transform
-from gencore.ops._support.backend import transforming
 from gencore.ops._support.checks import accumulation_dtype
 
 __all__ = ["Planar"]
 
 _IDENTITY = math.log(math.e - 1)  # where softplus is 1
-_MAX_ITERATIONS = 100
 
 
 class Planar(Transform):
@@ -90,45 +90,32 @@ def _log_slope(t: Tensor, least: Tensor) -> Tensor:
 def _root(target: Tensor, least: Tensor) -> Tensor:
     """a such that a + wᵀû·tanh(a) = target."""
     with torch.no_grad():
-        search = _opaque_root if torch.compiler.is_compiling() else _bracketed_root
+        search = _opaque_search if torch.compiler.is_compiling() else _search
         a = search(target, least)
-    # Newton's error is squared by each step, so that after two from a constant start the first
-    # three derivatives are those of the root.
-    for _ in range(2):
+    return newton_steps(_excess(target, least), a)
+
+
+def _excess(target: Tensor, least: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """a + wᵀû·tanh(a) − target as a function of a, with its slope."""
+
+    def function(a: Tensor) -> tuple[Tensor, Tensor]:
         t = torch.tanh(a)
-        slope = t.square() + least * (1 - t.square())
-        a = a - (a + (least - 1) * t - target) / slope.clamp(min=torch.finfo(a.dtype).eps)
-    return a
+        return a + (least - 1) * t - target, t.square() + least * (1 - t.square())
+
+    return function
 
 
-def _bracketed_root(target: Tensor, least: Tensor) -> Tensor:
-    """The root by Newton's method; by bisection where its steps leave the bracket or do not halve,
-    as they do where it cycles."""
+def _search(target: Tensor, least: Tensor) -> Tensor:
     reach = (least - 1).abs()
-    low, high, a = target - reach, target + reach, target.clone()
-    step = 2 * reach
-    tolerance = torch.finfo(a.dtype).eps
-    for _ in range(_MAX_ITERATIONS):
-        t = torch.tanh(a)
-        residual = a + (least - 1) * t - target
-        low, high = torch.where(residual < 0, a, low), torch.where(residual > 0, a, high)
-        newton = a - residual / (t.square() + least * (1 - t.square()))
-        is_good = (newton >= low) & (newton <= high) & ((newton - a).abs() <= 0.5 * step)
-        following = torch.where(is_good, newton, 0.5 * (low + high))
-        is_found = (residual == 0) | ((newton - a).abs() <= tolerance * (1 + a.abs()))
-        if not transforming() and is_found.all():  # vmap has no branches that depend on data
-            break
-        step = (following - a).abs()
-        a = torch.where(is_found, a, following)
-    return a
+    return bracketed_root(_excess(target, least), target, target - reach, target + reach)
 
 
 @torch.library.custom_op("gencore::planar_root", mutates_args=())
-def _opaque_root(target: Tensor, least: Tensor) -> Tensor:
+def _opaque_search(target: Tensor, least: Tensor) -> Tensor:
     """The search as one operator of a graph: how many steps it takes depends on the data."""
-    return _bracketed_root(target, least)
+    return _search(target, least)
 
 
-@_opaque_root.register_fake
+@_opaque_search.register_fake
 def _(target: Tensor, least: Tensor) -> Tensor:
     return torch.empty_like(target)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FlowName", "ToyFlowRecipe"]
 
-FlowName = Literal["nice", "realnvp", "maf", "iaf", "planar", "radial", "spline", "residual"]
+FlowName = Literal[
+    "nice", "realnvp", "maf", "iaf", "planar", "radial", "spline", "residual", "ffjord", "umnn"
+]
 
 
 @dataclass(kw_only=True)
@@ -23,7 +25,8 @@ class ToyFlowRecipe(PlaneRecipe, OptimisedRecipe):
     """Normalizing flows on the plane, each against a density that is known exactly.
 
     The objective of every model is the exact log-likelihood of the data. The defaults take about a
-    minute on two CPU cores.
+    minute on two CPU cores, of ffjord and umnn
+    several.
     """
 
     density: DensityName = "two_moons"
@@ -39,7 +42,7 @@ class ToyFlowRecipe(PlaneRecipe, OptimisedRecipe):
     """Data points in one step, over all devices together."""
 
     num_layers: int = 8
-    """Layers of the flow; of residual the energies, each of two steps."""
+    """Layers of the flow; of residual the energies, each of two steps; ffjord has none."""
 
     hidden_widths: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers of the networks inside, of all flows but planar and radial."""

@@ -11,8 +11,10 @@ from gencore.models import (
     IAF,
     MAF,
     NICE,
+    ContinuousFlow,
     CouplingFlow,
     Flow,
+    MonotonicFlow,
     PlanarFlow,
     RadialFlow,
     ResidualFlow,
@@ -38,6 +40,8 @@ FLOWS: dict[str, Callable[[int, tuple[int, ...]], Flow]] = {
     "radial": lambda layers, _: RadialFlow(2, num_layers=layers, explicit="density"),
     "spline": lambda layers, widths: SplineFlow(2, num_layers=layers, hidden_widths=widths),
     "residual": lambda layers, widths: ResidualFlow(2, num_blocks=layers, hidden_widths=widths),
+    "ffjord": lambda _, widths: ContinuousFlow(2, hidden_widths=widths, rtol=1e-4, atol=1e-4),
+    "umnn": lambda layers, widths: MonotonicFlow(2, num_layers=layers, hidden_widths=widths),
 }
 
 

@@ -113,6 +113,32 @@ def test_densities_of_residual_flows_are_no_single_graph():
     torch.testing.assert_close(density(x), flow.log_prob(x))
 
 
+@pytest.mark.parametrize("direction", ["log_prob", "sample"])
+def test_continuous_flows_are_no_single_graph(direction):
+    pytest.importorskip("torchdiffeq")
+    flow, x = ready(FLOWS["ContinuousFlow"]()), randn(5, 3)
+
+    def function(x):
+        key = torch.tensor([1, 0])
+        return flow.log_prob(x) if direction == "log_prob" else flow.sample(5, key=key)
+
+    with pytest.raises(Exception, match="how many steps its solver takes depends on the data"):
+        compiled(function)(x)
+    torch.compiler.reset()
+    broken = torch.compile(function, backend="aot_eager")
+    torch.testing.assert_close(broken(x), function(x))
+
+
+def test_densities_of_monotonic_flows_compile_and_samples_are_no_single_graph():
+    flow, x = ready(FLOWS["MonotonicFlow"]()), randn(5, 3)
+    check_gradients(flow, compiled(flow.log_prob), flow.log_prob, x)
+    with pytest.raises(Exception, match="how many steps its inverse takes depends on the data"):
+        compiled(samples(flow))(x, None)
+    torch.compiler.reset()
+    broken = torch.compile(samples(flow), backend="aot_eager")
+    torch.testing.assert_close(broken(x, None), samples(flow)(x, None))
+
+
 class Exported(torch.nn.Module):
     """A flow's density and the data of latents, as a forward pass."""
 
@@ -125,7 +151,9 @@ class Exported(torch.nn.Module):
         return self.flow.log_prob(x), self.flow.transform.inverse(latents)[0]
 
 
-@pytest.mark.parametrize("name", sorted(FLOWS.keys() - {"ResidualFlow"}))
+@pytest.mark.parametrize(
+    "name", sorted(FLOWS.keys() - {"ContinuousFlow", "MonotonicFlow", "ResidualFlow"})
+)
 def test_flows_export_for_any_number_of_rows(name):
     flow = ready(FLOWS[name]())
     shapes = ({0: torch.export.Dim("n")},)
@@ -149,3 +177,28 @@ def test_a_flow_with_a_base_of_bounded_support_exports():
 def test_residual_flows_say_why_they_cannot_be_exported():
     with pytest.raises(RuntimeError, match=r"^EulerSteps: torch.export cannot trace a residual"):
         torch.export.export(Exported(residual_flow()), (randn(5, 3),))
+
+
+def test_continuous_flows_say_why_they_cannot_be_exported():
+    pytest.importorskip("torchdiffeq")
+    flow = ready(FLOWS["ContinuousFlow"]())
+    with pytest.raises(RuntimeError, match=r"^ContinuousTransform: torch.export cannot trace it"):
+        torch.export.export(Exported(flow), (randn(5, 3),))
+
+
+def test_monotonic_flows_export_their_density_and_say_why_no_samples():
+    flow = ready(FLOWS["MonotonicFlow"]())
+
+    class Density(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.flow = flow
+
+        def forward(self, x):
+            return self.flow.log_prob(x)
+
+    shapes = ({0: torch.export.Dim("n")},)
+    program = torch.export.export(Density(), (randn(5, 3),), dynamic_shapes=shapes).module()
+    torch.testing.assert_close(program(randn(7, 3)), flow.log_prob(randn(7, 3)))
+    with pytest.raises(RuntimeError, match=r"^MonotonicNetwork: torch.export cannot trace its inv"):
+        torch.export.export(Exported(flow), (randn(5, 3),))

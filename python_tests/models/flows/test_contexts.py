@@ -1,6 +1,7 @@
 """Contexts: needed where a flow was built for them, and an error where it was not."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -12,10 +13,12 @@ from gencore.models import (
     MAF,
     NICE,
     CircularSplineFlow,
+    ContinuousFlow,
     CouplingFlow,
     Flow,
     FlowPosterior,
     Glow,
+    MonotonicFlow,
     PlanarFlow,
     RadialFlow,
     RealNVP,
@@ -41,8 +44,12 @@ FLOWS: dict[str, Callable[..., Flow]] = {
     "IAF": lambda **options: IAF(3, num_layers=2, hidden_widths=(8,), **options),
     "SplineFlow": lambda **options: SplineFlow(3, hidden_widths=(8,), **options),
     "CircularSplineFlow": lambda **options: CircularSplineFlow(3, hidden_widths=(8,), **options),
+    "MonotonicFlow": lambda **options: MonotonicFlow(
+        3, num_layers=2, hidden_widths=(8,), integrand_widths=(8,), **options
+    ),
     "PlanarFlow": lambda **options: PlanarFlow(3, num_layers=2, **options),
     "RadialFlow": lambda **options: RadialFlow(3, num_layers=2, **options),
+    "ContinuousFlow": lambda **options: ContinuousFlow(3, hidden_widths=(8,), **options),
     "Glow": lambda **options: Glow(
         (1, 4, 4), num_levels=1, num_steps=1, hidden_channels=4, **options
     ),
@@ -50,6 +57,9 @@ FLOWS: dict[str, Callable[..., Flow]] = {
         (1, 4, 4), hidden_channels=4, num_blocks=1, batch_norm=False, **options
     ),
 }
+
+if find_spec("torchdiffeq") is None:  # of an extra
+    del FLOWS["ContinuousFlow"]
 
 
 @pytest.mark.parametrize("name", [*FLOWS, "ResidualFlow"])

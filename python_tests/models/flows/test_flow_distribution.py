@@ -236,9 +236,12 @@ def calls_of(transform, monkeypatch) -> list[str]:
     calls = []
     for name in ("forward", "inverse"):
         function = getattr(transform, name)
-        monkeypatch.setattr(
-            transform, name, lambda *args, name=name, f=function: (calls.append(name), f(*args))[1]
-        )
+
+        def recorded(*args, name=name, function=function, **options):
+            calls.append(name)
+            return function(*args, **options)
+
+        monkeypatch.setattr(transform, name, recorded)
     return calls
 
 

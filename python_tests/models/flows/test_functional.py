@@ -16,8 +16,9 @@ from torch.nn.utils import parametrize
 from gencore.models import ConvEnergy, Flow
 from gencore.ops._support.backend import state
 
-# Their slow direction, the density, is an implicit function with a backward pass of its own.
-IMPLICIT = ("IAF", "ResidualFlow")
+# Their slow direction, the density, is an implicit function with a backward pass of its own, or
+# differentiates a network itself.
+IMPLICIT = tuple(name for name in ("IAF", "ResidualFlow", "ContinuousFlow") if name in FLOWS)
 EXPLICIT = sorted(FLOWS.keys() - {*IMPLICIT})
 
 

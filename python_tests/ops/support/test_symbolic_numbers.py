@@ -183,7 +183,7 @@ def flow_and_data(name):
     [
         pytest.param(name, marks=() if name == "CouplingFlow" else pytest.mark.slow)
         for name in FLOWS
-        if name not in ("PlanarFlow", "ResidualFlow")
+        if name not in ("ContinuousFlow", "PlanarFlow", "ResidualFlow")
     ],
 )
 def test_flows_compile_with_sizes_that_change(name):
