@@ -22,6 +22,7 @@
 #include "arguments/pixel_plan.h"
 #include "arguments/prediction_losses.h"
 #include "arguments/replica_exchange.h"
+#include "arguments/soft_minimum.h"
 #include "arguments/spline.h"
 #include "arguments/squeeze.h"
 #include "arguments/stochastic_gradient.h"
@@ -70,11 +71,13 @@
   BOTH(philox_fill, PhiloxFill, storage)                                       \
   CUDA(piece_sums, PieceSums)                                                  \
   BOTH(pixel_plan, PixelPlan, accumulation)                                    \
+  BOTH(plan_sums, PlanSums, accumulation)                                      \
   BOTH(prediction_losses, PredictionLosses, storage)                           \
   BOTH(prediction_losses_backward, PredictionLossesBackward, storage)          \
   BOTH(replica_swap, ReplicaSwap, accumulation)                                \
   BOTH(riemannian_langevin_step, RiemannianLangevinStep, storage)              \
   BOTH(sghmc_step, SghmcStep, storage)                                         \
+  BOTH(soft_minimum, SoftMinimum, accumulation)                                \
   BOTH(spline, SplineTransform, storage)                                       \
   BOTH(spline_backward, SplineBackward, storage)                               \
   BOTH(squeeze2d, Squeeze2d, untyped)                                          \

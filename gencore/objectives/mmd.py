@@ -42,7 +42,8 @@ def maximum_mean_discrepancy(
         unbiased: which of the two estimates. The biased one takes a single point as well.
         chunk_size: number of rows of the matrices of kernel values that are held at a time, in the
             backward pass too: it computes them once more where N or M is larger. If None, all of
-            some hundreds of points, and of more what suits the device.
+            some hundreds of points, and of more what suits the device. Of a Gaussian kernel none
+            are held.
 
     Returns:
         A scalar, in float32 or float64.

@@ -43,6 +43,7 @@ from gencore.ops.random import philox_normal, philox_words, random_key, split_ke
 from gencore.ops.replica_exchange import replica_swap_
 from gencore.ops.riemannian_langevin import riemannian_langevin_step, riemannian_langevin_step_
 from gencore.ops.sghmc import sghmc_step, sghmc_step_
+from gencore.ops.soft_minimum import CostExponent, soft_minimum
 from gencore.ops.splat import splat
 from gencore.ops.spline import rational_quadratic_spline
 from gencore.ops.squeeze import squeeze2d, unsqueeze2d
@@ -51,6 +52,7 @@ from gencore.ops.warp_chain import warp_chain
 
 __all__ = [
     "AutoregressiveScale",
+    "CostExponent",
     "CouplingMask",
     "LeapfrogEnd",
     "LeapfrogStart",
@@ -101,6 +103,7 @@ __all__ = [
     "riemannian_langevin_step_",
     "sghmc_step",
     "sghmc_step_",
+    "soft_minimum",
     "splat",
     "split_key",
     "squeeze2d",

@@ -86,7 +86,20 @@ def test_gradients(name):
             assert torch.autograd.gradgradcheck(loss, batches())
 
 
-@pytest.mark.parametrize("name", ["gaussian", "distance"])
+@pytest.mark.parametrize("name", ["gaussian", "gaussians"])
+def test_gaussian_kernels_are_summed_without_a_matrix(name):
+    kernel, _ = KERNELS[name]
+    x, y = batches(300, 200)
+    results = []
+    for form in (kernel, kernel.__call__):  # any function's matrix is made
+        with LargestTensor() as largest:
+            loss = maximum_mean_discrepancy(x, y, form)
+            results.append((loss, *torch.autograd.grad(loss, (x, y))))
+        assert (largest.numel <= 32**2) == (form is kernel)
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["inverse", "distance"])
 def test_streams_are_the_dense_sums_and_hold_no_matrix_of_pairs(name):
     kernel, _ = KERNELS[name]
     x, y = batches(300, 200)

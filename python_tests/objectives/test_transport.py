@@ -18,7 +18,8 @@ from gencore.objectives import (
     sliced_wasserstein,
     wasserstein_1d,
 )
-from gencore.objectives.transport.potentials import _Relaxation, entropic_transport
+from gencore.objectives.transport.potentials import _Relaxation, _State, entropic_transport
+from gencore.ops import backend
 
 pytest.importorskip("ot")
 linear_sum_assignment = pytest.importorskip("scipy.optimize").linear_sum_assignment
@@ -139,8 +140,9 @@ class TestLine:
             wasserstein_1d(one, torch.ones(0))
         with pytest.raises(TypeError, match=r"float32 and torch.float64"):
             wasserstein_1d(one, one.double())
-        with pytest.raises(ValueError, match=r"p is 0\.5"):
-            wasserstein_1d(one, one, p=0.5)
+        for p in (0.5, math.inf, math.nan):
+            with pytest.raises(ValueError, match=rf"^wasserstein_1d: p is {p}; expected a finite"):
+                wasserstein_1d(one, one, p=p)
         with pytest.raises(ValueError, match="x_weights sum to 3"):
             wasserstein_1d(one, one, x_weights=one)
         with pytest.raises(ValueError, match=r"y_weights has shape \[2\]; expected \[3\]"):
@@ -171,6 +173,13 @@ class TestSliced:
         assert 0 < cost < exact_transport_cost(x, y) / 3 * 1.5
         assert cost == sliced_wasserstein(x, y, key=key)
         assert cost != sliced_wasserstein(x, y, generator=torch.Generator().manual_seed(0))
+
+    def test_bad_input(self):
+        x = torch.ones(3, 2)
+        with pytest.raises(ValueError, match=r"^sliced_wasserstein: p is 0\.5"):
+            sliced_wasserstein(x, x, p=0.5)
+        with pytest.raises(ValueError, match=r"^sliced_wasserstein: num_projections is 0"):
+            sliced_wasserstein(x, x, num_projections=0)
 
     def test_gradients(self):
         x, y = (c.requires_grad_() for c in clouds(4, 5, 2))
@@ -362,7 +371,7 @@ class TestSinkhornDivergence:
         def cost(x: Tensor, y: Tensor, logits: Tensor) -> Tensor:
             return sinkhorn_divergence(
                 x, y, epsilon=0.1, p=p, x_weights=logits[0].softmax(0),
-                y_weights=logits[1, :5].softmax(0), debias=debias, tolerance=1e-11, chunk_size=2,
+                y_weights=logits[1, :5].softmax(0), debias=debias, tolerance=1e-11,
             )  # fmt: skip
 
         assert torch.autograd.gradcheck(cost, (x, y, logits), rtol=1e-5)
@@ -375,15 +384,17 @@ class TestSinkhornDivergence:
             (x.sum() + grad.sum()).backward()
 
     @pytest.mark.parametrize("p", [1, 2])
-    def test_streams_are_the_dense_sums_and_hold_no_matrix_of_pairs(self, p):
+    def test_no_matrix_of_pairs_is_held(self, p):
         x, y = (c.requires_grad_() for c in clouds(300, 200, 3))
-        results = []
-        for chunk_size in (7, 300):
-            with LargestTensor() as largest:
-                cost = sinkhorn_divergence(x, y, epsilon=0.1, p=p, chunk_size=chunk_size)
-                results.append((cost, *torch.autograd.grad(cost, (x, y))))
-            assert (largest.numel <= 7 * 300) == (chunk_size == 7)
-        torch.testing.assert_close(*results, rtol=1e-9, atol=1e-12)
+        with LargestTensor() as largest:
+            cost = sinkhorn_divergence(x, y, epsilon=0.1, p=p)
+            grads = torch.autograd.grad(cost, (x, y))
+        assert largest.numel <= 2 * 300 * 3
+        with backend("reference"), LargestTensor() as largest:
+            dense = sinkhorn_divergence(x, y, epsilon=0.1, p=p)
+            dense_grads = torch.autograd.grad(dense, (x, y))
+        assert largest.numel >= 300 * 200
+        torch.testing.assert_close((cost, *grads), (dense, *dense_grads), rtol=1e-9, atol=1e-12)
 
     def test_batches_are_each_of_their_own(self):
         pairs = [clouds(12, 9, 2, seed) for seed in range(3)]
@@ -443,6 +454,101 @@ class TestSinkhornDivergence:
         torch.testing.assert_close((a @ a.T).detach(), matrix @ matrix.T, rtol=0, atol=0.25)
 
 
+@pytest.mark.parametrize("p", [1, 2])
+class TestSinkhornAtTheEdges:
+    def test_single_points(self, p):
+        """Of one point and one, the plan is their pair, whatever ε is."""
+        x = torch.tensor([[1.0, 2.0]], requires_grad=True)
+        for y, cost in ((x.detach(), 0.0), (torch.tensor([[4.0, 6.0]]), 5.0**p)):
+            for epsilon in (0.01, 1.0, 1e6):
+                for debias in (True, False):
+                    found = sinkhorn_divergence(x, y, epsilon=epsilon, p=p, debias=debias)
+                    assert found.item() == pytest.approx(cost, rel=1e-6, abs=1e-6)
+                    (grad,) = torch.autograd.grad(found, x)
+                    expected = p * 5.0 ** (p - 2) * (x - y) if cost else torch.zeros_like(x)
+                    torch.testing.assert_close(grad, expected.detach())
+
+    def test_one_point_and_many(self, p):
+        """The plan without ε is the product; the cost of many with themselves is left."""
+        x, y = clouds(1, 30, 3)
+        plain = sinkhorn_divergence(x, y, epsilon=0.1, p=p, debias=False)
+        assert plain.item() == pytest.approx(torch.cdist(x, y).pow(p).mean().item())
+
+    def test_repeated_points_are_one_of_their_weight(self, p):
+        x, y = clouds(5, 4, 2)
+        twice = sinkhorn_divergence(x.repeat(2, 1), y, epsilon=0.05, p=p, tolerance=1e-10)
+        once = sinkhorn_divergence(x, y, epsilon=0.05, p=p, tolerance=1e-10)
+        assert twice.item() == pytest.approx(once.item(), rel=1e-8)
+        same = torch.ones(7, 2)
+        assert abs(sinkhorn_divergence(same, same[:3], epsilon=0.1, p=p).item()) < 1e-6
+
+    def test_layout_and_half_precision(self, p):
+        x, y = (c.half() for c in clouds(20, 30, 3, dtype=torch.float32))
+        expected = sinkhorn_divergence(x.float(), y.float(), epsilon=0.1, p=p)
+        strided = torch.stack([x, x], 2)[..., 0], y.T.contiguous().T
+        torch.testing.assert_close(sinkhorn_divergence(*strided, epsilon=0.1, p=p), expected)
+
+    def test_far_from_the_origin_a_shift_changes_nothing(self, p):
+        """By whole numbers, which float32 adds to these points without rounding."""
+        x, y = ((64 * c).round() / 64 for c in clouds(30, 20, 2, dtype=torch.float32))
+        results = []
+        for shift in (0.0, 2.0**16):
+            ends = (x + shift).requires_grad_(), (y + shift).requires_grad_()
+            cost = sinkhorn_divergence(*ends, epsilon=0.05, p=p)
+            results.append((cost, *torch.autograd.grad(cost, ends)))
+        torch.testing.assert_close(*results, rtol=1e-5, atol=1e-7)
+
+    def test_a_point_without_mass_that_is_far_away(self, p):
+        """Neither the value nor the number of steps depends on it."""
+        x, y = clouds(12, 9, 2, dtype=torch.float32)
+        a, b = weights(12).float(), weights(9, seed=1).float()
+        results = []
+        for place in (0.5, 100.0):
+            far_x, far_y = x.clone(), y.clone()
+            far_x[1], far_y[1] = place, place + 1
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                cost = sinkhorn_divergence(
+                    far_x, far_y, epsilon=0.02, p=p, x_weights=a, y_weights=b
+                )
+            results.append(cost)
+        torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
+
+    def test_a_potential_where_there_is_no_mass_is_no_error(self, p):
+        """However far it is from the best one: its exponential may be infinite."""
+        x, y = clouds(3, 2, 2, dtype=torch.float32)
+        problem = entropic_transport(
+            "test", x, y, torch.tensor([0.5, 0.5, 0.0]), None, epsilon=0.01, p=p, annealing=0.5,
+            tolerance=None, max_iterations=1,
+        )  # fmt: skip
+        g = torch.zeros(1, 2)
+        f = problem.x_potential(g)
+        best_g = problem.y_potential(f)
+        error = _State(f + torch.tensor([0.0, 0.0, 1e6]), best_g, f, best_g).marginal_error(problem)
+        assert error.item() == 0
+
+    def test_costs_that_the_dtype_cannot_hold(self, p):
+        x, y = clouds(3, 4, 2, dtype=torch.float32)
+        for factor, epsilon in ((1e25, 1.0), (1.0, 1e-39)):
+            with pytest.raises(
+                ValueError, match=r"^sinkhorn_divergence: epsilon is .* costs are up to"
+            ):
+                sinkhorn_divergence(factor * x, factor * y, epsilon=epsilon, p=p)
+        with warnings.catch_warnings():  # of what float32 rounds away, it has no more to say
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            small = sinkhorn_divergence(x, y, epsilon=1e-12, p=p, max_iterations=20)
+        assert small.isfinite()
+
+    def test_weights_made_in_float32_reach_a_tolerance_of_float64(self, p):
+        x, y = clouds(30, 20, 2)
+        a, b = (weights(num).float().double() for num in (30, 20))
+        assert a.sum() != b.sum()
+        found = sinkhorn_potentials(
+            x, y, epsilon=0.1, p=p, x_weights=a, y_weights=b, tolerance=1e-12
+        )
+        assert found.marginal_error <= 1e-12
+
+
 class TestSinkhornPotentials:
     @pytest.mark.parametrize("p", [1, 2])
     def test_the_marginals_of_the_plan(self, p):
@@ -467,7 +573,7 @@ class TestSinkhornPotentials:
             relaxation = _Relaxation(
                 entropic_transport(
                     "test", x, x, None, None, epsilon=epsilon, p=2, annealing=0.5, tolerance=None,
-                    max_iterations=1, chunk_size=None,
+                    max_iterations=1,
                 )
             )  # fmt: skip
             relaxation.factor = relaxation.factor * 1.9
@@ -525,7 +631,6 @@ class TestSinkhornPotentials:
             ({"annealing": 1.0}, "annealing is 1.0"),
             ({"tolerance": -1.0}, "tolerance must be"),
             ({"max_iterations": 0}, "max_iterations is 0"),
-            ({"chunk_size": 0}, "chunk_size is 0"),
         ):
             with pytest.raises(ValueError, match=f"^sinkhorn_divergence: {message}"):
                 sinkhorn_divergence(x, x, **{"epsilon": 1.0, **options})

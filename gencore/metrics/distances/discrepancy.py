@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from gencore.metrics.distances.kernels import Kernel
+from gencore.metrics.distances.kernels import GaussianKernel, Kernel
 from gencore.ops._support.checks import accumulation_dtype
 from gencore.samplers.chains import check_count
 
@@ -21,7 +21,8 @@ def squared_discrepancy(
         kernel: of the feature space.
         unbiased: leave the pairs of a point with itself out.
         chunk_size: number of rows of the matrices of kernel values that are held at a time. The
-            backward pass computes them once more, where there are several chunks.
+            backward pass computes them once more, where there are several chunks. Of a Gaussian
+            kernel none are held.
     """
 
     def within(points: Tensor) -> Tensor:
@@ -60,6 +61,9 @@ def check_two_sets(
 
 
 def _sum(kernel: Kernel, x: Tensor, y: Tensor, chunk_size: int) -> Tensor:
+    if isinstance(kernel, GaussianKernel):
+        return kernel.sum(x, y)
+
     def total(part: Tensor, y: Tensor) -> Tensor:
         return kernel(part, y).sum()
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gencore.metrics.distances.pairwise import pairwise_distances, squared_distances
+from gencore.ops import soft_minimum
 
 __all__ = [
     "DistanceKernel",
@@ -84,6 +85,15 @@ class GaussianKernel:
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         squared = squared_distances(x, y)
         return _total((squared * (-0.5 / h**2)).exp_() for h in _several(self.bandwidth))
+
+    def sum(self, x: Tensor, y: Tensor) -> Tensor:
+        """Σ_ij k(x_i, y_j), without a matrix of the values."""
+        zeros = x.new_zeros(len(y))
+
+        def total(epsilon: float) -> Tensor:
+            return (-soft_minimum(x, y, zeros, epsilon=epsilon) / epsilon).exp().sum()
+
+        return _total(total(2 * h**2) for h in _several(self.bandwidth))
 
 
 @dataclass(frozen=True)

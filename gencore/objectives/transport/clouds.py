@@ -1,22 +1,27 @@
 """What functions of two weighted point clouds ask of their arguments, once each."""
 
-from typing import Literal
+import math
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from gencore.choices import check_choice
+from gencore.ops import CostExponent
 from gencore.ops._support.checks import accumulation_dtype
 
-__all__ = ["Exponent", "check_clouds", "check_exponent", "cloud_weights"]
-
-Exponent = Literal[1, 2]
-"""p of the cost, the p-th power of a distance."""
+__all__ = ["check_clouds", "check_exponent", "check_power", "cloud_weights"]
 
 
 def check_exponent(owner: str, p: float) -> None:
     """Raise a ValueError unless p is 1 or 2."""
-    check_choice(owner, "p", p, (1, 2))
+    check_choice(owner, "p", p, get_args(CostExponent))
+
+
+def check_power(owner: str, p: float) -> None:
+    """Raise a ValueError unless p is finite and 1 or more."""
+    if not 1 <= p < math.inf:
+        raise ValueError(f"{owner}: p is {p}; expected a finite number, 1 or more")
 
 
 def check_clouds(owner: str, x: Tensor, y: Tensor, *, batched: bool = False) -> None:
@@ -52,6 +57,9 @@ def check_clouds(owner: str, x: Tensor, y: Tensor, *, batched: bool = False) -> 
 def cloud_weights(owner: str, name: str, weights: Tensor | None, points: Tensor) -> Tensor:
     """Weights of points [..., N, D], checked, in the dtype that sums are made in: [..., N].
 
+    Their sum is 1 to the rounding of that dtype, whatever they were made in: two clouds of unequal
+    sums have no plan.
+
     Raises:
         ValueError: for another shape, a negative weight, or weights that do not sum to 1.
     """
@@ -71,4 +79,4 @@ def cloud_weights(owner: str, name: str, weights: Tensor | None, points: Tensor)
             f"{owner}: {name} sum to {total.tolist()}, the smallest is {weights.min().item():g}; "
             "expected weights that are not negative and sum to 1"
         )
-    return weights
+    return weights / total[..., None]

@@ -6,8 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gencore.objectives.transport.clouds import Exponent
-from gencore.objectives.transport.pairs import transport_gradients
 from gencore.objectives.transport.potentials import (
     EntropicTransport,
     SinkhornPotentials,
@@ -15,6 +13,8 @@ from gencore.objectives.transport.potentials import (
     solve_between,
     solve_within,
 )
+from gencore.ops import CostExponent, soft_minimum
+from gencore.ops._support.autograd import gradients
 
 __all__ = ["sinkhorn_divergence"]
 
@@ -24,14 +24,13 @@ def sinkhorn_divergence(
     y: Tensor,
     *,
     epsilon: float,
-    p: Exponent = 2,
+    p: CostExponent = 2,
     x_weights: Tensor | None = None,
     y_weights: Tensor | None = None,
     debias: bool = True,
     annealing: float = 0.5,
     tolerance: float | None = 1e-3,
     max_iterations: int = 1000,
-    chunk_size: int | None = None,
 ) -> Tensor:
     r"""Entropic transport between two clouds, less the mean of that of each with itself.
 
@@ -68,8 +67,6 @@ def sinkhorn_divergence(
         tolerance: of the marginals of the plan, the sum of absolute errors; if None, exactly
             `max_iterations` pairs of steps are made.
         max_iterations: most pairs of steps at ε.
-        chunk_size: number of rows of the pairs that are held at a time; if None, what suits the
-            device.
 
     Returns:
         A scalar, or [B], in float32 or float64.
@@ -96,7 +93,6 @@ def sinkhorn_divergence(
     problem = entropic_transport(
         "sinkhorn_divergence", x, y, x_weights, y_weights, epsilon=epsilon, p=p,
         annealing=annealing, tolerance=tolerance, max_iterations=max_iterations,
-        chunk_size=chunk_size,
     )  # fmt: skip
     if debias:
         of_x = problem.within(problem.x, problem.x_weights)
@@ -136,9 +132,7 @@ class _DualCost(torch.autograd.Function):
         problem: EntropicTransport,
     ) -> Tensor:
         ctx.save_for_backward(x, y, x_weights, y_weights, solution.f, solution.g)
-        ctx.options = {
-            "epsilon": problem.epsilon, "p": problem.p, "chunk_size": problem.chunk_size
-        }  # fmt: skip
+        ctx.options = {"epsilon": problem.epsilon, "p": problem.p}
         return problem.dual(solution.f, solution.g)
 
     @staticmethod
@@ -163,14 +157,19 @@ class _DualGradient(torch.autograd.Function):
         options: dict[str, Any],
         needed: Sequence[bool],
     ) -> tuple[Tensor | None, ...]:
-        by_x = by_y = None
+        pairs = zip((x, y), needed[:2], strict=True)
+        ends = [points.detach().requires_grad_(need) for points, need in pairs]
+        by_points: list[Tensor | None] = [None, None]
         if needed[0] or needed[1]:
+            # The slope of the best f for g is that of the mean cost of a row of its plan. Rows of
+            # the plan of f and g are multiples of those.
             epsilon = options["epsilon"]
-            by_x, by_y = transport_gradients(
-                x, y, x_weights.log() + f / epsilon, y_weights.log() + g / epsilon, **options
-            )
-            by_x, by_y = grad[:, None, None] * by_x, grad[:, None, None] * by_y
-        return by_x, by_y, grad[:, None] * f, grad[:, None] * g
+            with torch.enable_grad():
+                best = soft_minimum(ends[0], ends[1], y_weights.log() + g / epsilon, **options)
+            rows = grad[:, None] * (x_weights.log() + (f - best.detach()) / epsilon).exp()
+            wanted = [points if points.requires_grad else None for points in ends]
+            by_points = gradients([best], wanted, [rows], create_graph=False)
+        return *by_points, grad[:, None] * f, grad[:, None] * g
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> None:

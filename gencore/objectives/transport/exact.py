@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gencore.extras import transport_extra
 from gencore.metrics.distances.pairwise import pairwise_distances
-from gencore.objectives.transport.clouds import check_clouds, cloud_weights
+from gencore.objectives.transport.clouds import check_clouds, check_power, cloud_weights
 
 __all__ = ["exact_transport_cost"]
 
@@ -60,8 +60,7 @@ def exact_transport_cost(
     with transport_extra(owner):
         import ot
     check_clouds(owner, x, y)
-    if not p >= 1:
-        raise ValueError(f"{owner}: p is {p}; expected 1 or more")
+    check_power(owner, p)
     a = cloud_weights(owner, "x_weights", x_weights, x)
     b = cloud_weights(owner, "y_weights", y_weights, y)
     costs = pairwise_distances(x.to(a.dtype), y.to(a.dtype)).pow(p)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gencore.objectives.transport.clouds import cloud_weights
+from gencore.objectives.transport.clouds import check_power, cloud_weights
 
 __all__ = ["wasserstein_1d"]
 
@@ -58,8 +58,7 @@ def wasserstein_1d(
             f"{owner}: x and y have shapes {list(x.shape)} and {list(y.shape)}; expected [..., N] "
             "and [..., M], not empty"
         )
-    if not p >= 1:
-        raise ValueError(f"{owner}: p is {p}; expected 1 or more")
+    check_power(owner, p)
     a = cloud_weights(owner, "x_weights", x_weights, x[..., None])
     b = cloud_weights(owner, "y_weights", y_weights, y[..., None])
     x, x_order = x.to(a.dtype).sort(-1)

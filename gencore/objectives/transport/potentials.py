@@ -8,14 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gencore.metrics.distances.pairwise import default_chunk_size
 from gencore.objectives.transport.clouds import (
-    Exponent,
     check_clouds,
     check_exponent,
     cloud_weights,
 )
-from gencore.objectives.transport.pairs import soft_minimum
+from gencore.ops import CostExponent, soft_minimum
 from gencore.ops._support.checks import accumulation_dtype, number
 from gencore.samplers.chains import check_count
 
@@ -59,11 +57,12 @@ class EntropicTransport:
     y_weights: Tensor
     """b, [B, M]."""
     epsilon: float
-    p: Exponent
+    p: CostExponent
+    largest_cost: float
+    """A bound of the costs."""
     annealing: float
     tolerance: float | None
     max_iterations: int
-    chunk_size: int
 
     def x_potential(self, g: Tensor) -> Tensor:
         """The best f for a given g: −ε log Σ_j b_j exp((g_j − ‖x_i − y_j‖^p)/ε)."""
@@ -83,8 +82,7 @@ class EntropicTransport:
 
     def _soft_minimum(self, x: Tensor, y: Tensor, weights: Tensor, potential: Tensor) -> Tensor:
         return soft_minimum(
-            x, y, weights.log() + potential / self.epsilon, epsilon=self.epsilon, p=self.p,
-            chunk_size=self.chunk_size,
+            x, y, weights.log() + potential / self.epsilon, epsilon=self.epsilon, p=self.p
         )  # fmt: skip
 
 
@@ -98,9 +96,15 @@ class _State(NamedTuple):
 
     def marginal_error(self, problem: EntropicTransport) -> Tensor:
         """[B]. The rows of the plan sum to a exp((f − best f)/ε)."""
-        rows = ((self.f - self.best_f) / problem.epsilon).expm1().abs() * problem.x_weights
-        columns = ((self.g - self.best_g) / problem.epsilon).expm1().abs() * problem.y_weights
-        return rows.sum(1) + columns.sum(1)
+
+        def error(weights: Tensor, potential: Tensor, best: Tensor) -> Tensor:
+            errors = ((potential - best) / problem.epsilon).expm1().abs()
+            # Where there is no mass the potential may be any.
+            return (weights * errors.where(weights > 0, 0.0)).sum(1)
+
+        return error(problem.x_weights, self.f, self.best_f) + error(
+            problem.y_weights, self.g, self.best_g
+        )
 
     def solution(self, problem: EntropicTransport, num_iterations: int) -> SinkhornPotentials:
         """The means of both: their dual value is that of two plans with one exact marginal each."""
@@ -117,13 +121,12 @@ def sinkhorn_potentials(
     y: Tensor,
     *,
     epsilon: float,
-    p: Exponent = 2,
+    p: CostExponent = 2,
     x_weights: Tensor | None = None,
     y_weights: Tensor | None = None,
     annealing: float = 0.5,
     tolerance: float | None = 1e-3,
     max_iterations: int = 1000,
-    chunk_size: int | None = None,
 ) -> SinkhornPotentials:
     r"""The potentials of entropic transport between two weighted point clouds.
 
@@ -155,7 +158,6 @@ def sinkhorn_potentials(
     problem = entropic_transport(
         "sinkhorn_potentials", x, y, x_weights, y_weights, epsilon=epsilon, p=p,
         annealing=annealing, tolerance=tolerance, max_iterations=max_iterations,
-        chunk_size=chunk_size,
     )  # fmt: skip
     with torch.no_grad():
         solution = solve_between(problem)
@@ -173,11 +175,10 @@ def entropic_transport(
     y_weights: Tensor | None,
     *,
     epsilon: float,
-    p: Exponent,
+    p: CostExponent,
     annealing: float,
     tolerance: float | None,
     max_iterations: int,
-    chunk_size: int | None,
 ) -> EntropicTransport:
     """The problem that the arguments of a public function describe, or an error in its name."""
     check_clouds(owner, x, y, batched=True)
@@ -191,17 +192,19 @@ def entropic_transport(
     check_count(owner, "max_iterations", max_iterations, least=1)
     a = cloud_weights(owner, "x_weights", x_weights, x)
     b = cloud_weights(owner, "y_weights", y_weights, y)
-    # Squares of points far from the origin would round the distances away.
     x, y = (points.to(accumulation_dtype(points)) for points in (x, y))
-    centre = y.detach().mean(-2, keepdim=True)
-    x, y = x - centre, y - centre
     if x.dim() == 2:
         x, y, a, b = (tensor[None] for tensor in (x, y, a, b))
-    if chunk_size is None:
-        chunk_size = default_chunk_size(x.device, len(x) * max(x.shape[1], y.shape[1]))
-    check_count(owner, "chunk_size", chunk_size, least=1)
+    both = torch.cat([x, y], 1).detach()
+    largest_cost = (both.amax(1) - both.amin(1)).square().sum(1).max().item() ** (p / 2)
+    # Exponents are costs in units of ε.
+    if not max(largest_cost, 1.0) / epsilon <= torch.finfo(x.dtype).max / 2:
+        raise ValueError(
+            f"{owner}: epsilon is {epsilon:g}, and costs are up to {largest_cost:g}; expected a "
+            f"ratio that {x.dtype} holds"
+        )
     return EntropicTransport(
-        owner, x, y, a, b, epsilon, p, annealing, tolerance, max_iterations, chunk_size
+        owner, x, y, a, b, epsilon, p, largest_cost, annealing, tolerance, max_iterations
     )
 
 
@@ -263,9 +266,7 @@ def solve_between(
 
 def _annealed(problem: EntropicTransport) -> _State:
     """One pair of steps at each ε from the largest cost down."""
-    both = torch.cat([problem.x, problem.y], 1)
-    diameter = (both.amax(1) - both.amin(1)).norm(dim=1).max().item() ** problem.p
-    ratio = max(diameter / problem.epsilon, 1.0)
+    ratio = max(problem.largest_cost / problem.epsilon, 1.0)
     num_levels = math.ceil(math.log(ratio) / -math.log(problem.annealing))
     g = torch.zeros_like(problem.y_weights)
     for level in range(num_levels, -1, -1):

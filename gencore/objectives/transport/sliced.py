@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gencore.objectives.transport.clouds import check_clouds, cloud_weights
+from gencore.objectives.transport.clouds import check_clouds, check_power, cloud_weights
 from gencore.objectives.transport.one_dimension import wasserstein_1d
 from gencore.ops import philox_normal, random_key
 from gencore.ops._support.checks import accumulation_dtype
@@ -64,6 +64,7 @@ def sliced_wasserstein(
     """
     owner = "sliced_wasserstein"
     check_clouds(owner, x, y)
+    check_power(owner, p)
     check_count(owner, "num_projections", num_projections, least=1)
     a, b = (
         None
