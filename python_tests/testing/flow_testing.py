@@ -10,6 +10,7 @@ from gencore.models import (
     IAF,
     MAF,
     NICE,
+    AutoregressiveSplineFlow,
     CouplingFlow,
     Flow,
     Glow,
@@ -28,6 +29,9 @@ FLOWS: dict[str, Callable[..., Flow]] = {
     "SplineFlow": lambda **options: SplineFlow(3, num_layers=3, hidden_widths=(8,), **options),
     "MAF": lambda **options: MAF(3, num_layers=2, hidden_widths=(8,), **options),
     "IAF": lambda **options: IAF(3, num_layers=2, hidden_widths=(8,), **options),
+    "AutoregressiveSplineFlow": lambda **options: AutoregressiveSplineFlow(
+        3, num_layers=2, hidden_widths=(8,), **options
+    ),
     "PlanarFlow": lambda **options: PlanarFlow(3, num_layers=2, **options),
     "RadialFlow": lambda **options: RadialFlow(3, num_layers=2, **options),
     "ResidualFlow": lambda **options: ResidualFlow(

@@ -1,10 +1,11 @@
+from gencore.models.flows.autoregressive_spline_flow import AutoregressiveSplineFlow
 from gencore.models.flows.coupling_flow import CouplingFlow
 from gencore.models.flows.flow import Base, Flow, FlowDistribution
 from gencore.models.flows.flow_posterior import FlowPosterior, PosteriorSample
 from gencore.models.flows.glow import Glow
 from gencore.models.flows.iaf import IAF
 from gencore.models.flows.maf import MAF
-from gencore.models.flows.names import CouplingKind
+from gencore.models.flows.names import CoordinateOrder, CouplingKind
 from gencore.models.flows.nice import NICE
 from gencore.models.flows.planar_flow import ExplicitDirection, PlanarFlow
 from gencore.models.flows.radial_flow import RadialFlow
@@ -16,7 +17,9 @@ __all__ = [
     "IAF",
     "MAF",
     "NICE",
+    "AutoregressiveSplineFlow",
     "Base",
+    "CoordinateOrder",
     "CouplingFlow",
     "CouplingKind",
     "EulerSteps",

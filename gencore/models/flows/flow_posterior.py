@@ -7,10 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from gencore.models.flows.iaf import iaf_layers
+from gencore.models.flows.stacks import interleaved
 from gencore.nn.context import check_context, weight_of
-from gencore.nn.transforms import Compose
-from gencore.ops.mlp import ActivationName
+from gencore.nn.transforms import Compose, InverseAutoregressive, Permutation
 
 __all__ = ["FlowPosterior", "PosteriorSample"]
 
@@ -42,7 +41,7 @@ class FlowPosterior(nn.Module):
         latent_size: D.
         context_size: C of h, [N, C]; 0 for none.
         num_steps: T.
-        hidden_widths: of each step's network, one to four hidden layers.
+        hidden_widths: of each step's network.
         activation: of the networks.
         gate_bias: s at the start, σ_t = sigmoid(s).
 
@@ -70,17 +69,22 @@ class FlowPosterior(nn.Module):
         *,
         num_steps: int = 2,
         hidden_widths: Sequence[int] = (64, 64),
-        activation: ActivationName = "relu",
+        activation: str = "relu",
         gate_bias: float = 2.0,
     ) -> None:
         super().__init__()
         if num_steps < 0:
             raise ValueError(f"FlowPosterior: num_steps is {num_steps}; expected 0 or more")
         self.latent_size, self.context_size = latent_size, context_size
-        self.steps = Compose(*iaf_layers(
-            latent_size, num_steps, hidden_widths, activation=activation,
-            context_size=context_size, gate_bias=gate_bias,
-        ))  # fmt: skip
+        steps = interleaved(
+            num_steps,
+            lambda _: InverseAutoregressive(
+                latent_size, hidden_widths, activation=activation, context_size=context_size,
+                gate_bias=gate_bias,
+            ),
+            lambda: Permutation.reverse(latent_size),
+        )  # fmt: skip
+        self.steps = Compose(*steps)
 
     def forward(
         self,

@@ -1,12 +1,16 @@
 """The masked autoregressive flow (Papamakarios, Pavlakou and Murray 2017)."""
 
 from collections.abc import Sequence
+from functools import partial
 
+import torch
+from torch import Tensor
+
+from gencore.models.flows.autoregressive_stack import autoregressive_layers
 from gencore.models.flows.flow import Base, Flow
-from gencore.models.flows.stacks import interleaved, stack
-from gencore.nn.transforms import MaskedAutoregressive, Permutation
-from gencore.ops.mlp import ActivationName
-from gencore.sizes import check_positive
+from gencore.models.flows.names import CoordinateOrder
+from gencore.models.flows.stacks import stack
+from gencore.nn.transforms import MaskedAutoregressive
 
 __all__ = ["MAF"]
 
@@ -17,18 +21,23 @@ class MAF(Flow):
     .. math:: z = f_K \circ \rho \circ f_{K-1} \circ \dots \circ \rho \circ f_1(x), \qquad
               f(x)_i = \big(x_i - m_i(x_{<i})\big)\, e^{-s_i(x_{<i})}
 
-    with the reversal ρ of the coordinates between layers. Log-scales start at zero, shifts do not:
-    from a permutation, data of independent coordinates would give it no gradient to leave by.
+    with the reversal, or another permutation, ρ of the coordinates between layers. Log-scales
+    start at zero, shifts do not: from a permutation, data of independent coordinates would give it
+    no gradient to leave by.
 
     Args:
         features: D, the numbers in a row of the data.
         num_layers: K.
-        hidden_widths: of each layer's network, one to four hidden layers.
-        activation: of the networks.
+        hidden_widths: of each layer's network.
+        activation, residual, dropout, adjacency: of the networks, as for :class:`gencore.nn.MADE`.
+            With an adjacency, [D, D], all layers have that graph, and nothing is permuted.
+        permutation: of the coordinates between layers: "reverse", or "random", a fixed one each.
         bound: of the log-scales |s|; ``None`` for none.
         context_size: C of contexts [N, C]; 0 for none.
         base: "normal" or "logistic" latents.
-        reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
+        reversible: rebuild inputs in the backward pass, so that memory does not grow with depth;
+            not with dropout.
+        generator: of random permutations; torch's default if ``None``.
 
     Raises:
         ValueError: for sizes that do not fit.
@@ -53,20 +62,22 @@ class MAF(Flow):
         *,
         num_layers: int = 5,
         hidden_widths: Sequence[int] = (64, 64),
-        activation: ActivationName = "relu",
+        activation: str = "relu",
+        residual: bool = False,
+        dropout: float = 0.0,
+        adjacency: Sequence[Sequence[bool]] | Tensor | None = None,
+        permutation: CoordinateOrder = "reverse",
         bound: float | None = 2.0,
         context_size: int = 0,
         base: Base = "normal",
         reversible: bool = False,
+        generator: torch.Generator | None = None,
     ) -> None:
-        check_positive("MAF", num_layers=num_layers)
-        layers = interleaved(
-            num_layers,
-            lambda _: MaskedAutoregressive(
-                features, hidden_widths, activation=activation, bound=bound,
-                context_size=context_size,
-            ),
-            lambda: Permutation.reverse(features),
+        layers = autoregressive_layers(
+            "MAF", features, num_layers, partial(MaskedAutoregressive, features, hidden_widths),
+            permutation=permutation, generator=generator, reversible=reversible,
+            activation=activation, residual=residual, dropout=dropout, adjacency=adjacency,
+            bound=bound, context_size=context_size,
         )  # fmt: skip
         transform = stack(layers, reversible=reversible)
         super().__init__(transform, [features], base=base, context_size=context_size)

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
-__all__ = ["CouplingKind"]
+__all__ = ["CoordinateOrder", "CouplingKind"]
 
 CouplingKind = Literal["affine", "additive"]
+CoordinateOrder = Literal["reverse", "random"]

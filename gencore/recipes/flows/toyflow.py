@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
 __all__ = ["FlowName", "ToyFlowRecipe"]
 
-FlowName = Literal["nice", "realnvp", "maf", "iaf", "planar", "radial", "spline", "residual"]
+FlowName = Literal[
+    "nice",
+    "realnvp",
+    "maf",
+    "iaf",
+    "planar",
+    "radial",
+    "spline",
+    "autoregressive_spline",
+    "residual",
+]
 
 
 @dataclass(kw_only=True)

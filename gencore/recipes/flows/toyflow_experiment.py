@@ -11,6 +11,7 @@ from gencore.models import (
     IAF,
     MAF,
     NICE,
+    AutoregressiveSplineFlow,
     CouplingFlow,
     Flow,
     PlanarFlow,
@@ -37,6 +38,9 @@ FLOWS: dict[str, Callable[[int, tuple[int, ...]], Flow]] = {
     "planar": lambda layers, _: PlanarFlow(2, num_layers=layers, explicit="density"),
     "radial": lambda layers, _: RadialFlow(2, num_layers=layers, explicit="density"),
     "spline": lambda layers, widths: SplineFlow(2, num_layers=layers, hidden_widths=widths),
+    "autoregressive_spline": lambda layers, widths: AutoregressiveSplineFlow(
+        2, num_layers=layers, hidden_widths=widths
+    ),
     "residual": lambda layers, widths: ResidualFlow(2, num_blocks=layers, hidden_widths=widths),
 }
 

@@ -6,7 +6,9 @@ from testing.flow_testing import FLOWS, randn, ready
 
 from gencore.nn import AffineCoupling, Reversible
 
-REVERSIBLE = ("NICE", "CouplingFlow", "SplineFlow", "MAF", "Glow", "RealNVP")
+REVERSIBLE = (
+    "NICE", "CouplingFlow", "SplineFlow", "MAF", "AutoregressiveSplineFlow", "Glow", "RealNVP",
+)  # fmt: skip
 
 
 def compiled(function, **options):
@@ -54,10 +56,10 @@ def with_context(name, size):
 
 
 @pytest.mark.parametrize("context_size", [0, 2])
-@pytest.mark.parametrize("name", ["MAF", "IAF"])
+@pytest.mark.parametrize("name", ["MAF", "IAF", "AutoregressiveSplineFlow"])
 def test_autoregressive_flows_compile_in_their_sequential_direction(name, context_size):
     flow, context = with_context(name, context_size)
-    function = samples(flow) if name == "MAF" else flow.log_prob
+    function = flow.log_prob if name == "IAF" else samples(flow)
     check_gradients(flow, compiled(function), function, randn(5, 3), context)
 
 

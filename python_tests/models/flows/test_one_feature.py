@@ -6,7 +6,17 @@ import pytest
 import torch
 from testing.flow_testing import check_transform, randn, redraw
 
-from gencore.models import IAF, MAF, NICE, CouplingFlow, Flow, PlanarFlow, RadialFlow, SplineFlow
+from gencore.models import (
+    IAF,
+    MAF,
+    NICE,
+    AutoregressiveSplineFlow,
+    CouplingFlow,
+    Flow,
+    PlanarFlow,
+    RadialFlow,
+    SplineFlow,
+)
 from gencore.nn import MLP
 
 FLOWS = {
@@ -15,6 +25,9 @@ FLOWS = {
     "SplineFlow": lambda **options: SplineFlow(1, num_layers=3, hidden_widths=(8,), **options),
     "MAF": lambda **options: MAF(1, num_layers=2, hidden_widths=(8,), **options),
     "IAF": lambda **options: IAF(1, num_layers=2, hidden_widths=(8,), **options),
+    "AutoregressiveSplineFlow": lambda **options: AutoregressiveSplineFlow(
+        1, num_layers=2, hidden_widths=(8,), **options
+    ),
     "PlanarFlow": lambda **options: PlanarFlow(1, num_layers=2, **options),
     "RadialFlow": lambda **options: RadialFlow(1, num_layers=2, **options),
 }
