@@ -89,13 +89,12 @@ def _solve(z: Tensor, raw: Tensor, settings: MadeSettings) -> tuple[Tensor, Tens
     """One coordinate x of z, both [N], and log ∂x/∂z, of its raw outputs [N, 2 or 3K − 1]."""
     if settings.step == STEPS["spline"]:
         bins = (raw.shape[1] + 1) // 3
-        x, log_slope = reference_spline(
-            z[:, None], *raw[:, None].split([bins, bins, bins - 1], 2),
-            SplineSettings(
-                settings.tail_bound, settings.bound, settings.min_width, settings.min_height,
-                settings.min_derivative, True,
-            ),
+        widths, heights, derivatives = raw[:, None].split([bins, bins, bins - 1], 2)
+        spline = SplineSettings(
+            settings.tail_bound, settings.bound, settings.min_width, settings.min_height,
+            settings.min_derivative, True,
         )  # fmt: skip
+        x, log_slope = reference_spline(z[:, None], widths, heights, derivatives, spline)
         return x[:, 0], log_slope
     m, s = raw.unbind(1)
     s = s if settings.bound == math.inf else bounded(s, settings.bound)

@@ -1,5 +1,7 @@
 """MADE, and the layers of masked and inverse autoregressive flows."""
 
+from functools import partial
+
 import pytest
 import torch
 from testing.flow_testing import check_transform, randn, redraw
@@ -13,7 +15,8 @@ from gencore.nn import (
 )
 from gencore.ops import backend, rational_quadratic_spline
 
-LAYERS = (MaskedAutoregressive, InverseAutoregressive, MaskedAutoregressiveSpline)
+SPLINES = partial(MaskedAutoregressiveSpline, num_bins=3)
+LAYERS = (MaskedAutoregressive, InverseAutoregressive, SPLINES)
 SIZES = ((1, (4,)), (2, (5, 3)), (3, (2,)), (6, (11, 8, 9)))
 
 
@@ -248,8 +251,8 @@ def test_gradients_through_the_sequential_direction_are_those_of_its_steps(kind)
         u = torch.zeros_like(v)
         for i in range(6):
             raw = layer.made(u, context)
-            if kind is MaskedAutoregressiveSpline:
-                value = rational_quadratic_spline(v, *raw.split([8, 8, 7], 2), inverse=True)[0]
+            if kind is SPLINES:
+                value = rational_quadratic_spline(v, *raw.split([3, 3, 2], 2), inverse=True)[0]
             elif kind is MaskedAutoregressive:
                 m, s = raw.unbind(1)
                 value = v * torch.exp(2 * torch.tanh(s / 2)) + m
@@ -310,7 +313,7 @@ def test_a_spline_layer_starts_as_the_identity_and_is_one_outside_its_interval()
 def test_a_spline_layer_in_float32_undoes_itself():
     torch.manual_seed(0)
     layer = MaskedAutoregressiveSpline(16, (32, 32), context_size=2)
-    redraw(layer, 1.0, seed=1)
+    redraw(layer, 0.3, seed=1)
     x, context = torch.randn(500, 16), torch.randn(500, 2)
     with torch.no_grad():
         z, log_det = layer(x, context)
@@ -430,14 +433,14 @@ def test_passes_are_as_many_as_the_longest_path(monkeypatch):
     assert len(calls) == 2
 
 
-def test_what_is_infinite_stays_behind_the_mask_of_a_pass():
+def test_what_a_pass_has_found_stays_though_a_later_one_overflows():
     layer = MaskedAutoregressive(3, (4, 4), residual=True, bound=None, activation="tanh").double()
     for parameter in layer.parameters():
         torch.nn.init.zeros_(parameter)
     with torch.no_grad():
         layer.made.linears()[-1].bias[3 + 1] = 1000.0  # s of the second coordinate
         x = layer.inverse(torch.ones(1, 3, dtype=torch.float64))[0]
-    assert x.tolist() == [[1.0, float("inf"), 1.0]]
+    assert x[0, :2].tolist() == [1.0, float("inf")]
 
 
 @pytest.mark.parametrize("kind", LAYERS)

@@ -275,7 +275,8 @@ BAD = {
     "an unknown activation": ({"activation": "gelu"}, ValueError, "activation is 'gelu'"),
     "an unknown step": ({"step": "sigmoid"}, ValueError, "step is 'sigmoid'"),
     "outputs of no spline": (
-        {"step": "spline"}, ValueError, r"shape \[6, 4\] .* expected \[\(3K - 1\) \* 3, 4\]"),
+        {**layer(3, (5, 4), each=3), "step": "spline"}, ValueError,
+        r"shape \[9, 4\] .* expected \[\(3K - 1\) \* 3, 4\]"),
     "a negative tail bound": ({"tail_bound": -1.0}, ValueError, "tail_bound must be"),
     "bins that are too wide": (
         {**layer(3, (5, 4), each=8), "step": "spline", "min_width": 0.4}, ValueError,
@@ -466,9 +467,11 @@ def test_opcheck_and_compilation_of_splines(device):
 
 
 def test_the_operator_refuses_outputs_that_do_not_fit():
-    arguments, z = layer(3, (5, 4)), data(4, 3)
+    arguments, z = layer(3, (5, 4), each=3), data(4, 3)
     call = torch.ops.gencore.made_inverse.default
     operands = (z, arguments["weights"], arguments["biases"], arguments["unit_ends"], None)
+    with pytest.raises(Exception, match="2 D outputs, or 3 K - 1 times D"):
+        call(*operands, 0, 0.0, 0, 1.0, *SPLINE_NUMBERS)
     with pytest.raises(Exception, match="2 D outputs, or 3 K - 1 times D"):
         call(*operands, 0, 0.0, 2, 1.0, *SPLINE_NUMBERS)
     with pytest.raises(Exception, match="unknown step"):

@@ -139,7 +139,7 @@ class MADE(FixedBuffers):
                 )  # fmt: skip
         first, *hidden, last = plan.masks
         masks = [first, *(mask for mask in hidden for _ in range(1 + residual)), last]
-        self.layers = nn.ModuleList(nn.Linear(*reversed(mask.shape)) for mask in masks)
+        self.layers = nn.ModuleList(nn.Linear(mask.shape[1], mask.shape[0]) for mask in masks)
         self.context = nn.Linear(context_size, widths[0], bias=False) if context_size else None
         self.depth = plan.depth
         self.register_fixed("unit_ends", plan.unit_ends, persistent=False)
@@ -199,7 +199,7 @@ class MADE(FixedBuffers):
             masks = [self.mask(layer) for layer in range(len(linears))]
         weights = [linear.weight * mask for linear, mask in zip(linears, masks, strict=True)]
         weights[-1] = self._in_place(weights[-1])
-        biases = [linear.bias for linear in linears]
+        biases: list[Tensor] = [linear.bias for linear in linears]
         biases[-1] = self._in_place(biases[-1])
         return list(zip(weights, biases, strict=True))
 
@@ -216,7 +216,7 @@ class MADE(FixedBuffers):
     def ordered_weights(self) -> list[Tensor]:
         """The layers' weights, for :func:`gencore.ops.made_inverse`: in the order of the inputs,
         masked where that does not do it."""
-        weights = [linear.weight for linear in self.linears()]
+        weights: list[Tensor] = [linear.weight for linear in self.linears()]
         if not self.is_graph:
             return weights
         return [weight * self.mask(layer) for layer, weight in enumerate(weights)]

@@ -102,9 +102,10 @@ class Autoregressive(Transform):
 
     @torch.no_grad()
     def _solve(self, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        if self.made.fused_activation is None:
-            return self._solve_by_passes(v, context)
         made, order = self.made, self.made.order
+        activation = made.fused_activation
+        if activation is None:
+            return self._solve_by_passes(v, context)
         term = made.context_term(context)
         u, log_det = made_inverse(
             v if order is None else v[:, order],
@@ -112,17 +113,14 @@ class Autoregressive(Transform):
             [linear.bias.to(v.dtype) for linear in made.linears()],
             made.unit_ends,
             **self.fused_step,
-            activation=made.fused_activation,
+            activation=activation,
             negative_slope=made.negative_slope,
             context_term=None if term is None else term.to(v.dtype),
         )
         return u if made.inverse_order is None else u[:, made.inverse_order], log_det
 
     def _solve_by_passes(self, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """In each pass, the coordinates that depend on none but those of the passes before.
-
-        Until then they are zero, so that nothing that is not finite stands behind a mask.
-        """
+        """In each pass, the coordinates that depend on none but those of the passes before."""
         made = self.made
         u, log_det = torch.zeros_like(v), v.new_zeros(len(v), dtype=accumulation_dtype(v))
         generations = made.generations
@@ -131,7 +129,7 @@ class Autoregressive(Transform):
         for generation in range(made.depth):
             theta = made(u, context, dropout=False).to(v.dtype)
             solved, log_det = self.unstep(v, theta)
-            u = torch.where(generations <= generation, solved, 0.0)
+            u = torch.where(generations == generation, solved, u)
         return u, log_det
 
     @property
