@@ -33,8 +33,8 @@ struct MadeInverse {
 
   GENCORE_HD std::int64_t features() const { return mlp.widths[0]; }
   GENCORE_HD int hidden_layers() const { return mlp.layers - 1; }
-  // The outputs that belong to one coordinate, the row of the first, and how far apart rows are.
   GENCORE_HD bool is_spline() const { return step == AutoregressiveStep::kSpline; }
+  // How many outputs belong to one coordinate, the row of the first, and how far apart rows are.
   GENCORE_HD std::int64_t outputs() const { return is_spline() ? 3 * spline.bins - 1 : 2; }
   GENCORE_HD std::int64_t first_row(std::int64_t i) const {
     return is_spline() ? i * outputs() : i;

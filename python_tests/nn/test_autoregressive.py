@@ -398,13 +398,11 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def with_options(kind, name: str, context_size: int = 2) -> torch.nn.Module:
-    options = dict(OPTIONS[name])
+def with_options(kind, name: str, widths: tuple[int, ...] = (9, 9)) -> torch.nn.Module:
+    options = {"hidden_widths": widths, "context_size": 2, **OPTIONS[name]}
     if "adjacency" in options:
         options["adjacency"] = torch.tensor(options["adjacency"]).bool()
-    return spread(
-        kind(4, options.pop("hidden_widths", (9, 9)), context_size=context_size, **options)
-    )
+    return spread(kind(4, **options))
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -418,7 +416,7 @@ def test_layers_of_any_network_invert_with_exact_jacobians(kind, name):
 @pytest.mark.parametrize("name", ["residual", "graph", "residual graph"])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_gradients_of_the_sequential_direction_of_any_network(kind, name):
-    layer = with_options(kind, name)
+    layer = with_options(kind, name, (4, 4))
     v, context = randn(2, 4).requires_grad_(), randn(2, 2, seed=1).requires_grad_()
     leaves = (v, context, *layer.parameters())
     assert torch.autograd.gradcheck(lambda v, c, *_: layer.solve(v, c), leaves)

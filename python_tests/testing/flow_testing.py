@@ -30,7 +30,7 @@ FLOWS: dict[str, Callable[..., Flow]] = {
     "MAF": lambda **options: MAF(3, num_layers=2, hidden_widths=(8,), **options),
     "IAF": lambda **options: IAF(3, num_layers=2, hidden_widths=(8,), **options),
     "AutoregressiveSplineFlow": lambda **options: AutoregressiveSplineFlow(
-        3, num_layers=2, hidden_widths=(8,), **options
+        3, **{"num_layers": 2, "hidden_widths": (8,), **options}
     ),
     "PlanarFlow": lambda **options: PlanarFlow(3, num_layers=2, **options),
     "RadialFlow": lambda **options: RadialFlow(3, num_layers=2, **options),

@@ -11,6 +11,7 @@ from gencore.models.flows.flow import Base, Flow
 from gencore.models.flows.names import CoordinateOrder
 from gencore.models.flows.stacks import stack
 from gencore.nn.transforms import MaskedAutoregressiveSpline
+from gencore.sizes import check_positive
 
 __all__ = ["AutoregressiveSplineFlow"]
 
@@ -77,6 +78,7 @@ class AutoregressiveSplineFlow(Flow):
         reversible: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
+        check_positive("AutoregressiveSplineFlow", num_layers=num_layers)
         layers = autoregressive_layers(
             "AutoregressiveSplineFlow", features, num_layers,
             partial(MaskedAutoregressiveSpline, features, hidden_widths, num_bins, tail_bound),

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 
-from gencore.models.flows.stacks import interleaved
+from gencore.models.flows.autoregressive_stack import autoregressive_layers
 from gencore.nn.context import check_context, weight_of
-from gencore.nn.transforms import Compose, InverseAutoregressive, Permutation
+from gencore.nn.transforms import Compose, InverseAutoregressive
 
 __all__ = ["FlowPosterior", "PosteriorSample"]
 
@@ -76,13 +77,10 @@ class FlowPosterior(nn.Module):
         if num_steps < 0:
             raise ValueError(f"FlowPosterior: num_steps is {num_steps}; expected 0 or more")
         self.latent_size, self.context_size = latent_size, context_size
-        steps = interleaved(
-            num_steps,
-            lambda _: InverseAutoregressive(
-                latent_size, hidden_widths, activation=activation, context_size=context_size,
-                gate_bias=gate_bias,
-            ),
-            lambda: Permutation.reverse(latent_size),
+        steps = autoregressive_layers(
+            "FlowPosterior", latent_size, num_steps,
+            partial(InverseAutoregressive, latent_size, hidden_widths), activation=activation,
+            context_size=context_size, gate_bias=gate_bias,
         )  # fmt: skip
         self.steps = Compose(*steps)
 

@@ -12,6 +12,7 @@ from gencore.models.flows.flow import Base, Flow
 from gencore.models.flows.names import CoordinateOrder
 from gencore.models.flows.stacks import stack
 from gencore.nn.transforms import ActNorm, InverseAutoregressive
+from gencore.sizes import check_positive
 
 __all__ = ["IAF"]
 
@@ -74,6 +75,7 @@ class IAF(Flow):
         reversible: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
+        check_positive("IAF", num_layers=num_layers)
         steps = autoregressive_layers(
             "IAF", features, num_layers, partial(InverseAutoregressive, features, hidden_widths),
             permutation=permutation, generator=generator, reversible=reversible,

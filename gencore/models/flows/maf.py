@@ -11,6 +11,7 @@ from gencore.models.flows.flow import Base, Flow
 from gencore.models.flows.names import CoordinateOrder
 from gencore.models.flows.stacks import stack
 from gencore.nn.transforms import MaskedAutoregressive
+from gencore.sizes import check_positive
 
 __all__ = ["MAF"]
 
@@ -73,6 +74,7 @@ class MAF(Flow):
         reversible: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
+        check_positive("MAF", num_layers=num_layers)
         layers = autoregressive_layers(
             "MAF", features, num_layers, partial(MaskedAutoregressive, features, hidden_widths),
             permutation=permutation, generator=generator, reversible=reversible,

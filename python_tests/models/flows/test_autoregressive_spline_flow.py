@@ -50,16 +50,16 @@ def test_round_trips_in_float32():
     assert (log_det + log_det_back).abs().max() < 5e-2
 
 
-@pytest.mark.parametrize("residual", [False, True])
-def test_the_density_integrates_to_one_for_every_context(residual):
+@pytest.mark.parametrize(("value", "residual"), [(-1.0, False), (0.7, True)])
+def test_the_density_integrates_to_one_for_a_context(value, residual):
     flow = spread(
         AutoregressiveSplineFlow(
             2, num_layers=3, hidden_widths=(8, 8), context_size=1, residual=residual
-        )
+        ),
+        0.35,
     )
-    for value in (-1.0, 0.7):
-        context = torch.tensor([[value]], dtype=torch.float64)
-        assert grid_integral(flow, 4.5, 500, context) == pytest.approx(1.0, abs=1e-3)
+    context = torch.tensor([[value]], dtype=torch.float64)
+    assert grid_integral(flow, 4.5, 500, context) == pytest.approx(1.0, abs=1e-3)
     peak = flow.log_prob(torch.zeros(1, 2, dtype=torch.float64), context)
     assert abs(peak.item() + math.log(2 * math.pi)) > 0.05
 
@@ -75,7 +75,7 @@ def test_log_prob_is_that_of_the_sample():
 def test_gradients_of_densities_and_samples():
     flow = spread(
         AutoregressiveSplineFlow(
-            3, num_layers=2, hidden_widths=(6, 6), num_bins=3, context_size=1, activation="tanh"
+            3, num_layers=2, hidden_widths=(4,), num_bins=3, context_size=1, activation="tanh"
         )
     )
     x, context = randn(2, 3).requires_grad_(), randn(2, 1, seed=1).requires_grad_()
@@ -104,16 +104,16 @@ def test_a_fit_reaches_the_entropy_of_a_ring():
         radius, angle = 1.5 + 0.2 * torch.randn(num), 2 * math.pi * torch.rand(num)
         return torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
 
-    flow = AutoregressiveSplineFlow(2, num_layers=4, hidden_widths=(32, 32), tail_bound=4.0)
+    flow = AutoregressiveSplineFlow(2, num_layers=3, hidden_widths=(32,), tail_bound=4.0)
     optimizer = torch.optim.Adam(flow.parameters(), 1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
-    for _ in range(300):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 200)
+    for _ in range(200):
         optimizer.zero_grad()
-        (-flow.log_prob(draw(512)).mean()).backward()
+        (-flow.log_prob(draw(256)).mean()).backward()
         optimizer.step()
         schedule.step()
     with torch.no_grad():
-        nll = -flow.log_prob(draw(50_000))
+        nll = -flow.log_prob(draw(20_000))
     radius = 1.5 + 0.2 * torch.randn(1_000_000, dtype=torch.float64)
     entropy = (math.log(2 * math.pi) + radius.log().mean()).item() + gaussian_entropy(
         torch.tensor([[0.04]])

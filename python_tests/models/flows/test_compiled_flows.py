@@ -63,6 +63,11 @@ def test_autoregressive_flows_compile_in_their_sequential_direction(name, contex
     check_gradients(flow, compiled(function), function, randn(5, 3), context)
 
 
+def test_a_sequential_direction_of_passes_compiles():
+    flow = ready(FLOWS["AutoregressiveSplineFlow"](residual=True, hidden_widths=(8, 8)))
+    check_gradients(flow, compiled(samples(flow)), samples(flow), randn(5, 3))
+
+
 @pytest.mark.slow
 def test_a_reversible_stack_that_holds_a_network_twice_compiles_and_survives():
     network = torch.nn.Linear(2, 4).double()
