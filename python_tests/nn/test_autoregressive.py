@@ -17,6 +17,7 @@ from gencore.ops import backend, rational_quadratic_spline
 
 SPLINES = partial(MaskedAutoregressiveSpline, num_bins=3)
 LAYERS = (MaskedAutoregressive, InverseAutoregressive, SPLINES)
+IDS = ("masked", "inverse", "spline")
 SIZES = ((1, (4,)), (2, (5, 3)), (3, (2,)), (6, (11, 8, 9)))
 
 
@@ -132,7 +133,7 @@ def test_bad_inputs():
 
 @pytest.mark.parametrize("context_size", [0, 2])
 @pytest.mark.parametrize(("features", "widths"), SIZES, ids=str)
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", LAYERS, ids=IDS)
 def test_log_det_is_that_of_the_jacobian_both_ways(kind, features, widths, context_size):
     layer = spread(kind(features, widths, activation="tanh", context_size=context_size))
     x = randn(3, features)
@@ -150,7 +151,7 @@ def test_log_det_is_that_of_the_jacobian_both_ways(kind, features, widths, conte
 
 @pytest.mark.parametrize("order", [None, [2, 5, 0, 1, 4, 3]], ids=str)
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "silu", "softplus"])
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", LAYERS, ids=IDS)
 def test_inverse_undoes_forward(kind, activation, order):
     layer = spread(kind(6, (11, 8), activation=activation, context_size=2, order=order))
     x, context = 3 * randn(50, 6), randn(50, 2)
@@ -220,7 +221,7 @@ def test_log_scales_are_bounded():
     torch.testing.assert_close(free(x)[1], -free.made(x)[:, 1].sum(1))
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", LAYERS, ids=IDS)
 @pytest.mark.parametrize(
     ("features", "context_size", "order"), [(4, 2, [2, 0, 3, 1]), (3, 0, None)]
 )
@@ -240,7 +241,7 @@ def test_gradients_of_the_sequential_direction(kind, features, context_size, ord
     assert torch.autograd.gradgradcheck(solve, operands[: len(operands) - len(parameters) + 1])
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", LAYERS, ids=IDS)
 def test_gradients_through_the_sequential_direction_are_those_of_its_steps(kind):
     """Against autograd through D passes, one coordinate settled in each."""
     layer = spread(kind(6, (12, 12), activation="silu", context_size=2))
@@ -283,7 +284,7 @@ def test_frozen_parameters_and_a_frozen_context_get_no_gradient():
     assert all(g is not None for g in others)
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", LAYERS, ids=IDS)
 def test_rewinding_gives_the_gradients_of_the_forward_map(kind):
     layer = spread(kind(4, (9, 9), activation="tanh", context_size=2))
     x, context = randn(5, 4).requires_grad_(), randn(5, 2).requires_grad_()
@@ -406,7 +407,7 @@ def with_options(kind, name: str, widths: tuple[int, ...] = (9, 9)) -> torch.nn.
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", LAYERS, ids=IDS)
 def test_layers_of_any_network_invert_with_exact_jacobians(kind, name):
     layer = with_options(kind, name)
     assert (layer.made.fused_activation is None) == (name != "graph")
@@ -414,7 +415,7 @@ def test_layers_of_any_network_invert_with_exact_jacobians(kind, name):
 
 
 @pytest.mark.parametrize("name", ["residual", "graph", "residual graph"])
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", LAYERS, ids=IDS)
 def test_gradients_of_the_sequential_direction_of_any_network(kind, name):
     layer = with_options(kind, name, (4, 4))
     v, context = randn(2, 4).requires_grad_(), randn(2, 2, seed=1).requires_grad_()
@@ -441,7 +442,7 @@ def test_what_a_pass_has_found_stays_though_a_later_one_overflows():
     assert x[0, :2].tolist() == [1.0, float("inf")]
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", LAYERS, ids=IDS)
 def test_dropout_is_in_the_direction_of_one_pass_in_training(kind):
     torch.manual_seed(0)
     layer = spread(kind(4, (30, 30), dropout=0.5, activation="tanh"))

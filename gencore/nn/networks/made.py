@@ -30,8 +30,9 @@ class MADE(FixedBuffers):
     first hidden layer; with one, some units have degree 0, so that the first output depends on it.
 
     With an `adjacency`, y_i depends on the inputs that its row names, and a hidden unit sees the
-    inputs that some row names. With `residual`, every hidden layer after the first is a block
-    h_l = h_{l−1} + W″σ(W′σ(h_{l−1})) of masked weights, and the outputs are made of σ(h_L).
+    inputs that some row names; a layer of fewer units than there are different rows leaves out
+    some, so that outputs may depend on less. With `residual`, every hidden layer after the first is
+    a block h_l = h_{l−1} + W″σ(W′σ(h_{l−1})) of masked weights, and the outputs are made of σ(h_L).
 
     Args:
         num_inputs: D.
