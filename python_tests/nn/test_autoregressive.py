@@ -450,8 +450,13 @@ def test_dropout_is_in_the_direction_of_one_pass_in_training(kind):
     first, second = layer.evaluate(x)[0], layer.evaluate(x)[0]
     assert not torch.equal(first, second)
     solved = layer.solve(x)
+    grads = torch.autograd.grad(solved[0].square().sum(), list(layer.parameters()))
     layer.eval()
-    torch.testing.assert_close(layer.solve(x), solved)
+    expected = layer.solve(x)
+    torch.testing.assert_close(solved, expected)
+    torch.testing.assert_close(
+        grads, torch.autograd.grad(expected[0].square().sum(), list(layer.parameters()))
+    )
     v, log_det = layer.evaluate(solved[0])
     torch.testing.assert_close(v, x)
     torch.testing.assert_close(log_det, -solved[1])

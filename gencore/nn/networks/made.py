@@ -139,7 +139,8 @@ class MADE(FixedBuffers):
                     has_context=context_size > 0, same_units=residual,
                 )  # fmt: skip
         first, *hidden, last = plan.masks
-        masks = [first, *(mask for mask in hidden for _ in range(1 + residual)), last]
+        # Tensors of their own: torch.func takes buffers that are one tensor for tied ones.
+        masks = [first, *(mask.clone() for mask in hidden for _ in range(1 + residual)), last]
         self.layers = nn.ModuleList(nn.Linear(mask.shape[1], mask.shape[0]) for mask in masks)
         self.context = nn.Linear(context_size, widths[0], bias=False) if context_size else None
         self.depth = plan.depth

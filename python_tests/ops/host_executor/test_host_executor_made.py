@@ -133,8 +133,10 @@ def check(
                 activation=activation, negative_slope=0.2, context_term=term,
             )  # fmt: skip
         for ours, theirs in zip(result, expected, strict=True):
-            # Errors of one coordinate enter all that follow.
-            tolerance = {k: 8 * v for k, v in TOLERANCE[ours.dtype].items()}
+            # Errors of one coordinate enter all that follow, and narrow bins magnify roundings.
+            is_whole = ours.dtype in (torch.float64, torch.float32)
+            factor = 100 if step == "spline" and is_whole else 8
+            tolerance = {k: factor * v for k, v in TOLERANCE[ours.dtype].items()}
             torch.testing.assert_close(ours, theirs, **tolerance)
 
 
