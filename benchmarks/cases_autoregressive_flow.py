@@ -1,21 +1,28 @@
-"""Sampling from a masked autoregressive layer, against passes of its network and a peer's layer."""
+"""Masked autoregressive flows, against passes of their networks and a peer's flows.
 
-from collections.abc import Iterator
+The affine layer is timed in its slow direction, the flow of splines in both.
+"""
+
+from collections.abc import Callable, Iterator
 
 import torch
 from harness import Call, Case, in_reference
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from gencore.models import AutoregressiveSplineFlow
 from gencore.nn import MaskedAutoregressive
 
 HIDDEN = (512, 512)
+LAYERS, WIDTHS, BINS = 3, (64, 64), 8
 
 
 def cases(device: torch.device, quick: bool) -> Iterator[Case]:
     sizes = [(64, 64), (64, 256), (1024, 256)]
     for samples, features in sizes[:1] if quick else sizes:
         yield _inverse(samples, features, device)
+    for features in (8,) if quick else (2, 8, 64):
+        yield from _splines(256, features, device)
 
 
 def _inverse(samples: int, features: int, device: torch.device) -> Case:
@@ -87,3 +94,46 @@ def _zuko(z: Tensor) -> dict[str, Call]:
     flow = zuko.flows.MAF(z.shape[1], transforms=1, hidden_features=HIDDEN).to(z.device)
     transform = flow.transform()
     return {"zuko": lambda: transform.inv(z)}
+
+
+def _splines(rows: int, features: int, device: torch.device) -> Iterator[Case]:
+    """The flow of splines: a step's gradients of the likelihood, and samples."""
+    flow = AutoregressiveSplineFlow(
+        features, num_layers=LAYERS, hidden_widths=WIDTHS, num_bins=BINS
+    ).to(device)
+    for parameter in flow.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    x = torch.randn(rows, features, device=device)
+
+    def gradients(log_prob: Callable[[], Tensor], module: nn.Module) -> Call:
+        parameters = list(module.parameters())
+        return lambda: torch.autograd.grad(log_prob().sum(), parameters)
+
+    train = {"ours": gradients(lambda: flow.log_prob(x), flow)}
+    sample: dict[str, Call] = {"ours": lambda: flow.transform.inverse(x)}
+    for contenders in (train, sample):
+        contenders["reference"] = in_reference(contenders["ours"])
+    try:
+        import zuko
+    except ImportError:
+        pass
+    else:
+        peer = zuko.flows.NSF(features, transforms=LAYERS, hidden_features=WIDTHS, bins=BINS).to(
+            device
+        )
+        train["zuko"] = gradients(lambda: peer().log_prob(x), peer)
+        sample["zuko"] = lambda: peer().transform.inv(x)
+    size = (
+        f"{rows} rows of {features}, {LAYERS} layers, hidden {WIDTHS[0]}, {WIDTHS[1]}, K = {BINS}"
+    )
+    masks = [mask for name, mask in flow.named_buffers() if "mask" in name]
+    flops = 2 * rows * sum(int(mask.sum()) for mask in masks)
+    headline = features == 64
+    yield Case(
+        "autoregressive-flow", "log_prob of AutoregressiveSplineFlow, forward and backward", size,
+        train, flops=3 * flops, headline=headline,
+    )  # fmt: skip
+    yield Case(
+        "autoregressive-flow", "samples of AutoregressiveSplineFlow", size, sample, flops=flops,
+        headline=headline, context=torch.no_grad,
+    )  # fmt: skip

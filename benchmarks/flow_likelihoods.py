@@ -18,7 +18,7 @@ import torch
 from flow_fits import FitTable, Key, Make
 from torch import nn
 
-from gencore.models import MAF, CouplingFlow, Flow, SplineFlow
+from gencore.models import MAF, AutoregressiveSplineFlow, CouplingFlow, Flow, SplineFlow
 
 HERE = Path(__file__).parent
 WIDTHS = (64, 64)
@@ -30,7 +30,9 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     }
     for tails in (3, 5) for bound in (1.0, 3.0, None)
 }  # fmt: skip
-SPLINES: Mapping[str, type[Flow]] = {"SplineFlow": SplineFlow}
+SPLINES: Mapping[str, type[Flow]] = {
+    "SplineFlow": SplineFlow, "AutoregressiveSplineFlow": AutoregressiveSplineFlow,
+}  # fmt: skip
 
 
 def settings(features: int) -> dict[Key, Make]:
@@ -52,6 +54,9 @@ def libraries(features: int) -> dict[Key, Make]:
         ),
         "affine autoregressive": lambda: MAF(features, num_layers=MASKED, hidden_widths=WIDTHS),
         "spline couplings": lambda: SplineFlow(features, num_layers=SPLINED, hidden_widths=WIDTHS),
+        "spline autoregressive": lambda: AutoregressiveSplineFlow(
+            features, num_layers=SPLINED, hidden_widths=WIDTHS
+        ),
     }
     made: dict[Key, Make] = {(kind, "gencore"): make for kind, make in ours.items()}
     for library, flows in (("zuko", _zuko), ("normflows", _normflows)):

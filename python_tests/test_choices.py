@@ -68,7 +68,7 @@ CASES = [
     ("activation", partial(mlp_energy, X, [], [])),
     ("activation", partial(conv_network, X[:, :, None, None], [W[0][:, :, None, None]], B[:1])),
     ("activation", partial(made_inverse, X, *MASKED)),
-    ("scale", partial(made_inverse, X, *MASKED)),
+    ("step", partial(made_inverse, X, *MASKED)),
     ("mask", partial(affine_coupling, X, X, X)),
     ("name", MultiGridEBM.preset),
     ("name", load_density),

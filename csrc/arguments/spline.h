@@ -10,14 +10,8 @@ namespace gencore {
 // A block of a CPU kernel holds the logits of at least one element.
 inline constexpr std::int64_t kMaxSplineBins = 512;
 
-// Chain i is the elements [i chain_size, (i + 1) chain_size), of which there may be none. Element e
-// has `bins` entries of widths and heights from e bins on, and bins - 1 derivatives.
-struct SplineArguments {
-  Dtype dtype;
-  bool inverse;
-  std::int64_t numel;
-  std::int64_t chains;
-  std::int64_t chain_size;
+// What the raw parameters of a spline mean: `bins` widths, as many heights, one derivative less.
+struct SplineSettings {
   std::int64_t bins;
   double tail_bound;
   double bound;  // largest |raw parameter|, or infinite
@@ -25,10 +19,26 @@ struct SplineArguments {
   double min_height;
   double min_derivative;
   double slope_offset;  // added inside the softplus: a raw derivative of zero has slope one
+};
+
+// Raw parameters of a kind: those of element e are neighbours, from entry e stride on.
+struct SplineParameters {
+  const void* data;
+  std::int64_t stride;
+};
+
+// Chain i is the elements [i chain_size, (i + 1) chain_size), of which there may be none.
+struct SplineArguments {
+  Dtype dtype;
+  bool inverse;
+  std::int64_t numel;
+  std::int64_t chains;
+  std::int64_t chain_size;
+  SplineSettings spline;
   const void* x;
-  const void* widths;
-  const void* heights;
-  const void* derivatives;
+  SplineParameters widths;
+  SplineParameters heights;
+  SplineParameters derivatives;
 };
 
 // `log_det` has one entry a chain, fp64 for fp64 ops, else fp32.
@@ -37,7 +47,8 @@ struct SplineTransform : SplineArguments {
   void* log_det;
 };
 
-// `log_det_grad` has one entry a chain, fp64 for fp64 ops, else fp32.
+// `log_det_grad` has one entry a chain, fp64 for fp64 ops, else fp32. Gradients of parameters are
+// contiguous.
 struct SplineBackward : SplineArguments {
   const void* y_grad;
   const void* log_det_grad;

@@ -1,4 +1,4 @@
-// The inverse of an affine autoregressive layer: coordinates one after the other, for a block of
+// The inverse of an autoregressive layer: coordinates one after the other, for a block of
 // samples that lie across the lanes of vector registers.
 //
 // Every array of the block is [units][samples]. Hidden units are in the order of their degrees, so
@@ -8,11 +8,14 @@
 // arithmetic does not depend on the block it is in.
 #pragma once
 
+#include <algorithm>
+
 #include "../arguments/made.h"
 #include "../math/made.h"
 #include "../math/storage.h"
 #include "lanes.h"
 #include "mlp_block.h"
+#include "spline_block.h"
 
 namespace gencore {
 inline namespace GENCORE_LEVEL {
@@ -27,12 +30,14 @@ class MadeBlock {
     std::size_t bytes = Scratch::size<A>(args.features() * kSamples);
     for (int l = 0; l < args.hidden_layers(); ++l)
       bytes += Scratch::size<A>(args.mlp.widths[l + 1] * kSamples);
-    return bytes;
+    return bytes + Scratch::size<A>(args.outputs() * kSamples);
   }
 
-  MadeBlock(const MadeInverse& args, Scratch& scratch) : args_(args) {
+  MadeBlock(const MadeInverse& args, Scratch& scratch, SplineBlock<A>& splines)
+      : args_(args), splines_(splines) {
     for (int l = 0; l <= args.hidden_layers(); ++l)
       values_[l] = scratch.take<A>(args.mlp.widths[l] * kSamples);
+    outputs_ = scratch.take<A>(args.outputs() * kSamples);
   }
 
   template <class T>
@@ -135,31 +140,56 @@ class MadeBlock {
 
   void solve(std::int64_t i, double* log_det) const {
     const int last = args_.hidden_layers();
-    const std::int64_t inputs = args_.mlp.widths[last], features = args_.features();
-    const A* const bias = static_cast<const A*>(args_.mlp.biases[last]);
-    alignas(64) A outputs[2 * kSamples];
-    for (int c = 0; c < kSamples; ++c) {
-      outputs[c] = bias[i];
-      outputs[kSamples + c] = bias[features + i];
-    }
-    add_products(static_cast<const A*>(args_.mlp.weights[last]) + i * inputs, features * inputs, 2,
-                 args_.units(last - 1, i), values_[last], outputs);
+    const std::int64_t inputs = args_.mlp.widths[last], row = args_.first_row(i);
+    const std::int64_t outputs = args_.outputs(), stride = args_.row_stride();
+    const A* const bias = static_cast<const A*>(args_.mlp.biases[last]) + row;
+    for (std::int64_t p = 0; p < outputs; ++p)
+      for (int c = 0; c < kSamples; ++c) outputs_[p * kSamples + c] = bias[p * stride];
+    add_products(static_cast<const A*>(args_.mlp.weights[last]) + row * inputs, stride * inputs,
+                 outputs, args_.units(last - 1, i), values_[last], outputs_);
     A* const x = values_[0] + i * kSamples;
-    A slopes[kSamples];
-    const A bound = static_cast<A>(args_.bound);
-    const bool is_gate = args_.scale == AutoregressiveScale::kGate;
-    for (int c = 0; c < kSamples; ++c) {
-      const A shift = outputs[c], s = within_bound(outputs[kSamples + c], bound);
-      const SolvedCoordinate<A> solved =
-          is_gate ? solve_gate(x[c], shift, s) : solve_exponential(x[c], shift, s);
-      x[c] = solved.value;
-      slopes[c] = solved.log_slope;
-    }
+    alignas(64) A slopes[kSamples];  // log dx/dz
+    if (args_.is_spline())
+      invert_splines(x, slopes);
+    else
+      invert_affine(x, slopes);
     for (int c = 0; c < kSamples; ++c) log_det[c] += static_cast<double>(slopes[c]);
   }
 
+  void invert_affine(A* x, A* log_slopes) const {
+    const A bound = static_cast<A>(args_.bound);
+    const bool is_gate = args_.step == AutoregressiveStep::kGate;
+    for (int c = 0; c < kSamples; ++c) {
+      const A shift = outputs_[c], s = within_bound(outputs_[kSamples + c], bound);
+      const SolvedCoordinate<A> solved =
+          is_gate ? solve_gate(x[c], shift, s) : solve_exponential(x[c], shift, s);
+      x[c] = solved.value;
+      log_slopes[c] = solved.log_slope;
+    }
+  }
+
+  void invert_splines(A* x, A* log_slopes) const {
+    const std::int64_t bins = args_.spline.bins;
+    for (std::int64_t at = 0; at < kSamples;) {
+      const std::int64_t count = std::min<std::int64_t>(splines_.room(), kSamples - at);
+      const auto from = [&](std::int64_t row) {
+        return RawParameters<A>{outputs_ + row * kSamples + at, 1, kSamples};
+      };
+      splines_.read(x + at, from(0), from(bins), from(2 * bins), count);
+      for (std::int64_t k = 0; k < count; ++k) {
+        const SplineValue solved = splines_.template map<true>(k);
+        x[at + k] = static_cast<A>(solved.value);
+        log_slopes[at + k] = static_cast<A>(solved.slope);
+      }
+      at += count;
+    }
+    for (int c = 0; c < kSamples; ++c) log_slopes[c] = -log_slope(log_slopes[c]);
+  }
+
   const MadeInverse& args_;
+  SplineBlock<A>& splines_;
   A* values_[kMaxMlpLayers];  // the coordinates, known or to be found, and the hidden units
+  A* outputs_;                // of one coordinate
 };
 
 // Samples [begin, end). A block of four registers reuses a weight most; one register wastes the
@@ -167,12 +197,13 @@ class MadeBlock {
 template <class T>
 void made_inverse_range(const MadeInverse& args, std::int64_t begin, std::int64_t end) {
   using A = accumulate_t<T>;
+  SplineBlock<A> splines(args.spline, true);
   const auto blocks = [&](auto vectors) {
     using Block = MadeBlock<A, vectors>;
     constexpr std::int64_t kFewest = vectors == 1 ? 1 : Block::kSamples / 2 + 1;
     if (end - begin < kFewest) return;
     Scratch scratch(Block::scratch_size(args));
-    const Block block(args, scratch);
+    const Block block(args, scratch, splines);
     while (end - begin >= kFewest) {
       const std::int64_t count = end - begin < Block::kSamples ? end - begin : Block::kSamples;
       block.template run<T>(begin, count);

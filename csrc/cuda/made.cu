@@ -1,9 +1,9 @@
-// The inverse of an affine autoregressive layer: a block of threads takes its samples from the
+// The inverse of an autoregressive layer: a block of threads takes its samples from the
 // first coordinate to the last, with every unit of the network in shared memory. Global memory sees
 // z, x and, through the caches, half of the weights once a block.
 //
 // A thread owns one sample and a share of the columns of a product; shares are then added up in the
-// order of the threads.
+// order of the threads. A coordinate is solved by one thread a sample.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -14,6 +14,7 @@
 #include "../math/storage.h"
 #include "kernels.h"
 #include "launch.cuh"
+#include "spline_bins.cuh"
 
 namespace gencore::cuda {
 namespace {
@@ -26,11 +27,13 @@ constexpr int kRows = 4;  // of a product, at a time
 struct MadeLayout {
   int samples;
   int values[kMaxMlpLayers];  // the coordinates and the hidden layers
+  int outputs;                // [outputs of a coordinate][samples]
   int sums;                   // [threads / samples][kRows][samples]
   int free = 0;               // the first element behind
 
   MadeLayout(const MadeInverse& args, int samples) : samples(samples) {
     for (int l = 0; l <= args.hidden_layers(); ++l) values[l] = take(args.mlp.widths[l] * samples);
+    outputs = take(args.outputs() * samples);
     sums = take(kRows * kThreads);
   }
 
@@ -110,25 +113,34 @@ class MadeTile {
     return total;
   }
 
-  // The units of hidden layer l of degree `degree`, for which `degree` coordinates are known.
-  __device__ void complete(int l, int degree) const {
-    const int from = static_cast<int>(args_.units(l, degree - 1));
-    const int end = static_cast<int>(args_.units(l, degree));
-    const int width = static_cast<int>(args_.mlp.widths[l + 1]);
-    const std::int64_t inputs = args_.mlp.widths[l];
-    const int columns = l == 0 ? degree : static_cast<int>(args_.units(l - 1, degree));
+  // Calls put(row, sample, weight[row][:columns] in) for rows [from, end), a row `stride` behind
+  // the one before, with all threads. Ready for all of them when it returns.
+  template <class Put>
+  __device__ void multiply(const A* weight, std::int64_t stride, int from, int end, int columns,
+                           const A* in, Put put) const {
     for (int row = from; row < end; row += kRows) {
       const int rows = end - row < kRows ? end - row : kRows;
-      add_shares(weight(l) + row * inputs, inputs, rows, columns, shared_ + layout_.values[l]);
+      add_shares(weight + row * stride, stride, rows, columns, in);
       for (int k = thread_; k < rows * layout_.samples; k += kThreads) {
-        const int unit = row + k / layout_.samples, c = k % layout_.samples;
-        A z = bias(l)[unit] + total(unit - row, c, columns);
-        if (l == 0 && args_.context_term != nullptr && c < count_)
-          z += static_cast<const A*>(args_.context_term)[(first_ + c) * width + unit];
-        shared_[layout_.values[l + 1] + unit * layout_.samples + c] = activated(z);
+        const int r = k / layout_.samples, c = k % layout_.samples;
+        put(row + r, c, total(r, c, columns));
       }
       __syncthreads();
     }
+  }
+
+  // The units of hidden layer l of degree `degree`, for which `degree` coordinates are known.
+  __device__ void complete(int l, int degree) const {
+    const int width = static_cast<int>(args_.mlp.widths[l + 1]);
+    const int columns = l == 0 ? degree : static_cast<int>(args_.units(l - 1, degree));
+    multiply(weight(l), args_.mlp.widths[l], static_cast<int>(args_.units(l, degree - 1)),
+             static_cast<int>(args_.units(l, degree)), columns, shared_ + layout_.values[l],
+             [&](int unit, int c, A sum) {
+               A z = bias(l)[unit] + sum;
+               if (l == 0 && args_.context_term != nullptr && c < count_)
+                 z += static_cast<const A*>(args_.context_term)[(first_ + c) * width + unit];
+               shared_[layout_.values[l + 1] + unit * layout_.samples + c] = activated(z);
+             });
   }
 
   __device__ A activated(A z) const {
@@ -147,23 +159,39 @@ class MadeTile {
 
   // Coordinate i; thread c adds to the log-determinant of sample c.
   __device__ void solve(int i, double& log_det) const {
-    const int last = args_.hidden_layers();
-    const std::int64_t inputs = args_.mlp.widths[last], features = args_.features();
-    const int columns = static_cast<int>(args_.units(last - 1, i));
-    add_shares(weight(last) + i * inputs, features * inputs, 2, columns,
-               shared_ + layout_.values[last]);
+    const int last = args_.hidden_layers(), row = static_cast<int>(args_.first_row(i));
+    const std::int64_t inputs = args_.mlp.widths[last], stride = args_.row_stride();
+    A* const outputs = shared_ + layout_.outputs;
+    multiply(weight(last) + row * inputs, stride * inputs, 0, static_cast<int>(args_.outputs()),
+             static_cast<int>(args_.units(last - 1, i)), shared_ + layout_.values[last],
+             [&](int p, int c, A sum) {
+               outputs[p * layout_.samples + c] = bias(last)[row + p * stride] + sum;
+             });
     if (thread_ < layout_.samples) {
-      const A shift = bias(last)[i] + total(0, thread_, columns);
-      const A raw = bias(last)[features + i] + total(1, thread_, columns);
-      const A s = within_bound(raw, static_cast<A>(args_.bound));
       A& x = shared_[layout_.values[0] + i * layout_.samples + thread_];
-      const SolvedCoordinate<A> solved = args_.scale == AutoregressiveScale::kGate
-                                             ? solve_gate(x, shift, s)
-                                             : solve_exponential(x, shift, s);
+      const SolvedCoordinate<A> solved =
+          args_.is_spline() ? inverted_spline(x, outputs) : inverted_affine(x, outputs);
       x = solved.value;
       log_det += static_cast<double>(solved.log_slope);
     }
     __syncthreads();
+  }
+
+  __device__ SolvedCoordinate<A> inverted_affine(A z, const A* outputs) const {
+    const A shift = outputs[thread_];
+    const A s = within_bound(outputs[layout_.samples + thread_], static_cast<A>(args_.bound));
+    return args_.step == AutoregressiveStep::kGate ? solve_gate(z, shift, s)
+                                                   : solve_exponential(z, shift, s);
+  }
+
+  __device__ SolvedCoordinate<A> inverted_spline(A z, const A* outputs) const {
+    const auto from = [&](std::int64_t row) {
+      return RawParameters<A>{outputs + row * layout_.samples + thread_, layout_.samples};
+    };
+    const std::int64_t bins = args_.spline.bins;
+    const SplineValue solved = map(args_.spline, RawSpline<A>{from(0), from(bins), from(2 * bins)},
+                                   true, static_cast<double>(z));
+    return {static_cast<A>(solved.value), -log_slope(static_cast<A>(solved.slope))};
   }
 
   const MadeInverse& args_;
@@ -189,7 +217,7 @@ void launch_made(const MadeInverse& args, void* stream) {
   check(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
         "shared memory");
   for (int samples = kMaxSamples; samples >= 1; samples /= 2) {
-    std::int64_t units = 0;
+    std::int64_t units = args.outputs();
     for (int l = 0; l <= args.hidden_layers(); ++l) units += args.mlp.widths[l];
     const std::int64_t elements = units * samples + kRows * kThreads;
     if (elements * static_cast<std::int64_t>(sizeof(A)) > limit) continue;

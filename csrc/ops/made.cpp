@@ -1,4 +1,4 @@
-// The inverse of an affine autoregressive layer: checks, layouts and memory; the kernels do the
+// The inverse of an autoregressive layer: checks, layouts and memory; the kernels do the
 // rest.
 #include <cstdint>
 #include <tuple>
@@ -6,6 +6,7 @@
 
 #include "dispatch.h"
 #include "registration.h"
+#include "splines.h"
 #include "tensors.h"
 
 namespace gencore {
@@ -17,7 +18,9 @@ constexpr std::int64_t kSampleGrain = 16;
 std::tuple<Tensor, Tensor> made_inverse(Tensor z, std::vector<Tensor> weights,
                                         std::vector<Tensor> biases, Tensor unit_ends,
                                         OptionalTensor context_term, std::int64_t activation,
-                                        double negative_slope, std::int64_t scale, double bound) {
+                                        double negative_slope, std::int64_t step, double bound,
+                                        double tail_bound, double min_width, double min_height,
+                                        double min_derivative) {
   const char* op = "made_inverse";
   STD_TORCH_CHECK(z.dim() == 2 && z.size(1) > 0, op, ": z must be [N, D]");
   STD_TORCH_CHECK(
@@ -25,8 +28,8 @@ std::tuple<Tensor, Tensor> made_inverse(Tensor z, std::vector<Tensor> weights,
       ": the network must have 1 to 4 hidden layers");
   STD_TORCH_CHECK(activation >= 0 && activation <= static_cast<int>(Activation::kLeakyRelu), op,
                   ": unknown activation");
-  STD_TORCH_CHECK(scale >= 0 && scale <= static_cast<int>(AutoregressiveScale::kGate), op,
-                  ": unknown scale");
+  STD_TORCH_CHECK(step >= 0 && step <= static_cast<int>(AutoregressiveStep::kSpline), op,
+                  ": unknown step");
   const Tensor z_c = as_contiguous(z);
   const auto check = [&](const Tensor& tensor, std::int64_t rows, std::int64_t columns) {
     STD_TORCH_CHECK(tensor.scalar_type() == accumulation_type(z) && same_device(tensor, z) &&
@@ -50,8 +53,14 @@ std::tuple<Tensor, Tensor> made_inverse(Tensor z, std::vector<Tensor> weights,
     args.mlp.weights[l] = weights[l].const_data_ptr();
     args.mlp.biases[l] = biases[l].const_data_ptr();
   }
-  STD_TORCH_CHECK(args.mlp.widths[args.mlp.layers] == 2 * z.size(1), op,
-                  ": the network must have 2 D outputs");
+  args.step = static_cast<AutoregressiveStep>(step);
+  args.bound = bound;
+  const std::int64_t outputs = args.mlp.widths[args.mlp.layers];
+  if (args.is_spline())
+    args.spline = spline_settings(op, (outputs / z.size(1) + 1) / 3, tail_bound, bound, min_width,
+                                  min_height, min_derivative);
+  STD_TORCH_CHECK(outputs == args.outputs() * z.size(1), op,
+                  ": the network must have 2 D outputs, or 3 K - 1 times D for splines");
   STD_TORCH_CHECK(unit_ends.scalar_type() == ScalarType::Long && same_device(unit_ends, z) &&
                       unit_ends.numel() == args.hidden_layers() * z.size(1),
                   op, ": unit_ends must be int64 [hidden layers, D]");
@@ -60,8 +69,6 @@ std::tuple<Tensor, Tensor> made_inverse(Tensor z, std::vector<Tensor> weights,
   const OptionalTensor term = as_contiguous(context_term);
   if (term) check(*term, z.size(0), args.mlp.widths[1]);
   args.context_term = data(term);
-  args.scale = static_cast<AutoregressiveScale>(scale);
-  args.bound = bound;
   args.z = z_c.const_data_ptr();
   Tensor x = with_huge_pages(torch::stable::new_empty(z_c, {z.size(0), z.size(1)}));
   Tensor log_det = per_chain_result(z_c);
@@ -75,7 +82,8 @@ std::tuple<Tensor, Tensor> made_inverse(Tensor z, std::vector<Tensor> weights,
 
 GENCORE_OPERATORS(
     {"made_inverse(Tensor z, Tensor[] weights, Tensor[] biases, Tensor unit_ends, "
-     "Tensor? context_term, int activation, float negative_slope, int scale, float bound) -> "
+     "Tensor? context_term, int activation, float negative_slope, int step, float bound, "
+     "float tail_bound, float min_width, float min_height, float min_derivative) -> "
      "(Tensor, Tensor)",
      TORCH_BOX(&made_inverse)});
 

@@ -30,7 +30,7 @@ from gencore.ops.leapfrog import (
     leapfrog_step_,
 )
 from gencore.ops.logistic_mixture import discretized_logistic_log_prob, logistic_mixture_log_prob
-from gencore.ops.made_inverse import AutoregressiveScale, made_inverse
+from gencore.ops.made_inverse import AutoregressiveStep, made_inverse
 from gencore.ops.masked_conv2d import MaskType, masked_conv2d
 from gencore.ops.metropolis import MetropolisStep, metropolis_accept, metropolis_accept_
 from gencore.ops.mlp_chain import mlp_langevin_chain
@@ -51,7 +51,7 @@ from gencore.ops.warp import warp
 from gencore.ops.warp_chain import warp_chain
 
 __all__ = [
-    "AutoregressiveScale",
+    "AutoregressiveStep",
     "CostExponent",
     "CouplingMask",
     "LeapfrogEnd",

@@ -1,17 +1,13 @@
-"""The sequential inverse of an affine autoregressive layer with a MADE network, in one call."""
+"""The sequential inverse of an autoregressive layer with a MADE network, in one call."""
 
-import math
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from gencore.choices import check_choice
 from gencore.ops._support.backend import state
-from gencore.ops._support.bounded import bounded
 from gencore.ops._support.checks import (
     accumulation_dtype,
     check_native_device,
@@ -19,23 +15,18 @@ from gencore.ops._support.checks import (
     clip_bound,
 )
 from gencore.ops._support.kernel import kernel
-from gencore.ops.mlp import ActivationName, activate, activation_kind, check_context_term
+from gencore.ops.made_inverse_reference import STEPS, MadeSettings, reference_made_inverse
+from gencore.ops.mlp import ActivationName, activation_kind, check_context_term
+from gencore.ops.spline import spline_settings
 
-__all__ = ["AutoregressiveScale", "made_inverse"]
+__all__ = ["AutoregressiveStep", "made_inverse"]
 
-AutoregressiveScale = Literal["exponential", "gate"]
+AutoregressiveStep = Literal["exponential", "gate", "spline"]
 
-_MAX_HIDDEN = 4
-# In the order of csrc/arguments/made.h.
-_SCALES: dict[str, int] = {"exponential": 0, "gate": 1}
+MAX_HIDDEN = 4
+"""The most hidden layers."""
+
 _inverse = kernel(torch.ops.gencore.made_inverse.default)
-
-
-class _Settings(NamedTuple):
-    kind: int
-    negative_slope: float
-    scale: int
-    bound: float
 
 
 def made_inverse(
@@ -44,34 +35,43 @@ def made_inverse(
     biases: Sequence[Tensor],
     unit_ends: Tensor,
     *,
-    scale: AutoregressiveScale = "exponential",
+    step: AutoregressiveStep = "exponential",
     bound: float | None = 2.0,
+    tail_bound: float = 3.0,
+    min_width: float = 1e-3,
+    min_height: float = 1e-3,
+    min_derivative: float = 1e-3,
     activation: ActivationName = "relu",
     negative_slope: float = 0.01,
     context_term: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""x with f(x) = z for an affine autoregressive map f, and log\|det ∂x/∂z\|.
+    r"""x with f(x) = z for an autoregressive map f, and log\|det ∂x/∂z\|.
 
     .. math:: \text{exponential: } x_i = z_i e^{s_i} + m_i, \qquad
-              \text{gate: } x_i = m_i + \frac{z_i - m_i}{\sigma(s_i)}, \qquad i = 1, \dots, D
+              \text{gate: } x_i = m_i + \frac{z_i - m_i}{\sigma(s_i)}, \qquad
+              \text{spline: } x_i = \operatorname{RQS}^{-1}_{\theta_i}(z_i), \qquad i = 1, \dots, D
 
-    where m_i and s_i depend on x_1, …, x_{i-1} through a masked network, with
+    where m_i and s_i, or θ_i, depend on x_1, …, x_{i-1} through a masked network, with
     s = bound·tanh(s̃ / bound) of its output s̃. The exponential inverts z = (x − m)·exp(−s), the
-    gate z = σ(s)·x + (1 − σ(s))·m. Hidden units are ordered by their degree, the number of
-    inputs that they may depend on, and each is computed once, when its last input has become known:
-    the whole inverse costs about half of one dense pass of the network, where evaluating it anew
-    for every coordinate costs D. What masks would remove is not read. Never differentiable:
-    :class:`gencore.nn.MaskedAutoregressive` is.
+    gate z = σ(s)·x + (1 − σ(s))·m, the spline z = RQS_θ(x), with the raw parameters θ of
+    :func:`gencore.ops.rational_quadratic_spline`. Hidden units are ordered by their degree, the
+    number of inputs that they may depend on, and each is computed once, when its last input has
+    become known: the whole inverse costs about half of one dense pass of the network, where
+    evaluating it anew for every coordinate costs D. What masks would remove is not read. Never
+    differentiable: :class:`gencore.nn.MaskedAutoregressive` is.
 
     Args:
         z: [N, D]; float64, float32, bfloat16 or float16.
-        weights: W₁ [H₁, D], …, [2D, H_L], one to four hidden layers; the last one's first D rows
-            give m, the others s.
-        biases: [H₁], …, [2D].
+        weights: W₁ [H₁, D], …, one to four hidden layers. Of the last, [2D, H_L], the first D rows
+            give m, the others s; for splines of K bins, [(3K − 1)D, H_L], the first 3K − 1 rows
+            give the widths, heights and derivatives of θ₁, the next ones those of θ₂, and so on.
+        biases: [H₁], …, [2D] or [(3K − 1)D].
         unit_ends: int64 [L, D]; entry (l, d) counts the units of hidden layer l of degree at most
             d, d = 0, …, D − 1, which are its first ones. Rows are in ascending order.
-        scale: "exponential" or "gate".
-        bound: largest \|s\|; ``None``: s is s̃.
+        step: "exponential", "gate" or "spline".
+        bound: largest \|s\|, or of a spline's raw parameters; ``None``: s is s̃.
+        tail_bound, min_width, min_height, min_derivative: of splines, as for
+            :func:`gencore.ops.rational_quadratic_spline`.
         activation: "silu", "softplus", "tanh", "leaky_relu" or "relu".
         negative_slope: slope of the leaky ReLU below zero.
         context_term: [N, H₁], added to the first hidden layer's pre-activations.
@@ -86,7 +86,8 @@ def made_inverse(
         Germain, Gregor, Murray and Larochelle, "MADE: Masked Autoencoder for Distribution
         Estimation", 2015. Papamakarios, Pavlakou and Murray, "Masked Autoregressive Flow for
         Density Estimation", 2017, eq. (3)-(4). Kingma et al., "Improved Variational Inference with
-        Inverse Autoregressive Flow", 2016, eq. (13)-(14).
+        Inverse Autoregressive Flow", 2016, eq. (13)-(14). Durkan, Bekasov, Murray and Papamakarios,
+        "Neural spline flows", 2019, eq. (6)-(8).
 
     Example:
         >>> import torch
@@ -97,50 +98,42 @@ def made_inverse(
         (tensor([[1., 2.]]), tensor([0.]))
     """
     op = "made_inverse"
-    _check_network(op, z, weights, biases)
+    check_choice(op, "step", step, STEPS)
+    outputs = _check_network(op, z, weights, biases, step)
     _check_ends(op, z, unit_ends, weights)
-    check_choice(op, "scale", scale, _SCALES)
     check_context_term(op, z, context_term, weights[0].shape[0])
-    settings = _Settings(
+    spline = spline_settings(
+        op, (outputs + 1) // 3, tail_bound, bound, min_width, min_height, min_derivative,
+        inverse=True,
+    )  # fmt: skip
+    settings = MadeSettings(
         *activation_kind(op, activation, negative_slope),
-        _SCALES[scale],
+        STEPS[step],
         clip_bound(op, "bound", bound),
-    )
+        spline.tail_bound, spline.min_width, spline.min_height, spline.min_derivative,
+    )  # fmt: skip
     dtype = accumulation_dtype(z)
     weights = [weight.detach().to(dtype) for weight in weights]
     biases = [bias.detach().to(dtype) for bias in biases]
     term = None if context_term is None else context_term.detach().to(dtype)
     if state.reference:
-        return _reference(z.detach(), weights, biases, unit_ends, term, settings)
+        return reference_made_inverse(z.detach(), weights, biases, unit_ends, term, settings)
     check_native_device(op, z)
     x, log_det = _inverse(z.detach(), weights, biases, unit_ends, term, *settings)
     return x, log_det
 
 
-def made_masks(unit_ends: Tensor, widths: Sequence[int], outputs_per_input: int) -> list[Tensor]:
-    """The masks [out, in] of the weights of a network whose hidden layers have those widths."""
-    positions = torch.arange(unit_ends.shape[1], device=unit_ends.device)
-    hidden = _degrees(unit_ends, widths)
-    degrees = [positions + 1, *hidden, positions.repeat(outputs_per_input)]
-    return [following[:, None] >= preceding[None, :] for preceding, following in pairwise(degrees)]
-
-
-def _degrees(unit_ends: Tensor, widths: Sequence[int]) -> list[Tensor]:
-    """The degree of each hidden unit, a tensor a layer."""
-    return [
-        torch.searchsorted(ends.contiguous(), torch.arange(width, device=ends.device), right=True)
-        for ends, width in zip(unit_ends, widths, strict=True)
-    ]
-
-
-def _check_network(op: str, z: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> None:
+def _check_network(
+    op: str, z: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], step: str
+) -> int:
+    """The number of outputs that belong to an input, or raise."""
     check_state(op, z, "z")
     if z.dim() != 2 or z.shape[1] == 0:
         raise ValueError(f"{op}: z has shape {list(z.shape)}, expected [N, D]")
-    if len(weights) != len(biases) or not 2 <= len(weights) <= _MAX_HIDDEN + 1:
+    if len(weights) != len(biases) or not 2 <= len(weights) <= MAX_HIDDEN + 1:
         raise ValueError(
             f"{op}: got {len(weights)} weights and {len(biases)} biases, expected as many of both, "
-            f"2 to {_MAX_HIDDEN + 1}"
+            f"2 to {MAX_HIDDEN + 1}"
         )
     inputs = z.shape[1]
     for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
@@ -153,15 +146,20 @@ def _check_network(op: str, z: Tensor, weights: Sequence[Tensor], biases: Sequen
                     f"z is {z.dtype} on {z.device}"
                 )
         outputs = weight.shape[0] if weight.dim() == 2 else 0
-        is_last = layer == len(weights) - 1
-        fits = outputs == 2 * z.shape[1] if is_last else outputs > 0
+        fits, rows = outputs > 0, "H"
+        if layer == len(weights) - 1:
+            features = z.shape[1]
+            each = outputs // features
+            of_splines = each > 0 and (each + 1) % 3 == 0
+            fits = outputs == each * features and (of_splines if step == "spline" else each == 2)
+            rows = f"(3K - 1) * {features}" if step == "spline" else f"{2 * features}"
         if weight.shape != (outputs, inputs) or bias.shape != (outputs,) or not fits:
-            rows = 2 * z.shape[1] if is_last else "H"
             raise ValueError(
                 f"{op}: layer {layer} has a weight of shape {list(weight.shape)} and a bias of "
                 f"shape {list(bias.shape)}, expected [{rows}, {inputs}] and [{rows}]"
             )
         inputs = outputs
+    return inputs // z.shape[1]
 
 
 def _check_ends(op: str, z: Tensor, unit_ends: Tensor, weights: Sequence[Tensor]) -> None:
@@ -188,44 +186,3 @@ def _check_ends(op: str, z: Tensor, unit_ends: Tensor, weights: Sequence[Tensor]
             f"{op}: each row of unit_ends must ascend from 0 or more to at most the layer's width, "
             f"{widths.tolist()}"
         )
-
-
-def _reference(
-    z: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    unit_ends: Tensor,
-    context_term: Tensor | None,
-    settings: _Settings,
-) -> tuple[Tensor, Tensor]:
-    """D passes of the masked network, each of which settles one coordinate and the units of its
-    degree. Until then both are zero, so that nothing that is not finite stands behind a mask."""
-    y = z.to(accumulation_dtype(z))
-    widths = [weight.shape[0] for weight in weights[:-1]]
-    masks, degrees = made_masks(unit_ends, widths, 2), _degrees(unit_ends, widths)
-    weights = [weight.where(mask, 0.0) for weight, mask in zip(weights, masks, strict=True)]
-    x, log_det = torch.zeros_like(y), y.new_zeros(y.shape[0])
-    hidden = [y.new_zeros(y.shape[0], width) for width in widths]
-    for i in range(z.shape[1]):
-        known = x
-        for layer, (weight, bias) in enumerate(zip(weights[:-1], biases[:-1], strict=True)):
-            units = functional.linear(known, weight, bias)
-            if layer == 0 and context_term is not None:
-                units = units + context_term
-            units = activate(units, settings.kind, settings.negative_slope)
-            known = hidden[layer] = torch.where(degrees[layer] == i, units, hidden[layer])
-        shifts, scales = functional.linear(known, weights[-1], biases[-1]).chunk(2, 1)
-        m, s = shifts[:, i], scales[:, i]
-        s = s if settings.bound == math.inf else bounded(s, settings.bound)
-        if settings.scale == _SCALES["gate"]:
-            x[:, i] = m + (y[:, i] - m) * (1 + torch.exp(-s))
-            log_det = log_det + functional.softplus(-s)
-        else:
-            x[:, i] = y[:, i] * torch.exp(s) + m
-            log_det = log_det + s
-    return x.to(z.dtype), log_det
-
-
-@torch.library.register_fake("gencore::made_inverse")
-def _(z: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return z.new_empty(z.shape), z.new_empty(z.shape[:1], dtype=accumulation_dtype(z))

@@ -1,7 +1,5 @@
 """The monotone rational-quadratic spline of neural spline flows, a fused operator."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -59,7 +57,9 @@ def rational_quadratic_spline(
 
     Args:
         x: [N, ...], float64, float32, bfloat16 or float16; a row is a data point.
-        widths: raw logits of the bins' widths [N, ..., K], of the same dtype and device.
+        widths: raw logits of the bins' widths [N, ..., K], of the same dtype and device. These and
+            the others are read where they lie where elements are equally far apart, as they are in
+            the parts of one tensor [N, ..., 3K − 1].
         heights: raw logits of the bins' heights [N, ..., K].
         derivatives: raw slopes at the K − 1 inner knots [N, ..., K − 1].
         tail_bound: B > 0.
@@ -93,20 +93,40 @@ def rational_quadratic_spline(
     check_state(op, x)
     check_chains(op, x)
     bins = _check_parameters(op, x, widths, heights, derivatives)
-    settings = SplineSettings(
-        number(op, "tail_bound", tail_bound),
-        math.inf if bound is None else clip_bound(op, "bound", bound),
+    settings = spline_settings(
+        op, bins, tail_bound, bound, min_width, min_height, min_derivative, inverse=inverse
+    )
+    if state.reference:
+        return reference_spline(x, widths, heights, derivatives, settings)
+    y, log_det = native_spline(x, widths, heights, derivatives, *settings)
+    return y, log_det
+
+
+def spline_settings(
+    op: str,
+    bins: int,
+    tail_bound: float,
+    bound: float | None,
+    min_width: float,
+    min_height: float,
+    min_derivative: float,
+    *,
+    inverse: bool,
+) -> SplineSettings:
+    """The numbers of splines of that many bins, or raise."""
+    if bins > _MAX_BINS:
+        raise ValueError(f"{op}: splines have {bins} bins; expected at most {_MAX_BINS}")
+    tail = number(op, "tail_bound", tail_bound)
+    if tail == 0:
+        raise ValueError(f"{op}: tail_bound must be positive, got {tail_bound}")
+    return SplineSettings(
+        tail,
+        clip_bound(op, "bound", bound),
         _share(op, "min_width", min_width, bins),
         _share(op, "min_height", min_height, bins),
         _share(op, "min_derivative", min_derivative, 1),
         bool(inverse),
     )
-    if settings.tail_bound == 0:
-        raise ValueError(f"{op}: tail_bound must be positive, got {tail_bound}")
-    if state.reference:
-        return reference_spline(x, widths, heights, derivatives, settings)
-    y, log_det = native_spline(x, widths, heights, derivatives, *settings)
-    return y, log_det
 
 
 def _check_parameters(
@@ -124,8 +144,6 @@ def _check_parameters(
     if widths.device != x.device:
         raise ValueError(f"{op}: widths is on {widths.device}, x on {x.device}")
     bins = widths.shape[-1]
-    if bins > _MAX_BINS:
-        raise ValueError(f"{op}: widths has {bins} bins; expected at most {_MAX_BINS}")
     check_like(op, widths, heights, "heights", "widths")
     check_state(op, derivatives, "derivatives")
     if derivatives.shape != (*x.shape, bins - 1):

@@ -1,14 +1,23 @@
 """MADE, and the layers of masked and inverse autoregressive flows."""
 
+from functools import partial
+
 import pytest
 import torch
-from testing.flow_testing import randn, redraw
+from testing.flow_testing import check_transform, randn, redraw
 from torch import Tensor
 
-from gencore.nn import MADE, InverseAutoregressive, MaskedAutoregressive
-from gencore.ops import backend
+from gencore.nn import (
+    MADE,
+    InverseAutoregressive,
+    MaskedAutoregressive,
+    MaskedAutoregressiveSpline,
+)
+from gencore.ops import backend, rational_quadratic_spline
 
-LAYERS = (MaskedAutoregressive, InverseAutoregressive)
+SPLINES = partial(MaskedAutoregressiveSpline, num_bins=3)
+LAYERS = (MaskedAutoregressive, InverseAutoregressive, SPLINES)
+IDS = ("masked", "inverse", "spline")
 SIZES = ((1, (4,)), (2, (5, 3)), (3, (2,)), (6, (11, 8, 9)))
 
 
@@ -90,8 +99,18 @@ def test_masks_are_not_saved_and_weights_stay_whole():
     ({"hidden_widths": ()}, r"hidden_widths \(\)"),
     ({"hidden_widths": (8, 1)}, "at least two units"),
     ({"outputs_per_input": 0}, "outputs_per_input 0"),
-    ({"activation": "gelu"}, "activation is 'gelu'"),
+    ({"activation": "sine"}, "activation is 'sine'"),
     ({"order": [0, 1, 1]}, "not a permutation"),
+    ({"residual": True, "hidden_widths": (8, 9)}, r"\(8, 9\); expected equal ones"),
+    ({"dropout": 1.0}, "dropout is 1.0"),
+    ({"dropout": -0.1}, "dropout .* -0.1"),
+    ({"adjacency": torch.zeros(3, 3)}, "adjacency is torch.float32"),
+    ({"adjacency": torch.zeros(2, 3, dtype=torch.bool)}, r"shape \[2, 3\]; .* \[3, 3\]"),
+    ({"adjacency": torch.eye(3).bool()}, "has a cycle"),
+    ({"adjacency": [[False, True, False], [False] * 3, [False] * 3], "order": [0, 1, 2]},
+     "an order and an adjacency"),
+    ({"adjacency": [[False, True, False], [False, False, True], [True, False, False]]},
+     "has a cycle"),
 ])  # fmt: skip
 def test_bad_networks(changes, message):
     with pytest.raises(ValueError, match=f"MADE: .*{message}"):
@@ -108,13 +127,13 @@ def test_bad_inputs():
     for direction in (layer, layer.inverse):
         with pytest.raises(ValueError, match=r"MaskedAutoregressive: data have shape \[5, 4\]"):
             direction(torch.zeros(5, 4))
-    with pytest.raises(ValueError, match="most four hidden layers"):
-        InverseAutoregressive(3, (8,) * 5)
+    with pytest.raises(ValueError, match="num_bins is 1"):
+        MaskedAutoregressiveSpline(3, (8,), 1)
 
 
 @pytest.mark.parametrize("context_size", [0, 2])
 @pytest.mark.parametrize(("features", "widths"), SIZES, ids=str)
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", LAYERS, ids=IDS)
 def test_log_det_is_that_of_the_jacobian_both_ways(kind, features, widths, context_size):
     layer = spread(kind(features, widths, activation="tanh", context_size=context_size))
     x = randn(3, features)
@@ -132,7 +151,7 @@ def test_log_det_is_that_of_the_jacobian_both_ways(kind, features, widths, conte
 
 @pytest.mark.parametrize("order", [None, [2, 5, 0, 1, 4, 3]], ids=str)
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "silu", "softplus"])
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", LAYERS, ids=IDS)
 def test_inverse_undoes_forward(kind, activation, order):
     layer = spread(kind(6, (11, 8), activation=activation, context_size=2, order=order))
     x, context = 3 * randn(50, 6), randn(50, 2)
@@ -202,7 +221,7 @@ def test_log_scales_are_bounded():
     torch.testing.assert_close(free(x)[1], -free.made(x)[:, 1].sum(1))
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", LAYERS, ids=IDS)
 @pytest.mark.parametrize(
     ("features", "context_size", "order"), [(4, 2, [2, 0, 3, 1]), (3, 0, None)]
 )
@@ -222,7 +241,7 @@ def test_gradients_of_the_sequential_direction(kind, features, context_size, ord
     assert torch.autograd.gradgradcheck(solve, operands[: len(operands) - len(parameters) + 1])
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", LAYERS, ids=IDS)
 def test_gradients_through_the_sequential_direction_are_those_of_its_steps(kind):
     """Against autograd through D passes, one coordinate settled in each."""
     layer = spread(kind(6, (12, 12), activation="silu", context_size=2))
@@ -232,10 +251,14 @@ def test_gradients_through_the_sequential_direction_are_those_of_its_steps(kind)
     def by_steps() -> tuple[Tensor, Tensor]:
         u = torch.zeros_like(v)
         for i in range(6):
-            m, s = layer.made(u, context).unbind(1)
-            if kind is MaskedAutoregressive:
+            raw = layer.made(u, context)
+            if kind is SPLINES:
+                value = rational_quadratic_spline(v, *raw.split([3, 3, 2], 2), inverse=True)[0]
+            elif kind is MaskedAutoregressive:
+                m, s = raw.unbind(1)
                 value = v * torch.exp(2 * torch.tanh(s / 2)) + m
             else:
+                m, s = raw.unbind(1)
                 value = m + (v - m) / torch.sigmoid(5 * torch.tanh(s / 5))
             u = torch.cat([u[:, :i], value[:, i : i + 1], u[:, i + 1 :]], 1)
         return u, -layer.evaluate(u, context)[1]
@@ -261,7 +284,7 @@ def test_frozen_parameters_and_a_frozen_context_get_no_gradient():
     assert all(g is not None for g in others)
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", LAYERS, ids=IDS)
 def test_rewinding_gives_the_gradients_of_the_forward_map(kind):
     layer = spread(kind(4, (9, 9), activation="tanh", context_size=2))
     x, context = randn(5, 4).requires_grad_(), randn(5, 2).requires_grad_()
@@ -274,3 +297,179 @@ def test_rewinding_gives_the_gradients_of_the_forward_map(kind):
     ours = [rewound.grad_x, rewound.grad_context, *rewound.grad_parameters.values()]
     for grad, other in zip(ours, expected, strict=True):
         torch.testing.assert_close(grad, other)
+
+
+def test_a_spline_layer_starts_as_the_identity_and_is_one_outside_its_interval():
+    layer = MaskedAutoregressiveSpline(4, (8, 8), tail_bound=2.0).double()
+    x = 2 * randn(30, 4)
+    z, log_det = layer(x)
+    torch.testing.assert_close(z, x)
+    torch.testing.assert_close(log_det, torch.zeros(30, dtype=torch.float64), atol=1e-9, rtol=0)
+    far = x.sign() * (2.01 + x.abs())
+    z, log_det = spread(layer)(far)
+    assert torch.equal(z, far)
+    assert not bool(log_det.any())
+
+
+def test_a_spline_layer_in_float32_undoes_itself():
+    torch.manual_seed(0)
+    layer = MaskedAutoregressiveSpline(16, (32, 32), context_size=2)
+    redraw(layer, 0.3, seed=1)
+    x, context = torch.randn(500, 16), torch.randn(500, 2)
+    with torch.no_grad():
+        z, log_det = layer(x, context)
+        back, log_det_back = layer.inverse(z, context)
+    assert (back - x).abs().max() < 2e-3
+    torch.testing.assert_close(log_det_back, -log_det, atol=2e-2, rtol=0)
+
+
+GRAPHS = {
+    "chain": [[0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]],
+    "fork against the order": [[0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]],
+    "independent": [[0] * 4] * 4,
+    "diamond": [[0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]],
+}
+DEPTHS = {"chain": 4, "fork against the order": 2, "independent": 1, "diamond": 3}
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("context_size", [0, 2])
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_outputs_depend_on_what_the_adjacency_names_and_on_nothing_else(
+    graph, context_size, residual
+):
+    adjacency = torch.tensor(GRAPHS[graph]).bool()
+    made = spread(
+        MADE(4, (12, 12), 3, activation="elu", context_size=context_size, adjacency=adjacency,
+             residual=residual)
+    )  # fmt: skip
+    x, context = randn(8, 4), randn(8, context_size) if context_size else None
+    dependence = jacobian(made, x, context)
+    assert torch.equal(dependence > 0, adjacency.expand(3, 4, 4))
+    assert made.depth == DEPTHS[graph]
+    if context_size:
+        by_context = torch.func.jacrev(lambda c: made(x, c))(context).abs().sum((0, 3, 4))
+        assert bool((by_context > 0).all())
+
+
+def test_an_adjacency_that_is_an_order_is_that_order():
+    order = [2, 0, 3, 1]
+    position = torch.tensor(order).argsort()
+    adjacency = position[None, :] < position[:, None]
+    for context_size in (0, 1):
+        options = {"context_size": context_size, "activation": "tanh"}
+        ordered = MADE(4, (9, 2, 5), order=order, **options).double()
+        graph = MADE(4, (9, 2, 5), adjacency=adjacency, **options).double()
+        assert graph.order.tolist() == order
+        graph.load_state_dict({k: v for k, v in ordered.state_dict().items() if "order" not in k})
+        x, context = randn(6, 4), randn(6, context_size) if context_size else None
+        assert torch.equal(graph(x, context), ordered(x, context))
+
+
+def test_a_residual_network_worked_out_by_hand():
+    made = MADE(2, (3, 3), 1, activation="tanh", residual=True).double()
+    redraw(made, 1.0, seed=0)
+    x = randn(5, 2)
+    first, inner, outer, last = made.linears()
+    h = x[:, :1] * first.weight[:, 0] + first.bias  # every unit sees the first input
+    h = h + torch.tanh(torch.tanh(h) @ inner.weight.T + inner.bias) @ outer.weight.T + outer.bias
+    y = torch.tanh(h) @ last.weight[1] + last.bias[1]
+    torch.testing.assert_close(made(x)[:, 0], torch.stack([last.bias[0].expand(5), y], 1))
+
+
+def test_outputs_of_an_input_are_neighbours_if_asked_for():
+    apart = spread(MADE(3, (8,), 4, order=[2, 0, 1]))
+    joint = MADE(3, (8,), 4, order=[2, 0, 1], features_first=True).double()
+    state = apart.state_dict()
+    for name in ("layers.1.weight", "layers.1.bias"):
+        state[name] = state[name].unflatten(0, (4, 3)).transpose(0, 1).flatten(0, 1)
+    joint.load_state_dict(state)
+    x = randn(6, 3)
+    assert joint(x).shape == (6, 3, 4)
+    torch.testing.assert_close(joint(x), apart(x).transpose(1, 2))
+
+
+OPTIONS = {
+    "activation": {"activation": "gelu"},
+    "residual": {"residual": True, "activation": "silu"},
+    "deep": {"hidden_widths": (9,) * 6, "activation": "tanh"},
+    "graph": {"adjacency": GRAPHS["diamond"], "activation": "tanh"},
+    "residual graph": {
+        "adjacency": GRAPHS["fork against the order"], "residual": True, "activation": "elu"},
+}  # fmt: skip
+
+
+def with_options(kind, name: str, widths: tuple[int, ...] = (9, 9)) -> torch.nn.Module:
+    options = {"hidden_widths": widths, "context_size": 2, **OPTIONS[name]}
+    if "adjacency" in options:
+        options["adjacency"] = torch.tensor(options["adjacency"]).bool()
+    return spread(kind(4, **options))
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("kind", LAYERS, ids=IDS)
+def test_layers_of_any_network_invert_with_exact_jacobians(kind, name):
+    layer = with_options(kind, name)
+    assert (layer.made.fused_activation is None) == (name != "graph")
+    check_transform(layer, randn(3, 4), randn(3, 2, seed=1))
+
+
+@pytest.mark.parametrize("name", ["residual", "graph", "residual graph"])
+@pytest.mark.parametrize("kind", LAYERS, ids=IDS)
+def test_gradients_of_the_sequential_direction_of_any_network(kind, name):
+    layer = with_options(kind, name, (4, 4))
+    v, context = randn(2, 4).requires_grad_(), randn(2, 2, seed=1).requires_grad_()
+    leaves = (v, context, *layer.parameters())
+    assert torch.autograd.gradcheck(lambda v, c, *_: layer.solve(v, c), leaves)
+
+
+def test_passes_are_as_many_as_the_longest_path(monkeypatch):
+    layer, calls = with_options(MaskedAutoregressive, "residual graph"), []
+    forward = layer.made.forward
+    monkeypatch.setattr(layer.made, "forward", lambda *a, **k: calls.append(0) or forward(*a, **k))
+    with torch.no_grad():
+        layer.inverse(randn(3, 4), randn(3, 2))
+    assert len(calls) == 2
+
+
+def test_what_a_pass_has_found_stays_though_a_later_one_overflows():
+    layer = MaskedAutoregressive(3, (4, 4), residual=True, bound=None, activation="tanh").double()
+    for parameter in layer.parameters():
+        torch.nn.init.zeros_(parameter)
+    with torch.no_grad():
+        layer.made.linears()[-1].bias[3 + 1] = 1000.0  # s of the second coordinate
+        x = layer.inverse(torch.ones(1, 3, dtype=torch.float64))[0]
+    assert x[0, :2].tolist() == [1.0, float("inf")]
+
+
+@pytest.mark.parametrize("kind", LAYERS, ids=IDS)
+def test_dropout_is_in_the_direction_of_one_pass_in_training(kind):
+    torch.manual_seed(0)
+    layer = spread(kind(4, (30, 30), dropout=0.5, activation="tanh"))
+    x = randn(5, 4)
+    first, second = layer.evaluate(x)[0], layer.evaluate(x)[0]
+    assert not torch.equal(first, second)
+    solved = layer.solve(x)
+    grads = torch.autograd.grad(solved[0].square().sum(), list(layer.parameters()))
+    layer.eval()
+    expected = layer.solve(x)
+    torch.testing.assert_close(solved, expected)
+    torch.testing.assert_close(
+        grads, torch.autograd.grad(expected[0].square().sum(), list(layer.parameters()))
+    )
+    v, log_det = layer.evaluate(solved[0])
+    torch.testing.assert_close(v, x)
+    torch.testing.assert_close(log_det, -solved[1])
+
+
+def test_dropout_keeps_the_mean_of_hidden_units():
+    """Of a network whose last layer is all that follows: over masks, the mean output is that
+    without dropout."""
+    torch.manual_seed(0)
+    made = spread(MADE(3, (20,), 1, dropout=0.25, activation="tanh"))
+    x = randn(1, 3)
+    draws = made(x.expand(20_000, 3))[:, 0]
+    expected = made(x, dropout=False)[0, 0]
+    error = draws.std(0) / len(draws) ** 0.5
+    assert bool(((draws.mean(0) - expected).abs() <= 4 * error + 1e-12).all())
+    assert bool(error[1:].min() > 0)

@@ -32,7 +32,8 @@ def layers(draw):
     """Valid arguments: memories by name, and the rest."""
     rows, features, dtype = draw(ROWS), draw(st.integers(1, 12)), draw(st.sampled_from(DTYPES))
     widths = draw(st.lists(WIDTHS, min_size=1, max_size=4))
-    sizes = [features, *widths, 2 * features]
+    step, bins = draw(st.sampled_from(["exponential", "gate", "spline"])), draw(st.integers(1, 9))
+    sizes = [features, *widths, (3 * bins - 1 if step == "spline" else 2) * features]
     arguments = {"z": draw(memories((rows, features), dtype))}
     for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
         arguments[f"weight{layer}"] = draw(memories((outputs, inputs), dtype))
@@ -45,7 +46,7 @@ def layers(draw):
     gap = draw(st.integers(1, 2))
     arguments["unit_ends"] = torch.tensor(ends).repeat_interleave(gap, 1)[:, ::gap]
     settings = {
-        "scale": draw(st.sampled_from(["exponential", "gate"])),
+        "step": step,
         "bound": draw(st.sampled_from([2.0, None, 1e-3, 100.0, 1e6, 1e30])),
         "activation": draw(st.sampled_from(["silu", "softplus", "tanh", "leaky_relu", "relu"])),
         "negative_slope": draw(st.sampled_from([0.01, 0.0, -1.0, 1e30])),

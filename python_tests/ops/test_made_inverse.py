@@ -1,4 +1,4 @@
-"""The sequential inverse of an affine autoregressive layer, in one call."""
+"""The sequential inverse of an autoregressive layer, in one call."""
 
 import math
 from itertools import pairwise
@@ -9,9 +9,11 @@ import torch
 from testing.op_tester import DTYPES, TOLERANCE, assert_equal, offset, strided, transposed
 from torch import Tensor
 
-from gencore.ops import backend, made_inverse
+from gencore.ops import backend, made_inverse, rational_quadratic_spline
 
 ACTIVATIONS = ("silu", "softplus", "tanh", "leaky_relu", "relu")
+# What the operator is told of splines where there are none: B, and the smallest of their numbers.
+SPLINE_NUMBERS = (3.0, 1e-3, 1e-3, 1e-3)
 # D and the hidden widths: tiny, odd, narrower and wider than D, of every depth.
 NETWORKS = ((1, (1,)), (2, (3,)), (3, (7, 5)), (17, (6, 40)), (9, (30, 8, 33, 20)), (40, (90, 90)))
 
@@ -27,10 +29,15 @@ def ends(features: int, widths: tuple[int, ...]) -> Tensor:
 
 
 def layer(
-    features: int, widths: tuple[int, ...], dtype: torch.dtype = torch.float64, device: Any = "cpu"
+    features: int,
+    widths: tuple[int, ...],
+    dtype: torch.dtype = torch.float64,
+    device: Any = "cpu",
+    each: int = 2,
 ) -> dict[str, Any]:
+    """A network of `each` outputs an input."""
     generator = torch.Generator().manual_seed(features)
-    sizes = (features, *widths, 2 * features)
+    sizes = (features, *widths, each * features)
     weights = [
         0.7 * torch.randn(o, i, generator=generator, dtype=torch.float64) / i**0.5
         for i, o in pairwise(sizes)
@@ -50,8 +57,8 @@ def data(rows: int, size: int, dtype: torch.dtype = torch.float64, device: Any =
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("features", "widths"), NETWORKS, ids=str)
-@pytest.mark.parametrize("scale", ["exponential", "gate"])
-def test_matches_the_reference(scale, features, widths, dtype, device):
+@pytest.mark.parametrize("step", ["exponential", "gate"])
+def test_matches_the_reference(step, features, widths, dtype, device):
     arguments = layer(features, widths, dtype, device)
     for rows, activation in zip((0, 1, 5, 33, 150), ACTIVATIONS, strict=True):
         z = data(rows, features, dtype, device)
@@ -62,7 +69,7 @@ def test_matches_the_reference(scale, features, widths, dtype, device):
                 with backend(name):
                     results.append(
                         made_inverse(
-                            z, **arguments, scale=scale, bound=bound, activation=activation,
+                            z, **arguments, step=step, bound=bound, activation=activation,
                             negative_slope=0.3, context_term=term,
                         )
                     )  # fmt: skip
@@ -102,7 +109,7 @@ def test_values_worked_out_by_hand(name):
     y2 = (-0.2 - (1 - gate[1]) * 3 * math.tanh(y1)) / gate[1]
     with backend(name):
         x, log_det = made_inverse(z, **by_hand(torch.float64))
-        y, gate_log_det = made_inverse(z, **by_hand(torch.float64), scale="gate")
+        y, gate_log_det = made_inverse(z, **by_hand(torch.float64), step="gate")
     close = {"rtol": 1e-14, "atol": 1e-14}
     torch.testing.assert_close(x, torch.tensor([[x1, x2]], dtype=torch.float64), **close)
     torch.testing.assert_close(log_det, torch.tensor([s1 + s2], dtype=torch.float64), **close)
@@ -176,15 +183,15 @@ def test_layout_does_not_change_the_result(layout, device):
     assert_equal(made_inverse(layout(z), **laid_out), expected)
 
 
-@pytest.mark.parametrize("scale", ["exponential", "gate"])
-def test_extreme_scales_stay_finite(scale, device):
+@pytest.mark.parametrize("step", ["exponential", "gate"])
+def test_extreme_scales_stay_finite(step, device):
     """Raw scales of ±10⁴: the bound holds both kinds."""
     arguments = layer(9, (30, 20), torch.float32, device)
     arguments["weights"][-1] *= 1e4
-    x, log_det = made_inverse(data(50, 9, torch.float32, device), **arguments, scale=scale)
+    x, log_det = made_inverse(data(50, 9, torch.float32, device), **arguments, step=step)
     assert x.isfinite().all()
     assert log_det.isfinite().all()
-    largest = 2.0 if scale == "exponential" else math.log1p(math.exp(2.0))
+    largest = 2.0 if step == "exponential" else math.log1p(math.exp(2.0))
     assert bool((log_det.abs() <= largest * 9 * (1 + 1e-6)).all())
 
 
@@ -214,7 +221,8 @@ def test_opcheck(device):
     operands = (z, arguments["weights"], arguments["biases"], arguments["unit_ends"])
     for term in (None, data(6, 12, device=device)):
         torch.library.opcheck(
-            torch.ops.gencore.made_inverse.default, (*operands, term, 0, 0.0, 0, 2.0)
+            torch.ops.gencore.made_inverse.default,
+            (*operands, term, 0, 0.0, 0, 2.0, *SPLINE_NUMBERS),
         )
 
 
@@ -265,7 +273,16 @@ BAD = {
     "unit_ends is beyond the layer": (
         {"unit_ends": torch.tensor([[0, 2, 3], [0, 1, 5]])}, ValueError, r"width, \[5, 4\]"),
     "an unknown activation": ({"activation": "gelu"}, ValueError, "activation is 'gelu'"),
-    "an unknown scale": ({"scale": "sigmoid"}, ValueError, "scale is 'sigmoid'"),
+    "an unknown step": ({"step": "sigmoid"}, ValueError, "step is 'sigmoid'"),
+    "outputs of no spline": (
+        {**layer(3, (5, 4), each=3), "step": "spline"}, ValueError,
+        r"shape \[9, 4\] .* expected \[\(3K - 1\) \* 3, 4\]"),
+    "a negative tail bound": ({"tail_bound": -1.0}, ValueError, "tail_bound must be"),
+    "bins that are too wide": (
+        {**layer(3, (5, 4), each=8), "step": "spline", "min_width": 0.4}, ValueError,
+        "min_width is 0.4; expected less than 0.333"),
+    "too many bins": (
+        {**layer(3, (5, 4), each=1541), "step": "spline"}, ValueError, "514 bins; expected at"),
     "a bound of zero": ({"bound": 0.0}, ValueError, "bound must be positive"),
     "a context term of another size": (
         {"context_term": torch.zeros(4, 4).double()}, ValueError, r"\[4, 5\]"),
@@ -284,19 +301,19 @@ def test_unit_ends_out_of_bounds_do_not_leave_the_memory():
     arguments, z = layer(5, (12, 7), torch.float32), data(6, 5, torch.float32)
     wild = torch.tensor([[-(2**62), 2**62, -3, 5, 2**40]] * 2)
     torch.ops.gencore.made_inverse(
-        z, arguments["weights"], arguments["biases"], wild, None, 0, 0.0, 0, 2.0
+        z, arguments["weights"], arguments["biases"], wild, None, 0, 0.0, 0, 2.0, *SPLINE_NUMBERS
     )
 
 
 @pytest.mark.parametrize("name", ["native", "reference"])
-@pytest.mark.parametrize("scale", ["exponential", "gate"])
-def test_a_large_bound_is_as_good_as_none(scale, name, device):
+@pytest.mark.parametrize("step", ["exponential", "gate"])
+def test_a_large_bound_is_as_good_as_none(step, name, device):
     """Raw scales far below the bound b enter as they are, to s³ / 3b²."""
     z, arguments = data(50, 9, torch.float32, device), layer(9, (30, 8), torch.float32, device)
     with backend(name):
-        unbounded = made_inverse(z, **arguments, scale=scale, bound=None)
+        unbounded = made_inverse(z, **arguments, step=step, bound=None)
         for bound in (1e3, 1e6, 1e30):
-            results = made_inverse(z, **arguments, scale=scale, bound=bound)
+            results = made_inverse(z, **arguments, step=step, bound=bound)
             for ours, expected in zip(results, unbounded, strict=True):
                 torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
@@ -330,3 +347,132 @@ def test_what_is_infinite_stays_behind_the_mask(name, device):
         )
     assert x.tolist() == [[1.0, math.inf, 2.0]]
     assert log_det.tolist() == [100.0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("features", "widths", "bins"),
+    [(1, (1,), 1), (3, (7, 5), 8), (17, (6, 40), 2), (4, (30, 8, 33, 20), 100), (2, (3,), 512)],
+    ids=str,
+)
+def test_splines_match_the_reference(features, widths, bins, dtype, device):
+    arguments = layer(features, widths, dtype, device, 3 * bins - 1)
+    arguments["weights"][-1] *= 3.0
+    for rows, activation in zip((0, 1, 5, 33, 150), ACTIVATIONS, strict=True):
+        z = 1.5 * data(rows, features, dtype, device)  # a twentieth is outside the interval
+        term = data(rows, widths[0], dtype, device) if rows % 2 else None
+        for bound in (0.8, None):
+            results = []
+            for name in ("native", "reference"):
+                with backend(name):
+                    results.append(
+                        made_inverse(
+                            z, **arguments, step="spline", bound=bound, tail_bound=2.5,
+                            min_width=1e-3, min_height=1.5e-3, min_derivative=2e-2,
+                            activation=activation, negative_slope=0.3, context_term=term,
+                        )
+                    )  # fmt: skip
+            wide = torch.float64 if dtype == torch.float64 else torch.float32
+            assert results[0][0].dtype == dtype
+            assert results[0][1].dtype == wide
+            tolerance = {k: 8 * v for k, v in TOLERANCE[dtype].items()}
+            torch.testing.assert_close(results[0][0], results[1][0], **tolerance)
+            # A flat bin magnifies the error of its end.
+            numbers = {k: 30 * v for k, v in TOLERANCE[wide].items()}
+            torch.testing.assert_close(results[0][1], results[1][1], **numbers)
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+@pytest.mark.parametrize("bound", [1.0, None])
+def test_splines_are_inverted_by_their_parameters(bound, name, device):
+    """What is found is mapped to z by the splines of the network's outputs for it."""
+    features, bins = 9, 6
+    arguments = layer(features, (30, 20), torch.float64, device, 3 * bins - 1)
+    arguments["unit_ends"] = torch.tensor(
+        [[3 * d + 3 for d in range(9)], [2 * d for d in range(9)]], device=device
+    )
+    z = 2 * data(40, features, torch.float64, device)
+    with backend(name):
+        x, log_det = made_inverse(z, **arguments, step="spline", bound=bound, activation="tanh")
+    hidden, (first, second, last) = x, arguments["weights"]
+    degrees = [torch.arange(30) // 3, torch.arange(20) // 2 + 1]
+    positions = torch.arange(features)
+    for weight, bias, before, after in (
+        (first, 0, positions + 1, degrees[0]), (second, 1, degrees[0], degrees[1])
+    ):  # fmt: skip
+        mask = (after[:, None] >= before[None, :]).to(device)
+        hidden = torch.tanh(hidden @ (weight * mask).T + arguments["biases"][bias])
+    mask = (positions[:, None] >= degrees[1][None, :]).repeat_interleave(3 * bins - 1, 0).to(device)
+    raw = (hidden @ (last * mask).T + arguments["biases"][2]).view(40, features, 3 * bins - 1)
+    back, expected = rational_quadratic_spline(
+        x, *raw.split([bins, bins, bins - 1], 2), bound=bound
+    )
+    torch.testing.assert_close(back, z, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(log_det, -expected, rtol=1e-9, atol=1e-9)
+    outside = z.abs() > 3
+    assert torch.equal(x[outside], z[outside])
+
+
+def test_a_spline_row_does_not_depend_on_the_batch_or_the_threads(device):
+    arguments = layer(7, (40, 40), torch.float32, device, 3 * 20 - 1)
+    z, term = data(150, 7, torch.float32, device), data(150, 40, torch.float32, device)
+    whole = made_inverse(z, **arguments, step="spline", context_term=term)
+    for size in (1, 7, 33):
+        parts = [
+            made_inverse(
+                z[k : k + size], **arguments, step="spline", context_term=term[k : k + size]
+            )
+            for k in range(0, 150, size)
+        ]
+        assert_equal([torch.cat(p) for p in zip(*parts, strict=True)], whole)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert_equal(made_inverse(z, **arguments, step="spline", context_term=term), whole)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_nan_stays_in_its_row_and_its_spline(device):
+    arguments = layer(9, (30, 20), torch.float32, device, 23)
+    arguments["unit_ends"] = torch.tensor([[3 * d for d in range(9)], [2 * d for d in range(9)]])
+    arguments["unit_ends"] = arguments["unit_ends"].to(device)
+    z = data(40, 9, torch.float32, device)
+    spoilt = z.clone()
+    spoilt[7, 4] = math.nan
+    x, log_det = made_inverse(spoilt, **arguments, step="spline")
+    expected, expected_log_det = made_inverse(z, **arguments, step="spline")
+    others = torch.arange(40, device=device) != 7
+    assert_equal((x[others], log_det[others]), (expected[others], expected_log_det[others]))
+    assert torch.equal(x[7, :4], expected[7, :4])
+    assert bool(x[7, 4:].isnan().all())
+
+
+def test_opcheck_and_compilation_of_splines(device):
+    arguments, z = layer(5, (12, 7), device=device, each=11), data(6, 5, device=device)
+    torch.library.opcheck(
+        torch.ops.gencore.made_inverse.default,
+        (z, arguments["weights"], arguments["biases"], arguments["unit_ends"], None, 2, 0.0, 2, 1.0,
+         *SPLINE_NUMBERS),
+    )  # fmt: skip
+
+    def function(z: Tensor, bound: float) -> Tensor:
+        x, log_det = made_inverse(2 * z, **arguments, step="spline", tail_bound=bound)
+        return x.sum(1) + log_det
+
+    torch.compiler.reset()
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=True)
+    for bound in (2.0, 2.5):
+        assert torch.equal(compiled(z, bound), function(z, bound))
+
+
+def test_the_operator_refuses_outputs_that_do_not_fit():
+    arguments, z = layer(3, (5, 4), each=3), data(4, 3)
+    call = torch.ops.gencore.made_inverse.default
+    operands = (z, arguments["weights"], arguments["biases"], arguments["unit_ends"], None)
+    with pytest.raises(Exception, match="2 D outputs, or 3 K - 1 times D"):
+        call(*operands, 0, 0.0, 0, 1.0, *SPLINE_NUMBERS)
+    with pytest.raises(Exception, match="2 D outputs, or 3 K - 1 times D"):
+        call(*operands, 0, 0.0, 2, 1.0, *SPLINE_NUMBERS)
+    with pytest.raises(Exception, match="unknown step"):
+        call(*operands, 0, 0.0, 3, 1.0, *SPLINE_NUMBERS)

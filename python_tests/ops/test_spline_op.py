@@ -248,7 +248,7 @@ def test_bad_input_is_named(operands, settings, error, message):
 
 def test_too_many_bins_are_named():
     raw = torch.zeros(1, 1, 513)
-    with pytest.raises(ValueError, match="widths has 513 bins; expected at most 512"):
+    with pytest.raises(ValueError, match="splines have 513 bins; expected at most 512"):
         rational_quadratic_spline(torch.zeros(1, 1), raw, raw, raw[..., 1:])
 
 
@@ -319,3 +319,26 @@ def test_nothing_outside_the_interval_has_a_part_in_gradients(name, device):
     for grad in grads:
         assert grad[1].isfinite().all()
         assert grad[[0, 2]].eq(0).all()
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_parts_of_one_tensor_are_read_where_they_lie(inverse, device):
+    """As a network gives them; and those that lie in no order of the elements."""
+    x = torch.randn(6, 5, dtype=torch.float64, device=device)
+    joint = torch.randn(6, 5, 11, dtype=torch.float64, device=device)
+    parts = joint.split([4, 4, 3], 2)
+    expected = rational_quadratic_spline(x, *(p.contiguous() for p in parts), inverse=inverse)
+    weights = torch.cos(x), torch.sin(x[:, 0])
+    results, grads = [], []
+    for layout in (lambda p: p, lambda p: p.transpose(0, 1).contiguous().transpose(0, 1)):
+        leaf = joint.clone().requires_grad_()
+        operands = [layout(p) for p in leaf.split([4, 4, 3], 2)]
+        results.append(rational_quadratic_spline(x, *operands, inverse=inverse))
+        grads.append(torch.autograd.grad(results[-1], leaf, weights)[0])
+    for found in results:
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[1], expected[1])
+    assert torch.equal(*grads)
+    rows = parts[0][:, 2:3], parts[1][:, 2:3], parts[2][:, 2:3]  # one element a row
+    alone = rational_quadratic_spline(x[:, 2:3], *rows, inverse=inverse)[0]
+    assert torch.equal(alone, expected[0][:, 2:3])

@@ -11,6 +11,7 @@ from gencore.models import (
     IAF,
     MAF,
     NICE,
+    AutoregressiveSplineFlow,
     CircularSplineFlow,
     ContinuousFlow,
     CouplingFlow,
@@ -43,6 +44,9 @@ FLOWS: dict[str, Callable[..., Flow]] = {
         embedding_size=3,
         num_nodes=49,
         **options,
+    ),
+    "AutoregressiveSplineFlow": lambda **options: AutoregressiveSplineFlow(
+        3, **{"num_layers": 2, "hidden_widths": (8,), **options}
     ),
     "PlanarFlow": lambda **options: PlanarFlow(3, num_layers=2, **options),
     "RadialFlow": lambda **options: RadialFlow(3, num_layers=2, **options),

@@ -1,3 +1,4 @@
+from gencore.models.flows.autoregressive_spline_flow import AutoregressiveSplineFlow
 from gencore.models.flows.base_modules import ConditionalNormal, DistributionModule
 from gencore.models.flows.circular_spline_flow import CircularSplineFlow
 from gencore.models.flows.continuous_flow import ContinuousFlow, RegularisedLogProb
@@ -22,6 +23,7 @@ __all__ = [
     "MAF",
     "NICE",
     "AutoregressiveMixing",
+    "AutoregressiveSplineFlow",
     "Base",
     "CircularSplineFlow",
     "ConditionalNormal",

@@ -1,18 +1,18 @@
 """An encoder's Gaussian made flexible by a flow."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 
-from gencore.models.flows.iaf import iaf_layers
+from gencore.models.flows.autoregressive_stack import autoregressive_layers
 from gencore.models.latent.gaussian_posterior import NormalParameters, latent_noise, log_normal
 from gencore.nn.context import check_context, weight_of
 from gencore.nn.stop_gradient import stop_gradient
-from gencore.nn.transforms import Compose, Transform
+from gencore.nn.transforms import Compose, InverseAutoregressive, Transform
 from gencore.ops import random_key
-from gencore.ops.mlp import ActivationName
 from gencore.sizes import check_positive
 
 __all__ = ["FlowPosterior", "PosteriorSample"]
@@ -55,7 +55,7 @@ class FlowPosterior(nn.Module):
         transform: g⁻¹, from z to z₀, for instance that of a :class:`SplineFlow` with contexts;
             the steps above if ``None``, which alone take the options that follow.
         num_steps: T.
-        hidden_widths: of each step's network, one to four hidden layers.
+        hidden_widths: of each step's network.
         activation: of the networks.
         gate_bias: s at the start, σ_t = sigmoid(s).
 
@@ -89,7 +89,7 @@ class FlowPosterior(nn.Module):
         transform: Transform | None = None,
         num_steps: int = 2,
         hidden_widths: Sequence[int] = (64, 64),
-        activation: ActivationName = "relu",
+        activation: str = "relu",
         gate_bias: float = 2.0,
     ) -> None:
         super().__init__()
@@ -97,10 +97,12 @@ class FlowPosterior(nn.Module):
             raise ValueError(f"FlowPosterior: num_steps is {num_steps}; expected 0 or more")
         self.latent_size, self.context_size = latent_size, context_size
         if transform is None:
-            transform = Compose(*iaf_layers(
-                latent_size, num_steps, hidden_widths, activation=activation,
+            steps = autoregressive_layers(
+                "FlowPosterior", latent_size, num_steps,
+                partial(InverseAutoregressive, latent_size, hidden_widths), activation=activation,
                 context_size=context_size, gate_bias=gate_bias,
-            ))  # fmt: skip
+            )  # fmt: skip
+            transform = Compose(*steps)
         elif not isinstance(transform, Transform):
             raise TypeError(
                 f"FlowPosterior: transform is a {type(transform).__name__}; expected a Transform"

@@ -1,14 +1,16 @@
 """The masked autoregressive flow (Papamakarios, Pavlakou and Murray 2017)."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
+from torch import Tensor
 
+from gencore.models.flows.autoregressive_stack import autoregressive_layers
 from gencore.models.flows.flow import Base, Flow
 from gencore.models.flows.names import AutoregressiveMixing
-from gencore.models.flows.stacks import autoregressive_mixing, interleaved, stack
+from gencore.models.flows.stacks import stack
 from gencore.nn.transforms import MaskedAutoregressive
-from gencore.ops.mlp import ActivationName
 from gencore.sizes import check_positive
 
 __all__ = ["MAF"]
@@ -20,25 +22,27 @@ class MAF(Flow):
     .. math:: z = f_K \circ \rho \circ f_{K-1} \circ \dots \circ \rho \circ f_1(x), \qquad
               f(x)_i = \big(x_i - m_i(x_{<i})\big)\, e^{-s_i(x_{<i})}
 
-    with the reversal ρ of the coordinates between layers, or another mixing of them. Log-scales
+    with the reversal, or another mixing, ρ of the coordinates between layers. Log-scales
     start at zero, shifts do not: from a permutation, data of independent coordinates would give it
     no gradient to leave by.
 
     Args:
         features: D, the numbers in a row of the data.
         num_layers: K.
-        hidden_widths: of each layer's network, one to four hidden layers.
-        activation: of the networks.
+        hidden_widths: of each layer's network.
+        activation, residual, dropout, adjacency: of the networks, as for :class:`gencore.nn.MADE`.
+            With an adjacency, [D, D], all layers have that graph, and nothing is permuted.
+        mixing: of the coordinates between layers: "reverse", fixed random "permutation"s, or "lu",
+            :class:`~gencore.nn.LULinear` layers that start as the reversal.
         bound: of the log-scales |s|; ``None`` for none.
         context_size: C of contexts [N, C]; 0 for none.
         base: of the latents, as for :class:`Flow`.
-        reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
-        mixing: ρ: the "reverse", fixed random "permutation"s, or "lu",
-            :class:`~gencore.nn.LULinear` layers that start as the reversal.
+        reversible: rebuild inputs in the backward pass, so that memory does not grow with depth;
+            not with dropout.
         generator: of random permutations; torch's default if ``None``.
 
     Raises:
-        ValueError: for sizes that do not fit, or another mixing.
+        ValueError: for sizes that do not fit, another mixing, or dropout in a reversible flow.
 
     References:
         Papamakarios, Pavlakou and Murray, "Masked Autoregressive Flow for Density Estimation",
@@ -60,22 +64,23 @@ class MAF(Flow):
         *,
         num_layers: int = 5,
         hidden_widths: Sequence[int] = (64, 64),
-        activation: ActivationName = "relu",
+        activation: str = "relu",
+        residual: bool = False,
+        dropout: float = 0.0,
+        adjacency: Sequence[Sequence[bool]] | Tensor | None = None,
+        mixing: AutoregressiveMixing = "reverse",
         bound: float | None = 2.0,
         context_size: int = 0,
         base: Base = "normal",
         reversible: bool = False,
-        mixing: AutoregressiveMixing = "reverse",
         generator: torch.Generator | None = None,
     ) -> None:
         check_positive("MAF", num_layers=num_layers)
-        layers = interleaved(
-            num_layers,
-            lambda _: MaskedAutoregressive(
-                features, hidden_widths, activation=activation, bound=bound,
-                context_size=context_size,
-            ),
-            autoregressive_mixing("MAF", mixing, features, generator),
+        layers = autoregressive_layers(
+            "MAF", features, num_layers, partial(MaskedAutoregressive, features, hidden_widths),
+            mixing=mixing, generator=generator,
+            activation=activation, residual=residual, dropout=dropout, adjacency=adjacency,
+            bound=bound, context_size=context_size,
         )  # fmt: skip
         transform = stack(layers, reversible=reversible)
         super().__init__(transform, [features], base=base, context_size=context_size)

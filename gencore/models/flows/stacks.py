@@ -6,11 +6,11 @@ from typing import get_args
 import torch
 
 from gencore.choices import check_choice
-from gencore.models.flows.names import AutoregressiveMixing, CouplingMixing
+from gencore.models.flows.names import CouplingMixing
 from gencore.models.flows.vector_couplings import Masks
 from gencore.nn import Compose, LinearStart, LULinear, Permutation, Reversible, Transform
 
-__all__ = ["autoregressive_mixing", "coupling_mixing", "interleaved", "stack"]
+__all__ = ["coupling_mixing", "interleaved", "stack"]
 
 
 def stack(layers: Iterable[Transform], *, reversible: bool) -> Compose:
@@ -57,16 +57,3 @@ def coupling_mixing(
     if features == 2:
         return lambda: Permutation(range(2))
     return lambda: Permutation.random(features, generator)
-
-
-def autoregressive_mixing(
-    owner: str, mixing: AutoregressiveMixing, features: int, generator: torch.Generator | None
-) -> Callable[[], Transform]:
-    """What makes the transforms between autoregressive layers: reversals, random permutations, or
-    linear layers that start as reversals."""
-    check_choice(owner, "mixing", mixing, get_args(AutoregressiveMixing))
-    if mixing == "lu":
-        return lambda: LULinear(features, start="reverse")
-    if mixing == "permutation":
-        return lambda: Permutation.random(features, generator)
-    return lambda: Permutation.reverse(features)

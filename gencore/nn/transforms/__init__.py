@@ -1,8 +1,11 @@
 """Invertible layers with log-determinants, the parts of normalizing flows."""
 
 from gencore.nn.transforms.actnorm import ActNorm
+from gencore.nn.transforms.affine_autoregressive import (
+    InverseAutoregressive,
+    MaskedAutoregressive,
+)
 from gencore.nn.transforms.affine_coupling import AffineCoupling
-from gencore.nn.transforms.autoregressive import InverseAutoregressive, MaskedAutoregressive
 from gencore.nn.transforms.base import Compose, Inverse, Rewound, Transform
 from gencore.nn.transforms.circular_spline import CircularSplineCoupling
 from gencore.nn.transforms.continuous import ContinuousTransform
@@ -19,6 +22,7 @@ from gencore.nn.transforms.planar import Planar
 from gencore.nn.transforms.radial import Radial
 from gencore.nn.transforms.reversible import Reversible
 from gencore.nn.transforms.spline import SplineCoupling
+from gencore.nn.transforms.spline_autoregressive import MaskedAutoregressiveSpline
 from gencore.nn.transforms.squeeze import Squeeze
 from gencore.nn.transforms.torch_bijection import TorchBijection
 from gencore.nn.transforms.torch_transform import TorchTransform
@@ -38,6 +42,7 @@ __all__ = [
     "LinearStart",
     "Logit",
     "MaskedAutoregressive",
+    "MaskedAutoregressiveSpline",
     "MonotonicAutoregressive",
     "MonotonicElementwise",
     "MultiScale",

@@ -1,71 +1,73 @@
-"""Affine autoregressive layers, masked (MAF) and inverse (IAF)."""
+"""Autoregressive layers: one direction is a pass of a network, the other finds each coordinate."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gencore.nn.affine_start import start_affine
 from gencore.nn.context import check_context, weight_of
 from gencore.nn.networks.made import MADE
 from gencore.nn.transforms.base import Transform
-from gencore.ops import affine_coupling, iaf_step
 from gencore.ops._support.backend import refuse_transforms
-from gencore.ops._support.bounded import bounded
-from gencore.ops._support.checks import clip_bound, wants_grad
-from gencore.ops.made_inverse import AutoregressiveScale, made_inverse
-from gencore.ops.mlp import ActivationName
+from gencore.ops._support.checks import accumulation_dtype, wants_grad
+from gencore.ops.made_inverse import made_inverse
 
-__all__ = ["Autoregressive", "InverseAutoregressive", "MaskedAutoregressive"]
+__all__ = ["Autoregressive"]
 
 
 class Autoregressive(Transform):
-    r"""A map v_i = g(u_i; m_i, s_i), affine in u_i, with m_i and s_i functions of u_1, …, u_{i−1}.
+    r"""A map v_i = g(u_i; θ_i), invertible in u_i, with θ_i a function of u_1, …, u_{i−1}.
 
-    One direction, :meth:`evaluate`, is one pass of a :class:`~gencore.nn.MADE`; the other,
-    :meth:`solve`, finds u coordinate by coordinate in :func:`gencore.ops.made_inverse`. Both are
-    differentiable to any order. A subclass says which g, and which of the two is towards latents.
+    One direction, :meth:`evaluate`, is one pass of a :class:`~gencore.nn.MADE`. The other,
+    :meth:`solve`, finds u coordinate by coordinate in :func:`gencore.ops.made_inverse`, or, of a
+    network that this does not take (another activation, residual blocks, more than four hidden
+    layers), in as many passes as the longest path has inputs: D, or fewer with an adjacency. Both
+    are differentiable to any order. A subclass says which g, and which of the two is towards
+    latents. Dropout, in training mode, is in :meth:`evaluate` alone.
 
     The gradient through u = f⁻¹(v) is that of the implicit function: for g = ∂L/∂u it is
     w = J⁻ᵀg with respect to v and −(∂f/∂θ)ᵀw with respect to the parameters, J = ∂f/∂u.
     """
 
-    scale: ClassVar[AutoregressiveScale]
-    bound: float | None = None
-
     def __init__(
         self,
         features: int,
         hidden_widths: Sequence[int],
+        outputs_per_input: int,
         *,
-        activation: ActivationName = "relu",
-        context_size: int = 0,
-        order: Sequence[int] | Tensor | None = None,
+        activation: str,
+        context_size: int,
+        order: Sequence[int] | Tensor | None,
+        adjacency: Sequence[Sequence[bool]] | Tensor | None,
+        residual: bool,
+        dropout: float,
+        features_first: bool = False,
     ) -> None:
         super().__init__()
-        if len(hidden_widths) > 4:
-            raise ValueError(
-                f"{type(self).__name__}: hidden_widths are {tuple(hidden_widths)}; expected at "
-                "most four hidden layers"
-            )
         self.made = MADE(
-            features, hidden_widths, 2, activation=activation, context_size=context_size,
-            order=order,
+            features, hidden_widths, outputs_per_input, activation=activation,
+            context_size=context_size, order=order, adjacency=adjacency, residual=residual,
+            dropout=dropout, features_first=features_first,
         )  # fmt: skip
 
     @abstractmethod
-    def step(self, u: Tensor, m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """v = g(u; m, s), elementwise, and Σ log ∂v/∂u, [N]."""
+    def step(self, u: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """v = g(u; θ), elementwise, and Σ log ∂v/∂u, [N], for the network's outputs θ."""
+
+    @abstractmethod
+    def unstep(self, v: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """u with g(u; θ) = v, elementwise, and Σ log ∂u/∂v, [N]."""
+
+    @property
+    @abstractmethod
+    def fused_step(self) -> dict[str, Any]:
+        """What :func:`gencore.ops.made_inverse` is told of g."""
 
     def evaluate(self, u: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """v = f(u) and log|det ∂v/∂u| in one pass."""
-        rows = self._rows(u, context)
-        m, s = self.made(rows, context).to(u.dtype).unbind(1)
-        v, log_det = self.step(rows, m, s)
-        return v.view(u.shape), log_det
+        return self._evaluate(u, context, dropout=True)
 
     def solve(self, v: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """u with f(u) = v and log|det ∂u/∂v|, coordinate by coordinate."""
@@ -84,27 +86,51 @@ class Autoregressive(Transform):
             (u,) = traced(self, rows, *(() if context is None else (context,)))
         else:
             u = _Solve.apply(self, None, rows, context, *self.made.parameters())
-        return u.view(v.shape), -self.evaluate(u, context)[1]
+        return u.view(v.shape), -self._evaluate(u, context, dropout=False)[1]
 
     def traced(self, v: Tensor, context: Tensor | None = None) -> tuple[Tensor]:
         """u of :meth:`solve` in a graph, whose buffers the backward pass has to be given."""
         buffers = dict(self.made.named_buffers())
         return (_Solve.apply(self, buffers, v, context, *self.made.parameters()),)
 
+    def _evaluate(
+        self, u: Tensor, context: Tensor | None, *, dropout: bool
+    ) -> tuple[Tensor, Tensor]:
+        rows = self._rows(u, context)
+        v, log_det = self.step(rows, self.made(rows, context, dropout=dropout).to(u.dtype))
+        return v.view(u.shape), log_det
+
     @torch.no_grad()
     def _solve(self, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        made, order, linears = self.made, self.made.order, self.made.linears()
+        made, order = self.made, self.made.order
+        activation = made.fused_activation
+        if activation is None:
+            return self._solve_by_passes(v, context)
         term = made.context_term(context)
         u, log_det = made_inverse(
             v if order is None else v[:, order],
-            [linear.weight.to(v.dtype) for linear in linears],
-            [linear.bias.to(v.dtype) for linear in linears],
+            [weight.to(v.dtype) for weight in made.ordered_weights()],
+            [linear.bias.to(v.dtype) for linear in made.linears()],
             made.unit_ends,
-            scale=self.scale, bound=self.bound, activation=made.activation,
+            **self.fused_step,
+            activation=activation,
             negative_slope=made.negative_slope,
             context_term=None if term is None else term.to(v.dtype),
-        )  # fmt: skip
+        )
         return u if made.inverse_order is None else u[:, made.inverse_order], log_det
+
+    def _solve_by_passes(self, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """In each pass, the coordinates that depend on none but those of the passes before."""
+        made = self.made
+        u, log_det = torch.zeros_like(v), v.new_zeros(len(v), dtype=accumulation_dtype(v))
+        generations = made.generations
+        if made.inverse_order is not None:
+            generations = generations[made.inverse_order]
+        for generation in range(made.depth):
+            theta = made(u, context, dropout=False).to(v.dtype)
+            solved, log_det = self.unstep(v, theta)
+            u = torch.where(generations == generation, solved, u)
+        return u, log_det
 
     @property
     def _last(self) -> nn.Linear:
@@ -122,146 +148,6 @@ class Autoregressive(Transform):
                 weight_of(self.made),
             )  # fmt: skip
         return x.reshape(x.shape[0], self.made.num_inputs)
-
-
-class MaskedAutoregressive(Autoregressive):
-    r"""A layer of a masked autoregressive flow: densities take one pass, samples D short steps.
-
-    .. math:: z_i = \big(x_i - m_i(x_{<i}; c)\big)\, e^{-s_i(x_{<i}; c)}, \qquad
-              \log\left\lvert\det\frac{\partial z}{\partial x}\right\rvert = -\sum_i s_i
-
-    with the bounded log-scale s = bound·tanh(s̃ / bound). It starts with s = 0 and an m that varies:
-    from the identity, data of independent coordinates would give it no gradient to leave by.
-
-    Args:
-        features: D, the numbers in a row of the data.
-        hidden_widths: of the network of m and s, one to four layers.
-        activation: of the network.
-        bound: of s; ``None``: s is s̃.
-        context_size: C of contexts [N, C]; 0 for none.
-        order: the coordinates from first to last; ``None``: as they come.
-
-    Raises:
-        ValueError: for sizes that do not fit.
-
-    References:
-        Papamakarios, Pavlakou and Murray, "Masked Autoregressive Flow for Density Estimation",
-        2017, eq. (3)-(5).
-
-    Example:
-        >>> import torch
-        >>> from gencore.nn import MaskedAutoregressive
-        >>> layer = MaskedAutoregressive(3, (16, 16))
-        >>> z, log_det = layer(torch.ones(5, 3))
-        >>> layer.inverse(z)[0].shape, log_det.shape
-        (torch.Size([5, 3]), torch.Size([5]))
-    """
-
-    scale = "exponential"
-
-    def __init__(
-        self,
-        features: int,
-        hidden_widths: Sequence[int],
-        *,
-        activation: ActivationName = "relu",
-        bound: float | None = 2.0,
-        context_size: int = 0,
-        order: Sequence[int] | Tensor | None = None,
-    ) -> None:
-        super().__init__(
-            features, hidden_widths, activation=activation, context_size=context_size, order=order
-        )
-        start_affine(self._last, slice(features), slice(features, None), features)
-        clip_bound("MaskedAutoregressive", "bound", bound)
-        self.bound = bound
-
-    def step(self, u: Tensor, m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        return affine_coupling(u, s, m, bound=self.bound, inverse=True)
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.evaluate(x, context)
-
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.solve(z, context)
-
-    def extra_repr(self) -> str:
-        return f"bound={self.bound}"
-
-
-class InverseAutoregressive(Autoregressive):
-    r"""A layer of an inverse autoregressive flow: samples take one pass, densities D short steps.
-
-    .. math:: x_i = \sigma_i z_i + (1 - \sigma_i)\, m_i, \quad
-              \sigma_i = \mathrm{sigmoid}\big(s_i(z_{<i}; c)\big), \quad m_i = m_i(z_{<i}; c),
-              \qquad \log\left\lvert\det\frac{\partial x}{\partial z}\right\rvert
-              = \sum_i \log \sigma_i
-
-    with the bounded logit s = bound·tanh(s̃ / bound) of the network's output s̃, so that densities
-    stay finite far from the data. It starts with m = 0 and the gate σ = sigmoid(``gate_bias``).
-
-    Args:
-        features: D, the numbers in a row of the data.
-        hidden_widths: of the network of m and s, one to four layers.
-        activation: of the network.
-        context_size: C of contexts [N, C]; 0 for none.
-        order: the coordinates from first to last; ``None``: as they come.
-        gate_bias: s at the start.
-        bound: of s, above \|gate_bias\|; ``None``: s is s̃.
-
-    Raises:
-        ValueError: for sizes that do not fit, or a gate bias beyond the bound.
-
-    References:
-        Kingma, Salimans, Jozefowicz, Chen, Sutskever and Welling, "Improved Variational Inference
-        with Inverse Autoregressive Flow", 2016, eq. (13)-(14) and Algorithm 1.
-
-    Example:
-        >>> import torch
-        >>> from gencore.nn import InverseAutoregressive
-        >>> layer = InverseAutoregressive(3, (16, 16))
-        >>> x, log_det = layer.inverse(torch.ones(5, 3))
-        >>> bool(torch.allclose(layer(x)[0], torch.ones(5, 3)))
-        True
-    """
-
-    scale = "gate"
-
-    def __init__(
-        self,
-        features: int,
-        hidden_widths: Sequence[int],
-        *,
-        activation: ActivationName = "relu",
-        context_size: int = 0,
-        order: Sequence[int] | Tensor | None = None,
-        gate_bias: float = 2.0,
-        bound: float | None = 5.0,
-    ) -> None:
-        super().__init__(
-            features, hidden_widths, activation=activation, context_size=context_size, order=order
-        )
-        clip_bound("InverseAutoregressive", "bound", bound)
-        if bound is not None:
-            if abs(gate_bias) >= bound:
-                raise ValueError(
-                    f"InverseAutoregressive: gate_bias is {gate_bias}; expected one within the "
-                    f"bound of {bound}"
-                )
-            gate_bias = bound * math.atanh(gate_bias / bound)
-        self.bound = bound
-        nn.init.zeros_(self._last.weight)
-        nn.init.zeros_(self._last.bias[:features])
-        nn.init.constant_(self._last.bias[features:], gate_bias)
-
-    def step(self, u: Tensor, m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        return iaf_step(u, m, s if self.bound is None else bounded(s, self.bound))
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.solve(x, context)
-
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.evaluate(z, context)
 
 
 class _Solve(torch.autograd.Function):
@@ -294,14 +180,14 @@ class _Solve(torch.autograd.Function):
             context = None if given_context is None else _leaf(given_context, create_graph)
             names = [name for name, _ in made.named_parameters()]
             state = {**dict(zip(names, parameters, strict=True)), **(ctx.buffers or {})}
-            network = torch.func.functional_call(made, state, (inner, context))
-            v = ctx.layer.step(direct, *network.to(u.dtype).unbind(1))[0]
+            theta = torch.func.functional_call(made, state, (inner, context), {"dropout": False})
+            v = ctx.layer.step(direct, theta.to(u.dtype))[0]
             (diagonal,) = torch.autograd.grad(
                 v, direct, torch.ones_like(v), create_graph=create_graph, retain_graph=True
             )
             w = grad_u / diagonal
-            # Jᵀw = g from the last coordinate to the first: each pass settles one more at least.
-            for _ in range(u.shape[1] - 1):
+            # Jᵀw = g from the last coordinate to the first: each pass settles one more of a path.
+            for _ in range(made.depth - 1):
                 (coupled,) = torch.autograd.grad(
                     v, inner, w, create_graph=create_graph, retain_graph=True
                 )

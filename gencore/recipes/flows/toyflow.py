@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["FlowName", "ToyFlowRecipe"]
 
 FlowName = Literal[
-    "nice", "realnvp", "maf", "iaf", "planar", "radial", "spline", "residual", "ffjord", "umnn"
+    "nice",
+    "realnvp",
+    "maf",
+    "iaf",
+    "planar",
+    "radial",
+    "spline",
+    "autoregressive_spline",
+    "residual",
+    "ffjord",
+    "umnn",
 ]
 
 

@@ -11,6 +11,7 @@ from gencore.models import (
     IAF,
     MAF,
     NICE,
+    AutoregressiveSplineFlow,
     ContinuousFlow,
     CouplingFlow,
     Flow,
@@ -39,6 +40,9 @@ FLOWS: dict[str, Callable[[int, tuple[int, ...]], Flow]] = {
     "planar": lambda layers, _: PlanarFlow(2, num_layers=layers, explicit="density"),
     "radial": lambda layers, _: RadialFlow(2, num_layers=layers, explicit="density"),
     "spline": lambda layers, widths: SplineFlow(2, num_layers=layers, hidden_widths=widths),
+    "autoregressive_spline": lambda layers, widths: AutoregressiveSplineFlow(
+        2, num_layers=layers, hidden_widths=widths
+    ),
     "residual": lambda layers, widths: ResidualFlow(2, num_blocks=layers, hidden_widths=widths),
     "ffjord": lambda _, widths: ContinuousFlow(2, hidden_widths=widths, rtol=1e-4, atol=1e-4),
     "umnn": lambda layers, widths: MonotonicFlow(2, num_layers=layers, hidden_widths=widths),

@@ -7,7 +7,9 @@ from torch.distributions import Uniform
 
 from gencore.nn import AffineCoupling, Reversible
 
-REVERSIBLE = ("NICE", "CouplingFlow", "SplineFlow", "MAF", "Glow", "RealNVP")
+REVERSIBLE = (
+    "NICE", "CouplingFlow", "SplineFlow", "MAF", "AutoregressiveSplineFlow", "Glow", "RealNVP",
+)  # fmt: skip
 
 
 def compiled(function, **options):
@@ -55,11 +57,16 @@ def with_context(name, size):
 
 
 @pytest.mark.parametrize("context_size", [0, 2])
-@pytest.mark.parametrize("name", ["MAF", "IAF"])
+@pytest.mark.parametrize("name", ["MAF", "IAF", "AutoregressiveSplineFlow"])
 def test_autoregressive_flows_compile_in_their_sequential_direction(name, context_size):
     flow, context = with_context(name, context_size)
-    function = samples(flow) if name == "MAF" else flow.log_prob
+    function = flow.log_prob if name == "IAF" else samples(flow)
     check_gradients(flow, compiled(function), function, randn(5, 3), context)
+
+
+def test_a_sequential_direction_of_passes_compiles():
+    flow = ready(FLOWS["AutoregressiveSplineFlow"](residual=True, hidden_widths=(8, 8)))
+    check_gradients(flow, compiled(samples(flow)), samples(flow), randn(5, 3))
 
 
 @pytest.mark.slow

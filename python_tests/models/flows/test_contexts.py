@@ -12,6 +12,7 @@ from gencore.models import (
     IAF,
     MAF,
     NICE,
+    AutoregressiveSplineFlow,
     CircularSplineFlow,
     ContinuousFlow,
     CouplingFlow,
@@ -46,6 +47,9 @@ FLOWS: dict[str, Callable[..., Flow]] = {
     "CircularSplineFlow": lambda **options: CircularSplineFlow(3, hidden_widths=(8,), **options),
     "MonotonicFlow": lambda **options: MonotonicFlow(
         3, num_layers=2, hidden_widths=(8,), integrand_widths=(8,), **options
+    ),
+    "AutoregressiveSplineFlow": lambda **options: AutoregressiveSplineFlow(
+        3, num_layers=2, hidden_widths=(8,), **options
     ),
     "PlanarFlow": lambda **options: PlanarFlow(3, num_layers=2, **options),
     "RadialFlow": lambda **options: RadialFlow(3, num_layers=2, **options),

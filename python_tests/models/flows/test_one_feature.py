@@ -10,6 +10,7 @@ from gencore.models import (
     IAF,
     MAF,
     NICE,
+    AutoregressiveSplineFlow,
     CouplingFlow,
     Flow,
     MonotonicFlow,
@@ -27,6 +28,9 @@ FLOWS = {
     "IAF": lambda **options: IAF(1, num_layers=2, hidden_widths=(8,), **options),
     "MonotonicFlow": lambda **options: MonotonicFlow(
         1, num_layers=1, hidden_widths=(4,), integrand_widths=(4,), embedding_size=2, **options
+    ),
+    "AutoregressiveSplineFlow": lambda **options: AutoregressiveSplineFlow(
+        1, num_layers=2, hidden_widths=(8,), **options
     ),
     "PlanarFlow": lambda **options: PlanarFlow(1, num_layers=2, **options),
     "RadialFlow": lambda **options: RadialFlow(1, num_layers=2, **options),

@@ -1,6 +1,7 @@
 """The CUDA kernel of a MADE layer's inverse, executed on the host."""
 
 import ctypes
+import math
 from itertools import pairwise
 
 import pytest
@@ -17,16 +18,26 @@ pytestmark = [
     pytest.mark.skipif(compiler() is None, reason="needs g++, in PATH or named by CXX"),
 ]
 KINDS = {"silu": 0, "softplus": 1, "tanh": 2, "leaky_relu": 3}
-SCALES = {"exponential": 0, "gate": 1}
+STEPS = {"exponential": 0, "gate": 1, "spline": 2}
+NUMBERS = {"tail_bound": 2.5, "min_width": 1e-3, "min_height": 2e-3, "min_derivative": 1e-2}
 # One unit; fewer and more units of a degree than a product has rows; every depth; few samples a
 # block, for there is no room for more.
 NETWORKS = ((1, (1,)), (2, (9, 3)), (5, (3, 12)), (4, (7, 6, 5, 8)), (3, (6000,)))
 
 
+class SplineSettings(ctypes.Structure):
+    _fields_ = [
+        ("bins", ctypes.c_int64),
+        *((n, ctypes.c_double) for n in (
+            "tail_bound", "bound", "min_width", "min_height", "min_derivative", "slope_offset")),
+    ]  # fmt: skip
+
+
 class MadeInverse(ctypes.Structure):
     _fields_ = [
         ("dtype", ctypes.c_int), ("rows", ctypes.c_int64), ("mlp", Mlp),
-        ("unit_ends", ctypes.c_void_p), ("scale", ctypes.c_int), ("bound", ctypes.c_double),
+        ("unit_ends", ctypes.c_void_p), ("step", ctypes.c_int), ("bound", ctypes.c_double),
+        ("spline", SplineSettings),
         *((n, ctypes.c_void_p) for n in ("z", "context_term", "x", "log_det")),
     ]  # fmt: skip
 
@@ -37,9 +48,12 @@ STRUCTURES = {"made_inverse": MadeInverse}
 class Layer:
     """The operands of a layer, as the operator and as the kernel want them."""
 
-    def __init__(self, features: int, widths: tuple[int, ...], dtype: torch.dtype) -> None:
+    def __init__(
+        self, features: int, widths: tuple[int, ...], dtype: torch.dtype, each: int = 2
+    ) -> None:
         generator = torch.Generator().manual_seed(features)
-        self.sizes = (features, *widths, 2 * features)
+        self.sizes = (features, *widths, each * features)
+        self.bins = (each + 1) // 3
         self.weights = [
             (torch.randn(o, i, generator=generator) / i**0.5).to(dtype)
             for i, o in pairwise(self.sizes)
@@ -60,13 +74,18 @@ class Layer:
         return mlp
 
     def run(
-        self, gpu: Device, z: Tensor, term: Tensor | None, activation: str, scale: str, bound: float
+        self, gpu: Device, z: Tensor, term: Tensor | None, activation: str, step: str, bound: float
     ) -> tuple[Tensor, Tensor]:
         x, log_det = torch.empty_like(z), torch.empty(len(z), dtype=self.accumulate)
         wide = None if term is None else term.to(self.accumulate)
         args = MadeInverse(
             dtype=DTYPES[z.dtype], rows=len(z), mlp=self.mlp(activation),
-            unit_ends=self.unit_ends.data_ptr(), scale=SCALES[scale], bound=bound, z=z.data_ptr(),
+            unit_ends=self.unit_ends.data_ptr(), step=STEPS[step], bound=bound,
+            spline=SplineSettings(
+                bins=self.bins, bound=bound, **NUMBERS,
+                slope_offset=math.log(math.exp(1 - NUMBERS["min_derivative"]) - 1),
+            ),
+            z=z.data_ptr(),
             context_term=None if wide is None else wide.data_ptr(), x=x.data_ptr(),
             log_det=log_det.data_ptr(),
         )  # fmt: skip
@@ -84,22 +103,41 @@ def test_equals_the_cpu_kernel_and_the_reference(gpu, features, widths, dtype):
         (1, "leaky_relu", "exponential", 1.5), (19, "tanh", "gate", 2.0),
         (16, "softplus", "exponential", float("inf")), (33, "silu", "exponential", 0.7),
     )  # fmt: skip
-    for rows, activation, scale, bound in cases if max(widths) < 1000 else cases[:2]:
-        gpu.seed(rows)
-        generator = torch.Generator().manual_seed(rows)
-        z = torch.randn(rows, features, generator=generator).to(dtype)
-        term = torch.randn(rows, widths[0], generator=generator).to(dtype) if rows % 2 else None
-        result = layer.run(gpu, z, term, activation, scale, bound)
-        for name in ("native", "reference"):
-            with backend(name):
-                expected = made_inverse(
-                    z, layer.weights, layer.biases, layer.unit_ends, scale=scale, bound=bound,
-                    activation=activation, negative_slope=0.2, context_term=term,
-                )  # fmt: skip
-            for ours, theirs in zip(result, expected, strict=True):
-                # Errors of one coordinate enter all that follow.
-                tolerance = {k: 8 * v for k, v in TOLERANCE[ours.dtype].items()}
-                torch.testing.assert_close(ours, theirs, **tolerance)
+    for case in cases if max(widths) < 1000 else cases[:2]:
+        check(gpu, layer, dtype, *case)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("features", "widths", "bins"), [(1, (1,), 1), (5, (3, 12), 2), (3, (9,), 9), (2, (4000,), 40)]
+)
+def test_splines_equal_the_cpu_kernel_and_the_reference(gpu, features, widths, bins, dtype):
+    layer = Layer(features, widths, dtype, 3 * bins - 1)
+    for rows, bound in (1, 1.0), (19, float("inf")):
+        check(gpu, layer, dtype, rows, "tanh", "spline", bound)
+
+
+def check(
+    gpu: Device, layer: Layer, dtype: torch.dtype, rows: int, activation: str, step: str,
+    bound: float,
+) -> None:  # fmt: skip
+    gpu.seed(rows)
+    generator = torch.Generator().manual_seed(rows)
+    z = torch.randn(rows, layer.sizes[0], generator=generator).to(dtype)
+    term = torch.randn(rows, layer.sizes[1], generator=generator).to(dtype) if rows % 2 else None
+    result = layer.run(gpu, z, term, activation, step, bound)
+    for name in ("native", "reference"):
+        with backend(name):
+            expected = made_inverse(
+                z, layer.weights, layer.biases, layer.unit_ends, step=step, bound=bound, **NUMBERS,
+                activation=activation, negative_slope=0.2, context_term=term,
+            )  # fmt: skip
+        for ours, theirs in zip(result, expected, strict=True):
+            # Errors of one coordinate enter all that follow, and narrow bins magnify roundings.
+            is_whole = ours.dtype in (torch.float64, torch.float32)
+            factor = 100 if step == "spline" and is_whole else 8
+            tolerance = {k: factor * v for k, v in TOLERANCE[ours.dtype].items()}
+            torch.testing.assert_close(ours, theirs, **tolerance)
 
 
 def test_unit_ends_out_of_bounds_do_not_leave_the_memory(gpu):

@@ -34,7 +34,12 @@ class SplineArguments(ctypes.Structure):
         *((n, ctypes.c_int64) for n in ("numel", "chains", "chain_size", "bins")),
         *((n, ctypes.c_double) for n in (
             "tail_bound", "bound", "min_width", "min_height", "min_derivative", "slope_offset")),
-        *((n, ctypes.c_void_p) for n in ("x", "widths", "heights", "derivatives")),
+        ("x", ctypes.c_void_p),
+        *(
+            (f"{n}{field}", kind)
+            for n in ("widths", "heights", "derivatives")
+            for field, kind in (("", ctypes.c_void_p), ("_stride", ctypes.c_int64))
+        ),
     ]  # fmt: skip
 
 
@@ -74,11 +79,16 @@ def run(gpu: Device, name: str, variant: str, shape, bins, read, written) -> Non
         dtype=DTYPES[read["x"].dtype], inverse=more["inverse"], bound=bound, **SETTINGS,
         slope_offset=offset,
         numel=math.prod(shape), chains=shape[0], chain_size=shape[1], bins=bins,
+        **{
+            f"{field}_stride": read[field].stride(1)
+            for field in ("widths", "heights", "derivatives")
+        },
         **{field: t.data_ptr() for field, t in {**read, **written}.items()},
     )  # fmt: skip
-    error = gpu.call(
-        name, ctypes.byref(args), read=list(read.values()), written=list(written.values())
-    )
+    # Of parts of a tensor, the whole of it.
+    whole = [t if t.is_contiguous() else t._base for t in read.values()]
+    assert all(t is not None for t in whole)
+    error = gpu.call(name, ctypes.byref(args), read=whole, written=list(written.values()))
     assert error is None
 
 
@@ -108,6 +118,25 @@ def test_spline_kernels_equal_the_cpu_kernels(gpu, variant, dtype):
             largest = float(grad.abs().max()) if grad.numel() else 0.0
             atol = (1e-12 if dtype == torch.float64 else 2e-5) * (1 + largest)
             torch.testing.assert_close(ours, grad, rtol=TOLERANCE[dtype]["rtol"], atol=atol)
+
+
+@pytest.mark.parametrize("variant", ["forward", "inverse"])
+def test_parameters_are_read_where_they_lie(gpu, variant):
+    shape, bins, dtype = (5, 7), 4, torch.float32
+    apart = operands(shape, bins, dtype)
+    names = ("widths", "heights", "derivatives")
+    joint = torch.cat([apart[name] for name in names], 2)
+    parts = {"x": apart["x"], **dict(zip(names, joint.split([4, 4, 3], 2), strict=True))}
+    results = []
+    for read in (apart, parts):
+        written = {"y": torch.empty(shape), "log_det": torch.empty(shape[0])}
+        run(gpu, "spline", variant, shape, bins, read, written)
+        tangents = {"y_grad": torch.ones(shape), "log_det_grad": torch.ones(shape[0])}
+        grads = {f"{n}_grad": torch.empty(t.shape) for n, t in read.items()}
+        run(gpu, "spline_backward", variant, shape, bins, read | tangents, grads)
+        results.append([*written.values(), *grads.values()])
+    for ours, expected in zip(*results, strict=True):
+        assert torch.equal(ours, expected)
 
 
 def test_round_trips_of_float32_on_the_device_are_exact_to_1e_4(gpu):
