@@ -6,6 +6,7 @@ from gencore.nn.transforms.affine_autoregressive import (
     MaskedAutoregressive,
 )
 from gencore.nn.transforms.affine_coupling import AffineCoupling
+from gencore.nn.transforms.autoregressive_spline import MaskedAutoregressiveSpline
 from gencore.nn.transforms.base import Compose, Inverse, Rewound, Transform
 from gencore.nn.transforms.circular_spline import CircularSplineCoupling
 from gencore.nn.transforms.continuous import ContinuousTransform
@@ -21,8 +22,7 @@ from gencore.nn.transforms.permutation import Permutation
 from gencore.nn.transforms.planar import Planar
 from gencore.nn.transforms.radial import Radial
 from gencore.nn.transforms.reversible import Reversible
-from gencore.nn.transforms.spline import SplineCoupling
-from gencore.nn.transforms.spline_autoregressive import MaskedAutoregressiveSpline
+from gencore.nn.transforms.spline_coupling import SplineCoupling
 from gencore.nn.transforms.squeeze import Squeeze
 from gencore.nn.transforms.torch_bijection import TorchBijection
 from gencore.nn.transforms.torch_transform import TorchTransform
