@@ -352,6 +352,17 @@ def test_outputs_depend_on_what_the_adjacency_names_and_on_nothing_else(
         assert bool((by_context > 0).all())
 
 
+def test_units_of_narrow_layers_of_a_graph_have_inputs():
+    """Four inputs depend on one other each: a layer of two units knows two of those."""
+    adjacency = torch.zeros(8, 8, dtype=torch.bool)
+    adjacency[range(4, 8), range(4)] = True
+    made = MADE(8, (2, 4, 3), adjacency=adjacency)
+    for mask in masks(made)[:-1]:
+        assert bool(mask.any(1).all())
+    for layer, mask in enumerate(masks(made)[1:], 1):
+        assert bool(mask.any()), layer
+
+
 def test_an_adjacency_that_is_an_order_is_that_order():
     order = [2, 0, 3, 1]
     position = torch.tensor(order).argsort()
@@ -411,7 +422,11 @@ def with_options(kind, name: str, widths: tuple[int, ...] = (9, 9)) -> torch.nn.
 def test_layers_of_any_network_invert_with_exact_jacobians(kind, name):
     layer = with_options(kind, name)
     assert (layer.made.fused_activation is None) == (name != "graph")
-    check_transform(layer, randn(3, 4), randn(3, 2, seed=1))
+    context = randn(3, 2, seed=1)
+    check_transform(layer, randn(3, 4), context)
+    with torch.no_grad():  # gradients wanted, the log-determinant is that of the other direction
+        v, log_det = layer.evaluate(randn(3, 4), context)
+        torch.testing.assert_close(layer.solve(v, context), (randn(3, 4), -log_det))
 
 
 @pytest.mark.parametrize("name", ["residual", "graph", "residual graph"])
@@ -473,3 +488,19 @@ def test_dropout_keeps_the_mean_of_hidden_units():
     error = draws.std(0) / len(draws) ** 0.5
     assert bool(((draws.mean(0) - expected).abs() <= 4 * error + 1e-12).all())
     assert bool(error[1:].min() > 0)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (MaskedAutoregressive, {"bound": 0.7}),
+        (InverseAutoregressive, {"bound": 0.7, "gate_bias": 0.1}),
+        (MaskedAutoregressiveSpline, {"bound": 0.5, "tail_bound": 1.5, "num_bins": 4}),
+    ],
+)
+def test_settings_reach_both_directions(kind, settings, residual):
+    layer, x = spread(kind(4, (9, 9), residual=residual, **settings)), 2 * randn(40, 4)
+    with torch.no_grad():
+        v, log_det = layer.evaluate(x)
+        torch.testing.assert_close(layer.solve(v), (x, -log_det))
