@@ -20,7 +20,7 @@ def residual(num_inputs: int, num_outputs: int, context_size: int) -> nn.Module:
 
 
 @pytest.mark.parametrize("context_size", [0, 2])
-@pytest.mark.parametrize("options", [{"conditioner": residual}, {"masks": MASKS}], ids=str)
+@pytest.mark.parametrize("options", [{"conditioner": residual}, {"masks": MASKS}], ids=" ".join)
 @pytest.mark.parametrize("name", FLOWS)
 def test_flows_invert_with_exact_jacobians(name, options, context_size):
     torch.manual_seed(0)
@@ -115,7 +115,7 @@ class TestStarts:
 
 class TestDropout:
     @pytest.mark.parametrize("name", FLOWS)
-    @pytest.mark.parametrize("options", [{"dropout": 0.3}, {"conditioner": residual}], ids=str)
+    @pytest.mark.parametrize("options", [{"dropout": 0.3}, {"conditioner": residual}], ids=" ".join)
     def test_densities_vary_in_training_alone(self, name, options):
         torch.manual_seed(0)
         flow, x = ready(FLOWS[name](5, **SIZES, **options)), randn(50, 5)
@@ -124,7 +124,7 @@ class TestDropout:
         assert not torch.allclose(flow.log_prob(x), flow.log_prob(x))
 
     @pytest.mark.parametrize("name", FLOWS)
-    @pytest.mark.parametrize("options", [{"dropout": 0.3}, {"conditioner": residual}], ids=str)
+    @pytest.mark.parametrize("options", [{"dropout": 0.3}, {"conditioner": residual}], ids=" ".join)
     def test_reversible_flows_refuse_it(self, name, options):
         with pytest.raises(ValueError, match=r"Reversible: .* is Dropout"):
             FLOWS[name](5, reversible=True, **SIZES, **options)
