@@ -1,4 +1,4 @@
-"""Held-out likelihoods of flows on vectors: settings of the splines, and flows of other libraries.
+"""Held-out likelihoods of flows on vectors: their settings, and flows of other libraries.
 
     python benchmarks/flow_likelihoods.py [--quick] [--seeds 5] [--csv FILE]
 
@@ -30,8 +30,13 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     }
     for tails in (3, 5) for bound in (1.0, 3.0, None)
 }  # fmt: skip
+# How coordinates are mixed between layers; without the option, by permutations.
+MIXINGS: Mapping[str, Mapping[str, Any]] = {"permutations": {}, "LU": {"mixing": "lu"}}
 SPLINES: Mapping[str, type[Flow]] = {
     "SplineFlow": SplineFlow, "AutoregressiveSplineFlow": AutoregressiveSplineFlow,
+}  # fmt: skip
+AFFINE: Mapping[str, tuple[type[Flow], int]] = {
+    "CouplingFlow": (CouplingFlow, COUPLINGS), "MAF": (MAF, MASKED),
 }  # fmt: skip
 
 
@@ -43,6 +48,18 @@ def settings(features: int) -> dict[Key, Make]:
         )
         for name, make in SPLINES.items()
         for variant, options in SETTINGS.items()
+    }
+
+
+def mixings(features: int) -> dict[Key, Make]:
+    """Flows with either mixing of the coordinates, and otherwise their defaults."""
+    kinds = {**{name: (make, SPLINED) for name, make in SPLINES.items()}, **AFFINE}
+    return {
+        (name, variant): partial(
+            make, features, num_layers=num_layers, hidden_widths=WIDTHS, **options
+        )
+        for name, (make, num_layers) in kinds.items()
+        for variant, options in MIXINGS.items()
     }
 
 
@@ -109,7 +126,10 @@ def _normflows(features: int) -> dict[str, Make]:
     return {
         "affine couplings": partial(made, COUPLINGS, coupling, swapped),
         "affine autoregressive": partial(
-            made, MASKED, lambda _: flows.MaskedAffineAutoregressive(features, width, num_blocks=1),
+            made, MASKED,
+            lambda _: flows.Reverse(  # whose inverse, for densities, is one pass
+                flows.MaskedAffineAutoregressive(features, width, num_blocks=1)
+            ),
             mixing,
         ),
         "spline couplings": partial(
@@ -137,7 +157,7 @@ def main() -> None:
     torch.set_num_threads(1)
     table = FitTable(None if options.quick else options.csv)
     tables = []
-    for variant, flows in (("settings", settings), ("library", libraries)):
+    for variant, flows in (("splines", settings), ("mixing", mixings), ("library", libraries)):
         table.complete(flows, range(1 if options.quick else options.seeds))
         tables.append(table.markdown(variant, flows(2), times=True))
     text = "\n".join(tables)

@@ -34,7 +34,8 @@ class SplineFlow(Flow):
         masks: booleans [L, D], a row for each coupling in turn, true for the coordinates that it
             moves; coordinates are then not permuted. ``None``: either half.
         num_bins: K of each spline.
-        tail_bound: B.
+        tail_bound: B. Its default and that of `bound` are the best over four data sets
+            (docs/flows.md).
         bound: of the splines' raw parameters, as for
             :func:`gencore.ops.rational_quadratic_spline`.
         context_size: C of contexts [N, C]; 0 for none.
@@ -71,8 +72,8 @@ class SplineFlow(Flow):
         conditioner: Conditioner | None = None,
         masks: Masks | None = None,
         num_bins: int = 8,
-        tail_bound: float = 3.0,
-        bound: float | None = 1.0,
+        tail_bound: float = 5.0,
+        bound: float | None = 3.0,
         context_size: int = 0,
         base: Base = "normal",
         reversible: bool = False,

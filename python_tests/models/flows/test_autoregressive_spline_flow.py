@@ -39,7 +39,9 @@ def test_it_inverts_with_exact_jacobians(features, context_size):
 
 def test_round_trips_in_float32():
     torch.manual_seed(0)
-    flow = AutoregressiveSplineFlow(6, num_layers=5, hidden_widths=(16, 16))
+    flow = AutoregressiveSplineFlow(
+        6, num_layers=5, hidden_widths=(16, 16), tail_bound=3.0, bound=1.0
+    )
     redraw(flow, 0.5)
     x = 2 * torch.randn(300, 6)
     with torch.no_grad():
@@ -54,7 +56,13 @@ def test_round_trips_in_float32():
 def test_the_density_integrates_to_one_for_a_context(value, residual):
     flow = spread(
         AutoregressiveSplineFlow(
-            2, num_layers=3, hidden_widths=(8, 8), context_size=1, residual=residual
+            2,
+            num_layers=3,
+            hidden_widths=(8, 8),
+            tail_bound=3.0,
+            bound=1.0,
+            context_size=1,
+            residual=residual,
         ),
         0.35,
     )

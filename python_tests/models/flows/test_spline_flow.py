@@ -34,7 +34,7 @@ def test_inverse_and_log_det_are_those_of_the_jacobian(features, swap, rows):
 
 def test_the_flow_inverts_with_a_context():
     torch.manual_seed(0)
-    flow = SplineFlow(5, num_layers=5, hidden_widths=[8], context_size=3).double()
+    flow = SplineFlow(5, num_layers=5, hidden_widths=[8], bound=1.0, context_size=3).double()
     redraw(flow)
     context = torch.randn(4, 3, dtype=torch.float64)
     check_transform(flow.transform, torch.randn(4, 5, dtype=torch.float64), context)
@@ -66,7 +66,7 @@ def test_the_part_that_conditions_passes_through_and_the_context_matters():
 
 def test_32_couplings_of_float32_stay_finite_and_invert():
     torch.manual_seed(0)
-    flow = SplineFlow(4, num_layers=32, hidden_widths=[16], bound=0.5)
+    flow = SplineFlow(4, num_layers=32, hidden_widths=[16], tail_bound=3.0, bound=0.5)
     redraw(flow, 0.5)
     x = 10 * torch.randn(200, 4)
     with torch.no_grad():
@@ -79,7 +79,9 @@ def test_32_couplings_of_float32_stay_finite_and_invert():
 
 def test_the_density_integrates_to_one():
     torch.manual_seed(0)
-    flow = SplineFlow(2, num_layers=3, hidden_widths=[8], context_size=1).double()
+    flow = SplineFlow(
+        2, num_layers=3, hidden_widths=[8], tail_bound=3.0, bound=1.0, context_size=1
+    ).double()
     redraw(flow, 0.5)
     context = torch.tensor([[0.7]], dtype=torch.float64)
     assert grid_integral(flow, 6, 600, context) == pytest.approx(1.0, abs=1e-3)
