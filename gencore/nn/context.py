@@ -56,17 +56,18 @@ def check_context(
     """
     check_context_is_tensor(owner, context)
     shape = (num, *context_shape(context_size))
-    expected = f"expected a context [{', '.join(map(str, shape))}]"
     if context is None:
         if context_size:
-            raise ValueError(f"{owner}: {expected}, got none")
+            raise ValueError(f"{owner}: expected a context {list(shape)}, got none")
         return
     if not context_size:
         raise ValueError(
             f"{owner}: got a context of shape {list(context.shape)}, but context_size is 0"
         )
     if context.shape != shape:
-        raise ValueError(f"{owner}: {expected}, got one of shape {list(context.shape)}")
+        raise ValueError(
+            f"{owner}: expected a context {list(shape)}, got one of shape {list(context.shape)}"
+        )
     check_context_dtype(owner, context, weight)
 
 
