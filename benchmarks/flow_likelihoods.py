@@ -30,8 +30,6 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     }
     for tails in (3, 5) for bound in (1.0, 3.0, None)
 }  # fmt: skip
-# How coordinates are mixed between layers; without the option, by permutations.
-MIXINGS: Mapping[str, Mapping[str, Any]] = {"permutations": {}, "LU": {"mixing": "lu"}}
 SPLINES: Mapping[str, type[Flow]] = {
     "SplineFlow": SplineFlow, "AutoregressiveSplineFlow": AutoregressiveSplineFlow,
 }  # fmt: skip
@@ -40,11 +38,23 @@ AFFINE: Mapping[str, tuple[type[Flow], int]] = {
 }  # fmt: skip
 
 
+# The fixed permutations between the layers of each, which "lu" learns instead.
+FIXED: Mapping[str, str] = {
+    "SplineFlow": "permutation", "AutoregressiveSplineFlow": "reverse",
+    "CouplingFlow": "permutation", "MAF": "reverse",
+}  # fmt: skip
+
+
 def settings(features: int) -> dict[Key, Make]:
     """The spline flows with each of the settings."""
     return {
         (name, variant): partial(
-            make, features, num_layers=SPLINED, hidden_widths=WIDTHS, **options
+            make,
+            features,
+            num_layers=SPLINED,
+            hidden_widths=WIDTHS,
+            mixing=FIXED[name],
+            **options,
         )
         for name, make in SPLINES.items()
         for variant, options in SETTINGS.items()
@@ -56,10 +66,10 @@ def mixings(features: int) -> dict[Key, Make]:
     kinds = {**{name: (make, SPLINED) for name, make in SPLINES.items()}, **AFFINE}
     return {
         (name, variant): partial(
-            make, features, num_layers=num_layers, hidden_widths=WIDTHS, **options
+            make, features, num_layers=num_layers, hidden_widths=WIDTHS, mixing=mixing
         )
         for name, (make, num_layers) in kinds.items()
-        for variant, options in MIXINGS.items()
+        for variant, mixing in (("permutations", FIXED[name]), ("LU", "lu"))
     }
 
 

@@ -22,10 +22,10 @@ class AutoregressiveSplineFlow(Flow):
     .. math:: z = f_K \circ \rho \circ f_{K-1} \circ \dots \circ \rho \circ f_1(x), \qquad
               f(x)_i = \operatorname{RQS}_{\theta_i(x_{<i})}(x_i)
 
-    with the reversal, or another mixing, ρ of the coordinates between layers. Densities take
+    with a learned matrix, or another mixing, ρ of the coordinates between layers. Densities take
     one pass of each layer's network, samples D short steps. It starts as a permutation of standard
-    normal coordinates, which is what it stays outside [−B, B] of each coordinate: give it data of
-    about unit variance.
+    normal coordinates. Outside [−B, B] of each coordinate the splines are the identity: give it
+    data of about unit variance.
 
     Args:
         features: D. One alone has splines of the context.
@@ -33,8 +33,9 @@ class AutoregressiveSplineFlow(Flow):
         hidden_widths: of each layer's network.
         activation, residual, dropout, adjacency: of the networks, as for :class:`gencore.nn.MADE`.
             With an adjacency, [D, D], all layers have that graph, and nothing is permuted.
-        mixing: of the coordinates between layers: "reverse", fixed random "permutation"s, or "lu",
-            :class:`~gencore.nn.LULinear` layers that start as the reversal.
+        mixing: of the coordinates between layers: "lu", :class:`~gencore.nn.LULinear` layers that
+            start as the reversal, as in the paper; "reverse"; or fixed random "permutation"s.
+            ``None``: "lu", but with an adjacency nothing.
         num_bins: of each spline.
         tail_bound: B. Its default and that of `bound` are the best over four data sets
             (docs/flows.md).
@@ -71,7 +72,7 @@ class AutoregressiveSplineFlow(Flow):
         residual: bool = False,
         dropout: float = 0.0,
         adjacency: Sequence[Sequence[bool]] | Tensor | None = None,
-        mixing: AutoregressiveMixing = "reverse",
+        mixing: AutoregressiveMixing | None = None,
         num_bins: int = 8,
         tail_bound: float = 5.0,
         bound: float | None = 3.0,
@@ -81,6 +82,8 @@ class AutoregressiveSplineFlow(Flow):
         generator: torch.Generator | None = None,
     ) -> None:
         check_positive("AutoregressiveSplineFlow", num_layers=num_layers)
+        if mixing is None:
+            mixing = "lu" if adjacency is None else "reverse"
         layers = autoregressive_layers(
             "AutoregressiveSplineFlow", features, num_layers,
             partial(MaskedAutoregressiveSpline, features, hidden_widths, num_bins, tail_bound),

@@ -17,9 +17,9 @@ class SplineFlow(Flow):
     """A flow of rational-quadratic spline couplings, RQ-NSF (C) of the paper.
 
     Couplings take turns in transforming the two halves of the coordinates; after each pair the
-    coordinates, if more than two, are shuffled by a fixed random permutation. It starts as a
-    permutation of standard normal coordinates, which is what it stays outside [−B, B] of each
-    coordinate: give it data of about unit variance.
+    coordinates are mixed by a learned matrix. It starts as a permutation of standard normal
+    coordinates. Outside [−B, B] of each coordinate the splines are the identity: give it data of
+    about unit variance.
 
     Args:
         features: D. One alone has splines of the context.
@@ -41,9 +41,9 @@ class SplineFlow(Flow):
         context_size: C of contexts [N, C]; 0 for none.
         base: of the latents, as for :class:`Flow`.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
-        mixing: what stands between pairs: a fixed random "permutation", or "lu", a
-            :class:`~gencore.nn.LULinear` that starts as one, as in the paper. With `masks`, nothing
-            does.
+        mixing: what stands between pairs: "lu", a :class:`~gencore.nn.LULinear` that starts as a
+            random permutation, as in the paper; or that "permutation" itself. ``None``: "lu", but
+            beside `masks`, where nothing does.
         generator: of the random permutations; torch's default if ``None``.
 
     Raises:
@@ -77,10 +77,12 @@ class SplineFlow(Flow):
         context_size: int = 0,
         base: Base = "normal",
         reversible: bool = False,
-        mixing: CouplingMixing = "permutation",
+        mixing: CouplingMixing | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         check_positive("SplineFlow", features=features, num_layers=num_layers)
+        if mixing is None:
+            mixing = "lu" if masks is None else "permutation"
         couplings = VectorCouplings(
             owner="SplineFlow", features=features, hidden_widths=hidden_widths,
             context_size=context_size, activation=activation, dropout=dropout,

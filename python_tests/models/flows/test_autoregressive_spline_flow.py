@@ -13,8 +13,8 @@ from testing.flow_testing import (
     redraw,
 )
 
-from gencore.models import IAF, MAF, AutoregressiveSplineFlow
-from gencore.nn import Inverse, MaskedAutoregressiveSpline, Permutation
+from gencore.models import IAF, MAF, AutoregressiveSplineFlow, SplineFlow
+from gencore.nn import Inverse, LULinear, MaskedAutoregressiveSpline, Permutation
 
 FLOWS = (MAF, IAF, AutoregressiveSplineFlow)
 GRAPH = torch.tensor([[0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 1, 0]]).bool()
@@ -40,7 +40,7 @@ def test_it_inverts_with_exact_jacobians(features, context_size):
 def test_round_trips_in_float32():
     torch.manual_seed(0)
     flow = AutoregressiveSplineFlow(
-        6, num_layers=5, hidden_widths=(16, 16), tail_bound=3.0, bound=1.0
+        6, num_layers=5, hidden_widths=(16, 16), tail_bound=3.0, bound=1.0, mixing="reverse"
     )
     redraw(flow, 0.5)
     x = 2 * torch.randn(300, 6)
@@ -61,6 +61,7 @@ def test_the_density_integrates_to_one_for_a_context(value, residual):
             hidden_widths=(8, 8),
             tail_bound=3.0,
             bound=1.0,
+            mixing="reverse",
             context_size=1,
             residual=residual,
         ),
@@ -213,3 +214,15 @@ def test_bad_options_are_named(kind, options, message):
 def test_bad_bins_are_named():
     with pytest.raises(ValueError, match="num_bins is 1; expected 2 or more"):
         AutoregressiveSplineFlow(3, num_bins=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fixed"),
+    [
+        (AutoregressiveSplineFlow, {"adjacency": torch.ones(4, 4).bool().tril(-1)}),
+        (SplineFlow, {"masks": [[True, False, True, False], [False, True, False, True]]}),
+    ],
+)
+def test_splines_are_mixed_by_matrices_unless_coordinates_keep_their_places(kind, fixed):
+    assert any(isinstance(layer, LULinear) for layer in kind(4).transform)
+    assert not any(isinstance(layer, LULinear) for layer in kind(4, **fixed).transform)

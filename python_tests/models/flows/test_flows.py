@@ -244,8 +244,8 @@ def test_flows_learn_coordinates_that_tell_nothing_of_one_another(kind):
 def test_couplings_of_two_coordinates_take_turns(kind):
     """Whatever the seed: two in a row that move the same coordinate are one."""
     for seed in range(8):
-        flow = kind(2, num_layers=6, generator=torch.Generator().manual_seed(seed))
-        flow = ready(flow)
+        generator = torch.Generator().manual_seed(seed)
+        flow = ready(kind(2, num_layers=6, mixing="permutation", generator=generator))
         path, moved = [torch.randn(1, 2, dtype=torch.float64)], []
         for layer in flow.transform:
             path.append(layer(path[-1])[0])

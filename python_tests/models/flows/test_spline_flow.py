@@ -66,7 +66,9 @@ def test_the_part_that_conditions_passes_through_and_the_context_matters():
 
 def test_32_couplings_of_float32_stay_finite_and_invert():
     torch.manual_seed(0)
-    flow = SplineFlow(4, num_layers=32, hidden_widths=[16], tail_bound=3.0, bound=0.5)
+    flow = SplineFlow(
+        4, num_layers=32, hidden_widths=[16], tail_bound=3.0, bound=0.5, mixing="permutation"
+    )
     redraw(flow, 0.5)
     x = 10 * torch.randn(200, 4)
     with torch.no_grad():
@@ -80,7 +82,13 @@ def test_32_couplings_of_float32_stay_finite_and_invert():
 def test_the_density_integrates_to_one():
     torch.manual_seed(0)
     flow = SplineFlow(
-        2, num_layers=3, hidden_widths=[8], tail_bound=3.0, bound=1.0, context_size=1
+        2,
+        num_layers=3,
+        hidden_widths=[8],
+        tail_bound=3.0,
+        bound=1.0,
+        context_size=1,
+        mixing="permutation",
     ).double()
     redraw(flow, 0.5)
     context = torch.tensor([[0.7]], dtype=torch.float64)
