@@ -84,41 +84,6 @@ class CircularSplineFlow(Flow):
         transform = stack(layers, reversible=reversible)
         super().__init__(transform, [features], context_size=context_size)
 
-    def log_prob(
-        self, x: Tensor, context: Tensor | None = None, *, temperature: float = 1.0
-    ) -> Tensor:
-        """log p(x | context) of angles [N, D] and a context [N, C], [N]; its temperature is 1."""
-        _check_temperature(temperature)
-        return super().log_prob(x, context)
-
-    def sample(
-        self,
-        num: int,
-        context: Tensor | None = None,
-        *,
-        temperature: float = 1.0,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first: int = 0,
-    ) -> Tensor:
-        """Angles [num, D] in [−π, π), as for :class:`Flow`; the temperature is 1."""
-        _check_temperature(temperature)
-        return super().sample(num, context, generator=generator, key=key, first=first)
-
-    def sample_and_log_prob(
-        self,
-        num: int,
-        context: Tensor | None = None,
-        *,
-        temperature: float = 1.0,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first: int = 0,
-    ) -> tuple[Tensor, Tensor]:
-        """Angles [num, D] and their log-densities [num]; the temperature is 1."""
-        _check_temperature(temperature)
-        return super().sample_and_log_prob(num, context, generator=generator, key=key, first=first)
-
     def base_distribution(self, context: Tensor | None = None) -> Distribution:
         """Uniform angles, as a distribution of torch."""
         end = like(self).new_full(self.latent_shape, math.pi)
@@ -140,10 +105,9 @@ class CircularSplineFlow(Flow):
     ) -> Tensor:
         return log_det - self.latent_shape.numel() * math.log(2 * math.pi)
 
-
-def _check_temperature(temperature: float) -> None:
-    if temperature != 1:
-        raise ValueError(
-            f"CircularSplineFlow: temperature is {temperature}; expected 1, since uniform angles "
-            "have no scale"
-        )
+    def _check_temperature(self, temperature: float, *, has_density: bool = False) -> None:
+        if temperature != 1:
+            raise ValueError(
+                f"{type(self).__name__}: temperature is {temperature}; expected 1, since uniform "
+                "angles have no scale"
+            )

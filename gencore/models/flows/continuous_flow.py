@@ -1,14 +1,11 @@
 """The continuous flow of a free vector field (FFJORD, Grathwohl et al. 2019)."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Generator, Tensor, nn
 
 from gencore.models.flows.flow import Base, Flow
-from gencore.models.flows.flow_distribution import check_density_temperature, check_temperature
-from gencore.models.starts import like
 from gencore.nn.context import check_context, weight_of
 from gencore.nn.networks.velocity_mlp import VelocityMLP
 from gencore.nn.transforms.continuous import (
@@ -17,7 +14,6 @@ from gencore.nn.transforms.continuous import (
     FixedStepSolver,
     TraceEstimate,
 )
-from gencore.ops import random_key
 from gencore.sizes import check_positive
 
 __all__ = ["ContinuousFlow", "RegularisedLogProb"]
@@ -143,38 +139,11 @@ class ContinuousFlow(Flow):
         log_prob = self._latents_log_prob(latents, path.end, path.log_det)
         return RegularisedLogProb(log_prob, path.kinetic_energy, path.jacobian_norm)
 
-    def sample_and_log_prob(
-        self,
-        num: int,
-        context: Tensor | None = None,
-        *,
-        temperature: float = 1.0,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first: int = 0,
-    ) -> tuple[Tensor, Tensor]:
-        """As of every `Flow`; the key is also that of the noise of a trace that is estimated."""
-        check_density_temperature("ContinuousFlow", temperature)
-        check_context("ContinuousFlow", context, num, self.context_size, weight_of(self))
-        key = random_key(generator, like(self).device) if key is None else key
-        latents = self._latents(context, num)
-        z = self._draw(latents, num, None, key, first)
-        x, log_det = self.transform.inverse(temperature * z, context, key=key, first=first)
-        log_det = log_det + self.latent_shape.numel() * math.log(temperature)
-        return x, self._latents_log_prob(latents, z, -log_det)
+    def _invert(self, z: Tensor, context: Tensor | None) -> Tensor:
+        # Without the Jacobian, which samples alone do not need.
+        return self.transform.transport(z, context, inverse=True)
 
-    def sample(
-        self,
-        num: int,
-        context: Tensor | None = None,
-        *,
-        temperature: float = 1.0,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first: int = 0,
-    ) -> Tensor:
-        """As of every `Flow`, without the Jacobian, which samples alone do not need."""
-        check_temperature("ContinuousFlow", temperature)
-        check_context("ContinuousFlow", context, num, self.context_size, weight_of(self))
-        z = self.sample_latents(num, context, generator=generator, key=key, first=first)
-        return self.transform.transport(temperature * z, context, inverse=True)
+    def _invert_with_log_det(
+        self, z: Tensor, context: Tensor | None, key: Tensor, first: int
+    ) -> tuple[Tensor, Tensor]:
+        return self.transform.inverse(z, context, key=key, first=first)

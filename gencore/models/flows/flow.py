@@ -126,10 +126,9 @@ class Flow(nn.Module):
             context: what they are conditioned on.
             temperature: factor of the latents, positive: z has the density p₀(z / T) / Tᴰ.
         """
-        name = type(self).__name__
-        check_density_temperature(name, temperature)
+        self._check_temperature(temperature, has_density=True)
         self._check_data(x)
-        check_context(name, context, x.shape[0], self.context_size, weight_of(self))
+        check_context(type(self).__name__, context, x.shape[0], self.context_size, weight_of(self))
         z, log_det = self.transform(x, context)
         if temperature != 1:
             z = z / temperature
@@ -153,15 +152,15 @@ class Flow(nn.Module):
         Both are differentiable in the weights, as a variational objective E_q[log q − log p] needs.
         Arguments are those of `sample`.
         """
-        name = type(self).__name__
-        check_density_temperature(name, temperature)
-        check_context(name, context, num, self.context_size, weight_of(self))
+        self._check_temperature(temperature, has_density=True)
+        check_context(type(self).__name__, context, num, self.context_size, weight_of(self))
         latents = self._latents(context, num)
+        key = random_key(generator, self._like(latents).device) if key is None else key
         z = self._draw(latents, num, generator, key, first)
         if temperature == 1:
-            x, log_det = self.transform.inverse(z, context)
+            x, log_det = self._invert_with_log_det(z, context, key, first)
         else:
-            x, log_det = self.transform.inverse(temperature * z, context)
+            x, log_det = self._invert_with_log_det(temperature * z, context, key, first)
             log_det = log_det + self.latent_shape.numel() * math.log(temperature)
         return x, self._latents_log_prob(latents, z, -log_det)
 
@@ -185,11 +184,10 @@ class Flow(nn.Module):
             key: int64 [seed, offset] of the latents.
             first: number of samples before these, of other processes.
         """
-        name = type(self).__name__
-        check_temperature(name, temperature)
-        check_context(name, context, num, self.context_size, weight_of(self))
+        self._check_temperature(temperature)
+        check_context(type(self).__name__, context, num, self.context_size, weight_of(self))
         z = self.sample_latents(num, context, generator=generator, key=key, first=first)
-        return self.transform.inverse(temperature * z, context)[0]
+        return self._invert(temperature * z, context)
 
     def sample_latents(
         self,
@@ -285,9 +283,7 @@ class Flow(nn.Module):
     ) -> Tensor:
         """Latents [num, ...]; arguments as for `sample`."""
         if latents is not None:
-            of = like(self)
-            if weight_of(self) is None and latents.tensors:
-                of = latents.tensors[0]
+            of = self._like(latents)
             key = random_key(generator, of.device) if key is None else key
             return latents.sample(num, of, stream_key(key, "latents"), first)
         z = normal_starts(
@@ -299,6 +295,27 @@ class Flow(nn.Module):
         # logit Φ(z), which keeps the digits of both tails
         wide = z.to(accumulation_dtype(z))
         return (torch.special.log_ndtr(wide) - torch.special.log_ndtr(-wide)).to(z.dtype)
+
+    def _like(self, latents: LatentDistribution | None) -> Tensor:
+        """A tensor of the device and the dtype of latents."""
+        if latents is not None and weight_of(self) is None and latents.tensors:
+            return latents.tensors[0]
+        return like(self)
+
+    def _invert(self, z: Tensor, context: Tensor | None) -> Tensor:
+        """The data of latents."""
+        return self.transform.inverse(z, context)[0]
+
+    def _invert_with_log_det(
+        self, z: Tensor, context: Tensor | None, key: Tensor, first: int
+    ) -> tuple[Tensor, Tensor]:
+        """The data of latents and the log-determinant, which may need noise of the key."""
+        return self.transform.inverse(z, context)
+
+    def _check_temperature(self, temperature: float, *, has_density: bool = False) -> None:
+        """Raise a ValueError for a temperature without samples, or without a density."""
+        check = check_density_temperature if has_density else check_temperature
+        check(type(self).__name__, temperature)
 
     def _check_data(self, x: Tensor) -> None:
         if x.shape[1:] != self.event_shape:
