@@ -6,7 +6,8 @@ import pytest
 import torch
 from testing.flow_testing import check_transform, grid_integral, redraw
 
-from gencore.models import SplineFlow
+from gencore.data import load_density
+from gencore.models import AutoregressiveSplineFlow, SplineFlow
 from gencore.nn import MLP, SplineCoupling
 from gencore.ops import backend
 
@@ -123,3 +124,21 @@ def test_bad_input_is_named():
         spline_coupling(2)(torch.zeros(4))
     with pytest.raises(ValueError, match=r"the network gives \[4, 23\]; expected \[4, 46\]"):
         SplineCoupling(MLP(2, [8], 23))(torch.zeros(4, 4))
+
+
+@pytest.mark.parametrize("kind", [SplineFlow, AutoregressiveSplineFlow])
+def test_a_trained_flow_comes_back_from_its_latents_in_float32(kind):
+    """With the default bound, which lets slopes of single bins go to 1e-3."""
+    torch.manual_seed(0)
+    density = load_density("twenty_five_gaussians")
+    flow = kind(2, hidden_widths=(32, 32))
+    optimiser = torch.optim.Adam(flow.parameters(), 2e-3)
+    for _ in range(200):
+        loss = -flow.log_prob(density.sample(256) / 2).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    x, z = density.sample(2000) / 2, torch.randn(2000, 2)
+    with torch.no_grad():
+        assert (flow.transform.inverse(flow.transform(x)[0])[0] - x).abs().max() < 3e-5
+        assert (flow.transform(flow.transform.inverse(z)[0])[0] - z).abs().max() < 3e-5
