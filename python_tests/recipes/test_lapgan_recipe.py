@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from testing import runs
 from testing.command_line import QUICK, run
 from testing.runs import assert_same, train
 from torch.nn.functional import interpolate
@@ -15,7 +16,6 @@ from gencore.data import ImageDataset
 from gencore.models import LaplacianGAN
 from gencore.objectives import gaussian_pyramid
 from gencore.recipes.adversarial.lapgan import LAPGANRecipe
-from gencore.train.devices import launch
 from gencore.train.state_file import read_state
 
 pytest.importorskip("lightning_fabric")
@@ -42,13 +42,10 @@ def folder(images, tmp_path):
 
 
 def make(images, labels=None, **options):
-    recipe = LAPGANRecipe(**{**TINY, **options})
-    torch.manual_seed(recipe.seed)
-    fabric = launch(accelerator="cpu", precision=recipe.precision)
     dataset = ImageDataset(images, labels, "mine")
-    experiment = recipe.build(fabric, dataset)
+    experiment, batches = runs.make(LAPGANRecipe(**{**TINY, **options}), dataset)
     experiment.__dict__["test"] = dataset
-    return experiment, recipe.batches(fabric, dataset)
+    return experiment, batches
 
 
 def written(options):

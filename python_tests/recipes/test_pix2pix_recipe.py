@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from testing import runs
 from testing.command_line import QUICK, run
 from testing.runs import assert_same, train
 from torch.nn.functional import avg_pool2d, interpolate
@@ -15,7 +16,6 @@ from gencore.data import ImageDataset
 from gencore.recipes.adversarial.pairs import make_pairs
 from gencore.recipes.adversarial.pix2pix import Pix2PixRecipe
 from gencore.recipes.adversarial.pix2pix_experiment import colour_overlap
-from gencore.train.devices import launch
 from gencore.train.state_file import read_state
 
 pytest.importorskip("lightning_fabric")
@@ -36,13 +36,10 @@ def make(images, **options):
     settings = {**TINY, **options}
     if options.get("adversarial_weight") == 0:
         del settings["discriminator_width"]
-    recipe = Pix2PixRecipe(**settings)
-    torch.manual_seed(recipe.seed)
-    fabric = launch(accelerator="cpu", precision=recipe.precision)
     dataset = ImageDataset(images, None, "mine")
-    experiment = recipe.build(fabric, dataset)
+    experiment, batches = runs.make(Pix2PixRecipe(**settings), dataset)
     experiment.__dict__["test"] = dataset.subset(torch.arange(8))
-    return experiment, recipe.batches(fabric, dataset)
+    return experiment, batches
 
 
 @pytest.fixture

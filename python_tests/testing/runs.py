@@ -1,9 +1,18 @@
-"""Short runs, and whether two stored states are the same."""
+"""Experiments, short runs, and whether two stored states are the same."""
 
 import torch
 from testing.toy_recipe import ToyRecipe
 
 from gencore.train import fit
+from gencore.train.devices import launch
+
+
+def make(recipe, dataset=None):
+    """The experiment of a recipe on the CPU, and its batches."""
+    torch.manual_seed(recipe.seed)
+    fabric = launch(accelerator="cpu", precision=recipe.precision)
+    dataset = recipe.load_data() if dataset is None else dataset
+    return recipe.build(fabric, dataset), recipe.batches(fabric, dataset)
 
 
 def train(run_dir, recipe=None, **options):
