@@ -32,6 +32,7 @@ _CYCLE = "models/adversarial/test_cycle_gan.py"
 _LARGE = "models/adversarial/test_truncated_latents.py"
 _GRID = "train/test_grid.py"
 _GAN = "recipes/test_gan_recipes.py"
+_GROWING = "recipes/test_growing_networks.py"
 _FROZEN = "inference/test_generator_likelihood.py"
 _ENERGY = "models/adversarial/test_conv_autoencoder_energy.py"
 _PYRAMID_RUN = "recipes/test_lapgan_recipe.py"
@@ -482,8 +483,8 @@ SYSTEMS = (
         further_tests=(
             f"{_PROGRESSIVE}::test_b17_with_the_whole_share_it_is_the_grown_network",
             f"{_PROGRESSIVE}::test_learning_rates_are_equalised",
-            f"{_GAN}::TestGrowingNetworks::test_both_players_see_the_level_that_has_been_reached",
-            f"{_GAN}::TestGrowingNetworks::test_data_are_faded_in_as_samples_are",
+            f"{_GROWING}::test_both_players_see_the_level_that_has_been_reached",
+            f"{_GROWING}::test_data_are_faded_in_as_samples_are",
             f"{_PAIRS}::TestFeatureMatching::test_b17_equal_inputs_have_no_loss",
             f"{_PAIRS}::TestFeatureMatching::test_it_is_the_equation",
             f"{_PAIRS}::TestScales::test_a_coarser_one_sees_the_means_of_four_pixels",
