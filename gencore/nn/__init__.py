@@ -24,6 +24,7 @@ from gencore.nn.likelihoods import (
     QuantizedLogistic,
 )
 from gencore.nn.look_up_add import LookUpAdd
+from gencore.nn.networks.bottleneck_regressor import BottleneckRegressor
 from gencore.nn.networks.bottom_up import BottomUp
 from gencore.nn.networks.conditioners import ConvConditioner, ResidualConditioner
 from gencore.nn.networks.conv_autoencoder import ConvDecoder, ConvEncoder
@@ -32,6 +33,7 @@ from gencore.nn.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gencore.nn.networks.denoising_mlp import DenoisingMLP
 from gencore.nn.networks.denoising_unet import DenoisingUNet
 from gencore.nn.networks.feature_stack import FeatureStack
+from gencore.nn.networks.hourglass import Hourglass
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.infogan_autoencoder import InfoGANDecoder, InfoGANEncoder
 from gencore.nn.networks.ladder_network import LadderNetwork, LadderPass
@@ -54,6 +56,7 @@ from gencore.nn.networks.time_embedding import TimeEmbedding
 from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
 from gencore.nn.networks.unet_generator import UNetGenerator
 from gencore.nn.networks.velocity_mlp import VelocityMLP
+from gencore.nn.networks.volume_autoencoder import VolumeDecoder, VolumeEncoder
 from gencore.nn.perceptual_distance import PerceptualDistance
 from gencore.nn.phase_pooling import PhasePool, PhaseUnpool
 from gencore.nn.pixel_norm import PixelNorm
@@ -111,6 +114,7 @@ __all__ = [
     "MLP",
     "ActNorm",
     "AffineCoupling",
+    "BottleneckRegressor",
     "BottomUp",
     "Categorical",
     "CausalConv2d",
@@ -147,6 +151,7 @@ __all__ = [
     "GaussianCombinator",
     "Growth",
     "GrowthSchedule",
+    "Hourglass",
     "ImageDecoder",
     "ImageEncoder",
     "InfoGANDecoder",
@@ -216,6 +221,8 @@ __all__ = [
     "VariationalDequantization",
     "VectorQuantizer",
     "VelocityMLP",
+    "VolumeDecoder",
+    "VolumeEncoder",
     "WinnerTakeAll",
     "block_any",
     "block_expand",
