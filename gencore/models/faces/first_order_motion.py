@@ -95,8 +95,9 @@ class FirstOrderMotion(nn.Module):
         if relative:
             driving = relative_key_points(points, driving)
         count = len(film)
-        still = KeyPoints(*(t if t is None else t.expand(count, *t.shape[1:]) for t in points))
-        frames: Tensor = self.animator(source.expand(count, -1, -1, -1), still, driving).image
+        frames: Tensor = self.animator(
+            source.expand(count, -1, -1, -1), points.expanded(count), driving
+        ).image
         return frames
 
     def equivariance_loss(self, images: Tensor, matrix: Tensor) -> EquivarianceLoss:

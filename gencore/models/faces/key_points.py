@@ -17,11 +17,18 @@ class KeyPoints(NamedTuple):
     positions: Tensor
     """p: [N, K, d], in pixels, to the right, down and, if d is 3, deeper."""
     jacobians: Tensor | None = None
-    """A: [N, K, d, d], of T(q) = A (q − p); the identity where there is none."""
+    """A: [N, K, d, d], of T(p + h) = A h; the identity where there is none."""
 
     def shifted(self, offsets: Tensor) -> "KeyPoints":
         """The points p + δ of offsets [N, K, d]."""
         return self._replace(positions=self.positions + offsets)
+
+    def expanded(self, count: int) -> "KeyPoints":
+        """The points of one image for `count` images."""
+        positions, jacobians = self
+        if jacobians is not None:
+            jacobians = jacobians.expand(count, -1, -1, -1)
+        return KeyPoints(positions.expand(count, -1, -1), jacobians)
 
 
 def key_point_flows(source: KeyPoints, driving: KeyPoints, size: Sequence[int]) -> Tensor:
@@ -141,8 +148,8 @@ def key_point_heatmaps(
         >>> from gencore.models import KeyPoints, key_point_heatmaps
         >>> source, driving = torch.tensor([[[5.0, 2.0]]]), torch.tensor([[[3.0, 2.0]]])
         >>> maps = key_point_heatmaps(KeyPoints(source), KeyPoints(driving), (4, 8), variance=0.1)
-        >>> maps[0, 0, 2].round()
-        tensor([ 0.,  0.,  0.,  1.,  0., -1.,  0.,  0.])
+        >>> maps[0, 0, 2].round().int()
+        tensor([ 0,  0,  0,  1,  0, -1,  0,  0], dtype=torch.int32)
     """
     owner = "key_point_heatmaps"
     if not finite(owner, "variance", variance) > 0:
@@ -153,10 +160,8 @@ def key_point_heatmaps(
         # exp of a sum over axes is a product: each axis is made by itself.
         p = points.positions
         axes = [
-            torch.exp(
-                -((torch.arange(n, dtype=p.dtype, device=p.device) - q[..., None]) ** 2) / variance
-            )
-            for n, q in zip(reversed(size), p.unbind(-1), strict=True)
+            torch.exp(-((torch.arange(n, dtype=p.dtype, device=p.device) - q) ** 2) / variance)
+            for n, q in zip(reversed(size), p[..., None].unbind(2), strict=True)
         ]
         product = axes[0]
         for axis in axes[1:]:

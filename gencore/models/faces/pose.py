@@ -23,8 +23,8 @@ class Pose(NamedTuple):
         >>> import torch
         >>> from gencore.models import Pose
         >>> quarter_turn = Pose.from_angles(torch.tensor([[0.0, 0.0, torch.pi / 2]]))
-        >>> quarter_turn(torch.tensor([[[1.0, 0.0, 0.0]]])).round().tolist()  # x becomes y
-        [[[0.0, 1.0, 0.0]]]
+        >>> quarter_turn(torch.tensor([[[1.0, 0.0, 0.0]]])).round().int()  # x becomes y
+        tensor([[[0, 1, 0]]], dtype=torch.int32)
     """
 
     scale: Tensor

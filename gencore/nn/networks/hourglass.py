@@ -14,9 +14,9 @@ __all__ = ["Hourglass"]
 class Hourglass(nn.Module):
     """Features that see far and keep the resolution of their input.
 
-    A block down is a convolution of side 3, batch normalisation, ReLU and the mean of 2 pixels along
-    each side; a block up repeats pixels and is such a convolution too. Each scale of the way up sees
-    the features of the way down beside its own.
+    A block down is a convolution of side 3, batch normalisation, ReLU and the mean of 2 pixels
+    along each side; a block up repeats pixels and is such a convolution too. Each scale of the way
+    up sees the features of the way down beside its own.
 
     Args:
         in_channels: of the input.
