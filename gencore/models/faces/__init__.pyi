@@ -9,6 +9,7 @@ from gencore.models.faces.face_control import (
 from gencore.models.faces.face_fit import FaceFit, fit_landmarks
 from gencore.models.faces.first_order_motion import (
     EquivarianceLoss,
+    FirstOrderLoss,
     FirstOrderMotion,
     relative_key_points,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "DenseMotionNetwork",
     "EquivarianceLoss",
     "FaceFit",
+    "FirstOrderLoss",
     "FirstOrderMotion",
     "ImageDecoder",
     "KeyPointAnimator",

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from gencore.models.faces.key_point_animator import Animation, KeyPointAnimator
+from gencore.models.faces.key_point_animator import Animation, KeyPointAnimator, image_distance
 from gencore.models.faces.key_points import KeyPoints
 from gencore.ops._support.checks import number
 
@@ -146,9 +146,6 @@ class DeltaMotion(nn.Module):
         """
         weight = number("DeltaMotion.loss", "delta_weight", delta_weight)
         found = self(source, source_landmarks, driving, driving_landmarks)
-        if self.distance is None:
-            reconstruction = (found.animation.image - driving).abs().mean((1, 2, 3))
-        else:
-            reconstruction = self.distance(found.animation.image, driving)
+        reconstruction = image_distance(self.distance, found.animation.image, driving)
         delta = sum(d.abs().sum((1, 2)) for d in (found.source_delta, found.driving_delta))
         return DeltaMotionLoss(reconstruction + weight * delta, reconstruction, delta)

@@ -5,11 +5,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gencore.models.faces.key_point_animator import Animation, KeyPointAnimator
+from gencore.models.faces.key_point_animator import Animation, KeyPointAnimator, image_distance
 from gencore.models.faces.key_points import KeyPoints
 from gencore.ops import affine_warp
+from gencore.ops._support.checks import number
 
-__all__ = ["EquivarianceLoss", "FirstOrderMotion", "relative_key_points"]
+__all__ = ["EquivarianceLoss", "FirstOrderLoss", "FirstOrderMotion", "relative_key_points"]
 
 
 class EquivarianceLoss(NamedTuple):
@@ -19,6 +20,19 @@ class EquivarianceLoss(NamedTuple):
     """[N]: the mean distance along an axis, in pixels."""
     jacobian: Tensor
     """[N]: the mean error of an entry of the Jacobians; 0 if there are none."""
+
+
+class FirstOrderLoss(NamedTuple):
+    """The objective and its terms, an entry a pair of images."""
+
+    loss: Tensor
+    """[N]: what is minimised."""
+    reconstruction: Tensor
+    """[N]: the distance of the posed image from the driving one."""
+    position: Tensor
+    """[N]: of :class:`EquivarianceLoss`."""
+    jacobian: Tensor
+    """[N]: of :class:`EquivarianceLoss`."""
 
 
 class FirstOrderMotion(nn.Module):
@@ -33,6 +47,8 @@ class FirstOrderMotion(nn.Module):
         detector: L, images → :class:`gencore.models.KeyPoints`, such as
             :class:`gencore.models.KeyPointDetector`.
         animator: G.
+        distance: of images, [N, C, H, W] twice → [N]; the mean absolute difference if ``None``. The
+            paper has a perceptual one (:class:`gencore.nn.PerceptualDistance`).
 
     References:
         Siarohin, Lathuilière, Tulyakov, Ricci and Sebe, "First order motion model for image
@@ -56,9 +72,15 @@ class FirstOrderMotion(nn.Module):
         torch.Size([5, 3, 16, 16])
     """
 
-    def __init__(self, detector: nn.Module, animator: KeyPointAnimator) -> None:
+    def __init__(
+        self,
+        detector: nn.Module,
+        animator: KeyPointAnimator,
+        *,
+        distance: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.detector, self.animator = detector, animator
+        self.detector, self.animator, self.distance = detector, animator, distance
 
     def forward(self, source: Tensor, driving: Tensor) -> Animation:
         """Source images [N, C, H, W], posed as driving images of the same shape.
@@ -99,6 +121,35 @@ class FirstOrderMotion(nn.Module):
             source.expand(count, -1, -1, -1), points.expanded(count), driving
         ).image
         return frames
+
+    def loss(
+        self, source: Tensor, driving: Tensor, matrix: Tensor, *, equivariance_weight: float = 0.1
+    ) -> FirstOrderLoss:
+        r"""The objective of pairs of frames of one film.
+
+        .. math:: L = d(\hat V, V) + \lambda (L_p + L_A)
+
+        with the two terms of :meth:`equivariance_loss` of the driving frames. Positions are in
+        pixels, and so λ is smaller than the paper's 10 for an image from −1 to 1.
+
+        Args:
+            source: I_s [N, C, H, W].
+            driving: V [N, C, H, W].
+            matrix: of maps of the plane, [N, 2, 3].
+            equivariance_weight: λ ≥ 0.
+
+        Raises:
+            ValueError: for a negative weight, and images that do not fit.
+        """
+        weight = number("FirstOrderMotion.loss", "equivariance_weight", equivariance_weight)
+        image = self(source, driving).image
+        reconstruction = image_distance(self.distance, image, driving)
+        if not weight:
+            zero = torch.zeros_like(reconstruction)
+            return FirstOrderLoss(reconstruction, reconstruction, zero, zero)
+        position, jacobian = self.equivariance_loss(driving, matrix)
+        loss = reconstruction + weight * (position + jacobian)
+        return FirstOrderLoss(loss, reconstruction, position, jacobian)
 
     def equivariance_loss(self, images: Tensor, matrix: Tensor) -> EquivarianceLoss:
         r"""How far key points are from moving with images that an affine map U moves.

@@ -9,7 +9,7 @@ from gencore.models.faces.key_points import KeyPoints
 from gencore.nn.networks.hourglass import Hourglass
 from gencore.ops import warp
 
-__all__ = ["Animation", "ImageDecoder", "KeyPointAnimator"]
+__all__ = ["Animation", "ImageDecoder", "KeyPointAnimator", "image_distance"]
 
 
 class Animation(NamedTuple):
@@ -92,6 +92,14 @@ class ImageDecoder(nn.Module):
         """The mended images."""
         y: Tensor = self.last(self.hourglass(warped * visibility)).sigmoid()
         return y
+
+
+def image_distance(distance: nn.Module | None, image: Tensor, target: Tensor) -> Tensor:
+    """Of images [N, C, H, W] by a module, or the mean absolute difference of pixels: [N]."""
+    if distance is None:
+        return (image - target).abs().mean((1, 2, 3))
+    found: Tensor = distance(image, target)
+    return found
 
 
 def _coarser(points: KeyPoints, factor: float) -> KeyPoints:

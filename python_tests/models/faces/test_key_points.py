@@ -49,7 +49,7 @@ class TestFlows:
                 of_driving = driving.jacobians[n, k] @ (q - driving.positions[n, k])
                 there = torch.linalg.inv(source.jacobians[n, k]) @ of_driving
                 there = there + source.positions[n, k]
-                torch.testing.assert_close(flows[n, k, :, *index], there - q)
+                torch.testing.assert_close(flows[(n, k, slice(None), *index)], there - q)
 
     @pytest.mark.parametrize("size", SIZES)
     @pytest.mark.parametrize("jacobians", [True, False])
@@ -148,7 +148,7 @@ class TestHeatmaps:
         for n, k in ((0, 0), (1, 2)):
             distances = [(p.positions[n, k] - q).square().sum() for p in (driving, source)]
             expected = math.exp(-distances[0] / 2.5) - math.exp(-distances[1] / 2.5)
-            assert maps[n, k, *index].item() == pytest.approx(expected, rel=1e-9)
+            assert maps[(n, k, *index)].item() == pytest.approx(expected, rel=1e-9)
 
 
 class TestRelative:

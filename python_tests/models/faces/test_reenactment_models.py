@@ -128,13 +128,19 @@ class TestFirstOrder:
         product = around[0, 0] @ matrix[0, :, :2] @ torch.linalg.inv(around[0, 0])
         torch.testing.assert_close(bad[0], (product - torch.eye(2).double()).abs().mean())
 
-    def test_training_reaches_all_parts(self):
-        model = self.make()
-        found = model(images(2), images(2, seed=1)).image.sum()
+    def test_the_objective_is_its_equation_and_reaches_all_parts(self):
+        model, (source, driving) = self.make(), (images(2), images(2, seed=1))
         matrix = torch.eye(2, 3).expand(2, 2, 3) + 0.1
-        loss = model.equivariance_loss(images(2), matrix)
-        (found + loss.position.sum() + loss.jacobian.sum()).backward()
+        loss = model.loss(source, driving, matrix, equivariance_weight=0.3)
+        reconstruction = (model(source, driving).image - driving).abs().mean((1, 2, 3))
+        equivariance = model.equivariance_loss(driving, matrix)
+        expected = reconstruction + 0.3 * (equivariance.position + equivariance.jacobian)
+        torch.testing.assert_close(loss.loss, expected)
+        assert loss.position.min() > 0
+        loss.loss.sum().backward()
         assert [n for n, p in model.named_parameters() if p.grad is None] == []
+        without = model.loss(source, driving, matrix, equivariance_weight=0)
+        torch.testing.assert_close(without.loss, reconstruction)
 
     def test_bad_input(self):
         model = self.make()

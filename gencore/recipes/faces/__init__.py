@@ -1,0 +1,1 @@
+"""Recipes of models that set pictures of faces in motion."""
