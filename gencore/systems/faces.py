@@ -91,7 +91,7 @@ SYSTEMS = (
     System(
         id="Y33",
         name="Reenactment, frontalisation, expressions and eyes by a morphable model",
-        source="Yan 2022, §4.3.5–4.3.6",
+        source="Yan 2022, §4.3.5, §4.3.6",
         implementation="gencore.models.reenacted_landmarks",
         test=f"{_CONTROL}::test_y33_who_drives_makes_no_difference",
         further_implementations=(
@@ -108,7 +108,6 @@ SYSTEMS = (
             f"{_CONTROL}::test_y33_random_expressions_are_normal_around_the_face_without_one",
             f"{_CONTROL}::test_y33_eyes_move_by_scale_and_rotation_only",
         ),
-        notes="the driving person's scale is kept as in the source, or taken from the source image, "
-        "or relative",
+        notes="the scale is the driving person's, as in the thesis, the source's, or relative",
     ),
 )
