@@ -23,6 +23,7 @@ PAGES = [
     "diffusion.md",
     "disentangling.md",
     "ebgan-grid.md",
+    "faces.md",
     "flow-contrastive.md",
     "flows.md",
     "gan-networks.md",

@@ -18,6 +18,9 @@ from gencore.sizes import check_positive
 
 __all__ = ["DenseMotion", "DenseMotionNetwork"]
 
+# The logit of the visibility that a new network begins about with.
+_VISIBLE = 2.0
+
 
 class DenseMotion(NamedTuple):
     """How the source has to be warped to look as the driving image."""
@@ -87,6 +90,8 @@ class DenseMotionNetwork(nn.Module):
         convolution = nn.Conv2d if depth is None else nn.Conv3d
         self.masks = convolution(features, num_points + 1, 7, padding=3)
         self.visibility = nn.Conv2d(features * (depth or 1), 1, 7, padding=3)
+        assert self.visibility.bias is not None
+        nn.init.constant_(self.visibility.bias, _VISIBLE)
 
     def forward(self, features: Tensor, source: KeyPoints, driving: KeyPoints) -> DenseMotion:
         """The motion of features F [N, channels, *size] of the source.

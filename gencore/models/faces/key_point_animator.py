@@ -1,5 +1,6 @@
 """The generator of images that key points set in motion."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -67,31 +68,39 @@ class KeyPointAnimator(nn.Module):
 
 
 class ImageDecoder(nn.Module):
-    """An hourglass that mends a warped image where it shows nothing: G of the first-order model.
+    r"""G of the first-order model: a warped image where it shows something, and an hourglass's
+    invention where it does not.
+
+    .. math:: \hat V = o \, l + (1 - o) \, N(o \, l)
+
+    with the warped image l and its visibility o, so that a new model begins about with the warped
+    image itself. The source leaves the network open.
 
     Args:
         channels: of the images.
         widths: of the hourglass.
 
     Shape:
-        [N, channels, H, W] and a visibility [N, 1, H, W] → [N, channels, H, W] in [0, 1].
+        l [N, channels, H, W] in [0, 1] and o [N, 1, H, W] → [N, channels, H, W] in [0, 1].
 
     Example:
         >>> import torch
         >>> from gencore.models import ImageDecoder
-        >>> ImageDecoder(1, widths=(8,))(torch.rand(2, 1, 4, 4), torch.ones(2, 1, 4, 4)).shape
-        torch.Size([2, 1, 4, 4])
+        >>> x = torch.rand(2, 1, 4, 4)
+        >>> bool((ImageDecoder(1, widths=(8,))(x, torch.ones(2, 1, 4, 4)) == x).all())
+        True
     """
 
-    def __init__(self, channels: int = 3, *, widths: tuple[int, ...] = (64, 128, 256)) -> None:
+    def __init__(self, channels: int = 3, *, widths: Sequence[int] = (64, 128, 256)) -> None:
         super().__init__()
         self.hourglass = Hourglass(channels, widths)
         self.last = nn.Conv2d(self.hourglass.out_channels, channels, 7, padding=3)
 
     def forward(self, warped: Tensor, visibility: Tensor) -> Tensor:
         """The mended images."""
-        y: Tensor = self.last(self.hourglass(warped * visibility)).sigmoid()
-        return y
+        seen = warped * visibility
+        invented: Tensor = self.last(self.hourglass(seen)).sigmoid()
+        return seen + (1 - visibility) * invented
 
 
 def image_distance(distance: nn.Module | None, image: Tensor, target: Tensor) -> Tensor:
