@@ -1,0 +1,258 @@
+"""How well scores of VAEs tell other images from those that the VAEs were trained on.
+
+    python benchmarks/out_of_distribution.py --out runs/ood
+
+trains a VAE and a background VAE on MNIST's digits, and another two on grey patches of photographs,
+where they are not there yet, scores images of each and of other sets, and writes `table.md` and
+`scores.png`. All sets come with installed packages or are made here: none is downloaded. Images
+have 28x28 pixels of 16 grey levels, and the networks the form of Yan 2022, table 4.6, with fewer
+channels.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gencore.data import constant_images, load_images, mutate_pixels, noise_images
+from gencore.inference import RegretOf, likelihood_regret
+from gencore.metrics import (
+    LatentNovelty,
+    complexity_score,
+    compressed_bits,
+    detection_scores,
+    likelihood_ratio_score,
+)
+from gencore.models import VAE, LevelLikelihood
+from gencore.nn import Categorical, DCGANDiscriminator, DCGANGenerator
+
+LEVELS, SIDE, LATENTS, WIDTH = 16, 28, 32, 8
+BATCH_SIZE, LEARNING_RATE = 64, 5e-4
+MUTATION_RATE, WEIGHT_DECAY = 0.3, 10.0
+NUM_SAMPLES, CHUNK = 50, 10
+NUM_VALIDATION = 400
+REGRETS: Mapping[str, RegretOf] = {
+    "LR_E": "encoder", "LR_Z": "latents", "LR_D": "decoder", "LR_ED": "both",
+}  # fmt: skip
+NAMES = ("LR_E", "LR_Z", "LR_D", "LR_ED", "likelihood", "IC png", "IC jp2", "ratio", "LMD")
+MEASURES = {"auroc": "AUROC", "auprc": "AUPRC", "fpr80": "FPR80"}
+
+
+def digits(split: str = "test") -> Tensor:
+    return load_images("mnist", split=split).images
+
+
+def photographs(split: str = "test") -> Tensor:
+    return load_images("photographs", split=split, image_size=SIDE, channels=1).images
+
+
+def named(name: str) -> Tensor:
+    return load_images(name, split="test", image_size=SIDE, channels=1).images
+
+
+def faces() -> Tensor:
+    parts = [load_images("faces", split=part, image_size=SIDE).images for part in ("train", "test")]
+    return torch.cat(parts)
+
+
+def made(make: Callable[..., Tensor]) -> Callable[[], Tensor]:
+    return lambda: make(200, (1, SIDE, SIDE), key=torch.tensor([0, 0]))
+
+
+IN_DISTRIBUTION = {"mnist": digits, "photographs": photographs}
+ELSEWHERE: Mapping[str, Mapping[str, Callable[[], Tensor]]] = {
+    "mnist": {
+        "digits of scikit-learn": lambda: named("digits"),
+        "MNIST, upside down": lambda: digits().flip(2),
+        "MNIST, turned by 90°": lambda: digits().rot90(1, (2, 3)),
+        "photographs": photographs,
+        "textures": lambda: named("textures"),
+        "faces": faces,
+        "noise": made(noise_images),
+        "constant": made(constant_images),
+    },
+    "photographs": {
+        "MNIST": digits,
+        "digits of scikit-learn": lambda: named("digits"),
+        "two other photographs": lambda: named("photos"),
+        "textures": lambda: named("textures"),
+        "faces": faces,
+        "noise": made(noise_images),
+        "constant": made(constant_images),
+    },
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", nargs="+", choices=ELSEWHERE, default=list(ELSEWHERE))
+    parser.add_argument("--steps", type=int, default=1500, help="of training, a model")
+    parser.add_argument("--images", type=int, default=64, help="of each set that are scored")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    texts = []
+    scores = {
+        data: scored(data, options.out, options.steps, options.images) for data in options.data
+    }
+    for data, sets in scores.items():
+        texts += [tabulated(data, sets, measure) for measure in MEASURES]
+    (options.out / "table.md").write_text("\n".join(texts), encoding="utf-8")
+    print("\n".join(texts))
+    draw(scores, options.out / "scores.png")
+
+
+def levels(images: Tensor) -> Tensor:
+    """The four highest bits, uint8."""
+    return images >> 4
+
+
+def floats(images: Tensor) -> Tensor:
+    """Levels in [0, 1], as the model takes them."""
+    return images.float() / (LEVELS - 1)
+
+
+def spread(images: Tensor, num: int) -> Tensor:
+    """So many images, evenly over those that there are."""
+    return images[torch.arange(min(num, len(images))) * len(images) // min(num, len(images))]
+
+
+def trained(data: str, out: Path, steps: int, mutation_rate: float = 0.0) -> VAE:
+    """A VAE of all training images but the last, or of mutated ones; read where it is there."""
+    torch.manual_seed(0)
+    network = DCGANDiscriminator((1, SIDE, SIDE), width=WIDTH)
+    encoder = nn.Sequential(network.features, nn.Linear(network.num_features, 2 * LATENTS))
+    decoder = DCGANGenerator(LATENTS, (LEVELS, SIDE, SIDE), width=WIDTH, pixel_range="free")
+    vae = VAE(encoder, decoder, LATENTS, likelihood=LevelLikelihood(Categorical(LEVELS), 1))
+    path = out / data / f"{'background' if mutation_rate else 'main'}-{steps}.pt"
+    if path.exists():
+        vae.load_state_dict(torch.load(path))
+        return vae.eval()
+    images = fitted(data)[:-NUM_VALIDATION]
+    decay = WEIGHT_DECAY if mutation_rate else 0.0
+    optimizer = torch.optim.Adam(vae.parameters(), LEARNING_RATE, weight_decay=decay, fused=True)
+    start = time.process_time()
+    for step in range(steps):
+        x = images[torch.randint(len(images), (BATCH_SIZE,))]
+        if mutation_rate:
+            x = mutate_pixels(x, mutation_rate, levels=LEVELS)
+        loss = vae(floats(x)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 100 == 0 or step == steps - 1:
+            print(f"{path.stem} {data} {step} {loss.item():.1f}", flush=True)
+    print(f"{path.stem} {data}: {time.process_time() - start:.0f} s", flush=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(vae.state_dict(), path)
+    return vae.eval()
+
+
+def fitted(data: str) -> Tensor:
+    """The levels of the training part, in a random order, as patches lie picture by picture."""
+    images = IN_DISTRIBUTION[data]("train")
+    return levels(images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))])
+
+
+def scored(data: str, out: Path, steps: int, num: int) -> dict[str, dict[str, Tensor]]:
+    """Set → score → values, the data's own set first; of twice as many images. They are kept."""
+    model = trained(data, out, steps)
+    background = trained(data, out, steps, MUTATION_RATE)
+    images = fitted(data)
+    train, validation = images[:-NUM_VALIDATION], images[-NUM_VALIDATION:]
+    novelty = LatentNovelty(coded(model, train)[0], *coded(model, validation))
+    sets = {data: spread(IN_DISTRIBUTION[data](), 2 * num)}
+    sets |= {name: spread(make(), num) for name, make in ELSEWHERE[data].items()}
+    scores = {}
+    for name, some in sets.items():
+        path = out / data / f"{name}-{steps}-{num}.json"
+        if not path.exists():
+            found = scores_of(model, background, novelty, levels(some))
+            path.write_text(json.dumps({key: part.tolist() for key, part in found.items()}))
+            print(f"{data}: {name} scored", flush=True)
+        kept = json.loads(path.read_text())
+        scores[name] = {key: torch.tensor(kept[key], dtype=torch.float64) for key in NAMES}
+    return scores
+
+
+@torch.no_grad()
+def coded(model: VAE, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes of images and the squared errors of their reconstructions."""
+    codes, errors = [], []
+    for part in floats(images).split(256):
+        codes.append(model.codes(part))
+        errors.append((model.decode(codes[-1]) - part).square().flatten(1).sum(1))
+    return torch.cat(codes), torch.cat(errors)
+
+
+def scores_of(
+    model: VAE, background: VAE, novelty: LatentNovelty, images: Tensor
+) -> dict[str, Tensor]:
+    """Score → values [N], higher for images from elsewhere."""
+    x, key = floats(images), torch.tensor([1, 0])
+    scores = {}
+    for name, of in REGRETS.items():
+        found = likelihood_regret(model, x, of, num_samples=NUM_SAMPLES, chunk_size=CHUNK, key=key)
+        scores[name], log_prob = found.regret, found.before
+    with torch.no_grad():
+        ground = background.log_prob_bound(x, NUM_SAMPLES, chunk_size=CHUNK, key=key)
+        scores["LMD"] = novelty(*coded(model, images))
+    return {
+        **scores,
+        "likelihood": -log_prob,
+        "IC png": complexity_score(log_prob, compressed_bits(images, "png")),
+        "IC jp2": complexity_score(log_prob, compressed_bits(images, "jpeg2000")),
+        "ratio": likelihood_ratio_score(log_prob, ground),
+    }
+
+
+def tabulated(data: str, sets: Mapping[str, Mapping[str, Tensor]], measure: str) -> str:
+    """One measure of each score and set, as Markdown."""
+    text = f"\n{MEASURES[measure]}, trained on {data}\n\n| | {' | '.join(NAMES)} |\n"
+    text += "|" + (1 + len(NAMES)) * "---|" + "\n"
+    for name, scores in sets.items():
+        if name != data:
+            values = [
+                getattr(detection_scores(sets[data][score], scores[score]), measure)
+                for score in NAMES
+            ]
+            text += f"| {name} | {' | '.join(f'{value:.3f}' for value in values)} |\n"
+    return text
+
+
+def draw(scores: Mapping[str, Mapping[str, Mapping[str, Tensor]]], path: Path) -> None:
+    """Histograms of the likelihood, the regret and the input complexity, a row a model."""
+    import matplotlib.pyplot as plt
+
+    titles = {
+        "likelihood": "−log p, nats",
+        "LR_E": "likelihood regret LR_E, nats",
+        "IC png": "input complexity, bits",
+    }
+    figure, axes = plt.subplots(
+        len(scores), 3, figsize=(12, 3 * len(scores)), layout="constrained", squeeze=False
+    )
+    for row, (data, sets) in zip(axes, scores.items(), strict=True):
+        for axis, (score, title) in zip(row, titles.items(), strict=True):
+            values = {name: some[score] for name, some in sets.items()}
+            low, high = (
+                getattr(torch.stack([end(v) for v in values.values()]), find)().item()
+                for end, find in ((torch.amin, "min"), (torch.amax, "max"))
+            )
+            edges = torch.linspace(low, high + 1e-6 * abs(high), 41).tolist()
+            for name, some in values.items():
+                style = {"color": "black", "linewidth": 2} if name == data else {"alpha": 0.8}
+                axis.hist(some.tolist(), edges, density=True, histtype="step", label=name, **style)
+            axis.set(title=f"trained on {data}: {title}", yscale="log", yticks=[])
+            axis.title.set_fontsize(9)
+        row[0].legend(fontsize=6)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
