@@ -93,8 +93,13 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=ELSEWHERE, default=list(ELSEWHERE))
     parser.add_argument("--steps", type=int, default=1500, help="of training, a model")
     parser.add_argument("--images", type=int, default=100, help="of each set that are scored")
+    parser.add_argument("--time", action="store_true", help="time regrets, and nothing else")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.time:
+        for data in options.data:
+            print(timed(trained(data, options.out, options.steps), data))
+        return
     texts = []
     scores = {
         data: scored(data, options.out, options.steps, options.images) for data in options.data
@@ -212,6 +217,21 @@ def scores_of(
         "IC jp2": complexity_score(log_prob, compressed_bits(images, "jpeg2000")),
         "ratio": likelihood_ratio_score(log_prob, ground),
     }
+
+
+def timed(model: VAE, data: str, num: int = 64, alone: int = 4) -> str:
+    """Seconds an image of each regret, of images in one batch and of one after another."""
+    x = floats(levels(spread(IN_DISTRIBUTION[data](), num)))
+    text = f"\nSeconds an image, model of {data}\n\n| | batches of {num} | of 1 |\n|---|---|---|\n"
+    for name, of in REGRETS.items():
+        seconds = []
+        for batch_size in (num, 1):
+            some = x[: max(batch_size, alone)]
+            start = time.process_time()
+            likelihood_regret(model, some, of, num_samples=NUM_SAMPLES, batch_size=batch_size)
+            seconds.append((time.process_time() - start) / len(some))
+        text += f"| {name} | {seconds[0]:.3f} | {seconds[1]:.3f} |\n"
+    return text
 
 
 def tabulated(data: str, sets: Mapping[str, Mapping[str, Tensor]], measure: str) -> str:
