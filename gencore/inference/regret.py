@@ -134,15 +134,17 @@ def likelihood_regret(
     if x.dim() < 2 or not len(x):
         raise ValueError(f"{_OP}: x has shape {list(x.shape)}; expected [N, ...] with N ≥ 1")
     key = random_key(generator, device=x.device) if key is None else key
-    optimizer = LatentAdam(learning_rate)
+    descent = _Descent(num_steps, LatentAdam(learning_rate), stream_key(key, "latents"))
     parts = []
     with evaluating(model), torch.no_grad():
         for start in range(0, len(x), batch_size):
             some, place = x[start : start + batch_size], first + start
-            adapt = _adapt_posterior if of == "latents" else _adapt_networks
-            adapted, given, reconstruction = adapt(
-                model, some, of, num_steps, optimizer, key, place
-            )
+            if of == "latents":
+                adapted, given, reconstruction = _adapt_posterior(model, some, place, descent)
+            else:
+                adapted, given, reconstruction = _adapt_networks(
+                    model, _PARTS[of], some, place, descent
+                )
             bound: dict[str, Any] = {"chunk_size": chunk_size, "key": key, "first": place}
             before = model.log_prob_bound(some, num_samples, **bound)
             after = adapted.log_prob_bound(some, num_samples, **bound, **given)
@@ -150,33 +152,37 @@ def likelihood_regret(
     return LikelihoodRegret(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
+class _Descent(NamedTuple):
+    """How (4.3) is maximised."""
+
+    num_steps: int
+    optimizer: LatentAdam
+    key: Tensor
+
+
 _Adapted = tuple[DecoderModel, dict[str, Any], Tensor]
 """A model, what else its bound is given, and the reconstruction of the data points."""
 
 
-def _adapt_posterior(
-    model: DecoderModel, x: Tensor, of: RegretOf, num_steps: int, optimizer: LatentAdam,
-    key: Tensor, first: int,
-) -> _Adapted:  # fmt: skip
+def _adapt_posterior(model: DecoderModel, x: Tensor, first: int, descent: _Descent) -> _Adapted:
     """(4.3) in the parameters of each posterior."""
     assert isinstance(model, VAE)
     bound = _objective(model)
     q = optimise_posterior(
         lambda q, key: bound(x, posterior=q, key=key, first=first), model.encode(x),
-        num_steps=num_steps, optimizer=optimizer, key=stream_key(key, "latents"),
+        num_steps=descent.num_steps, optimizer=descent.optimizer, key=descent.key,
     )  # fmt: skip
     return model, {"posterior": q}, model.decode(q.mean)
 
 
 def _adapt_networks(
-    model: DecoderModel, x: Tensor, of: RegretOf, num_steps: int, optimizer: LatentAdam,
-    key: Tensor, first: int,
-) -> _Adapted:  # fmt: skip
+    model: DecoderModel, names: tuple[str, ...], x: Tensor, first: int, descent: _Descent
+) -> _Adapted:
     """(4.3) in the parameters of networks that each data point has of its own."""
-    networks = {name: NetworkOfRows(getattr(model, name)) for name in _PARTS[of]}
+    networks = {name: NetworkOfRows(getattr(model, name)) for name in names}
     twin = with_parts(model, **networks)
     sizes = [len(network.start) for network in networks.values()]
-    keys = iter(split_key(stream_key(key, "latents"), num_steps))
+    keys = iter(split_key(descent.key, descent.num_steps))
     bound = _objective(twin)
 
     def set_rows(rows: Tensor) -> None:
@@ -189,8 +195,9 @@ def _adapt_networks(
 
     start = torch.cat([network.start for network in networks.values()])
     rows, _ = optimise_latents(
-        loss, start.expand(len(x), -1), num_steps=num_steps, optimizer=optimizer
-    )
+        loss, start.expand(len(x), -1),
+        num_steps=descent.num_steps, optimizer=descent.optimizer,
+    )  # fmt: skip
     set_rows(rows)
     return twin, {}, twin.reconstruct(x)
 
