@@ -219,18 +219,22 @@ def scores_of(
     }
 
 
-def timed(model: VAE, data: str, num: int = 64, alone: int = 4) -> str:
-    """Seconds an image of each regret, of images in one batch and of one after another."""
+def timed(model: VAE, data: str, num: int = 64, alone: int = 4, steps: int = 10) -> str:
+    """Milliseconds of a step and an image, of images in one batch and of one after another."""
     x = floats(levels(spread(IN_DISTRIBUTION[data](), num)))
-    text = f"\nSeconds an image, model of {data}\n\n| | batches of {num} | of 1 |\n|---|---|---|\n"
+    text = (
+        f"\nms a step and image, model of {data}\n\n| | batches of {num} | of 1 |\n|---|---|---|\n"
+    )
     for name, of in REGRETS.items():
-        seconds = []
+        times = []
         for batch_size in (num, 1):
             some = x[: max(batch_size, alone)]
             start = time.process_time()
-            likelihood_regret(model, some, of, num_samples=NUM_SAMPLES, batch_size=batch_size)
-            seconds.append((time.process_time() - start) / len(some))
-        text += f"| {name} | {seconds[0]:.3f} | {seconds[1]:.3f} |\n"
+            likelihood_regret(
+                model, some, of, num_samples=1, num_steps=steps, batch_size=batch_size
+            )
+            times.append(1000 * (time.process_time() - start) / (steps * len(some)))
+        text += f"| {name} | {times[0]:.1f} | {times[1]:.1f} |\n"
     return text
 
 
