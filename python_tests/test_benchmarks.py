@@ -39,3 +39,18 @@ def test_rows_of_latent_models_have_equal_steps_and_a_line_each():
         "| levels |  |  | 3.66 | 4 | 0.0200 | 7 |",
         "| GLO |  |  |  | 4 | 0.0200 | 7 |",
     ]
+
+
+def test_detection_has_a_line_for_each_set_from_elsewhere():
+    """Set apart by all scores but one, which has them the wrong way round."""
+    import torch
+    from out_of_distribution import MEASURES, NAMES, spread, tabulated
+
+    low, high = torch.arange(4.0), 10 + torch.arange(5.0)
+    elsewhere = {**dict.fromkeys(NAMES, high), "LMD": low - 10}
+    sets = {"mnist": dict.fromkeys(NAMES, low), "noise": elsewhere}
+    assert set(MEASURES) == {"auroc", "auprc", "fpr80"}
+    lines = tabulated("mnist", sets, "auroc").splitlines()
+    assert lines[1] == "AUROC, trained on mnist"
+    assert lines[-1] == "| noise |" + 8 * " 1.000 |" + " 0.000 |"
+    assert spread(torch.arange(10), 4).tolist() == [0, 2, 5, 7]

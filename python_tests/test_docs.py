@@ -33,6 +33,7 @@ PAGES = [
     "linearizing.md",
     "metrics.md",
     "multi-grid.md",
+    "out-of-distribution.md",
     "pixelrnn.md",
     "recipes.md",
     "samplers.md",

@@ -1,5 +1,7 @@
 from gencore.data.images.hidden_pixels import hidden_pixels
 from gencore.data.images.images import ImageDataset, load_images
+from gencore.data.images.made_images import constant_images, noise_images
+from gencore.data.images.mutated_pixels import mutate_pixels
 from gencore.data.images.pixels import to_float, to_uint8
 from gencore.data.images.shards import ShardedImages, ShardSample
 from gencore.data.names import MASK_NAMES, DensityName, MaskName
@@ -28,6 +30,7 @@ __all__ = [
     "SpotDensity",
     "TrueMotion",
     "VideoDataset",
+    "constant_images",
     "draw_deformations",
     "draw_motions",
     "flow_to_image",
@@ -37,6 +40,8 @@ __all__ = [
     "load_video",
     "make_triplets",
     "move_images",
+    "mutate_pixels",
+    "noise_images",
     "optical_flow",
     "save_film",
     "to_float",

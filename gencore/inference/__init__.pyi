@@ -5,7 +5,9 @@ from gencore.inference.latent_adam import AdamState, LatentAdam
 from gencore.inference.latent_descent import infer_latents
 from gencore.inference.latent_distribution import LatentDistribution, LatentDistributionForm
 from gencore.inference.latent_optimisation import optimise_latents
+from gencore.inference.names import RegretOf
 from gencore.inference.posterior_optimisation import optimise_posterior
+from gencore.inference.regret import LikelihoodRegret, likelihood_regret
 
 __all__ = [
     "AdamState",
@@ -14,8 +16,11 @@ __all__ = [
     "LatentAdam",
     "LatentDistribution",
     "LatentDistributionForm",
+    "LikelihoodRegret",
+    "RegretOf",
     "fit_likelihood_around",
     "infer_latents",
+    "likelihood_regret",
     "optimise_latents",
     "optimise_posterior",
 ]

@@ -2,6 +2,13 @@ from gencore.metrics.coverage.density_coverage import DensityCoverage, density_c
 from gencore.metrics.coverage.modes import ModeCoverage, mode_coverage, mode_coverage_of_counts
 from gencore.metrics.coverage.prd import PRDCurve, prd, prd_curve
 from gencore.metrics.coverage.precision_recall import PrecisionRecall, precision_recall
+from gencore.metrics.detection.compressed_size import compressed_bits
+from gencore.metrics.detection.corrected_likelihood import (
+    complexity_score,
+    likelihood_ratio_score,
+)
+from gencore.metrics.detection.names import CodecName
+from gencore.metrics.detection.novelty import LatentNovelty, MahalanobisDistance
 from gencore.metrics.detection.scores import (
     DetectionScores,
     detection_scores,
@@ -79,6 +86,7 @@ from gencore.metrics.video.moving_area import moving_area
 __all__ = [
     "AreaScores",
     "ClassifierFeatures",
+    "CodecName",
     "DensityCoverage",
     "DetectionScores",
     "DistanceKernel",
@@ -92,6 +100,8 @@ __all__ = [
     "Interval",
     "InverseMultiquadraticKernel",
     "Kernel",
+    "LatentNovelty",
+    "MahalanobisDistance",
     "ModeCoverage",
     "NearestNeighbors",
     "PRDCurve",
@@ -117,6 +127,8 @@ __all__ = [
     "bootstrap_interval",
     "calibration_statistic",
     "clip_moving_areas",
+    "complexity_score",
+    "compressed_bits",
     "density_coverage",
     "detection_scores",
     "distance_name",
@@ -138,6 +150,7 @@ __all__ = [
     "inpainting_scores",
     "kernel_distance",
     "label_probe_error",
+    "likelihood_ratio_score",
     "linear_svm_error",
     "mode_coverage",
     "mode_coverage_of_counts",

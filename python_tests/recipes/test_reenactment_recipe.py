@@ -94,7 +94,13 @@ def test_the_command(tmp_path, capsys):
         "--batch-size=2",
         "--steps=1",
     ]
-    ends = ["--batch-size=2", "--steps=1", "--num-samples=2", "--num-evaluate=2", "--accelerator=cpu"]
+    ends = [
+        "--batch-size=2",
+        "--steps=1",
+        "--num-samples=2",
+        "--num-evaluate=2",
+        "--accelerator=cpu",
+    ]
     folder = ["--out", str(tmp_path / "run")]
     cli.main(["train", "reenactment", "--data=moving-shapes", *sizes, *networks, *ends, *folder])
     assert "l1/model" in capsys.readouterr().out
