@@ -87,11 +87,17 @@ class SimpleCells(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor, displacement: Tensor) -> SimpleCellsLoss:
         """Both losses of pairs of images at given displacements."""
+        frame, images = self.frame, torch.cat([first, second])
+        v = frame(images)
+        error = (images - frame.decode(v)).square().flatten(1).sum(1)
+        before, following = frame.interior(v).chunk(2)
+        if len(self.motion.offsets) > 1:
+            before = self.context(first)
+        rotation = following - self.predict(before, displacement)
         numbers = math.prod(first.shape[1:])
         return SimpleCellsLoss(
-            self.rotation_loss(first, second, displacement) / numbers,
-            (self.frame.reconstruction_loss(first) + self.frame.reconstruction_loss(second))
-            / numbers,
+            rotation.square().flatten(1).sum(1) / numbers,
+            torch.add(*error.chunk(2)) / numbers,
         )
 
     def context(self, x: Tensor) -> Tensor:
