@@ -8,6 +8,12 @@ from gencore.data.video.affine_triplets import Motion, draw_motions, make_triple
 from gencore.data.video.bouncing_digits import BouncingDigits
 from gencore.data.video.deformations import draw_deformations
 from gencore.data.video.film_writer import save_film
+from gencore.data.video.moving_pairs import (
+    MovingPair,
+    affine_fields,
+    deformed_pairs,
+    flying_pairs,
+)
 from gencore.data.video.moving_shapes import MovingShapes, TrueMotion
 from gencore.data.video.optical_flow import flow_to_image, optical_flow
 from gencore.data.video.video_dataset import ClipPlace, VideoDataset
@@ -22,15 +28,19 @@ __all__ = [
     "ImageDataset",
     "MaskName",
     "Motion",
+    "MovingPair",
     "MovingShapes",
     "ShardSample",
     "ShardedImages",
     "SpotDensity",
     "TrueMotion",
     "VideoDataset",
+    "affine_fields",
+    "deformed_pairs",
     "draw_deformations",
     "draw_motions",
     "flow_to_image",
+    "flying_pairs",
     "hidden_pixels",
     "load_density",
     "load_images",

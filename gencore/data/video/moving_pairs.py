@@ -28,7 +28,8 @@ class MovingPair(NamedTuple):
 
     displacement: Tensor
     """δ in pixels, [N, 2, H, W], to the right in channel 0 and down in channel 1:
-    I_{t+1}(p) = I_t(p + δ(p)). What is seen moves by −δ where δ is the same all around."""
+    I_{t+1}(p) = I_t(p + δ(p)). Where δ is the same all around, what is seen moves
+    the other way."""
 
     visible: Tensor
     """Whether the first image has what the second one shows at a pixel, bool [N, 1, H, W]: there,

@@ -1,4 +1,4 @@
-"""The primary visual cortex: simple cells whose vectors motion rotates, complex cells, motion energy."""
+"""The primary visual cortex: simple cells, whose vectors motion rotates, and motion energy."""
 
 from gencore.lazy import lazy_exports
 

@@ -1,3 +1,7 @@
+from gencore.models.visual_cortex.displacement_inference import (
+    DisplacementObjective,
+    descend_displacements,
+)
 from gencore.models.visual_cortex.motion_costs import motion_costs
 from gencore.models.visual_cortex.motion_energy import align_step, complex_energy, motion_energy
 from gencore.models.visual_cortex.motion_matrices import (
@@ -10,6 +14,7 @@ from gencore.models.visual_cortex.simple_cells import SimpleCells, SimpleCellsLo
 from gencore.models.visual_cortex.tight_frame import TightFrame
 
 __all__ = [
+    "DisplacementObjective",
     "RotationMotion",
     "SimpleCells",
     "SimpleCellsLoss",
@@ -18,6 +23,7 @@ __all__ = [
     "TightFrame",
     "align_step",
     "complex_energy",
+    "descend_displacements",
     "displacement_lattice",
     "fourier_cells",
     "motion_costs",

@@ -60,19 +60,17 @@ def align_step(state: Tensor | None, v: Tensor, matrices: Tensor) -> Tensor:
         tensor([1., 1.])
     """
     check_state("align_step", v, "v")
-    num, blocks, units = matrices.shape[:3] if matrices.dim() == 4 else (0, 0, 0)
-    if v.dim() != 5 or matrices.dim() != 4 or matrices.shape[1:] != (*v.shape[1:3], units):
+    fits = v.dim() == 5 and matrices.dim() == 4
+    if not fits or matrices.shape[1:] != (*v.shape[1:3], v.shape[2]):
         raise ValueError(
             f"align_step: v has shape {list(v.shape)} and matrices {list(matrices.shape)}; "
             "expected [N, K, n, h, w] and [D, K, n, n]"
         )
-    size = (v.shape[0], num, *v.shape[1:])
+    size = (v.shape[0], len(matrices), *v.shape[1:])
     if state is None:
         return v.unsqueeze(1).expand(size)
     if state.shape != size:
-        raise ValueError(
-            f"align_step: state has shape {list(state.shape)}; expected {list(size)}"
-        )
+        raise ValueError(f"align_step: state has shape {list(state.shape)}; expected {list(size)}")
     return v.unsqueeze(1) + torch.einsum("dkij,ndkjhw->ndkihw", matrices, state)
 
 

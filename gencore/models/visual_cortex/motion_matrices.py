@@ -137,8 +137,8 @@ class TaylorMotion(nn.Module):
     .. math:: M^{(k)}(\delta) = I + B_1\delta_1 + B_2\delta_2 + B_{11}\delta_1^2
               + B_{22}\delta_2^2 + B_{12}\delta_1\delta_2
 
-    so that M(0) is the identity. Within, displacements are divided by `unit`, which makes entries of
-    all five matrices alike in size, as one learning rate needs.
+    so that M(0) is the identity. Within, displacements are divided by `unit`, which makes entries
+    of all five matrices alike in size, as one learning rate needs.
 
     Args:
         num_blocks: K.

@@ -10,8 +10,6 @@ from gencore.models.visual_cortex.motion_costs import motion_costs
 from gencore.models.visual_cortex.motion_matrices import (
     RotationMotion,
     TableMotion,
-    TaylorMotion,
-    displacement_lattice,
 )
 from gencore.models.visual_cortex.tight_frame import TightFrame
 
@@ -127,9 +125,7 @@ class SimpleCells(nn.Module):
         error = following - self.predict(self.context(first), displacement)
         return error.square().flatten(1).sum(1)
 
-    def infer(
-        self, first: Tensor, second: Tensor, displacements: Tensor | None = None
-    ) -> Tensor:
+    def infer(self, first: Tensor, second: Tensor, displacements: Tensor | None = None) -> Tensor:
         """The displacement of each patch that explains the second image best, (6.10).
 
         Args:
@@ -181,7 +177,9 @@ class SimpleCells(nn.Module):
         return torch.stack(frames, 1)
 
 
-def fourier_cells(patch_size: int = 16, stride: int = 8) -> SimpleCells:
+def fourier_cells(
+    patch_size: int = 16, stride: int = 8, *, dtype: torch.dtype = torch.float32
+) -> SimpleCells:
     """Cells in closed form: the cosine and the sine of every frequency of a patch, which are a
     normalised tight frame, and rotations by the frequency.
 
@@ -192,6 +190,7 @@ def fourier_cells(patch_size: int = 16, stride: int = 8) -> SimpleCells:
     Args:
         patch_size: an even number, a multiple of the stride.
         stride: pixels from patch to patch.
+        dtype: of the parameters.
 
     Returns:
         Cells of patch_size² / 2 + 2 pairs, on a circular boundary.
@@ -226,9 +225,11 @@ def fourier_cells(patch_size: int = 16, stride: int = 8) -> SimpleCells:
     angle = omega[:, 1, None, None] * place[:, None] + omega[:, 0, None, None] * place
     pairs = torch.stack([angle.cos(), angle.sin()], 1)
     # Orthonormal in a patch, and each pixel is in (patch_size / stride)² of them.
-    double = torch.tensor([1.0 if right % half or down % half else 0.5 for right, down in waves])
-    weight = pairs * (2 * double.double()).sqrt().view(-1, 1, 1, 1) * stride / patch_size**2
+    has_sine = torch.tensor([bool(right % half or down % half) for right, down in waves])
+    squared = (1 + has_sine.double()) * stride**2 / patch_size**4
+    weight = pairs * squared.sqrt().view(-1, 1, 1, 1)
     frame = TightFrame(len(waves), 2, patch_size=patch_size, stride=stride, boundary="circular")
+    frame.to(dtype)
     with torch.no_grad():
         frame.weight.copy_(weight.unsqueeze(2))
-    return SimpleCells(frame, RotationMotion(omega.float()))
+    return SimpleCells(frame, RotationMotion(omega.to(dtype)))

@@ -18,7 +18,8 @@ class TightFrame(nn.Module):
     r"""Simple cells: K blocks of n linear filters W at patches of an image, and their adjoint.
 
     .. math:: v(x) = W I[x], \quad x \in D_-  \qquad (6.1)
-    .. math:: I = \sum_x W^\top(x)\, v(x) = \sum_x \sum_k W^{(k)\top} v^{(k)}(x)  \qquad (6.2), (6.3)
+    .. math:: I = \sum_x W^\top(x)\, v(x)
+              = \sum_x \sum_k W^{(k)\top} v^{(k)}(x)  \qquad (6.2), (6.3)
 
     The second holds where the filters are a normalised tight frame; then ⟨WI, WJ⟩ = ⟨I, J⟩ too.
     Nothing here forces that: :meth:`reconstruction_loss` (6.9) makes the filters learn it, and
@@ -190,12 +191,11 @@ class TightFrame(nn.Module):
         return 0 if self.boundary == "circular" else self._beyond
 
     def _middle(self, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        start = -self._padding
-        num = (side + self._beyond) // self.stride - (self.boundary == "circular") * (
-            self._beyond // self.stride
-        )
-        first = start + self.stride * torch.arange(num, device=device)
-        low, high = (first + middle for middle in ((self.patch_size - 1) // 2, self.patch_size // 2))
+        outside = 0 if self.boundary == "zeros" else self._beyond
+        num = (side + self._beyond - outside) // self.stride
+        first = self.stride * torch.arange(num, device=device) - self._padding
+        low = first + (self.patch_size - 1) // 2
+        high = first + self.patch_size // 2
         if self.boundary == "circular":
             return low % side, high % side
         return low.clamp(0, side - 1), high.clamp(0, side - 1)
