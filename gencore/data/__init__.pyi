@@ -1,3 +1,4 @@
+from gencore.data.images.band_pass import difference_of_gaussians
 from gencore.data.images.hidden_pixels import hidden_pixels
 from gencore.data.images.images import ImageDataset, load_images
 from gencore.data.images.pixels import to_float, to_uint8
@@ -37,6 +38,7 @@ __all__ = [
     "VideoDataset",
     "affine_fields",
     "deformed_pairs",
+    "difference_of_gaussians",
     "draw_deformations",
     "draw_motions",
     "flow_to_image",

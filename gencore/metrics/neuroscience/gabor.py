@@ -94,7 +94,7 @@ def fit_gabor(fields: Tensor, *, num_steps: int = _NUM_STEPS) -> GaborFit:
         (0.2, 1.0)
     """
     check_state("fit_gabor", fields, "fields")
-    if fields.dim() != 3 or min(fields.shape[1:]) < 4:
+    if fields.dim() != 3 or not len(fields) or min(fields.shape[1:]) < 4:
         raise ValueError(
             f"fit_gabor: fields have shape {list(fields.shape)}; expected [U, H, W], at least 4x4"
         )

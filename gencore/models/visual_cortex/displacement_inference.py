@@ -17,8 +17,8 @@ class DisplacementObjective:
               + \mu \lVert I_{t+1} - \omega(I_t, \delta) \rVert^2  \qquad (6.11)
 
     With μ = 0 that is the inference of §6.3.2. ∇δ are differences between neighbouring patches. ω
-    is :func:`gencore.ops.warp` by the field that is bilinear between patches; its squares are summed
-    between the outermost patches' middles, for what moves in at the border is not known.
+    is :func:`gencore.ops.warp` by the field that is bilinear between patches; its squares are
+    summed between the outermost patches' middles, for what moves in at the border is not known.
 
     The last term is what ties the matrices to true displacements. Without it, all of δ could be
     any function of the true ones.

@@ -49,9 +49,10 @@ class TableMotion(nn.Module):
     .. math:: v^{(k)}_{t+1}(x) = \sum_{dx \in S} M^{(k)}(\delta(x), dx)\, v^{(k)}_t(x + dx)
               \qquad (6.6)
 
-    With the only offset dx = 0 that is (6.5). All matrices begin as the identity at dx = 0 and zero
-    elsewhere. Displacements between those of the lattice have the matrix of the nearest, those
-    beyond it of the outermost.
+    With the only offset dx = 0 that is (6.5). All matrices begin with zeros, which explain nothing,
+    so that no displacement that training has hardly seen is taken for the true one; the identity
+    M(0) is learned. Displacements between those of the lattice have the matrix of the nearest,
+    those beyond it of the outermost.
 
     Args:
         num_blocks: K.
@@ -107,11 +108,9 @@ class TableMotion(nn.Module):
         self.register_buffer("displacements", displacement_lattice(max_displacement, step))
         places = range(-mixing_radius, mixing_radius + 1, mixing_step)
         self.offsets = tuple((right, down) for right in places for down in places)
-        start = torch.zeros(
-            len(self.displacements), num_blocks, block_size, len(self.offsets), block_size
-        )
-        start[:, :, :, len(self.offsets) // 2] = torch.eye(block_size)
-        self.matrices = nn.Parameter(start.flatten(3))
+        columns = len(self.offsets) * block_size
+        shape = (len(self.displacements), num_blocks, block_size, columns)
+        self.matrices = nn.Parameter(torch.zeros(shape))
 
     def nearest(self, displacement: Tensor) -> Tensor:
         """Rows of the lattice, int64 [...], that are nearest to displacements [..., 2]."""
