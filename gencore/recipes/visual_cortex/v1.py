@@ -26,12 +26,12 @@ _USED_BY: dict[str, UsedBy] = {
 # Places365 is not here; photographs of 128 pixels and what moves into them.
 _LARGE = {
     "image_size": 128, "num_blocks": 40, "block_size": 2, "patch_size": 16, "stride": 8,
-    "max_displacement": 6.0, "learning_rate": 8e-4, "steps": 60_000,
+    "max_displacement": 6.0, "learning_rate": 8e-4, "steps": 60_000, "band_pass": False,
 }  # fmt: skip
 _SMALL_FILTERS = {
     "image_size": 72, "margin": 4, "num_blocks": 40, "patch_size": 8, "stride": 4,
     "max_displacement": 6.0, "matrices": "taylor", "supervised": False, "pairs": "flying",
-    "learning_rate": 8e-4, "steps": 60_000,
+    "learning_rate": 8e-4, "steps": 60_000, "band_pass": False,
 }  # fmt: skip
 _GAO_2021: dict[str, dict[str, Any]] = {
     "gao2021-v1deform": _LARGE,
@@ -79,7 +79,7 @@ class V1Recipe(ImageRecipe, OptimisedRecipe):
     max_displacement: float = 3.0
     """Largest displacement along each axis in pixels."""
 
-    band_pass: bool = False
+    band_pass: bool = True
     """Show cells the middle frequencies alone, a difference of Gaussians of 1 and 4 pixels."""
 
     num_blocks: int = 24
@@ -127,10 +127,10 @@ class V1Recipe(ImageRecipe, OptimisedRecipe):
     inference_rate: float = 0.1
     """Its learning rate, in pixels."""
 
-    steps: int = 5000
+    steps: int = 4000
     """Optimisation steps of the whole run."""
 
-    batch_size: int = 32
+    batch_size: int = 16
     """Pairs in one step, over all devices together."""
 
     learning_rate: float = 3e-3
