@@ -75,7 +75,8 @@ def test_planted_parameters_are_recovered():
     # Near 0 and π the orientation may come out on the other side, with the opposite phase.
     sign = torch.where((fit.orientation - truth.orientation).abs() > math.pi / 2, -1, 1)
     assert (1 - torch.cos(fit.phase - sign * truth.phase) < 1e-3).all()
-    assert (fit.orientation >= 0).all() and (fit.orientation < math.pi).all()
+    assert (fit.orientation >= 0).all()
+    assert (fit.orientation < math.pi).all()
     torch.testing.assert_close(
         gabor_images(fit, 16, 16), gabor_images(truth, 16, 16), atol=1e-3, rtol=0
     )
