@@ -146,9 +146,7 @@ class TestAffineFields:
         field = affine_fields(self.motion(0.5, 0.5, (9.0, 9.0)), 24, 32)
         bounded = _bounded(field, 6.0)
         assert 5.99 < bounded.abs().max() <= 6
-        torch.testing.assert_close(
-            bounded.diff(dim=3).diff(dim=3), torch.zeros(1, 2, 24, 30).double()
-        )
+        assert bounded.diff(n=2, dim=3).abs().max() < 1e-12
         ratio = bounded / field
         torch.testing.assert_close(ratio, ratio[:, :1, :1, :1].expand_as(ratio))
 
