@@ -1,12 +1,14 @@
 """Motion as matrices: how a displacement of pixels rotates the vectors of what is displaced."""
 
+from typing import TypeAlias
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from gencore.sizes import check_positive, check_whole
 
-__all__ = ["RotationMotion", "TableMotion", "TaylorMotion", "displacement_lattice"]
+__all__ = ["MotionModule", "RotationMotion", "TableMotion", "TaylorMotion", "displacement_lattice"]
 
 
 def displacement_lattice(max_displacement: float, step: float) -> Tensor:
@@ -226,3 +228,6 @@ class RotationMotion(nn.Module):
 
     def extra_repr(self) -> str:
         return f"frequencies={list(self.frequencies.shape)}"
+
+
+MotionModule: TypeAlias = TableMotion | TaylorMotion | RotationMotion

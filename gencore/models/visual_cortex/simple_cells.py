@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gencore.models.visual_cortex.motion_costs import motion_costs
 from gencore.models.visual_cortex.motion_matrices import (
+    MotionModule,
     RotationMotion,
     TableMotion,
 )
@@ -41,7 +42,7 @@ class SimpleCells(nn.Module):
     Args:
         frame: W.
         motion: M: a :class:`TableMotion`, :class:`TaylorMotion` or :class:`RotationMotion` of as
-            many blocks of as many units, or another module with `offsets`.
+            many blocks of as many units.
 
     Attributes:
         frame, motion: as given.
@@ -70,7 +71,7 @@ class SimpleCells(nn.Module):
         torch.Size([3, 2, 7, 7])
     """
 
-    def __init__(self, frame: TightFrame, motion: nn.Module) -> None:
+    def __init__(self, frame: TightFrame, motion: MotionModule) -> None:
         super().__init__()
         blocks, units = frame.weight.shape[:2]
         offsets = motion.offsets

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gencore.data import (
     ImageDataset,
@@ -27,6 +27,7 @@ from gencore.models import (
     TightFrame,
     descend_displacements,
 )
+from gencore.models.visual_cortex.motion_matrices import MotionModule
 from gencore.recipes.latent.latents_of_images import LatentsState, make_latents
 from gencore.recipes.visual_cortex.v1 import V1Recipe
 from gencore.recipes.visual_cortex.v1_measures import measure_cells, measure_motion, show_cells
@@ -95,7 +96,8 @@ class V1Experiment(ImageExperiment):
         images = [2 * image - 1 for image in pair[:2]]
         if recipe.band_pass:
             images = [_BAND_PASS_GAIN * difference_of_gaussians(image) for image in images]
-        first, second, field, _ = MovingPair(*images, *pair[2:]).cropped(recipe.margin)
+        shown = pair._replace(first=images[0], second=images[1])
+        first, second, field, _ = shown.cropped(recipe.margin)
         frame = self.model.frame
         return first, second, frame.interior(frame.at_centres(field))
 
@@ -177,7 +179,7 @@ class V1Experiment(ImageExperiment):
         """Uniform numbers that the motion of a pair is made of."""
         return DEFORMING_NUMBERS if self.recipe.pairs == "deformed" else FLYING_NUMBERS
 
-    def _motion(self) -> nn.Module:
+    def _motion(self) -> MotionModule:
         recipe = self.recipe
         blocks, units, largest = recipe.num_blocks, recipe.block_size, recipe.max_displacement
         if recipe.matrices == "taylor":

@@ -3,10 +3,9 @@
 import math
 from typing import NamedTuple
 
-import pytest
 import torch
 
-from gencore.metrics import endpoint_error, fit_gabor, pair_coherence, pair_phase
+from gencore.metrics import endpoint_error, pair_coherence, pair_phase
 from gencore.models import SimpleCells, TableMotion, TightFrame
 
 SIZE = 16
@@ -17,11 +16,9 @@ class Learned(NamedTuple):
 
     error: float
     chance: float
-    whole_image_error: float
     phase: torch.Tensor
     from_identity: float
     reconstruction: float
-    r_squared: float
 
 
 def draw_pairs(num, lattice, generator):
@@ -66,19 +63,14 @@ def learn(*, max_displacement, num_steps, learning_rate, batch_size):
     with torch.no_grad():
         first, second, moved = draw_pairs(256, lattice, generator)
         found = cells.infer(first, second)
-        costs = torch.stack(
-            [cells.rotation_loss(first, second, at_patches(d.expand(256, 2))) for d in lattice], 1
-        )
         filters = cells.frame.weight[:, :, 0]
         coherent = pair_coherence(filters) > 0.5
         return Learned(
             endpoint_error(found, at_patches(moved)).mean().item(),
             torch.cdist(lattice, lattice).mean().item(),  # of two drawn independently
-            endpoint_error(lattice[costs.argmin(1)], moved).mean().item(),
             pair_phase(filters).rad2deg()[coherent],
             (cells.motion(torch.zeros(2)) - torch.eye(2)).abs().max().item(),
             (cells.frame.reconstruction_loss(first) / SIZE**2).mean().item(),
-            fit_gabor(filters.flatten(0, 1)).r_squared.median().item(),
         )
 
 
@@ -91,16 +83,3 @@ def test_v1_cells_learn_quadrature_and_displacements():
     assert (learned.phase - 90).abs().mean() < 15
     assert learned.from_identity < 0.25
     assert learned.reconstruction < 0.1
-
-
-@pytest.mark.long
-def test_v1_cells_of_larger_displacements():
-    learned = learn(max_displacement=2.0, num_steps=4000, learning_rate=1e-2, batch_size=64)
-    print(learned)
-    assert learned.error < learned.chance / 3
-    assert learned.whole_image_error < 0.02
-    assert len(learned.phase) >= 7
-    assert (learned.phase - 90).abs().mean() < 15
-    assert learned.from_identity < 0.1
-    assert learned.reconstruction < 0.05
-    assert learned.r_squared > 0.6
