@@ -38,6 +38,7 @@ PAGES = [
     "recipes.md",
     "samplers.md",
     "transport.md",
+    "v1-cells.md",
     "vae.md",
     "video-prediction.md",
     "vqvae.md",

@@ -1,3 +1,4 @@
+from gencore.data.images.band_pass import difference_of_gaussians
 from gencore.data.images.hidden_pixels import hidden_pixels
 from gencore.data.images.images import ImageDataset, load_images
 from gencore.data.images.made_images import constant_images, noise_images
@@ -10,6 +11,12 @@ from gencore.data.video.affine_triplets import Motion, draw_motions, make_triple
 from gencore.data.video.bouncing_digits import BouncingDigits
 from gencore.data.video.deformations import draw_deformations
 from gencore.data.video.film_writer import save_film
+from gencore.data.video.moving_pairs import (
+    MovingPair,
+    affine_fields,
+    deformed_pairs,
+    flying_pairs,
+)
 from gencore.data.video.moving_shapes import MovingShapes, TrueMotion
 from gencore.data.video.optical_flow import flow_to_image, optical_flow
 from gencore.data.video.video_dataset import ClipPlace, VideoDataset
@@ -24,16 +31,21 @@ __all__ = [
     "ImageDataset",
     "MaskName",
     "Motion",
+    "MovingPair",
     "MovingShapes",
     "ShardSample",
     "ShardedImages",
     "SpotDensity",
     "TrueMotion",
     "VideoDataset",
+    "affine_fields",
     "constant_images",
+    "deformed_pairs",
+    "difference_of_gaussians",
     "draw_deformations",
     "draw_motions",
     "flow_to_image",
+    "flying_pairs",
     "hidden_pixels",
     "load_density",
     "load_images",

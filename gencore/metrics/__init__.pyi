@@ -48,6 +48,8 @@ from gencore.metrics.likelihood.likelihood_baselines import (
     full_gaussian_bits,
     independent_gaussian_bits,
 )
+from gencore.metrics.neuroscience.gabor import GaborFit, fit_gabor, gabor_images
+from gencore.metrics.neuroscience.quadrature import pair_coherence, pair_phase
 from gencore.metrics.predictions.calibration import calibration_statistic
 from gencore.metrics.predictions.gan_test_train import GanTestTrain, gan_test_train
 from gencore.metrics.predictions.inception_score import (
@@ -75,6 +77,7 @@ from gencore.metrics.streaming.predictions import (
     StreamingInceptionScore,
     StreamingTweakedInceptionScore,
 )
+from gencore.metrics.video.endpoint_error import endpoint_error
 from gencore.metrics.video.frame_prediction import (
     AreaScores,
     FramePredictionScores,
@@ -92,6 +95,7 @@ __all__ = [
     "DistanceKernel",
     "Features",
     "FramePredictionScores",
+    "GaborFit",
     "GanTestTrain",
     "GaussianKernel",
     "GaussianMoments",
@@ -132,15 +136,18 @@ __all__ = [
     "density_coverage",
     "detection_scores",
     "distance_name",
+    "endpoint_error",
     "energy_distance",
     "evaluate_frame_prediction",
     "extract_features",
     "false_positive_rate",
     "feature_name",
+    "fit_gabor",
     "fit_sample_size",
     "frechet_at_infinity",
     "frechet_distance",
     "full_gaussian_bits",
+    "gabor_images",
     "gan_test_train",
     "gaussian_moments",
     "inception_score",
@@ -156,6 +163,8 @@ __all__ = [
     "mode_coverage_of_counts",
     "moving_area",
     "nearest_neighbors",
+    "pair_coherence",
+    "pair_phase",
     "pixel_features",
     "prd",
     "prd_curve",

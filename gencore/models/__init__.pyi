@@ -7,3 +7,4 @@ from gencore.models.flows import *  # noqa: F403
 from gencore.models.hybrids import *  # noqa: F403
 from gencore.models.latent import *  # noqa: F403
 from gencore.models.video import *  # noqa: F403
+from gencore.models.visual_cortex import *  # noqa: F403

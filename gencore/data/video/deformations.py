@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["draw_deformations"]
+__all__ = ["draw_deformations", "spline_fields"]
 
 
 def draw_deformations(
@@ -57,8 +57,29 @@ def draw_deformations(
         )
     device = None if generator is None else generator.device
     control = 2 * torch.rand(num, 2, grid, grid, generator=generator, device=device) - 1
-    rows, columns = (_basis(side, grid).to(control) for side in (height, width))
-    return max_displacement * torch.einsum("hi,ncij,wj->nchw", rows, control, columns)
+    return spline_fields(max_displacement * control, height, width)
+
+
+def spline_fields(control: Tensor, height: int, width: int) -> Tensor:
+    """Uniform cubic B-splines of grids of control points, which stay within these.
+
+    Args:
+        control: Values at the control points, [N, 2, m, m], m ≥ 4.
+        height: H.
+        width: W.
+
+    Returns:
+        [N, 2, H, W].
+
+    Example:
+        >>> bool((spline_fields(torch.ones(1, 2, 4, 4), 8, 8) - 1).abs().max() < 1e-6)
+        True
+    """
+    rows, columns = (
+        _basis(side, grid).to(control)
+        for side, grid in zip((height, width), control.shape[2:], strict=True)
+    )
+    return torch.einsum("hi,ncij,wj->nchw", rows, control, columns)
 
 
 def _basis(num: int, grid: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""Measures of neuroscience: how cells respond to images and places."""

@@ -1,0 +1,1 @@
+"""Recipes of models of the visual cortex."""
