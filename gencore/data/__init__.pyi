@@ -7,11 +7,13 @@ from gencore.data.plane.densities import Density, SpotDensity, load_density
 from gencore.data.video.affine_triplets import Motion, draw_motions, make_triplets, move_images
 from gencore.data.video.bouncing_digits import BouncingDigits
 from gencore.data.video.deformations import draw_deformations
+from gencore.data.video.drifting_textures import DriftingTextures
 from gencore.data.video.film_writer import save_film
 from gencore.data.video.moving_shapes import MovingShapes, TrueMotion
 from gencore.data.video.optical_flow import flow_to_image, optical_flow
 from gencore.data.video.video_dataset import ClipPlace, VideoDataset
 from gencore.data.video.videos import load_video
+from gencore.data.video.white_noise import WhiteNoise
 
 __all__ = [
     "MASK_NAMES",
@@ -19,6 +21,7 @@ __all__ = [
     "ClipPlace",
     "Density",
     "DensityName",
+    "DriftingTextures",
     "ImageDataset",
     "MaskName",
     "Motion",
@@ -28,6 +31,7 @@ __all__ = [
     "SpotDensity",
     "TrueMotion",
     "VideoDataset",
+    "WhiteNoise",
     "draw_deformations",
     "draw_motions",
     "flow_to_image",

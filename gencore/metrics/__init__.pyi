@@ -74,6 +74,7 @@ from gencore.metrics.video.frame_prediction import (
     clip_moving_areas,
     evaluate_frame_prediction,
 )
+from gencore.metrics.video.intrackability import IntrackabilityAverage, intrackability
 from gencore.metrics.video.moving_area import moving_area
 
 __all__ = [
@@ -90,6 +91,7 @@ __all__ = [
     "InceptionFeatures",
     "InpaintingScores",
     "Interval",
+    "IntrackabilityAverage",
     "InverseMultiquadraticKernel",
     "Kernel",
     "ModeCoverage",
@@ -136,6 +138,7 @@ __all__ = [
     "independent_gaussian_bits",
     "independent_pixels",
     "inpainting_scores",
+    "intrackability",
     "kernel_distance",
     "label_probe_error",
     "linear_svm_error",

@@ -31,6 +31,10 @@ from gencore.nn.networks.conv_discriminator import ConvDiscriminator
 from gencore.nn.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gencore.nn.networks.denoising_mlp import DenoisingMLP
 from gencore.nn.networks.denoising_unet import DenoisingUNet
+from gencore.nn.networks.displacement_decoder import (
+    DisplacementDecoder,
+    start_variance_preserving,
+)
 from gencore.nn.networks.feature_stack import FeatureStack
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
 from gencore.nn.networks.infogan_autoencoder import InfoGANDecoder, InfoGANEncoder
@@ -134,6 +138,7 @@ __all__ = [
     "DiagonalBiLSTM",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
+    "DisplacementDecoder",
     "DrawSpec",
     "ElementwiseAffine",
     "EmbeddedContext",
@@ -222,5 +227,6 @@ __all__ = [
     "block_mean",
     "clip_weights",
     "keep_largest",
+    "start_variance_preserving",
     "stop_gradient",
 ]

@@ -11,6 +11,12 @@ from gencore.models.video.linearizing_autoencoder import (
     PhaseCode,
     SiameseAutoencoder,
 )
+from gencore.models.video.motion_generator import (
+    MotionFilm,
+    MotionGenerator,
+    MotionLoss,
+    transfer_motion,
+)
 from gencore.models.video.multi_scale_discriminator import MultiScaleDiscriminator
 from gencore.models.video.multi_scale_generator import MultiScaleGenerator
 from gencore.models.video.pyramid import image_pyramid
@@ -21,6 +27,9 @@ __all__ = [
     "LatentLinearizingLoss",
     "LinearizingAutoencoder",
     "LinearizingLoss",
+    "MotionFilm",
+    "MotionGenerator",
+    "MotionLoss",
     "MultiScaleDiscriminator",
     "MultiScaleGenerator",
     "PhaseCode",
@@ -29,4 +38,5 @@ __all__ = [
     "copy_last",
     "image_pyramid",
     "linearizing_architecture",
+    "transfer_motion",
 ]
