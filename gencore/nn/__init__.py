@@ -54,6 +54,7 @@ from gencore.nn.networks.residual_mlp import ResidualMLP
 from gencore.nn.networks.resnet_energy import ResNetEnergy, ResNetEnergyName
 from gencore.nn.networks.resnet_generator import ResNetGenerator
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
+from gencore.nn.networks.state_transition import StateTransition
 from gencore.nn.networks.time_embedding import TimeEmbedding
 from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
 from gencore.nn.networks.unet_generator import UNetGenerator
@@ -211,6 +212,7 @@ __all__ = [
     "SpatialTransformerRegions",
     "SplineCoupling",
     "Squeeze",
+    "StateTransition",
     "TimeEmbedding",
     "TimeMLPEnergy",
     "TorchBijection",
