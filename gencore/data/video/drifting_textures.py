@@ -1,4 +1,4 @@
-"""Clips of textures that drift as a whole: motion that a film can be tracked by, and nothing else."""
+"""Clips of textures that drift as a whole: films in which everything can be tracked."""
 
 import math
 from collections.abc import Iterator

@@ -35,14 +35,14 @@ class MotionFilm(NamedTuple):
 
     motion: Tensor
     """M_t for t = 1 … T, [N, T, 2, H, W], in pixels to the right and down: where the pixel of I_t
-    comes from in I_{t−1}, so that what moves by v has the displacement −v."""
+    comes from in the image before, so that what moves by v has the displacement minus v."""
 
 
 class MotionLoss(NamedTuple):
     """The terms of the objective, means over sequences."""
 
     loss: Tensor
-    """−log p(X | latents) and the penalties."""
+    """Minus log p(X | latents), and the penalties."""
 
     error: Tensor
     """Mean squared error of a pixel."""
@@ -260,7 +260,7 @@ class MotionGenerator(nn.Module):
         Args:
             num: N.
             num_steps: T, so that films have T + 1 frames.
-            fixed: latents that are not drawn, by name, [N, ...] or of one sequence for all [1, ...]:
+            fixed: latents that are not drawn, by name, [N, ...] or one for all [1, ...]:
                 "appearance" for new motions of what a sequence shows.
             generator: draws the key where none is given.
             key: int64 [seed, offset].
