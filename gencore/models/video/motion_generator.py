@@ -1,11 +1,12 @@
 """A generator of films that moves a first image and adds what motion does not explain."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Generator, Tensor, nn
 
+from gencore.choices import check_choice
 from gencore.inference.latent_shapes import LatentShapes
 from gencore.nn import DCGANGenerator, DisplacementDecoder, StateTransition
 from gencore.nn.networks.displacement_decoder import start_variance_preserving
@@ -144,6 +145,7 @@ class MotionGenerator(nn.Module):
                 f"{owner}: motion_code_size is {motion_code_size} and residual_code_size "
                 f"{residual_code_size}; expected 0 or more"
             )
+        check_choice(owner, "residual_form", residual_form, get_args(ResidualPenalty))
         self.pixel_std = finite(owner, "pixel_std", pixel_std)
         self.residual_weight = finite(owner, "residual_weight", residual_weight)
         self.roughness_weight = finite(owner, "roughness_weight", roughness_weight)
@@ -192,6 +194,12 @@ class MotionGenerator(nn.Module):
 
     def forward(self, latents: Mapping[str, Tensor]) -> MotionFilm:
         """The films of latents, [N, T + 1, C, H, W]."""
+        for name in ("appearance", "start", "noise", *filter(self.codes.get, self.codes)):
+            if name not in latents:
+                raise ValueError(
+                    f"MotionGenerator: latents have no {name!r}; expected those of latent_shapes, "
+                    f"got {sorted(latents)}"
+                )
         start, noise = latents["start"], latents["noise"]
         states = torch.cat(
             [start.unsqueeze(1), self.transition.unroll(start, noise)], 1
