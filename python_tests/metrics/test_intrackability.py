@@ -35,7 +35,10 @@ def test_films_are_by_themselves_and_the_unit_of_pixels_does_not_matter(average)
     generator = torch.Generator().manual_seed(1)
     residuals, frames = torch.randn(2, 4, 3, 2, 5, 5, generator=generator, dtype=torch.float64)
     together = intrackability(residuals, frames, average=average)
-    alone = [intrackability(r[None], x[None], average=average) for r, x in zip(residuals, frames)]
+    alone = [
+        intrackability(r[None], x[None], average=average)
+        for r, x in zip(residuals, frames, strict=True)
+    ]
     torch.testing.assert_close(together, torch.cat(alone))
     torch.testing.assert_close(intrackability(7 * residuals, 7 * frames, average=average), together)
     torch.testing.assert_close(intrackability(3 * residuals, frames, average=average), 3 * together)

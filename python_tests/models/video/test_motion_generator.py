@@ -107,7 +107,7 @@ class TestFilm:
         whole = model(latents)
         for row in range(3):
             alone = model({name: z[row : row + 1] for name, z in latents.items()})
-            for part, together in zip(alone, whole):
+            for part, together in zip(alone, whole, strict=True):
                 torch.testing.assert_close(part[0], together[row])
 
 
@@ -278,15 +278,18 @@ def test_bad_calls():
         model(latents)
 
 
-def learn(frames, steps, *, chain_steps=2, num_tables=1, **options):
+def learn(frames, steps, *, chain_steps=1, rate=0.01, **options):
     """A small model of films [M, T + 1, C, H, W], by Algorithm 4."""
     torch.manual_seed(0)
     num, num_frames, *shape = frames.shape
-    sizes = {**SIZES, "residual_size": 4, "width": 6, "max_displacement": 2.0, **options}
+    sizes = {
+        **SIZES, "residual_size": 4, "width": 12, "hidden_widths": (20,), "max_displacement": 6.0,
+        **options,
+    }  # fmt: skip
     model = MotionGenerator(shape, **sizes)
     chains = LatentChains(model.latent_shapes(num_frames - 1).normal(num))
     langevin = LatentLangevin(0.03, chain_steps)
-    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    optimizer = torch.optim.Adam(model.parameters(), rate)
     index = torch.arange(num)
     for _ in range(steps):
         latents = chains.advance(lambda z: model.energy(z, frames), index, langevin)
@@ -317,16 +320,46 @@ def inside(motion):
 def test_g22_translating_texture():
     """What is learned of a texture that moves by (1, 0) is that motion, and nothing is left."""
     frames = textures((1.0, 0.0))
-    found = learn(frames, 150)
+    found = learn(frames, 150, residual_weight=2.0)
     motion = inside(found.film.motion)
     true = torch.tensor([-1.0, 0.0]).view(2, 1, 1)
-    print(
-        motion.mean((0, 1, 3, 4)),
-        (motion - true).abs().mean(),
-        intrackability(found.film.residuals, frames),
-        (found.film.frames - frames).square().mean(),
-    )
-    assert (motion.mean((0, 1, 3, 4)) - true.flatten()).abs().max() < 0.1
+    assert (motion.mean((0, 1, 3, 4)) - true.flatten()).abs().max() < 0.15
     assert (motion - true).abs().mean() < 0.15
     assert intrackability(found.film.residuals, frames).item() < 0.03
-    assert (found.film.frames - frames).square().mean() < 0.1 * frames.var()
+    assert (found.film.frames - frames).square().mean() < 0.05 * frames.var()
+
+
+@pytest.mark.long
+def test_g22_codes_of_motion_swap_motions_and_keep_appearances():
+    """Two textures, one that moves to the right and one that moves down."""
+    frames = textures((1.0, 0.0), (0.0, 1.0))
+    found = learn(frames, 600, motion_code_size=3, residual_weight=2.0)
+    latents = dict(found.latents)
+    latents["motion_code"] = latents["motion_code"].flip(0)
+    with torch.no_grad():
+        swapped = found.model(latents)
+    assert torch.equal(swapped.trackable[:, 0], found.film.trackable[:, 0])
+    assert torch.equal(swapped.residuals, found.film.residuals)
+    before, after = (
+        inside(film.motion).mean((1, 3, 4)) for film in (found.film, swapped)
+    )  # of each film, to the right and down
+    true = -torch.eye(2)
+    assert (before - true).abs().max() < 0.25
+    assert (after - true.flip(0)).abs().max() < 0.4
+
+
+@pytest.mark.slow
+def test_g23_noise_is_intrackable_and_its_score_falls_with_the_preference():
+    """Beside a texture that moves, of the same size."""
+    generator = torch.Generator().manual_seed(0)
+    noise = 2 * torch.rand(1, 4, 1, 16, 16, generator=generator) - 1
+    scores = [
+        intrackability(learn(noise, 150, residual_weight=weight).film.residuals, noise).item()
+        for weight in (0.5, 5.0)
+    ]
+    frames = textures((1.0, 0.0), length=4)
+    rigid = learn(frames, 150, residual_weight=0.5).film.residuals
+    rigid_score = intrackability(rigid, frames).item()
+    assert scores[0] > 0.3
+    assert scores[1] < 0.8 * scores[0]
+    assert rigid_score < 0.25 * scores[0]
