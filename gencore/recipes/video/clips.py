@@ -1,16 +1,17 @@
-"""Recipes whose data are patches of clips of films, which are cut out anew for each step."""
+"""Recipes whose data are clips of films: where they come from, and the patches that steps see."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gencore.recipes.video.films import FilmRecipe
+from gencore.train import Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from gencore.data import VideoDataset
+    from gencore.data.splits import Split
     from gencore.recipes.video.clip_batches import ClipBatches
 
 __all__ = ["ClipRecipe", "ClipShape"]
@@ -24,8 +25,22 @@ class ClipShape(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class ClipRecipe(FilmRecipe):
+class ClipRecipe(Recipe):
     """A recipe whose data are patches of clips, which are read when a step needs them."""
+
+    data: str = "moving-shapes"
+    """Films: a name such as "moving-shapes" or "carphone", or the path of a film, a folder of
+    frames or a folder of films (see gencore list)."""
+
+    frame_size: int | None = None
+    """Scale frames to this height and width; without it they keep their size."""
+
+    frame_step: int = 1
+    """Frames from one frame of a clip to its next."""
+
+    stride: int | None = None
+    """Frames of a film from the start of one training clip to that of the next; without it clips do
+    not overlap."""
 
     patch_size: int = 32
     """Side of the patches that a step sees; each is cut out of its clip anew."""
@@ -36,8 +51,29 @@ class ClipRecipe(FilmRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("patch_size")
+        self.check_positive("frame_step", "patch_size")
         self.check_fraction("min_motion")
+        for name in ("frame_size", "stride"):
+            if getattr(self, name) is not None:
+                self.check_positive(name)
+
+    def clip_length(self, split: "Split") -> int:
+        """Frames in a clip of training or of testing."""
+        raise NotImplementedError
+
+    def load_clips(self, split: "Split", channels: int | None = None) -> "VideoDataset":
+        """The training or the test clips that `data` names; those of testing do not overlap."""
+        from gencore.data import load_video
+
+        return load_video(
+            self.data,
+            clip_length=self.clip_length(split),
+            stride=self.stride if split == "train" else None,
+            frame_step=self.frame_step,
+            split=split,
+            image_size=self.frame_size,
+            channels=channels,
+        )
 
     def load_data(self) -> "VideoDataset":
         """The training clips."""
