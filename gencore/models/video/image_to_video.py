@@ -166,7 +166,9 @@ class ImageToVideo(LatentFilmModel):
             first: number of films before these, of other processes.
         """
         if num_frames < 1:
-            raise ValueError(f"ImageToVideo.animate: num_frames is {num_frames}; expected 1 or more")
+            raise ValueError(
+                f"ImageToVideo.animate: num_frames is {num_frames}; expected 1 or more"
+            )
         if noise is None:
             latents = self.prior_latents(
                 len(images), num_frames, generator=generator, key=key, first=first
