@@ -42,7 +42,7 @@ class LatentFilmModel(nn.Module, ABC):
         self, frames: Tensor, latents: Mapping[str, Tensor], mask: Tensor | None = None
     ) -> Tensor:
         """log p(z, x) = log p(x | z) − ‖z‖² / 2 up to a constant, [N]."""
-        parts = [latent.flatten(1) for latent in latents.values()]
+        parts = [latent.reshape(len(latent), -1) for latent in latents.values()]
         squares = [part.to(accumulation_dtype(part)).square().sum(1) for part in parts]
         return self.log_likelihood(frames, latents, mask) - 0.5 * torch.stack(squares).sum(0)
 

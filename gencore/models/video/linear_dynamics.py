@@ -41,8 +41,8 @@ class LinearDynamics:
         start_covariance: Σ_1, [S, S].
 
     References:
-        Doretto, Chiuso, Wu and Soatto, "Dynamic textures", 2003, §4; the baseline of Gao 2021, §3.3.
-        Rauch, Tung and Striebel, "Maximum likelihood estimates of linear dynamic systems", 1965, of
+        Doretto, Chiuso, Wu and Soatto, "Dynamic textures", 2003, §4; the baseline of Gao 2021,
+        §3.3. Rauch, Tung and Striebel, "Maximum likelihood estimates of linear dynamic systems", 1965, of
         the smoother.
 
     Example:
@@ -74,7 +74,7 @@ class LinearDynamics:
     ) -> "LinearDynamics":
         r"""The closed form: with the singular values of all frames, less their mean, UΣVᵀ,
 
-            C = U,   (s_t) = ΣVᵀ,   A = arg min Σ_t ‖s_{t+1} − A s_t‖²,   B Bᵀ = cov(s_{t+1} − A s_t)
+            C = U,  (s_t) = ΣVᵀ,  A = arg min Σ_t ‖s_{t+1} − A s_t‖²,  B Bᵀ = cov(s_{t+1} − A s_t)
 
         of the S largest. σ² is the mean square of what C leaves, and Σ_1 the covariance of all
         states. With hidden pixels the system is fitted, they are recovered by its smoother, and
