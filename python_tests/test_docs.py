@@ -22,6 +22,7 @@ PAGES = [
     "diffusion-recovery.md",
     "diffusion.md",
     "disentangling.md",
+    "dynamic-generators.md",
     "ebgan-grid.md",
     "flow-contrastive.md",
     "flows.md",

@@ -63,7 +63,8 @@ class LatentShapes:
             shapes = {name: list(latent.shape) for name, latent in latents.items()}
             expected = {name: ["N", *shape] for name, shape in self._shapes.items()}
             raise ValueError(f"LatentShapes.pack: latents are {shapes}; expected {expected}")
-        return torch.cat([latents[name].flatten(1) for name in self._shapes], 1)
+        num = len(next(iter(latents.values())))
+        return torch.cat([latents[name].reshape(num, -1) for name in self._shapes], 1)
 
     def unpack(self, rows: Tensor) -> Latents:
         """Latents of rows [N, D], which are views of them."""

@@ -1,8 +1,13 @@
 from gencore.models.video.baselines import constant_flow, copy_last
+from gencore.models.video.dynamic_generator import DynamicGenerator
+from gencore.models.video.film_generator import FilmGenerator
+from gencore.models.video.image_to_video import ImageToVideo, ImageToVideoEncoder
+from gencore.models.video.latent_film import LatentFilmModel
 from gencore.models.video.latent_linearizing_autoencoder import (
     LatentLinearizingAutoencoder,
     LatentLinearizingLoss,
 )
+from gencore.models.video.linear_dynamics import LinearDynamics, SmoothedStates
 from gencore.models.video.linearizing_architectures import linearizing_architecture
 from gencore.models.video.linearizing_autoencoder import (
     Code,
@@ -23,8 +28,14 @@ from gencore.models.video.pyramid import image_pyramid
 
 __all__ = [
     "Code",
+    "DynamicGenerator",
+    "FilmGenerator",
+    "ImageToVideo",
+    "ImageToVideoEncoder",
+    "LatentFilmModel",
     "LatentLinearizingAutoencoder",
     "LatentLinearizingLoss",
+    "LinearDynamics",
     "LinearizingAutoencoder",
     "LinearizingLoss",
     "MotionFilm",
@@ -34,6 +45,7 @@ __all__ = [
     "MultiScaleGenerator",
     "PhaseCode",
     "SiameseAutoencoder",
+    "SmoothedStates",
     "constant_flow",
     "copy_last",
     "image_pyramid",
