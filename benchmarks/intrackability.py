@@ -22,7 +22,7 @@ CLIPS: dict[str, dict[str, Any]] = {
     "white noise": {"data": "white-noise"},
 }
 WEIGHTS = (0.5, 1.0, 2.0, 5.0)
-SHARED = {"frame_size": 32, "num_frames": 8, "chain_steps": 1}
+SHARED = {"frame_size": 32, "num_frames": 8, "langevin_steps": 1}
 
 
 def main() -> None:

@@ -11,47 +11,18 @@ from gencore.data import to_float
 from gencore.models import MotionFilm
 from gencore.recipes.video.motiongenerator import MotionGeneratorRecipe
 from gencore.recipes.video.motiongenerator_experiment import shown_parts
-from gencore.recipes.video.sequences import Sequences
 
 pytest.importorskip("lightning_fabric")
 pytest.importorskip("PIL.Image")
 
 SMALL = {
-    "steps": 4, "frame_size": 8, "num_frames": 5, "width": 2, "chain_steps": 2,
-    "num_sequences": 3, "batch_size": 2, "motion_code_size": 2,
+    "steps": 4, "frame_size": 8, "num_frames": 5, "width": 2, "langevin_steps": 2,
+    "num_clips": 3, "batch_size": 2, "motion_code_size": 2,
 }  # fmt: skip
 
 
 def small(**options):
     return MotionGeneratorRecipe(**{**SMALL, **options})
-
-
-class TestData:
-    def test_clips_are_the_first_ones_and_the_same_in_every_epoch(self):
-        recipe = small()
-        dataset = recipe.load_data()
-        clips = recipe.load_clips("train")
-        assert torch.equal(dataset.images, torch.stack([clips[index] for index in range(3)]))
-        _, batches = make(recipe, dataset)
-        for step in range(6):
-            batch = batches[step]
-            assert torch.equal(batch.x, dataset.images[batch.index])
-
-    def test_a_run_knows_its_clips(self):
-        recipe = small()
-        description = recipe.describe_data(recipe.load_data())
-        other = small(data="white-noise")
-        assert description == json.loads(json.dumps(description))
-        found = other.describe_data(other.load_data())
-        assert found["shape"] == description["shape"] == [3, 5, 3, 8, 8]
-        assert found["fingerprint"] != description["fingerprint"]
-        assert recipe.described_data(description).images.is_meta
-
-    def test_too_few_clips(self, tmp_path):
-        for number in range(9):
-            (tmp_path / f"{number}.pgm").write_bytes(b"P5 8 8 255 " + bytes(64))
-        with pytest.raises(ValueError, match=r"num_sequences is 3, but VideoDataset\(.* has 1"):
-            small(data=str(tmp_path)).load_data()
 
 
 class TestStep:
@@ -98,7 +69,7 @@ class TestMeasures:
     def test_of_a_film_that_is_known(self):
         """I + R is off by 0.5 of pixels in [−1, 1], and R is half of the film."""
         experiment, _ = make(small())
-        clips = to_float(experiment.dataset.images, -1, 1)
+        clips = to_float(experiment.clips, -1, 1)
         motion = torch.zeros(3, 4, 2, 8, 8)
         motion[:, :, 0], motion[:, :, 1] = 3.0, -4.0
         film = MotionFilm(clips + 0.5, clips, 0.5 * clips, motion)
@@ -186,8 +157,6 @@ def test_there_is_a_preset_for_each_preference():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_frames": 1}, "num_frames is 1; expected at least 2"),
-        ({"batch_size": 4}, r"batch_size is 4; expected at most the 3 clips \(num_sequences\)"),
         ({"residual_weight": -1.0}, "residual_weight is -1.0; expected 0 or positive"),
         ({"step_std": 0.0}, "step_std is 0.0; expected positive"),
         ({"residual_form": "l1"}, "residual_form is 'l1'"),
@@ -201,10 +170,6 @@ def test_options_that_do_not_fit(options, message):
 def test_a_picture_that_is_not_there_is_told_at_once(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.png is no file"):
         train(tmp_path / "run", small(transfer="nowhere.png"))
-
-
-def test_sequences_have_no_classes():
-    assert Sequences(torch.zeros(1)).labels is None
 
 
 def test_the_command_trains_samples_and_evaluates(tmp_path):

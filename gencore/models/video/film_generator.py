@@ -71,7 +71,10 @@ class FilmGenerator(LatentFilmModel):
             TypeError, ValueError: the frames are not like what is decoded, or the mask is not
                 boolean or does not broadcast.
         """
-        decoded = self.decode(latents)
+        return self._log_likelihood_of(self.decode(latents), frames, mask)
+
+    def _log_likelihood_of(self, decoded: Tensor, frames: Tensor, mask: Tensor | None) -> Tensor:
+        """`log_likelihood` of what latents show."""
         frames = self._visible(frames, mask, decoded)
         dtype = accumulation_dtype(frames)
         error = frames.to(dtype) - decoded.to(dtype)

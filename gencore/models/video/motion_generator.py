@@ -1,13 +1,14 @@
 """A generator of films that moves a first image and adds what motion does not explain."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, get_args
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from gencore.choices import check_choice
-from gencore.inference.latent_shapes import LatentShapes
+from gencore.inference import Latents, LatentShapes
+from gencore.models.video.film_generator import FilmGenerator
 from gencore.nn import DCGANGenerator, DisplacementDecoder, StateTransition
 from gencore.nn.networks.displacement_decoder import start_variance_preserving
 from gencore.objectives.tracking import (
@@ -16,7 +17,7 @@ from gencore.objectives.tracking import (
     residual_penalty,
 )
 from gencore.ops import warp_chain
-from gencore.ops._support.checks import finite
+from gencore.ops._support.checks import number
 from gencore.sizes import check_positive, check_whole
 
 __all__ = ["MotionFilm", "MotionGenerator", "MotionLoss", "transfer_motion"]
@@ -46,7 +47,7 @@ class MotionLoss(NamedTuple):
     """Minus log p(X | latents), and the penalties."""
 
     error: Tensor
-    """Mean squared error of a pixel."""
+    """Minus log p(X | latents), up to a constant: the squared error over 2σ²."""
 
     residual: Tensor
     """The penalty of the residuals, without its weight."""
@@ -55,7 +56,7 @@ class MotionLoss(NamedTuple):
     """That of the displacements, without its weight."""
 
 
-class MotionGenerator(nn.Module):
+class MotionGenerator(FilmGenerator):
     r"""The motion-based dynamic generator: appearance, trackable motion and residuals of a film.
 
     .. math::
@@ -89,7 +90,7 @@ class MotionGenerator(nn.Module):
         hidden_widths: of f_1, a :class:`gencore.nn.StateTransition`.
         width: channels of the finest hidden maps of f_0, f_2 and f_3.
         max_displacement: bound of a displacement along each axis, in pixels a frame.
-        pixel_std: σ.
+        noise_std: σ.
         residual_weight: λ₁.
         residual_form: "norm", or "square" for λ₁‖R_t‖².
         roughness_weight: λ₂, of :func:`gencore.objectives.displacement_roughness`.
@@ -108,12 +109,14 @@ class MotionGenerator(nn.Module):
         >>> import torch
         >>> from gencore.models import MotionGenerator
         >>> model = MotionGenerator((1, 16, 16), width=4)
-        >>> film = model(model.latent_shapes(5).normal(2))
+        >>> film = model(model.prior_latents(2, num_frames=6))
         >>> film.frames.shape, film.motion.shape
         (torch.Size([2, 6, 1, 16, 16]), torch.Size([2, 5, 2, 16, 16]))
         >>> bool((film.frames == film.trackable + film.residuals).all())
         True
     """
+
+    code_names = ("appearance", "motion_code", "residual_code")
 
     def __init__(
         self,
@@ -128,12 +131,12 @@ class MotionGenerator(nn.Module):
         hidden_widths: Sequence[int] = (20, 20),
         width: int = 16,
         max_displacement: float = 4.0,
-        pixel_std: float = 1.0,
+        noise_std: float = 1.0,
         residual_weight: float = 1.0,
         residual_form: ResidualPenalty = "norm",
         roughness_weight: float = 0.005,
     ) -> None:
-        super().__init__()
+        super().__init__(noise_std=noise_std)
         owner = "MotionGenerator"
         check_positive(
             owner, motion_size=motion_size, residual_size=residual_size,
@@ -146,19 +149,15 @@ class MotionGenerator(nn.Module):
                 f"{residual_code_size}; expected 0 or more"
             )
         check_choice(owner, "residual_form", residual_form, get_args(ResidualPenalty))
-        self.pixel_std = finite(owner, "pixel_std", pixel_std)
-        self.residual_weight = finite(owner, "residual_weight", residual_weight)
-        self.roughness_weight = finite(owner, "roughness_weight", roughness_weight)
+        self.residual_weight = number(owner, "residual_weight", residual_weight)
+        self.roughness_weight = number(owner, "roughness_weight", roughness_weight)
         self.residual_form: ResidualPenalty = residual_form
-        if self.pixel_std <= 0 or min(self.residual_weight, self.roughness_weight) < 0:
-            raise ValueError(
-                f"{owner}: pixel_std is {pixel_std}, residual_weight {residual_weight} and "
-                f"roughness_weight {roughness_weight}; expected a positive deviation and weights "
-                "of 0 or more"
-            )
         self.image_shape = tuple(image_shape)
         self.motion_size = motion_size
-        self.codes = {"motion_code": motion_code_size, "residual_code": residual_code_size}
+        self.codes: dict[str, int] = {
+            "motion_code": motion_code_size,
+            "residual_code": residual_code_size,
+        }
         self.appearance = DCGANGenerator(
             appearance_size, image_shape, width=width, normalization="none"
         )  # f_0
@@ -177,33 +176,42 @@ class MotionGenerator(nn.Module):
         # Close to zero, as the displacements: what motion explains is then learned as motion.
         start_variance_preserving(self.residual, last_std=1e-3)
 
-    def latent_shapes(self, num_steps: int) -> LatentShapes:
-        """The latents of a sequence of `num_steps` + 1 frames: "appearance", c; "start", s_0;
-        "noise", h [T, Z]; and where they have a size "motion_code", a^M, and "residual_code", a^R.
+    def latent_shapes(self, num_frames: int) -> LatentShapes:
+        """The latents of a film of T + 1 frames: "appearance", c; "start", s_0; "noise", h [T, Z];
+        and where they have a size "motion_code", a^M, and "residual_code", a^R.
         """
-        check_whole("MotionGenerator.latent_shapes", num_steps=num_steps)
+        check_positive("MotionGenerator.latent_shapes", num_frames=num_frames)
         transition = self.transition
-        return LatentShapes(
-            {
-                "appearance": (self.appearance.latent_size,),
-                "start": (transition.state_size,),
-                "noise": (num_steps, transition.noise_size),
-                **{name: (size,) for name, size in self.codes.items() if size},
-            }
-        )
+        return LatentShapes({
+            "appearance": (self.appearance.latent_size,),
+            "start": (transition.state_size,),
+            "noise": (num_frames - 1, transition.noise_size),
+            **{name: (size,) for name, size in self.codes.items() if size},
+        })  # fmt: skip
 
     def forward(self, latents: Mapping[str, Tensor]) -> MotionFilm:
-        """The films of latents, [N, T + 1, C, H, W]."""
+        """The films of latents, taken apart."""
+        return self._film(self._states(latents), latents)
+
+    def decode(self, latents: Mapping[str, Tensor]) -> Tensor:
+        return self(latents).frames
+
+    def _decode_end(self, latents: Mapping[str, Tensor], num_frames: int) -> Tensor:
+        # The image of c is the first frame after a burn-in of the states.
+        return self._film(self._states(latents)[:, -num_frames:], latents).frames
+
+    def _states(self, latents: Mapping[str, Tensor]) -> Tensor:
+        """s_0 … s_T, [N, T + 1, S] (3.15)."""
         for name in ("appearance", "start", "noise", *filter(self.codes.get, self.codes)):
             if name not in latents:
                 raise ValueError(
                     f"MotionGenerator: latents have no {name!r}; expected those of latent_shapes, "
                     f"got {sorted(latents)}"
                 )
-        start, noise = latents["start"], latents["noise"]
-        states = torch.cat(
-            [start.unsqueeze(1), self.transition.unroll(start, noise)], 1
-        )  # (3.15), from s_0
+        start = latents["start"]
+        return torch.cat([start.unsqueeze(1), self.transition.unroll(start, latents["noise"])], 1)
+
+    def _film(self, states: Tensor, latents: Mapping[str, Tensor]) -> MotionFilm:
         s_motion, s_residual = states.split(
             [self.motion_size, states.shape[2] - self.motion_size], 2
         )
@@ -222,73 +230,43 @@ class MotionGenerator(nn.Module):
         fields: Tensor = decoder(states.flatten(0, 1))
         return fields.unflatten(0, states.shape[:2])
 
-    def energy(self, latents: Mapping[str, Tensor], frames: Tensor) -> Tensor:
-        """E [N] of latents and observed frames [N, T + 1, C, H, W], without the latents' prior."""
-        return self._energy(self(latents), frames)[0]
-
-    def loss(self, latents: Mapping[str, Tensor], frames: Tensor) -> MotionLoss:
-        """The mean of E over the sequences, and its parts."""
-        energy, squares, penalty, roughness = self._energy(self(latents), frames)
-        return MotionLoss(
-            energy.mean(),
-            squares.mean() / frames[0].numel(),
-            penalty.mean(),
-            roughness.mean(),
-        )
-
-    def _energy(self, film: MotionFilm, frames: Tensor) -> tuple[Tensor, ...]:
-        if frames.shape != film.frames.shape:
-            raise ValueError(
-                f"MotionGenerator: frames have shape {list(frames.shape)}; expected "
-                f"{list(film.frames.shape)}, one more than the latents have noise for"
-            )
-        squares = (frames - film.frames).square().sum((1, 2, 3, 4))
-        penalty = residual_penalty(film.residuals, self.residual_form)
-        roughness = displacement_roughness(film.motion)
-        energy = (
-            squares / (2 * self.pixel_std**2)
-            + self.residual_weight * penalty
-            + self.roughness_weight * roughness
-        )
-        return energy, squares, penalty, roughness
-
-    @torch.no_grad()
-    def sample(
-        self,
-        num: int,
-        num_steps: int,
-        *,
-        fixed: Mapping[str, Tensor] | None = None,
-        generator: Generator | None = None,
-        key: Tensor | None = None,
-        first: int = 0,
-    ) -> MotionFilm:
-        """Films of latents from their prior.
+    def energy(
+        self, frames: Tensor, latents: Mapping[str, Tensor], mask: Tensor | None = None
+    ) -> Tensor:
+        """E [N] of observed films and latents, without the latents' prior.
 
         Args:
-            num: N.
-            num_steps: T, so that films have T + 1 frames.
-            fixed: latents that are not drawn, by name, [N, ...] or one for all [1, ...]:
-                "appearance" for new motions of what a sequence shows.
-            generator: draws the key where none is given.
-            key: int64 [seed, offset].
-            first: number of films before these, of other processes.
+            frames: [N, T + 1, C, H, W].
+            latents: of these films.
+            mask: where pixels are visible, as of `log_likelihood`.
         """
-        weight = self.appearance.first.weight
-        assert isinstance(weight, Tensor)
-        shapes = self.latent_shapes(num_steps)
-        latents = shapes.normal(
-            num, generator=generator, key=key, first=first, dtype=weight.dtype, device=weight.device
-        )
-        for name, latent in (fixed or {}).items():
-            if name not in latents or latent.shape[1:] != latents[name].shape[1:]:
-                raise ValueError(
-                    f"MotionGenerator.sample: fixed has {name!r} of shape {list(latent.shape)}; "
-                    f"expected some of {dict(shapes.items())}"
-                )
-            latents[name] = latent.expand_as(latents[name])
+        error, residual, roughness = self._terms(frames, latents, mask)
+        return error + self.residual_weight * residual + self.roughness_weight * roughness
+
+    def posterior_energy(
+        self, frames: Tensor, mask: Tensor | None = None
+    ) -> Callable[[Latents], Tensor]:
+        """E as a function of latents alone, with the penalties that the weights learn by."""
+        return lambda latents: self.energy(frames, latents, mask)
+
+    def loss(
+        self, frames: Tensor, latents: Mapping[str, Tensor], mask: Tensor | None = None
+    ) -> MotionLoss:
+        """The mean of E over films, and its parts."""
+        error, residual, roughness = (term.mean() for term in self._terms(frames, latents, mask))
+        energy = error + self.residual_weight * residual + self.roughness_weight * roughness
+        return MotionLoss(energy, error, residual, roughness)
+
+    def _terms(
+        self, frames: Tensor, latents: Mapping[str, Tensor], mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Minus log p(X | latents) and both penalties, each [N]."""
         film: MotionFilm = self(latents)
-        return film
+        return (
+            -self._log_likelihood_of(film.frames, frames, mask),
+            residual_penalty(film.residuals, self.residual_form),
+            displacement_roughness(film.motion),
+        )
 
 
 def transfer_motion(images: Tensor, motion: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from gencore.recipes.video.sequences import SequenceRecipe, Sequences
+from gencore.recipes.video.clips import ClipShape
+from gencore.recipes.video.whole_clips import ClipTable, WholeClipRecipe
 from gencore.train import OptimisedRecipe
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ __all__ = ["MotionGeneratorRecipe"]
 # 15 Langevin steps and 60 frames of 64×64 are those of the dynamic generator's experiments.
 _GAO_2021: dict[str, dict[str, Any]] = {
     f"gao2021-lambda{weight:g}": {
-        "frame_size": 64, "num_frames": 60, "width": 64, "chain_steps": 15, "steps": 3000,
+        "frame_size": 64, "num_frames": 60, "width": 64, "langevin_steps": 15, "steps": 3000,
         "learning_rate": 2e-3, "residual_weight": weight, "roughness_weight": 0.005,
     }
     for weight in (0.5, 1.0, 2.0, 5.0)
@@ -25,7 +26,7 @@ _GAO_2021: dict[str, dict[str, Any]] = {
 
 
 @dataclass(kw_only=True)
-class MotionGeneratorRecipe(SequenceRecipe, OptimisedRecipe):
+class MotionGeneratorRecipe(WholeClipRecipe, OptimisedRecipe):
     """Motion-based dynamic generators: a clip is a first image that moves, and residuals.
 
     Each step runs Langevin chains over the latents of its clips, from where they stand, and moves
@@ -36,11 +37,17 @@ class MotionGeneratorRecipe(SequenceRecipe, OptimisedRecipe):
     presets = _GAO_2021
     figure_samples = 4
     changeable = frozenset({"steps", "transfer"})
-    tunable = frozenset({"learning_rate", "chain_steps", "step_std"})
+    tunable = frozenset({"learning_rate", "langevin_steps", "step_std"})
 
     data: str = "drifting-textures"
     """Films: a name such as "drifting-textures" or "carphone", or the path of a film, a folder of
     frames or a folder of films (see gencore list)."""
+
+    num_frames: int = 16
+    """Frames of a clip."""
+
+    batch_size: int = 1
+    """Clips in one step, over all devices together."""
 
     steps: int = 300
     """Optimisation steps of the whole run."""
@@ -72,7 +79,7 @@ class MotionGeneratorRecipe(SequenceRecipe, OptimisedRecipe):
     max_displacement: float = 3.0
     """Bound of a displacement from frame to frame along each axis, in pixels."""
 
-    pixel_std: float = 1.0
+    noise_std: float = 1.0
     """Standard deviation of the pixels' noise, for pixels in [-1, 1]."""
 
     residual_weight: float = 1.0
@@ -84,7 +91,7 @@ class MotionGeneratorRecipe(SequenceRecipe, OptimisedRecipe):
     roughness_weight: float = 0.005
     """Weight of the squared differences of neighbouring displacements."""
 
-    chain_steps: int = 5
+    langevin_steps: int = 5
     """Langevin steps on the latents in each step."""
 
     step_std: float = 0.03
@@ -98,13 +105,15 @@ class MotionGeneratorRecipe(SequenceRecipe, OptimisedRecipe):
         super().__post_init__()
         self.check_positive(
             "motion_size", "residual_size", "noise_size", "appearance_size", "width",
-            "max_displacement", "pixel_std", "chain_steps", "step_std",
+            "max_displacement", "noise_std", "langevin_steps", "step_std",
         )  # fmt: skip
         self.check_not_negative(
             "motion_code_size", "residual_code_size", "residual_weight", "roughness_weight"
         )
 
-    def build(self, fabric: "Fabric", dataset: Sequences) -> "MotionGeneratorExperiment":
+    def build(
+        self, fabric: "Fabric", dataset: "ClipTable | ClipShape"
+    ) -> "MotionGeneratorExperiment":
         from gencore.recipes.video.motiongenerator_experiment import MotionGeneratorExperiment
 
         return MotionGeneratorExperiment(self, fabric, dataset)

@@ -18,7 +18,7 @@ from gencore.models import MotionFilm, MotionGenerator, transfer_motion
 from gencore.ops import random_key
 from gencore.recipes.latent.latents_of_images import LatentsState
 from gencore.recipes.video.motiongenerator import MotionGeneratorRecipe
-from gencore.recipes.video.sequences import Sequences
+from gencore.recipes.video.whole_clips import ClipTable
 from gencore.train import Batch, Experiment, StateObject
 from gencore.train.chunks import chunks
 from gencore.train.gathering import gather_rows
@@ -47,10 +47,12 @@ class MotionGeneratorExperiment(Experiment):
     """
 
     def __init__(self, recipe: MotionGeneratorRecipe, fabric: "Fabric", dataset: Sequences) -> None:
-        self.recipe, self.fabric, self.dataset = recipe, fabric, dataset
-        num, num_frames, *image_shape = dataset.images.shape
+        self.recipe, self.fabric = recipe, fabric
+        self.clips = dataset.images if isinstance(dataset, ClipTable) else None
+        self._image_shape = dataset.shape[1:]
+        num = 1 if self.clips is None else len(self.clips)  # else it comes with the checkpoint
         model = MotionGenerator(
-            image_shape,
+            self._image_shape,
             motion_size=recipe.motion_size,
             residual_size=recipe.residual_size,
             noise_size=recipe.noise_size,
@@ -59,7 +61,7 @@ class MotionGeneratorExperiment(Experiment):
             residual_code_size=recipe.residual_code_size,
             width=recipe.width,
             max_displacement=recipe.max_displacement,
-            pixel_std=recipe.pixel_std,
+            noise_std=recipe.noise_std,
             residual_weight=recipe.residual_weight,
             residual_form=recipe.residual_form,
             roughness_weight=recipe.roughness_weight,
@@ -70,10 +72,10 @@ class MotionGeneratorExperiment(Experiment):
             advice="a lower learning_rate, step_std or max_grad_norm",
         )  # fmt: skip
         self.chains = LatentChains(
-            model.latent_shapes(num_frames - 1).normal(num, device=fabric.device),
+            model.prior_latents(num, recipe.num_frames),
             gather=partial(gather_rows, fabric) if fabric.world_size > 1 else None,
         )
-        self._langevin = LatentLangevin(recipe.step_std, recipe.chain_steps)
+        self._langevin = LatentLangevin(recipe.step_std, recipe.langevin_steps)
         self.state: Mapping[str, StateObject] = {
             **self.optimisation.state,
             "chains": LatentsState(self.chains.rows),
@@ -91,12 +93,12 @@ class MotionGeneratorExperiment(Experiment):
         module, frames = self.optimisation.module, _frames(batch.x)
         assert isinstance(module, MotionGenerator)
         self.chains.advance(
-            lambda latents: module.energy(latents, frames), batch.index, self._langevin,
+            module.posterior_energy(frames), batch.index, self._langevin,
             key=random_key(device=self.fabric.device), first=batch.first,
         )  # fmt: skip
 
         def loss(part: Batch) -> dict[str, Tensor]:
-            terms = self.optimisation.model(self.chains(part.index), _frames(part.x))
+            terms = self.optimisation.model(_frames(part.x), self.chains(part.index))
             return dict(terms._asdict())
 
         return self.optimisation.step(batch, loss)
@@ -106,16 +108,15 @@ class MotionGeneratorExperiment(Experiment):
         """New motions of what the clips show, in turn: films [num, T, C, H, W] in [0, 1] with the
         appearance and the codes of a clip, and states and noise from their prior."""
         key = random_key(generator, self.fabric.device)
-        num_steps = self.recipe.num_frames - 1
         parts = []
         for part in chunks(num, _CHUNK):
             index = torch.arange(part.start, part.stop, device=self.fabric.device)
             latents = self.chains(index % len(self.chains))
-            fixed = {
-                name: value for name, value in latents.items() if name not in ("start", "noise")
-            }
-            film = self.model.sample(len(index), num_steps, fixed=fixed, key=key, first=part.start)
-            parts.append((film.frames + 1) / 2)
+            codes = {name: latents[name] for name in self.model.code_names if name in latents}
+            films = self.model.sample(
+                len(index), self.recipe.num_frames, latents=codes, key=key, first=part.start
+            )
+            parts.append((films + 1) / 2)
         return torch.cat(parts).clamp(0, 1)
 
     def save_samples(self, samples: Tensor, path: Path) -> None:
@@ -133,7 +134,7 @@ class MotionGeneratorExperiment(Experiment):
         """Of up to `num` clips, with their latents as they stand: the mean squared error of pixels
         in [0, 1], the intrackability in both readings, for pixels in [−1, 1], and the mean length
         of displacements in pixels a frame."""
-        clips = self._clips()
+        clips = self._known_clips()
         num = min(num, len(clips))
         sums: dict[str, float] = {}
         for part in chunks(num, _CHUNK):
@@ -160,7 +161,7 @@ class MotionGeneratorExperiment(Experiment):
 
         folder.mkdir(exist_ok=True)
         num = min(_SHOWN_CLIPS, len(self.chains))
-        clips, film = _frames(self._clips()[:num]), self._reconstructed(slice(0, num))
+        clips, film = _frames(self._known_clips()[:num]), self._reconstructed(slice(0, num))
         rows = [row for parts in zip(*shown_parts(clips, film), strict=True) for row in parts]
         save_contact_sheet(torch.stack(rows), folder / "parts.png")
         if self.recipe.transfer is not None:
@@ -178,7 +179,7 @@ class MotionGeneratorExperiment(Experiment):
 
     def _picture(self, source: str) -> Tensor:
         """The picture [1, C, H, W] in [−1, 1], of the frames' size."""
-        channels, height, width = self.dataset.images.shape[2:]
+        channels, height, width = self._image_shape
         picture = convert_channels(load_picture(source)[None], channels)
         square = resize_images(picture, max(height, width))
         top, left = (square.shape[2] - height) // 2, (square.shape[3] - width) // 2
@@ -191,10 +192,10 @@ class MotionGeneratorExperiment(Experiment):
         film: MotionFilm = self.model(self.chains(index))
         return film
 
-    def _clips(self) -> Tensor:
-        """The clips, which a run that was loaded without its data has to read."""
-        images = self.dataset.images
-        return self.recipe.load_data().images if images.is_meta else images
+    def _known_clips(self) -> Tensor:
+        if self.clips is None:
+            raise ValueError("this needs the training clips, which the run was loaded without")
+        return self.clips
 
 
 def shown_parts(clips: Tensor, film: MotionFilm) -> list[Tensor]:
