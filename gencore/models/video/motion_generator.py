@@ -47,7 +47,7 @@ class MotionLoss(NamedTuple):
     """Minus log p(X | latents), and the penalties."""
 
     error: Tensor
-    """Minus log p(X | latents), up to a constant: the squared error over 2σ²."""
+    """Minus log p(X | latents) up to a constant, from the squared error."""
 
     residual: Tensor
     """The penalty of the residuals, without its weight."""

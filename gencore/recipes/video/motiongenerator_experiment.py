@@ -46,7 +46,9 @@ class MotionGeneratorExperiment(Experiment):
         dataset: the clips, or their shape alone.
     """
 
-    def __init__(self, recipe: MotionGeneratorRecipe, fabric: "Fabric", dataset: Sequences) -> None:
+    def __init__(
+        self, recipe: MotionGeneratorRecipe, fabric: "Fabric", dataset: ClipTable | ClipShape
+    ) -> None:
         self.recipe, self.fabric = recipe, fabric
         self.clips = dataset.images if isinstance(dataset, ClipTable) else None
         self._image_shape = dataset.shape[1:]
