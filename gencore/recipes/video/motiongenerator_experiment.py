@@ -17,6 +17,7 @@ from gencore.metrics import intrackability
 from gencore.models import MotionFilm, MotionGenerator, transfer_motion
 from gencore.ops import random_key
 from gencore.recipes.latent.latents_of_images import LatentsState
+from gencore.recipes.video.clips import ClipShape
 from gencore.recipes.video.motiongenerator import MotionGeneratorRecipe
 from gencore.recipes.video.whole_clips import ClipTable
 from gencore.train import Batch, Experiment, StateObject

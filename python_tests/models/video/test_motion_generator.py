@@ -165,7 +165,7 @@ class TestObjective:
         expected = error / (2 * 0.25) + 0.7 * penalty + 0.1 * roughness
         torch.testing.assert_close(model.energy(frames, latents), torch.full((2,), expected))
         terms = model.loss(frames, latents)
-        values = (expected, error / 90, penalty, roughness)
+        values = (expected, error / (2 * 0.25), penalty, roughness)
         for found, value in zip(terms, values, strict=True):
             assert found.item() == pytest.approx(value, rel=1e-5)
 
