@@ -32,6 +32,7 @@ PAGES = [
     "latent-oracles.md",
     "linearizing.md",
     "metrics.md",
+    "motion-generators.md",
     "multi-grid.md",
     "pixelrnn.md",
     "recipes.md",

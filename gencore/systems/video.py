@@ -10,6 +10,7 @@ _DIFFERENCES = "ops/test_prediction_losses.py"
 _LOSSES = "objectives/test_prediction.py"
 _BASELINES = "models/video/test_baselines.py"
 _MOTIONS = "data/test_motions.py::TestMotions"
+_MOTION_GENERATOR = "models/video/test_motion_generator.py"
 _MULTI_SCALE = "models/video/test_multi_scale.py"
 _MULTI_SCALE_LOSS = "objectives/test_multi_scale_prediction.py"
 _PREDICTION_RECIPE = "recipes/test_videoprediction_recipe.py"
@@ -115,6 +116,45 @@ SYSTEMS = (
             f"{_WARP}::TestWarp::test_gradcheck",
             f"{_WARP}::test_the_gradient_is_the_adjoint",
         ),
+    ),
+    System(
+        id="G22",
+        name="Motion-based dynamic generator",
+        source="Gao 2021, §3.4",
+        implementation="gencore.models.MotionGenerator",
+        test=f"{_MOTION_GENERATOR}::test_g22_translating_texture",
+        further_implementations=(
+            "gencore.nn.DisplacementDecoder",
+            "gencore.objectives.displacement_roughness",
+            "gencore.objectives.residual_penalty",
+        ),
+        further_tests=(
+            f"{_MOTION_GENERATOR}::TestFilm::test_g22_nothing_moves_and_nothing_is_left",
+            f"{_MOTION_GENERATOR}::TestFilm::test_g22_whole_displacements_shift_and_residuals_add",
+            f"{_MOTION_GENERATOR}::TestGradients"
+            "::test_g22_they_reach_image_and_fields_through_all_warps",
+            f"{_MOTION_GENERATOR}::TestCodes::test_g22_codes_of_motion_swap_motions_alone",
+        ),
+        recipe="motiongenerator",
+        notes="The thesis prints no penalised objective: its weights stand beside sums over pixels "
+        "here, for the norm of a residual or its square",
+    ),
+    System(
+        id="G23",
+        name="Intrackability and motion transfer",
+        source="Gao 2021, §3.4.1 and §3.4.2",
+        implementation="gencore.metrics.intrackability",
+        test=f"{_MOTION_GENERATOR}::TestObjective"
+        "::test_g23_intrackability_of_noise_at_the_minimum_falls",
+        further_implementations=("gencore.models.transfer_motion",),
+        further_tests=(
+            f"{_MOTION_GENERATOR}"
+            "::test_g23_noise_is_intrackable_and_its_score_falls_with_the_preference",
+            f"{_MOTION_GENERATOR}::TestTransfer::test_g23_the_first_frame_is_the_new_image",
+            "metrics/test_intrackability.py::test_g23_both_readings",
+        ),
+        recipe="motiongenerator",
+        notes="Both readings of the definition; the ratio of means by default",
     ),
     System(
         id="M01",

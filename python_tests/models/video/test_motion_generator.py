@@ -111,6 +111,37 @@ class TestFilm:
                 torch.testing.assert_close(part[0], together[row])
 
 
+class TestCodes:
+    def test_g22_codes_of_motion_swap_motions_alone(self):
+        """Of films with the same states, codes of motion change motions, and nothing else."""
+        model = make(motion_code_size=2, residual_code_size=2)
+        for part in (model.displacement.decoder, model.residual):
+            nn.init.normal_(part.ups[-1].weight, std=0.3)
+        latents = draw(model)
+        for name in ("start", "noise"):
+            latents[name] = latents[name][:1].expand_as(latents[name])
+        film = model(latents)
+        swapped = model({**latents, "motion_code": latents["motion_code"].flip(0)})
+        assert (film.motion[0] - film.motion[1]).abs().max() > 0.1
+        torch.testing.assert_close(swapped.motion, film.motion.flip(0))
+        assert torch.equal(swapped.trackable[:, 0], film.trackable[:, 0])
+        assert torch.equal(swapped.residuals, film.residuals)
+        other = model({**latents, "residual_code": latents["residual_code"].flip(0)})
+        torch.testing.assert_close(other.residuals, film.residuals.flip(0))
+        assert torch.equal(other.trackable, film.trackable)
+
+    def test_g22_images_move_as_the_other_film_has(self):
+        model = make(motion_code_size=2)
+        nn.init.normal_(model.displacement.decoder.ups[-1].weight, std=0.3)
+        latents = draw(model)
+        film = model(latents)
+        both = ("motion_code", "start", "noise")
+        swapped = model({**latents, **{name: latents[name].flip(0) for name in both}})
+        torch.testing.assert_close(
+            swapped.trackable, transfer_motion(film.trackable[:, 0], film.motion.flip(0))
+        )
+
+
 class TestGradients:
     def test_g22_they_reach_image_and_fields_through_all_warps(self):
         generator = torch.Generator().manual_seed(2)
