@@ -10,6 +10,7 @@ from gencore.data.plane.densities import Density, SpotDensity, load_density
 from gencore.data.video.affine_triplets import Motion, draw_motions, make_triplets, move_images
 from gencore.data.video.bouncing_digits import BouncingDigits
 from gencore.data.video.deformations import draw_deformations
+from gencore.data.video.drifting_textures import DriftingTextures
 from gencore.data.video.film_writer import save_film
 from gencore.data.video.moving_pairs import (
     MovingPair,
@@ -21,6 +22,7 @@ from gencore.data.video.moving_shapes import MovingShapes, TrueMotion
 from gencore.data.video.optical_flow import flow_to_image, optical_flow
 from gencore.data.video.video_dataset import ClipPlace, VideoDataset
 from gencore.data.video.videos import load_video
+from gencore.data.video.white_noise import WhiteNoise
 
 __all__ = [
     "MASK_NAMES",
@@ -28,6 +30,7 @@ __all__ = [
     "ClipPlace",
     "Density",
     "DensityName",
+    "DriftingTextures",
     "ImageDataset",
     "MaskName",
     "Motion",
@@ -38,6 +41,7 @@ __all__ = [
     "SpotDensity",
     "TrueMotion",
     "VideoDataset",
+    "WhiteNoise",
     "affine_fields",
     "constant_images",
     "deformed_pairs",

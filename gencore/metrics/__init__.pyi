@@ -84,6 +84,7 @@ from gencore.metrics.video.frame_prediction import (
     clip_moving_areas,
     evaluate_frame_prediction,
 )
+from gencore.metrics.video.intrackability import IntrackabilityAverage, intrackability
 from gencore.metrics.video.moving_area import moving_area
 
 __all__ = [
@@ -102,6 +103,7 @@ __all__ = [
     "InceptionFeatures",
     "InpaintingScores",
     "Interval",
+    "IntrackabilityAverage",
     "InverseMultiquadraticKernel",
     "Kernel",
     "LatentNovelty",
@@ -155,6 +157,7 @@ __all__ = [
     "independent_gaussian_bits",
     "independent_pixels",
     "inpainting_scores",
+    "intrackability",
     "kernel_distance",
     "label_probe_error",
     "likelihood_ratio_score",

@@ -32,6 +32,10 @@ from gencore.nn.networks.conv_discriminator import ConvDiscriminator
 from gencore.nn.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gencore.nn.networks.denoising_mlp import DenoisingMLP
 from gencore.nn.networks.denoising_unet import DenoisingUNet
+from gencore.nn.networks.displacement_decoder import (
+    DisplacementDecoder,
+    start_variance_preserving,
+)
 from gencore.nn.networks.feature_stack import FeatureStack
 from gencore.nn.networks.hourglass import Hourglass
 from gencore.nn.networks.image_autoencoder import ImageDecoder, ImageEncoder
@@ -52,6 +56,7 @@ from gencore.nn.networks.residual_mlp import ResidualMLP
 from gencore.nn.networks.resnet_energy import ResNetEnergy, ResNetEnergyName
 from gencore.nn.networks.resnet_generator import ResNetGenerator
 from gencore.nn.networks.spatial_transformer import SpatialTransformerRegions
+from gencore.nn.networks.state_transition import StateTransition
 from gencore.nn.networks.time_embedding import TimeEmbedding
 from gencore.nn.networks.time_mlp_energy import TimeMLPEnergy
 from gencore.nn.networks.unet_generator import UNetGenerator
@@ -138,6 +143,7 @@ __all__ = [
     "DiagonalBiLSTM",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
+    "DisplacementDecoder",
     "DrawSpec",
     "ElementwiseAffine",
     "EmbeddedContext",
@@ -211,6 +217,7 @@ __all__ = [
     "SpatialTransformerRegions",
     "SplineCoupling",
     "Squeeze",
+    "StateTransition",
     "TimeEmbedding",
     "TimeMLPEnergy",
     "TorchBijection",
@@ -229,5 +236,6 @@ __all__ = [
     "block_mean",
     "clip_weights",
     "keep_largest",
+    "start_variance_preserving",
     "stop_gradient",
 ]

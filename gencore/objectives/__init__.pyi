@@ -70,6 +70,11 @@ from gencore.objectives.recovery import (
 )
 from gencore.objectives.score_function import Baseline, score_function_surrogate
 from gencore.objectives.score_matching import denoising_score_matching
+from gencore.objectives.tracking import (
+    ResidualPenalty,
+    displacement_roughness,
+    residual_penalty,
+)
 from gencore.objectives.transport import (
     ConvergenceWarning,
     SinkhornPotentials,
@@ -103,6 +108,7 @@ __all__ = [
     "NoiseDensity",
     "Player",
     "RecoveryEnergy",
+    "ResidualPenalty",
     "ScoreAverage",
     "ShortRunLoss",
     "SinkhornPotentials",
@@ -117,6 +123,7 @@ __all__ = [
     "curvature_cosine",
     "cycle_consistency_loss",
     "denoising_score_matching",
+    "displacement_roughness",
     "estimator_variances",
     "exact_transport_cost",
     "feature_matching_loss",
@@ -146,6 +153,7 @@ __all__ = [
     "reconstruction_loss",
     "recovery_loss",
     "recovery_mean",
+    "residual_penalty",
     "score_function_surrogate",
     "sinkhorn_divergence",
     "sinkhorn_potentials",

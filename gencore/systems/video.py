@@ -10,6 +10,7 @@ _DIFFERENCES = "ops/test_prediction_losses.py"
 _LOSSES = "objectives/test_prediction.py"
 _BASELINES = "models/video/test_baselines.py"
 _MOTIONS = "data/test_motions.py::TestMotions"
+_MOTION_GENERATOR = "models/video/test_motion_generator.py"
 _MULTI_SCALE = "models/video/test_multi_scale.py"
 _MULTI_SCALE_LOSS = "objectives/test_multi_scale_prediction.py"
 _PREDICTION_RECIPE = "recipes/test_videoprediction_recipe.py"
@@ -21,8 +22,89 @@ _DELTA = "nn/test_delta_code.py"
 _DESCENT = "inference/test_latent_descent.py"
 _LATENT = "models/video/test_latent_linearizing_autoencoder.py"
 _UNCERTAIN = "models/video/test_uncertainty.py"
+_DYNAMIC = "models/video/test_dynamic_generator.py"
+_LINEAR_DYNAMICS = "models/video/test_linear_dynamics.py"
+_CHAINS = "inference/test_latent_langevin.py"
+_IMAGE_TO_VIDEO = "models/video/test_image_to_video.py"
+_DYNAMIC_RECIPE = "recipes/test_dynamicgenerator_recipe.py"
 
 SYSTEMS = (
+    System(
+        id="G16",
+        name="Dynamic generator",
+        source="Gao 2021, §3.2.1",
+        implementation="gencore.models.DynamicGenerator",
+        test=f"{_DYNAMIC}::TestModel::test_g16_a_film_is_a_function_of_its_latents",
+        recipe="dynamicgenerator",
+        further_implementations=("gencore.nn.StateTransition", "gencore.models.LinearDynamics"),
+        further_tests=(
+            f"{_DYNAMIC}::TestModel::test_g16_linear_networks_are_a_linear_dynamical_system",
+            f"{_DYNAMIC}::TestModel::test_g16_one_frame_is_a_static_generator",
+            f"{_LINEAR_DYNAMICS}::test_the_fit_recovers_the_spectrum_and_the_space_of_frames",
+        ),
+        notes="The linear baseline of its experiments is `LinearDynamics`",
+    ),
+    System(
+        id="G17",
+        name="Alternating back-propagation through time",
+        source="Gao 2021, §3.2.2, Algorithm 4",
+        implementation="gencore.inference.LatentChains",
+        test=f"{_DYNAMIC}::TestPosterior"
+        "::test_g17_the_mean_gradient_over_the_posterior_is_that_of_the_marginal",
+        recipe="dynamicgenerator",
+        further_implementations=("gencore.inference.LatentLangevin",),
+        further_tests=(
+            f"{_DYNAMIC}::TestPosterior"
+            "::test_g17_langevin_has_the_mean_and_the_covariance_of_its_step",
+            f"{_DYNAMIC}::TestPosterior::test_g17_the_correction_leaves_no_bias",
+            f"{_DYNAMIC}::TestPosterior::test_g17_a_warm_start_goes_on_with_the_chains",
+            f"{_DYNAMIC}::TestGradients::test_g17_noise_moves_its_own_frame_and_later_ones",
+            f"{_DYNAMIC}::TestGradients::test_g17_gradients_of_linear_networks",
+            f"{_CHAINS}::TestChains::test_a_batch_moves_its_rows_alone",
+        ),
+        notes="The sum of (3.9) begins with the noise's own frame, where the thesis prints the "
+        "next one; the authors' program divides the squared error by the number of frames, which "
+        "`reduction` offers",
+    ),
+    System(
+        id="G18",
+        name="Appearance and motion codes",
+        source="Gao 2021, §3.2.3",
+        implementation="gencore.models.DynamicGenerator",
+        test=f"{_DYNAMIC}::TestLearning"
+        "::test_g18_another_appearance_has_another_colour_and_the_same_way",
+        recipe="dynamicgenerator",
+        further_tests=(f"{_DYNAMIC}::TestModel::test_codes_are_fixed_over_time",),
+    ),
+    System(
+        id="G19",
+        name="Learning from incomplete films",
+        source="Gao 2021, §3.3",
+        implementation="gencore.models.DynamicGenerator",
+        test=f"{_DYNAMIC}::TestIncomplete::test_g19_what_is_hidden_has_no_effect",
+        recipe="dynamicgenerator",
+        further_tests=(
+            f"{_DYNAMIC}::TestIncomplete"
+            "::test_g19_recovered_frames_are_those_of_the_kalman_smoother",
+            f"{_DYNAMIC}::TestLearning"
+            "::test_g19_a_moving_bump_is_recovered_better_than_by_the_frame_before",
+            f"{_LINEAR_DYNAMICS}::test_the_smoother_conditions_the_joint_gaussian",
+            f"{_DYNAMIC_RECIPE}::TestStep::test_a_hidden_pixel_does_not_count",
+        ),
+    ),
+    System(
+        id="G20",
+        name="Image to video",
+        source="Gao 2021, §3.3, (3.12)–(3.14)",
+        implementation="gencore.models.ImageToVideo",
+        test=f"{_IMAGE_TO_VIDEO}::test_g20_noise_is_the_only_latent",
+        further_implementations=("gencore.models.ImageToVideoEncoder",),
+        further_tests=(
+            f"{_IMAGE_TO_VIDEO}::test_g20_the_encoder_has_the_layers_of_the_thesis",
+            f"{_IMAGE_TO_VIDEO}::test_g20_state_and_appearance_are_what_the_encoder_gives",
+            f"{_IMAGE_TO_VIDEO}::test_g20_all_three_networks_learn_and_inference_changes_none",
+        ),
+    ),
     System(
         id="G21",
         name="Bilinear warping",
@@ -34,6 +116,45 @@ SYSTEMS = (
             f"{_WARP}::TestWarp::test_gradcheck",
             f"{_WARP}::test_the_gradient_is_the_adjoint",
         ),
+    ),
+    System(
+        id="G22",
+        name="Motion-based dynamic generator",
+        source="Gao 2021, §3.4",
+        implementation="gencore.models.MotionGenerator",
+        test=f"{_MOTION_GENERATOR}::test_g22_translating_texture",
+        further_implementations=(
+            "gencore.nn.DisplacementDecoder",
+            "gencore.objectives.displacement_roughness",
+            "gencore.objectives.residual_penalty",
+        ),
+        further_tests=(
+            f"{_MOTION_GENERATOR}::TestFilm::test_g22_nothing_moves_and_nothing_is_left",
+            f"{_MOTION_GENERATOR}::TestFilm::test_g22_whole_displacements_shift_and_residuals_add",
+            f"{_MOTION_GENERATOR}::TestGradients"
+            "::test_g22_they_reach_image_and_fields_through_all_warps",
+            f"{_MOTION_GENERATOR}::TestCodes::test_g22_codes_of_motion_swap_motions_alone",
+        ),
+        recipe="motiongenerator",
+        notes="The thesis prints no penalised objective: its weights stand beside sums over pixels "
+        "here, for the norm of a residual or its square",
+    ),
+    System(
+        id="G23",
+        name="Intrackability and motion transfer",
+        source="Gao 2021, §3.4.1 and §3.4.2",
+        implementation="gencore.metrics.intrackability",
+        test=f"{_MOTION_GENERATOR}::TestObjective"
+        "::test_g23_intrackability_of_noise_at_the_minimum_falls",
+        further_implementations=("gencore.models.transfer_motion",),
+        further_tests=(
+            f"{_MOTION_GENERATOR}"
+            "::test_g23_noise_is_intrackable_and_its_score_falls_with_the_preference",
+            f"{_MOTION_GENERATOR}::TestTransfer::test_g23_the_first_frame_is_the_new_image",
+            "metrics/test_intrackability.py::test_g23_both_readings",
+        ),
+        recipe="motiongenerator",
+        notes="Both readings of the definition; the ratio of means by default",
     ),
     System(
         id="M01",

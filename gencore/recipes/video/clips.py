@@ -1,4 +1,4 @@
-"""Recipes whose data are clips of films: where they come from, and the patches that steps see."""
+"""Recipes whose data are clips of films: where they come from, and what of them steps see."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gencore.data.splits import Split
     from gencore.recipes.video.clip_batches import ClipBatches
 
-__all__ = ["ClipRecipe", "ClipShape"]
+__all__ = ["ClipRecipe", "ClipShape", "PatchRecipe"]
 
 
 class ClipShape(NamedTuple):
@@ -26,7 +26,7 @@ class ClipShape(NamedTuple):
 
 @dataclass(kw_only=True)
 class ClipRecipe(Recipe):
-    """A recipe whose data are patches of clips, which are read when a step needs them."""
+    """A recipe whose data are clips of films."""
 
     data: str = "moving-shapes"
     """Films: a name such as "moving-shapes" or "carphone", or the path of a film, a folder of
@@ -42,17 +42,9 @@ class ClipRecipe(Recipe):
     """Frames of a film from the start of one training clip to that of the next; without it clips do
     not overlap."""
 
-    patch_size: int = 32
-    """Side of the patches that a step sees; each is cut out of its clip anew."""
-
-    min_motion: float = 0.0
-    """Motion that a patch has to show, if its clip has a place with as much: the root mean square
-    of the difference of neighbouring frames, from 0 to 1."""
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("frame_step", "patch_size")
-        self.check_fraction("min_motion")
+        self.check_positive("frame_step")
         for name in ("frame_size", "stride"):
             if getattr(self, name) is not None:
                 self.check_positive(name)
@@ -75,6 +67,28 @@ class ClipRecipe(Recipe):
             channels=channels,
         )
 
+    def described_data(self, description: Mapping[str, Any]) -> ClipShape:
+        """The shape alone."""
+        frames, channels, height, width = description["shape"]
+        return ClipShape((frames, channels, height, width))
+
+
+@dataclass(kw_only=True)
+class PatchRecipe(ClipRecipe):
+    """A recipe whose data are patches of clips, which are read when a step needs them."""
+
+    patch_size: int = 32
+    """Side of the patches that a step sees; each is cut out of its clip anew."""
+
+    min_motion: float = 0.0
+    """Motion that a patch has to show, if its clip has a place with as much: the root mean square
+    of the difference of neighbouring frames, from 0 to 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_positive("patch_size")
+        self.check_fraction("min_motion")
+
     def load_data(self) -> "VideoDataset":
         """The training clips."""
         dataset = self.load_clips("train")
@@ -93,11 +107,6 @@ class ClipRecipe(Recipe):
         for index in (0, len(dataset) - 1):
             digest.update(dataset[index].contiguous().numpy().data)
         return {"fingerprint": digest.hexdigest(), "shape": list(dataset.shape)}
-
-    def described_data(self, description: Mapping[str, Any]) -> ClipShape:
-        """The shape alone."""
-        frames, channels, height, width = description["shape"]
-        return ClipShape((frames, channels, height, width))
 
     def batches(self, fabric: "Fabric", dataset: "VideoDataset") -> "ClipBatches":
         """The patches of each step's batch, uint8 [B / ranks, T, C, S, S]."""

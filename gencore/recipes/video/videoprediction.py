@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from gencore.objectives.weight_schedule import WeightSchedule
-from gencore.recipes.video.clips import ClipRecipe, ClipShape
+from gencore.recipes.video.clips import ClipShape, PatchRecipe
 from gencore.train import OptimisedRecipe, UsedBy
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ _USED_BY = {
 
 
 @dataclass(kw_only=True)
-class VideoPredictionRecipe(ClipRecipe, OptimisedRecipe):
+class VideoPredictionRecipe(PatchRecipe, OptimisedRecipe):
     """Multi-scale prediction of the next frame: L1 or L2, gradient difference, and a game.
 
     The defaults are a narrow Model 1, a few minutes on two CPU cores. The presets are the rows of
