@@ -1,3 +1,5 @@
+from gencore.data.captions.captioned_scenes import CaptionedScenes, SceneObject
+from gencore.data.captions.vocabulary import Vocabulary
 from gencore.data.images.hidden_pixels import hidden_pixels
 from gencore.data.images.images import ImageDataset, load_images
 from gencore.data.images.pixels import to_float, to_uint8
@@ -16,6 +18,7 @@ from gencore.data.video.videos import load_video
 __all__ = [
     "MASK_NAMES",
     "BouncingDigits",
+    "CaptionedScenes",
     "ClipPlace",
     "Density",
     "DensityName",
@@ -23,11 +26,13 @@ __all__ = [
     "MaskName",
     "Motion",
     "MovingShapes",
+    "SceneObject",
     "ShardSample",
     "ShardedImages",
     "SpotDensity",
     "TrueMotion",
     "VideoDataset",
+    "Vocabulary",
     "draw_deformations",
     "draw_motions",
     "flow_to_image",

@@ -1,0 +1,20 @@
+from gencore.models.language.beam_search import Beams, beam_search
+from gencore.models.language.captioner import Captioner
+from gencore.models.language.image_captioner import ImageCaptioner
+from gencore.models.language.region_attention import WordRegionMarginals, word_region_marginals
+from gencore.models.language.region_captioner import RegionCaptioner
+from gencore.models.language.regions import box_regions, cell_boxes, grid_regions, window_boxes
+
+__all__ = [
+    "Beams",
+    "Captioner",
+    "ImageCaptioner",
+    "RegionCaptioner",
+    "WordRegionMarginals",
+    "beam_search",
+    "box_regions",
+    "cell_boxes",
+    "grid_regions",
+    "window_boxes",
+    "word_region_marginals",
+]
