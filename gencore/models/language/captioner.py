@@ -64,6 +64,8 @@ class Captioner(nn.Module):
             embedding_size=embedding_size, hidden_size=hidden_size,
         )  # fmt: skip
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
+        # Vectors of length 1: W is on both sides of the state, and normal numbers would be large.
+        nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
         self.start = nn.Linear(feature_size, hidden_size, bias=False)
         self.word_state = nn.Linear(hidden_size, embedding_size, bias=False)
         self.word_bias = nn.Parameter(torch.zeros(embedding_size))
