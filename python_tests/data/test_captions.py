@@ -55,8 +55,8 @@ class TestScenes:
 
     def test_numbers_are_the_words(self, scenes):
         for index in (0, 7, 59):
-            assert (
-                scenes.vocabulary.decode(scenes.captions[index]) == list(scenes.references[index])
+            assert scenes.vocabulary.decode(scenes.captions[index]) == list(
+                scenes.references[index]
             )
             for text, places in zip(
                 scenes.references[index], scenes.objects_of_words[index].tolist(), strict=True

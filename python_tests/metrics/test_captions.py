@@ -28,7 +28,7 @@ class TestBLEU:
     def test_clipped_precision_of_the_paper(self):
         """Papineni et al. 2002, section 2.1: the standard example of 2/7, and one of 17/18."""
         references = [["the cat is on the mat", "there is a cat on the mat"]]
-        assert bleu(["the the the the the the the"], references, max_order=1) == pytest.approx(2 / 7)
+        assert bleu(["the " * 7], references, max_order=1) == pytest.approx(2 / 7)
         references = [
             [
                 "It is a guide to action that ensures that the military will forever heed Party "
@@ -65,7 +65,7 @@ class TestBLEU:
 def test_without_the_package_one_sentence_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
-    with pytest.raises(ModuleNotFoundError, match=r"bleu needs .*pip install 'gencore\[language\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"bleu needs .*gencore\[language\]"):
         bleu(["a"], [["a"]])
 
 
@@ -185,7 +185,9 @@ class TestAttentionCorrectness:
     def test_all_none_and_half(self):
         cell = cell_boxes(2, 2)
         attention = torch.tensor([0.0, 1.0, 0.0, 0.0])
-        boxes = torch.tensor([[0.4, 0, 1, 0.6], [0, 0, 0.5, 1], [0.5, 0.25, 1, 1], [0.7, 0, 0.7, 1]])
+        boxes = torch.tensor(
+            [[0.4, 0, 1, 0.6], [0, 0, 0.5, 1], [0.5, 0.25, 1, 1], [0.7, 0, 0.7, 1]]
+        )
         torch.testing.assert_close(
             attention_correctness(attention, cell, boxes), torch.tensor([1.0, 0, 0.5, 0])
         )

@@ -77,8 +77,8 @@ class CaptionedScenes:
         >>> scenes = CaptionedScenes(20, seed=1)
         >>> scenes.images.shape, scenes.boxes.shape, scenes.captions.shape
         (torch.Size([20, 3, 32, 32]), torch.Size([20, 2, 4]), torch.Size([20, 4, 11]))
-        >>> scenes.references[0][:2]
-        ('a yellow triangle below a red triangle', 'there is a yellow triangle below a red triangle')
+        >>> scenes.references[0][1]
+        'there is a yellow triangle below a red triangle'
         >>> scenes.objects_of_words[0, 0]
         tensor([-1,  0,  0, -1, -1,  1,  1, -1, -1, -1, -1])
     """

@@ -42,9 +42,7 @@ def bleu(
     check_positive("bleu", max_order=max_order)
     with language_extra("bleu"):
         from sacrebleu.metrics import BLEU
-    metric = BLEU(
-        max_ngram_order=max_order, tokenize="none", smooth_method="none", force=True
-    )
+    metric = BLEU(max_ngram_order=max_order, tokenize="none", smooth_method="none", force=True)
     num = max(len(some) for some in references)
     # sacrebleu wants the first references of all, then the second ones, with None for no more.
     streams = [[some[i] if i < len(some) else None for some in references] for i in range(num)]

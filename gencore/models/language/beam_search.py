@@ -21,7 +21,7 @@ class Beams(NamedTuple):
     """int64 [N, K, T]; after its end a sequence is filled with the end's word."""
 
     log_prob: Tensor
-    """log p of the sequences, [N, K]; −inf where there are fewer than K."""
+    """log p of the sequences, [N, K]; -inf where there are fewer than K."""
 
     length: Tensor
     """Their words, with that of the end if they have reached it, int64 [N, K]."""
@@ -73,8 +73,8 @@ def beam_search(
         >>> from gencore.models import beam_search
         >>> table = torch.tensor([[0.1, 0.5, 0.4], [0.3, 0.4, 0.3], [0.9, 0.1, 0.0]]).log()
         >>> def step(words, state):  # a Markov chain, whose word 0 ends it
-        ...     return (table[:1].expand(len(state[0]), 3) if words is None else table[words]), state
-        >>> found = beam_search(step, (torch.zeros(1, 1),), stop=0, beam_width=2, max_length=3)
+        ...     return table[state[0][:, 0] if words is None else words], state
+        >>> found = beam_search(step, (torch.tensor([[0]]),), stop=0, beam_width=2, max_length=3)
         >>> found.words[0].tolist(), found.log_prob.exp()
         ([[2, 0, 0], [1, 1, 1]], tensor([[0.3600, 0.0800]]))
     """

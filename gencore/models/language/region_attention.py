@@ -66,7 +66,7 @@ def word_region_marginals(
         >>> found.log_word.exp().round(decimals=2)
         tensor([[0.3900, 0.3900, 0.2100]])
     """
-    num, size = _check_shapes(word_scores, region_scores, word_vectors, regions)
+    size = _check_shapes(word_scores, region_scores, word_vectors, regions)
     dtype = accumulation_dtype(regions)
     word_scores, region_scores = word_scores.to(dtype), region_scores.to(dtype)
     if regions.shape[1] == 0:
@@ -97,8 +97,8 @@ def _sums(
     return score.logsumexp(1), score.logsumexp(2)
 
 
-def _check_shapes(a: Tensor, b: Tensor, vectors: Tensor, regions: Tensor) -> tuple[int, int]:
-    """N and V, or raise."""
+def _check_shapes(a: Tensor, b: Tensor, vectors: Tensor, regions: Tensor) -> int:
+    """V, or raise."""
     if (
         regions.ndim == 3
         and vectors.ndim == 2
@@ -107,7 +107,7 @@ def _check_shapes(a: Tensor, b: Tensor, vectors: Tensor, regions: Tensor) -> tup
         and a.shape == (len(regions), len(vectors))
         and b.shape == regions.shape[:2]
     ):
-        return len(regions), len(vectors)
+        return len(vectors)
     raise ValueError(
         f"word_region_marginals: word_scores {list(a.shape)}, region_scores {list(b.shape)}, "
         f"word_vectors {list(vectors.shape)}, regions {list(regions.shape)}; expected [N, V], "

@@ -63,9 +63,7 @@ def window_boxes(height: int, width: int, sizes: tuple[int, ...]) -> Tensor:
     for size in sizes:
         first = cell_boxes(height, width).view(height, width, 4)
         across, down = width - size + 1, height - size + 1
-        windows.append(
-            torch.cat([first[:down, :across, :2], first[size - 1 :, size - 1 :, 2:]], 2)
-        )
+        windows.append(torch.cat([first[:down, :across, :2], first[size - 1 :, size - 1 :, 2:]], 2))
     return torch.cat([window.flatten(0, 1) for window in windows])
 
 

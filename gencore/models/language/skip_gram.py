@@ -215,7 +215,7 @@ def shifted_pmi(counts: Tensor, *, negatives: int = 1, power: float = 1.0) -> Te
         Levy and Goldberg, "Neural word embedding as implicit matrix factorization", 2014, (11).
 
     Example:
-        >>> shifted_pmi(torch.tensor([[3, 1], [1, 3]])).exp()   # ¾ of the pairs of a word, in place of ½
+        >>> shifted_pmi(torch.tensor([[3, 1], [1, 3]])).exp()  # ¾ and ¼, in place of ½
         tensor([[1.5000, 0.5000],
                 [0.5000, 1.5000]], dtype=torch.float64)
     """

@@ -27,7 +27,7 @@ class PatchPairs(NamedTuple):
     """Two patches of each image, and their class."""
 
     first: Tensor
-    """In [−1, 1], but for the noise of dropped colours, [N, C, P, P]."""
+    """From -1 to 1, but for the noise of dropped colours, [N, C, P, P]."""
 
     second: Tensor
     """Likewise."""

@@ -51,8 +51,8 @@ class RelativePatches(nn.Module):
         )
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Logits [N, 8] of where the second patches are, `gencore.models.representations.patch_pairs
-        .POSITIONS`, of patches [N, C, P, P] each."""
+        """Logits [N, 8] of where the second patches are, as `PatchPairs.position` has it, of
+        patches [N, C, P, P] each."""
         # One pass for both: batch norm, if the encoder has it, then sees them alike.
         codes = self.encode(torch.cat([first, second]))
         logits: Tensor = self.head(torch.cat(codes.chunk(2), 1))

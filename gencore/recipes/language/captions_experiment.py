@@ -28,9 +28,7 @@ _FIGURE_SCENES = 5
 class CaptionsExperiment(Experiment):
     """An `ImageCaptioner` in training: each step sees one of its captions of each scene."""
 
-    def __init__(
-        self, recipe: CaptionsRecipe, fabric: "Fabric", dataset: CaptionedScenes
-    ) -> None:
+    def __init__(self, recipe: CaptionsRecipe, fabric: "Fabric", dataset: CaptionedScenes) -> None:
         self.recipe, self.fabric = recipe, fabric
         self.captions = dataset.captions.to(fabric.device)
         model = ImageCaptioner(
@@ -126,9 +124,7 @@ class CaptionsExperiment(Experiment):
         boxes = self.model.region_boxes(images)
         texts = [text.split() for text in scenes.vocabulary.decode(words)]
         for name, given_word in (("attention", False), ("attention_of_word", True)):
-            weights = self.model.attention(
-                words.to(images.device), images, given_word=given_word
-            )
+            weights = self.model.attention(words.to(images.device), images, given_word=given_word)
             maps = attention_map(weights.cpu(), boxes.cpu(), self.recipe.image_size)
             save_attention(scenes.images, texts, maps, folder / f"{name}.png")
 
@@ -176,9 +172,7 @@ class CaptionsExperiment(Experiment):
         for kind, (captions, objects) in kinds.items():
             for suffix, given_word in (("", False), ("_of_word", True)):
                 correct = [
-                    self._inside(
-                        scenes, part, captions[part], objects[part], given_word=given_word
-                    )
+                    self._inside(scenes, part, captions[part], objects[part], given_word=given_word)
                     for part in chunks(len(scenes), _CHUNK)
                 ]
                 measures[f"correctness{suffix}/{kind}"] = torch.cat(correct).mean().item()

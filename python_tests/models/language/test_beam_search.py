@@ -22,10 +22,11 @@ def captioner(seed=0, num=3):
 
 def sequences():
     """All that end before or at the last word, and all that are cut there, filled with zeros."""
-    found = []
-    for length in range(1, LENGTH + 1):
-        for words in product(range(1, WORDS), repeat=length - 1):
-            found.append((*words, STOP) + (STOP,) * (LENGTH - length))
+    found = [
+        (*words, STOP) + (STOP,) * (LENGTH - length)
+        for length in range(1, LENGTH + 1)
+        for words in product(range(1, WORDS), repeat=length - 1)
+    ]
     return torch.tensor(found + list(product(range(1, WORDS), repeat=LENGTH)))
 
 
@@ -56,9 +57,7 @@ def test_l37_width_1_is_greedy(seed):
     for row, feature in enumerate(features):
         hidden, words, total = model.start(feature), [], 0.0
         for _ in range(7):
-            scores = model.embedding.weight @ (
-                model.word_state.weight @ hidden + model.word_bias
-            )
+            scores = model.embedding.weight @ (model.word_state.weight @ hidden + model.word_bias)
             probabilities = scores.exp() / scores.exp().sum()
             words.append(int(probabilities.argmax()))
             total += math.log(probabilities.max())
@@ -128,9 +127,8 @@ def test_each_input_is_searched_by_itself():
 
 
 def test_the_state_goes_with_its_beam():
-    """A state that is the words so far is, after every step, the words of the beam it belongs to."""
+    """A state that is the words so far is always that of the beam it belongs to."""
     log_p = torch.randn(20, 5, dtype=torch.float64).log_softmax(1)
-
 
     def step(words, state):
         history = state[0]
@@ -153,14 +151,13 @@ def test_the_state_goes_with_its_beam():
 
 def test_fewer_sequences_than_beams():
     """One word that is no end: two sequences of two words or fewer, and one that is cut."""
+
     def step(words, state):
         return torch.tensor([0.25, 0.75]).log().expand(len(state[0]), 2), state
 
     found = beam_search(step, (torch.zeros(1, 1),), stop=0, beam_width=5, max_length=2)
     assert found.words[0, :3].tolist() == [[1, 1], [0, 0], [1, 0]]
-    torch.testing.assert_close(
-        found.log_prob[0].exp(), torch.tensor([9 / 16, 1 / 4, 3 / 16, 0, 0])
-    )
+    torch.testing.assert_close(found.log_prob[0].exp(), torch.tensor([9 / 16, 1 / 4, 3 / 16, 0, 0]))
     assert found.length[0, :3].tolist() == [2, 1, 2]
 
 

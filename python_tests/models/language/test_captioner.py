@@ -164,9 +164,7 @@ class TestAttention:
         assert joint.shape == (3, WORDS, REGIONS)
         torch.testing.assert_close(joint.sum((1, 2)), torch.ones(3, dtype=torch.float64))
         for row in range(3):
-            torch.testing.assert_close(
-                joint[row], joint_by_loops(model, hidden[row], regions[row])
-            )
+            torch.testing.assert_close(joint[row], joint_by_loops(model, hidden[row], regions[row]))
         marginals = model._marginals(hidden, regions)
         torch.testing.assert_close(marginals.log_word.exp(), joint.sum(2))
         torch.testing.assert_close(marginals.region, joint.sum(1))

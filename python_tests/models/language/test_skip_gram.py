@@ -38,9 +38,7 @@ def test_b24_the_optimum_is_the_shifted_pmi(negatives, power):
     """With vectors as long as the vocabulary, trained by the exact expectation."""
     torch.manual_seed(0)
     pairs = counts()
-    model = SkipGram(
-        SIZE, SIZE, counts=pairs.sum(0), negatives=negatives, power=power
-    ).double()
+    model = SkipGram(SIZE, SIZE, counts=pairs.sum(0), negatives=negatives, power=power).double()
     with torch.no_grad():
         model.noise.copy_(pairs.sum(0).double() ** power)
         model.noise.div_(model.noise.sum().clone())

@@ -86,13 +86,11 @@ def test_b25_a_slow_latent_of_a_quadratic_mixture():
         model = SlowFeatures(2, 1, degree=degree).double().fit(x)
         assert least < correlations(model(x), source).abs().item() < most
     weight = model.weight[:, 0] / model.weight[0, 0]  # of x₁, x₂, x₁², x₁x₂ and x₂²
-    torch.testing.assert_close(
-        weight, torch.tensor([1.0, 0, 0, 0, -1]).double(), atol=1e-2, rtol=0
-    )
+    torch.testing.assert_close(weight, torch.tensor([1.0, 0, 0, 0, -1]).double(), atol=1e-2, rtol=0)
 
 
 def test_white_noise_has_a_slowness_of_2():
-    """⟨(y(t + 1) − y(t))²⟩ = 2: within the spread of eigenvalues of 3 directions and 20,000 times."""
+    """⟨(y(t + 1) − y(t))²⟩ = 2, within the spread of eigenvalues of 20,000 times."""
     torch.manual_seed(2)
     model = SlowFeatures(3, 3).fit(torch.randn(20_000, 3))
     assert ((model.slowness - 2).abs() < 0.1).all()
@@ -117,7 +115,7 @@ def test_directions_without_variance_are_left_out():
     y = SlowFeatures(4, 2).double().fit(x)(x)
     found = correlations(y, sources).abs()
     torch.testing.assert_close(found, torch.eye(2, dtype=torch.float64), atol=2e-3, rtol=0)
-    with pytest.raises(ValueError, match="varies in 2 directions .*expected at least the 3"):
+    with pytest.raises(ValueError, match=r"varies in 2 directions .*expected at least the 3"):
         SlowFeatures(4, 3).fit(x)
     with pytest.raises(ValueError, match="varies in 0 directions"):
         SlowFeatures(4, 1).fit(torch.ones(10, 4))
