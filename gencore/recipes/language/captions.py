@@ -101,6 +101,10 @@ class CaptionsRecipe(OptimisedRecipe):
         """The training scenes."""
         return self.load_part("train", self.num_scenes)
 
+    def describe_data(self, dataset: "CaptionedScenes") -> dict[str, Any]:
+        """How many scenes there are: what they are follows from the options."""
+        return {"scenes": len(dataset)}
+
     def described_data(self, description: Mapping[str, Any]) -> "CaptionedScenes":
         """One scene: that of a model is only that it has this size."""
         return self.load_part("train", 1)
