@@ -1,6 +1,7 @@
 """BLEU: n-grams of captions that are those of references."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from gencore.extras import language_extra
 from gencore.metrics.captions.references import check_references
@@ -45,6 +46,6 @@ def bleu(
     metric = BLEU(max_ngram_order=max_order, tokenize="none", smooth_method="none", force=True)
     num = max(len(some) for some in references)
     # sacrebleu wants the first references of all, then the second ones, with None for no more.
-    streams = [[some[i] if i < len(some) else None for some in references] for i in range(num)]
+    streams: Any = [[some[i] if i < len(some) else None for some in references] for i in range(num)]
     score = metric.corpus_score(list(candidates), streams).score / 100
     return min(float(score), 1.0)  # the logarithms' rounding
