@@ -1,4 +1,4 @@
-from gencore.models.language.beam_search import Beams, beam_search
+from gencore.models.language.beams import Beams, beam_search
 from gencore.models.language.captioner import Captioner
 from gencore.models.language.image_captioner import ImageCaptioner
 from gencore.models.language.region_attention import WordRegionMarginals, word_region_marginals

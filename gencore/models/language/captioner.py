@@ -3,7 +3,7 @@
 import torch
 from torch import Generator, Tensor, nn
 
-from gencore.models.language.beam_search import Beams, State, beam_search
+from gencore.models.language.beams import Beams, State, beam_search
 from gencore.ops._support.checks import accumulation_dtype
 from gencore.sizes import check_positive
 

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.choices import check_choice
-from gencore.models.language.beam_search import Beams
+from gencore.models.language.beams import Beams
 from gencore.models.language.captioner import Captioner
 from gencore.models.language.names import RegionFeedback, RegionKind
 from gencore.models.language.region_captioner import RegionCaptioner

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gencore.choices import check_choice
-from gencore.models.language.beam_search import State
+from gencore.models.language.beams import State
 from gencore.models.language.captioner import Captioner
 from gencore.models.language.names import RegionFeedback
 from gencore.models.language.region_attention import WordRegionMarginals, word_region_marginals
