@@ -7,6 +7,7 @@ __all__ = [
     "compress_extra",
     "data_extra",
     "flows_extra",
+    "language_extra",
     "samplers_extra",
     "training_extra",
     "transport_extra",
@@ -18,6 +19,7 @@ _PACKAGES = {
         {"PIL", "av", "braceexpand", "mlxtend", "rich", "skimage", "skvideo", "webdataset"}
     ),
     "flows": frozenset({"torchdiffeq"}),
+    "language": frozenset({"sacrebleu"}),
     "samplers": frozenset({"arviz", "matplotlib", "torchdiffeq"}),
     "train": frozenset(
         {
@@ -74,6 +76,19 @@ def flows_extra(needed_for: str) -> AbstractContextManager[None]:
 'gencore[flows]'
     """
     return _extra("flows", needed_for)
+
+
+def language_extra(needed_for: str) -> AbstractContextManager[None]:
+    """`training_extra` for the package that measures captions.
+
+    Example:
+        >>> with language_extra("bleu"):
+        ...     raise ModuleNotFoundError("No module named 'sacrebleu'", name="sacrebleu")
+        Traceback (most recent call last):
+            ...
+        ModuleNotFoundError: bleu needs the package sacrebleu: pip install 'gencore[language]'
+    """
+    return _extra("language", needed_for)
 
 
 def data_extra(needed_for: str) -> AbstractContextManager[None]:

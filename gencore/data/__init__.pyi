@@ -1,3 +1,5 @@
+from gencore.data.captions.captioned_scenes import CaptionedScenes, SceneObject
+from gencore.data.captions.vocabulary import Vocabulary
 from gencore.data.images.band_pass import difference_of_gaussians
 from gencore.data.images.hidden_pixels import hidden_pixels
 from gencore.data.images.images import ImageDataset, load_images
@@ -27,6 +29,7 @@ from gencore.data.video.white_noise import WhiteNoise
 __all__ = [
     "MASK_NAMES",
     "BouncingDigits",
+    "CaptionedScenes",
     "ClipPlace",
     "Density",
     "DensityName",
@@ -36,11 +39,13 @@ __all__ = [
     "Motion",
     "MovingPair",
     "MovingShapes",
+    "SceneObject",
     "ShardSample",
     "ShardedImages",
     "SpotDensity",
     "TrueMotion",
     "VideoDataset",
+    "Vocabulary",
     "WhiteNoise",
     "affine_fields",
     "constant_images",

@@ -1,3 +1,7 @@
+from gencore.metrics.captions.attention_correctness import attention_correctness
+from gencore.metrics.captions.bleu import bleu
+from gencore.metrics.captions.cider import cider_d
+from gencore.metrics.captions.rouge import rouge_l
 from gencore.metrics.coverage.density_coverage import DensityCoverage, density_coverage
 from gencore.metrics.coverage.modes import ModeCoverage, mode_coverage, mode_coverage_of_counts
 from gencore.metrics.coverage.prd import PRDCurve, prd, prd_curve
@@ -128,10 +132,13 @@ __all__ = [
     "StreamingSSIM",
     "StreamingSharpnessDifference",
     "StreamingTweakedInceptionScore",
+    "attention_correctness",
     "bits_per_dim",
+    "bleu",
     "block_interval",
     "bootstrap_interval",
     "calibration_statistic",
+    "cider_d",
     "clip_moving_areas",
     "complexity_score",
     "compressed_bits",
@@ -173,6 +180,7 @@ __all__ = [
     "prd_curve",
     "precision_recall",
     "psnr",
+    "rouge_l",
     "sharpness_difference",
     "ssim",
     "tweaked_inception_score",

@@ -5,6 +5,8 @@ from gencore.models.ebm import *  # noqa: F403
 from gencore.models.faces import *  # noqa: F403
 from gencore.models.flows import *  # noqa: F403
 from gencore.models.hybrids import *  # noqa: F403
+from gencore.models.language import *  # noqa: F403
 from gencore.models.latent import *  # noqa: F403
+from gencore.models.representations import *  # noqa: F403
 from gencore.models.video import *  # noqa: F403
 from gencore.models.visual_cortex import *  # noqa: F403

@@ -1,0 +1,1 @@
+"""Images with captions, and the words of captions as numbers."""

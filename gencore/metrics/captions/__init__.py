@@ -1,0 +1,1 @@
+"""How well captions match those that people gave, and where a model looks as it writes them."""

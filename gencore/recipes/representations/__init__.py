@@ -1,0 +1,1 @@
+"""Recipes of representations that are learned without labels."""
