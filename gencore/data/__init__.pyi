@@ -1,3 +1,4 @@
+from gencore.data.arena.place_lattice import PlaceLattice
 from gencore.data.images.hidden_pixels import hidden_pixels
 from gencore.data.images.images import ImageDataset, load_images
 from gencore.data.images.pixels import to_float, to_uint8
@@ -23,6 +24,7 @@ __all__ = [
     "MaskName",
     "Motion",
     "MovingShapes",
+    "PlaceLattice",
     "ShardSample",
     "ShardedImages",
     "SpotDensity",
