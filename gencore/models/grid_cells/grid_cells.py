@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple, Protocol, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gencore.choices import check_choice
@@ -151,7 +152,8 @@ class GridCells(nn.Module):
         here, there = self.lattice.near_pairs(uniform, self.spread)
         x = self.lattice.positions(dtype=self.code.dtype, device=self.code.device)
         adjacency = self.lattice.kernel(x[here], x[there], self.sigma)
-        answer = (self.code[here] * self.readout[there]).flatten(-2).sum(-1)
+        v, u = F.embedding(here, self.code.flatten(1)), F.embedding(there, self.readout.flatten(1))
+        answer = (v * u).sum(-1)
         return (adjacency - answer).square()
 
     def loss(
@@ -216,7 +218,7 @@ class GridCells(nn.Module):
 
     def _scaled(self, v: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(v, dim=-1, keepdim=True)
-        return v / (math.sqrt(self.num_modules) * length).clamp(min=1e-12)
+        return v * (math.sqrt(self.num_modules) * length).clamp(min=1e-12).reciprocal()
 
     def extra_repr(self) -> str:
         return f"{self.lattice}, sigma={self.sigma}, excitatory={self.excitatory}"

@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gencore.sizes import check_positive
@@ -113,6 +114,8 @@ class LieTransform(nn.Module):
         torch.Size([3, 10, 2, 6])
     """
 
+    basis: Tensor
+
     def __init__(
         self,
         num_modules: int,
@@ -136,26 +139,28 @@ class LieTransform(nn.Module):
         self.num_directions, self.order, self.skew, self.unit = num_directions, order, skew, unit
         entries = (module_size * (module_size - 1) // 2,) if skew else (module_size, module_size)
         self.weight = nn.Parameter(std * torch.randn(num_directions, num_modules, *entries))
-
-    def matrices(self) -> Tensor:
-        """B of the circle's directions 2πi/num_directions, [num_directions, K, M, M], in 1/metre."""
-        weight = self.weight / self.unit
-        if not self.skew:
-            return weight
-        size = self.module_size
-        row, column = torch.tril_indices(size, size, -1, device=weight.device)
-        lower = weight.new_zeros(*weight.shape[:-1], size, size)
-        lower[..., row, column] = weight
-        return lower - lower.mT
+        # A product with fixed matrices expands a triangle faster than indices do.
+        self.register_buffer("basis", _skew_basis(module_size), persistent=False)
 
     def generator(self, direction: Tensor) -> Tensor:
-        """B(θ) [G, K, M, M] of directions [G], in 1/metre."""
+        """B(θ) [G, K, M, M] of directions [G], in 1/metre; between two of the circle's directions
+        the line through their matrices."""
         place = direction.detach() * (self.num_directions / (2 * math.pi))
         before = place.floor()
-        after_weight = (place - before).to(self.weight.dtype)[:, None, None, None]
-        before = before.long() % self.num_directions
-        table = self.matrices()
-        return torch.lerp(table[before], table[(before + 1) % self.num_directions], after_weight)
+        share = (place - before).to(self.weight.dtype)
+        before = before.long()
+        pair = torch.stack([before, before + 1], -1) % self.num_directions
+        rows = F.embedding_bag(
+            pair,
+            self.weight.flatten(1),
+            per_sample_weights=torch.stack([1 - share, share], -1),
+            mode="sum",
+        )
+        rows = rows.view(len(direction), *self.weight.shape[1:]) / self.unit
+        if not self.skew:
+            return rows
+        size = self.module_size
+        return (rows @ self.basis.to(rows.dtype)).unflatten(-1, (size, size))
 
     def derivative(self, v: Tensor, direction: Tensor) -> Tensor:
         """f_θ(v) = B(θ) v, the change of v a metre (5.8): vectors [G, ..., K, M], directions [G]."""
@@ -170,3 +175,13 @@ class LieTransform(nn.Module):
             f"{self.num_modules}, {self.module_size}, num_directions={self.num_directions}, "
             f"order={self.order}, skew={self.skew}, unit={self.unit:.3g}"
         )
+
+
+def _skew_basis(size: int) -> Tensor:
+    """The antisymmetric matrices with one entry below the diagonal, [M (M − 1)/2, M²]."""
+    row, column = torch.tril_indices(size, size, -1)
+    number = torch.arange(len(row))
+    basis = torch.zeros(len(row), size, size)
+    basis[number, row, column] = 1
+    basis[number, column, row] = -1
+    return basis.flatten(1)
