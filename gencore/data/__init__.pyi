@@ -1,3 +1,4 @@
+from gencore.data.arena.paths import free_walks, lattice_walks, rat_paths
 from gencore.data.arena.place_lattice import PlaceLattice
 from gencore.data.images.hidden_pixels import hidden_pixels
 from gencore.data.images.images import ImageDataset, load_images
@@ -33,13 +34,16 @@ __all__ = [
     "draw_deformations",
     "draw_motions",
     "flow_to_image",
+    "free_walks",
     "hidden_pixels",
+    "lattice_walks",
     "load_density",
     "load_images",
     "load_video",
     "make_triplets",
     "move_images",
     "optical_flow",
+    "rat_paths",
     "save_film",
     "to_float",
     "to_uint8",

@@ -41,6 +41,13 @@ from gencore.metrics.likelihood.likelihood_baselines import (
     full_gaussian_bits,
     independent_gaussian_bits,
 )
+from gencore.metrics.neuroscience.autocorrelogram import autocorrelogram
+from gencore.metrics.neuroscience.gridness import (
+    GRID_CELL_THRESHOLD,
+    GridScores,
+    grid_scores,
+    null_grid_rate,
+)
 from gencore.metrics.predictions.calibration import calibration_statistic
 from gencore.metrics.predictions.gan_test_train import GanTestTrain, gan_test_train
 from gencore.metrics.predictions.inception_score import (
@@ -77,6 +84,7 @@ from gencore.metrics.video.frame_prediction import (
 from gencore.metrics.video.moving_area import moving_area
 
 __all__ = [
+    "GRID_CELL_THRESHOLD",
     "AreaScores",
     "ClassifierFeatures",
     "DensityCoverage",
@@ -87,6 +95,7 @@ __all__ = [
     "GanTestTrain",
     "GaussianKernel",
     "GaussianMoments",
+    "GridScores",
     "InceptionFeatures",
     "InpaintingScores",
     "Interval",
@@ -112,6 +121,7 @@ __all__ = [
     "StreamingSSIM",
     "StreamingSharpnessDifference",
     "StreamingTweakedInceptionScore",
+    "autocorrelogram",
     "bits_per_dim",
     "block_interval",
     "bootstrap_interval",
@@ -131,6 +141,7 @@ __all__ = [
     "full_gaussian_bits",
     "gan_test_train",
     "gaussian_moments",
+    "grid_scores",
     "inception_score",
     "inception_score_splits",
     "independent_gaussian_bits",
@@ -143,6 +154,7 @@ __all__ = [
     "mode_coverage_of_counts",
     "moving_area",
     "nearest_neighbors",
+    "null_grid_rate",
     "pixel_features",
     "prd",
     "prd_curve",

@@ -146,13 +146,9 @@ class PlaceLattice:
         )
         corner = (low[..., 0] * self.size + low[..., 1]).long()
         steps = torch.tensor([0, 1, self.size, self.size + 1], device=x.device)
-        rows = F.embedding_bag(
-            (corner[..., None] + steps).view(-1, 4),
-            table.flatten(1) if table.ndim > 1 else table[:, None],
-            per_sample_weights=weights.reshape(-1, 4).to(table.dtype),
-            mode="sum",
-        )
-        return rows.view(*x.shape[:-1], *table.shape[1:])
+        rows = F.embedding(corner[..., None] + steps, table.reshape(len(table), -1))
+        mean = (weights[..., None, :].to(table.dtype) @ rows).squeeze(-2)
+        return mean.view(*x.shape[:-1], *table.shape[1:])
 
 
 def _check_positions(method: str, x: Tensor) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+from gencore.models.grid_cells.conformality import value_and_jacobian
 from gencore.sizes import check_positive
 
 __all__ = ["drop_units", "expected_position_error", "perturb_units", "project_position"]
@@ -109,11 +110,9 @@ def project_position(
             f"project_position: start has shape {list(start.shape)}; expected [{len(v)}, 2]"
         )
     x = start.to(v.dtype)
-    axes = torch.eye(2, dtype=v.dtype, device=v.device)
     for _ in range(num_steps):
-        columns = [torch.func.jvp(encode, (x,), (axis.expand(len(x), 2),)) for axis in axes]
-        residual = (v - columns[0][0]).flatten(1)[..., None]
-        jacobian = torch.stack([column.flatten(1) for _, column in columns], -1)
+        nearest, jacobian = value_and_jacobian(encode, x)
+        residual = (v.flatten(1) - nearest)[..., None]
         metric = jacobian.mT @ jacobian
         x = x + torch.linalg.solve(metric, jacobian.mT @ residual).squeeze(-1)
     return x

@@ -1,0 +1,1 @@
+"""Response maps of neurons, measured as neuroscience does."""
