@@ -89,35 +89,29 @@ class PlaceLattice:
             raise ValueError(f"PlaceLattice.kernel: sigma is {sigma}; expected a positive width")
         return (-(x - places).square().sum(-1) / (2 * sigma**2)).exp()
 
-    def near_pairs(self, uniform: Tensor, spread: float) -> tuple[Tensor, Tensor]:
-        r"""Pairs of places, those near to one another more often: P(x, x') ∝ exp(−‖x − x'‖²/2s²).
+    def near_pairs(
+        self, spread: float, *, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        r"""How often two places meet that are a normal step apart: P(x, x') ∝ exp(−‖x − x'‖²/2s²).
 
-        So are distributed a place drawn evenly and another a normal step away, kept where both are
-        in the square.
+        So are distributed a place drawn evenly and another a step N(0, s²) away, kept where both
+        are in the square.
 
         Args:
-            uniform: numbers [..., 2] in [0, 1), of which the pairs are a function.
             spread: s, in metres.
+            dtype: of the result.
 
         Returns:
-            Numbers of places, int64 [...] twice.
+            P, [n², n²], of sum 1.
 
         Raises:
             ValueError: for a spread that is not positive.
         """
-        _check_positions("near_pairs", uniform)
         if not spread > 0:
             raise ValueError(f"PlaceLattice.near_pairs: spread is {spread}; expected positive")
-        # The axes are independent, so that each has one of the n² pairs of coordinates.
-        axis = torch.arange(self.size, dtype=torch.float64, device=uniform.device) * self.spacing
-        weight = (-(axis[:, None] - axis).square() / (2 * spread**2)).exp().flatten()
-        cumulative = weight.cumsum(0) / weight.sum()
-        pair = torch.searchsorted(cumulative[:-1], uniform.double(), right=True)
-        first, second = pair // self.size, pair % self.size
-        return (
-            first[..., 0] * self.size + first[..., 1],
-            second[..., 0] * self.size + second[..., 1],
-        )
+        x = self.positions(dtype=torch.float64)
+        pairs = self.kernel(x[:, None], x, spread)
+        return (pairs / pairs.sum()).to(dtype)
 
     def interpolate(self, table: Tensor, x: Tensor) -> Tensor:
         """What a table over places has at any position, by bilinear interpolation.

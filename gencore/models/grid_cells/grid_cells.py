@@ -81,11 +81,15 @@ class GridCells(nn.Module):
         >>> from gencore.data import PlaceLattice
         >>> from gencore.models import GridCells, LieTransform
         >>> cells = GridCells(PlaceLattice(10), LieTransform(2, 6), 2, 6, max_step=0.3)
-        >>> cells.loss(torch.rand(4) * 6, torch.rand(4, 25, 5), torch.rand(4) * 6).loss.shape
+        >>> cells.loss(torch.rand(4) * 6, torch.rand(4, 25, 4), torch.rand(4) * 6).loss.shape
         torch.Size([4])
         >>> cells.decode(cells.encode(torch.tensor([[0.0, 1.0]])), by="code").tolist()
         [[0.0, 1.0]]
     """
+
+    adjacency: Tensor
+    meeting: Tensor
+    visits: Tensor
 
     def __init__(
         self,
@@ -112,6 +116,15 @@ class GridCells(nn.Module):
         self.sigma, self.excitatory, self.spread = sigma, excitatory, spread
         self.code = nn.Parameter(torch.randn(len(lattice), num_modules, module_size))
         self.readout = nn.Parameter(1e-3 * torch.randn(len(lattice), num_modules, module_size))
+        x = lattice.positions(dtype=torch.float64)
+        meeting = lattice.near_pairs(spread, dtype=torch.float64)
+        tables = {
+            "adjacency": lattice.kernel(x[:, None], x, sigma),
+            "meeting": meeting / meeting.sum(1, keepdim=True),
+            "visits": meeting.sum(1).cumsum(0),
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, table.to(self.code.dtype), persistent=False)
         self.project_()
 
     @torch.no_grad()
@@ -147,14 +160,12 @@ class GridCells(nn.Module):
         v = self.code.expand(len(direction), -1, -1, -1)
         return self._derivative(v, direction).norm(dim=-1) / v.norm(dim=-1)
 
-    def basis_error(self, uniform: Tensor) -> Tensor:
-        """[A(x, x') − ⟨v(x), u(x')⟩]² of pairs of places drawn by uniform numbers [..., 2]."""
-        here, there = self.lattice.near_pairs(uniform, self.spread)
-        x = self.lattice.positions(dtype=self.code.dtype, device=self.code.device)
-        adjacency = self.lattice.kernel(x[here], x[there], self.sigma)
-        v, u = F.embedding(here, self.code.flatten(1)), F.embedding(there, self.readout.flatten(1))
-        answer = (v * u).sum(-1)
-        return (adjacency - answer).square()
+    def basis_error(self, place: Tensor) -> Tensor:
+        """Σ_x' P(x' | x) [A(x, x') − ⟨v(x), u(x')⟩]² of the places x with these numbers, [...]."""
+        flat = place.reshape(-1)
+        answer = F.embedding(flat, self.code.flatten(1)) @ self.readout.flatten(1).mT
+        error = (self.adjacency[flat] - answer).square()
+        return (self.meeting[flat] * error).sum(-1).view(place.shape)
 
     def loss(
         self,
@@ -170,7 +181,7 @@ class GridCells(nn.Module):
 
         Args:
             direction: θ [G], in radians.
-            uniform: numbers [G, P, 5] in [0, 1) that draw pairs of places, steps and positions.
+            uniform: numbers [G, P, 4] in [0, 1) that draw places x of (5.16), lengths of steps and positions.
             other_direction: θ + Δθ [G].
             transformation_weight: λ₁.
             isotropy_weight: λ₂, of speeds f_θ in units of 1/max_step.
@@ -179,23 +190,26 @@ class GridCells(nn.Module):
         Raises:
             ValueError: for shapes that do not fit.
         """
-        if uniform.ndim != 3 or uniform.shape[::2] != (len(direction), 5):
+        if uniform.ndim != 3 or uniform.shape[::2] != (len(direction), 4):
             raise ValueError(
                 f"GridCells.loss: uniform has shape {list(uniform.shape)} for {len(direction)} "
-                "directions; expected [G, P, 5]"
+                "directions; expected [G, P, 4]"
             )
         if other_direction.shape != direction.shape:
             raise ValueError(
                 f"GridCells.loss: directions have the shapes {list(direction.shape)} and "
                 f"{list(other_direction.shape)}; expected [G] twice"
             )
-        basis = self.basis_error(uniform[..., :2]).mean(1)
+        # The places x' are summed over, which costs a product of matrices and spares most of the
+        # noise of drawing them.
+        place = torch.searchsorted(self.visits[:-1], uniform[..., 0].contiguous(), right=True)
+        basis = self.basis_error(place).mean(1)
         # Even in the disc of steps, and then even where both ends are in the square.
-        distance = self.max_step * uniform[..., 2].sqrt()
+        distance = self.max_step * uniform[..., 1].sqrt()
         heading = torch.stack([direction.cos(), direction.sin()], -1)[:, None]
         move = distance[..., None] * heading
         free = self.lattice.side - move.abs()
-        x = (-move).clamp(min=0) + uniform[..., 3:] * free
+        x = (-move).clamp(min=0) + uniform[..., 2:] * free
         v = self.encode(x)
         moved = self.step(v, distance, direction)
         transformation = (self.encode(x + move) - moved).square().sum((-2, -1)).mean(1)
