@@ -36,6 +36,7 @@ class HexagonCode(nn.Module):
         orientations: of a₁ of each module, in radians; 0 by default.
         mixing: U, complex [3, 3] and unitary; that of (5.34) by default.
         order: of the series of :meth:`step`, or None for the exact exponential.
+        dtype: of positions and vectors, float32 or float64.
 
     Attributes:
         waves: a_j, [K, 3, 2], in 1/metre.
@@ -79,6 +80,8 @@ class HexagonCode(nn.Module):
                 f"HexagonCode: spacings are {list(spacings)} and orientations {angles}; expected "
                 "positive lengths, and an angle for each"
             )
+        if dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"HexagonCode: dtype is {dtype}; expected float32 or float64")
         unitary = _shifts() if mixing is None else mixing.to(torch.complex128)
         if unitary.shape != (3, 3) or not torch.allclose(
             unitary @ unitary.mH, torch.eye(3, dtype=unitary.dtype, device=unitary.device), atol=1e-5

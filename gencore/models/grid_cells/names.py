@@ -9,3 +9,4 @@ DecodeBy = Literal["readout", "code"]
 vector is nearest, ⟨v, v(x')⟩."""
 
 GridTransformName = Literal["lie", "network"]
+"""What a step does to vectors: rotations of a Lie group, or a network."""
