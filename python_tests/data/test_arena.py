@@ -49,7 +49,12 @@ class TestLattice:
     def test_pairs_are_as_if_drawn_and_rejected(self):
         """Places drawn evenly, normal steps rounded to the lattice's, pairs in the square kept."""
         lattice, num = PlaceLattice(4), 400_000
-        pairs = lattice.near_pairs(0.5, dtype=torch.float64)
+        axis = lattice.near_pairs(0.5)
+        pairs = torch.einsum("ac,bd->abcd", axis, axis).reshape(16, 16)
+        x = lattice.positions(dtype=torch.float64)
+        torch.testing.assert_close(
+            pairs / pairs[0, 0], lattice.kernel(x[:, None], x, 0.5), rtol=1e-6, atol=0
+        )
         assert pairs.sum().item() == pytest.approx(1)
         torch.testing.assert_close(pairs, pairs.T)
         start = torch.randint(4, (num, 2), generator=seeded())

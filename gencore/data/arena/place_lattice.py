@@ -89,9 +89,7 @@ class PlaceLattice:
             raise ValueError(f"PlaceLattice.kernel: sigma is {sigma}; expected a positive width")
         return (-(x - places).square().sum(-1) / (2 * sigma**2)).exp()
 
-    def near_pairs(
-        self, spread: float, *, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
+    def near_pairs(self, spread: float) -> Tensor:
         r"""How often two places meet that are a normal step apart: P(x, x') ∝ exp(−‖x − x'‖²/2s²).
 
         So are distributed a place drawn evenly and another a step N(0, s²) away, kept where both
@@ -99,19 +97,23 @@ class PlaceLattice:
 
         Args:
             spread: s, in metres.
-            dtype: of the result.
 
         Returns:
-            P, [n², n²], of sum 1.
+            The probabilities p of one coordinate of both, [n, n], float64; the other one is
+            independent of it, so that P(x, x') = p(x₁, x₁') p(x₂, x₂').
 
         Raises:
             ValueError: for a spread that is not positive.
         """
         if not spread > 0:
             raise ValueError(f"PlaceLattice.near_pairs: spread is {spread}; expected positive")
-        x = self.positions(dtype=torch.float64)
-        pairs = self.kernel(x[:, None], x, spread)
-        return (pairs / pairs.sum()).to(dtype)
+        pairs = self.axis_kernel(spread)
+        return pairs / pairs.sum()
+
+    def axis_kernel(self, sigma: float) -> Tensor:
+        """The factor of A of one coordinate, [n, n], float64: A(x, x') = a(x₁, x₁') a(x₂, x₂')."""
+        axis = torch.arange(self.size, dtype=torch.float64) * self.spacing
+        return (-(axis[:, None] - axis).square() / (2 * sigma**2)).exp()
 
     def interpolate(self, table: Tensor, x: Tensor) -> Tensor:
         """What a table over places has at any position, by bilinear interpolation.

@@ -81,7 +81,7 @@ class GridCells(nn.Module):
         >>> from gencore.data import PlaceLattice
         >>> from gencore.models import GridCells, LieTransform
         >>> cells = GridCells(PlaceLattice(10), LieTransform(2, 6), 2, 6, max_step=0.3)
-        >>> cells.loss(torch.rand(4) * 6, torch.rand(4, 25, 4), torch.rand(4) * 6).loss.shape
+        >>> cells.loss(torch.rand(4) * 6, torch.rand(4, 25, 5), torch.rand(4) * 6).loss.shape
         torch.Size([4])
         >>> cells.decode(cells.encode(torch.tensor([[0.0, 1.0]])), by="code").tolist()
         [[0.0, 1.0]]
@@ -116,10 +116,10 @@ class GridCells(nn.Module):
         self.sigma, self.excitatory, self.spread = sigma, excitatory, spread
         self.code = nn.Parameter(torch.randn(len(lattice), num_modules, module_size))
         self.readout = nn.Parameter(1e-3 * torch.randn(len(lattice), num_modules, module_size))
-        x = lattice.positions(dtype=torch.float64)
-        meeting = lattice.near_pairs(spread, dtype=torch.float64)
+        # Both factorise over coordinates, so that tables of pairs of places are not needed.
+        meeting = lattice.near_pairs(spread)
         tables = {
-            "adjacency": lattice.kernel(x[:, None], x, sigma),
+            "adjacency": lattice.axis_kernel(sigma),
             "meeting": meeting / meeting.sum(1, keepdim=True),
             "visits": meeting.sum(1).cumsum(0),
         }
@@ -164,8 +164,8 @@ class GridCells(nn.Module):
         """Σ_x' P(x' | x) [A(x, x') − ⟨v(x), u(x')⟩]² of the places x with these numbers, [...]."""
         flat = place.reshape(-1)
         answer = F.embedding(flat, self.code.flatten(1)) @ self.readout.flatten(1).mT
-        error = (self.adjacency[flat] - answer).square()
-        return (self.meeting[flat] * error).sum(-1).view(place.shape)
+        error = (self._pairs(self.adjacency, flat) - answer).square()
+        return (self._pairs(self.meeting, flat) * error).sum(-1).view(place.shape)
 
     def loss(
         self,
@@ -181,7 +181,7 @@ class GridCells(nn.Module):
 
         Args:
             direction: θ [G], in radians.
-            uniform: numbers [G, P, 4] in [0, 1) that draw places x of (5.16), lengths of steps and positions.
+            uniform: numbers [G, P, 5] in [0, 1) that draw places x of (5.16), lengths of steps and positions.
             other_direction: θ + Δθ [G].
             transformation_weight: λ₁.
             isotropy_weight: λ₂, of speeds f_θ in units of 1/max_step.
@@ -190,10 +190,10 @@ class GridCells(nn.Module):
         Raises:
             ValueError: for shapes that do not fit.
         """
-        if uniform.ndim != 3 or uniform.shape[::2] != (len(direction), 4):
+        if uniform.ndim != 3 or uniform.shape[::2] != (len(direction), 5):
             raise ValueError(
                 f"GridCells.loss: uniform has shape {list(uniform.shape)} for {len(direction)} "
-                "directions; expected [G, P, 4]"
+                "directions; expected [G, P, 5]"
             )
         if other_direction.shape != direction.shape:
             raise ValueError(
@@ -202,14 +202,16 @@ class GridCells(nn.Module):
             )
         # The places x' are summed over, which costs a product of matrices and spares most of the
         # noise of drawing them.
-        place = torch.searchsorted(self.visits[:-1], uniform[..., 0].contiguous(), right=True)
-        basis = self.basis_error(place).mean(1)
+        row, column = torch.searchsorted(
+            self.visits[:-1], uniform[..., :2].contiguous(), right=True
+        ).unbind(-1)
+        basis = self.basis_error(row * self.lattice.size + column).mean(1)
         # Even in the disc of steps, and then even where both ends are in the square.
-        distance = self.max_step * uniform[..., 1].sqrt()
+        distance = self.max_step * uniform[..., 2].sqrt()
         heading = torch.stack([direction.cos(), direction.sin()], -1)[:, None]
         move = distance[..., None] * heading
         free = self.lattice.side - move.abs()
-        x = (-move).clamp(min=0) + uniform[..., 2:] * free
+        x = (-move).clamp(min=0) + uniform[..., 3:] * free
         v = self.encode(x)
         moved = self.step(v, distance, direction)
         transformation = (self.encode(x + move) - moved).square().sum((-2, -1)).mean(1)
@@ -225,6 +227,11 @@ class GridCells(nn.Module):
             + readout_weight * size
         )
         return GridCellLoss(loss, basis, transformation, isotropy)
+
+    def _pairs(self, table: Tensor, place: Tensor) -> Tensor:
+        """The products over coordinates of a table's rows, [N, n²] for the places [N]."""
+        row, column = table[place // self.lattice.size], table[place % self.lattice.size]
+        return (row[:, :, None] * column[:, None]).flatten(1)
 
     def _derivative(self, v: Tensor, direction: Tensor) -> Tensor:
         f: Tensor = self.transform.derivative(v, direction)  # type: ignore[operator]

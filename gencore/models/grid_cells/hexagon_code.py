@@ -41,6 +41,7 @@ class HexagonCode(nn.Module):
     Attributes:
         waves: a_j, [K, 3, 2], in 1/metre.
         mixing: U.
+        code: v of the lattice's places, [n², K, 6].
 
     Raises:
         ValueError: for spacings that are not positive, orientations of another number, and a U that
@@ -62,6 +63,7 @@ class HexagonCode(nn.Module):
 
     waves: Tensor
     mixing: Tensor
+    code: Tensor
 
     def __init__(
         self,
@@ -94,11 +96,7 @@ class HexagonCode(nn.Module):
         self.lattice, self.order = lattice, order
         self.register_buffer("waves", waves.to(dtype))
         self.register_buffer("mixing", unitary.to(dtype.to_complex()))
-
-    @property
-    def code(self) -> Tensor:
-        """v of all places, [n², K, 6]."""
-        return self.encode(self.lattice.positions(dtype=self.waves.dtype, device=self.waves.device))
+        self.register_buffer("code", self.encode(lattice.positions(dtype=dtype)), persistent=False)
 
     def encode(self, x: Tensor) -> Tensor:
         """v(x) of positions [..., 2] in metres, [..., K, 6]."""

@@ -118,7 +118,7 @@ class GridCellsExperiment(Experiment):
             other = 2 * math.pi * part.uniform(())
             terms = self.optimisation.model(
                 part.x,
-                part.uniform((recipe.samples, 4)),
+                part.uniform((recipe.samples, 5)),
                 other,
                 transformation_weight=recipe.transformation_weight,
                 isotropy_weight=recipe.isotropy_weight,
