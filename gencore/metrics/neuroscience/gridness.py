@@ -15,6 +15,9 @@ GRID_CELL_THRESHOLD = 0.37
 """Gridness from which Banino et al. (2018), and Gao after them, call a unit a grid cell."""
 
 _ANGLES = 180  # of a circle in the autocorrelogram
+# The radial mean of three plane waves of ‖a‖ is the Bessel function J₀(‖a‖ r), whose first maximum
+# beyond 0 is at 7.0156/‖a‖; their fields are 4π/(√3 ‖a‖) apart.
+_SPACING_A_RADIUS = 4 * math.pi / math.sqrt(3) / 7.015587
 # Annuli are this many pixels wide at least, so that a turned ring has values to compare.
 _MIN_WIDTH = 3
 
@@ -38,8 +41,8 @@ def grid_scores(maps: Tensor, pixel: float) -> GridScores:
 
     r_φ is the correlation of a ring of the autocorrelogram with itself turned by φ. Rings leave out
     the central peak, up to the first minimum of the radial mean, and end at every radius beyond it.
-    The spacing is the radius of the first maximum that follows, the orientation that of the sixth
-    harmonic around it.
+    The spacing is 1.034 times the radius of the first maximum that follows, as it is of hexagons of
+    three plane waves, and the orientation that of the sixth harmonic around it.
 
     The best of several rings is above 0 for noise, too: report what share of maps without structure
     passes (:func:`null_grid_rate`) beside any share of grid cells.
@@ -75,13 +78,15 @@ def grid_scores(maps: Tensor, pixel: float) -> GridScores:
     if not 0 < pixel < math.inf:
         raise ValueError(f"grid_scores: pixel is {pixel}; expected a positive length")
     size = maps.shape[1]
-    rings = _polar(autocorrelogram(maps.detach().float()), size)  # [N, radii, angles]
-    columns = [_score(each) for each in rings]
-    gridness, radius, angle = (
-        torch.tensor(column, dtype=maps.dtype, device=maps.device)
-        for column in zip(*columns, strict=True)
-    ) if columns else (maps.new_zeros(0),) * 3  # fmt: skip
-    return GridScores(gridness, radius * pixel, angle)
+    rings = _polar(autocorrelogram(maps.detach().double()), size)  # [N, radii, angles]
+    profile = rings.mean(2)
+    known = profile.isfinite().cumprod(1).sum(1).clamp(min=1)
+    start, peak = _first_ring(profile, known)
+    gridness = _best_annulus(rings, start, known)
+    found = gridness.isfinite()
+    spacing = pixel * _SPACING_A_RADIUS * _vertex(profile, peak)
+    scores = gridness, spacing, _orientation(rings, peak)
+    return GridScores(*(torch.where(found, each, torch.nan).to(maps.dtype) for each in scores))
 
 
 def null_grid_rate(
@@ -140,55 +145,47 @@ def _polar(r: Tensor, size: int) -> Tensor:
     ).squeeze(1)
 
 
-def _score(ring: Tensor) -> tuple[float, float, float]:
-    """Gridness, radius of the nearest fields in pixels, and their angle, of circles [R, A]."""
-    nothing = (math.nan, math.nan, math.nan)
-    profile = ring.mean(1)
-    known = int(profile.isfinite().cumprod(0).sum())
-    profile = profile[:known]
-    start = _first_minimum(profile)
-    if start is None or known - start < _MIN_WIDTH:
-        return nothing
-    falls = (profile[start + 1 :] < profile[start:-1]).nonzero()
-    peak = start + int(falls[0]) if len(falls) else known - 1
-    radius = torch.arange(known, dtype=ring.dtype, device=ring.device)
-    best = -math.inf
-    for end in range(start + _MIN_WIDTH, known + 1):
-        best = max(best, _symmetry(ring[start:end], radius[start:end]))
-    if not math.isfinite(best):
-        return nothing
-    around = ring[max(peak - 1, start) : peak + 2].mean(0)
-    angles = torch.arange(_ANGLES, device=ring.device) * (2 * math.pi / _ANGLES)
-    sine, cosine = ((around * part).sum() for part in ((6 * angles).sin(), (6 * angles).cos()))
-    orientation = torch.atan2(sine, cosine).item() / 6 % (math.pi / 3)
-    return best, _vertex(profile, peak), orientation
+def _first_ring(profile: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """The radius from which the radial mean [N, R] rises, and that from which it falls again; the
+    last known one where it does not."""
+    radius = torch.arange(profile.shape[1] - 1, device=profile.device)
+    change = profile.diff(dim=1)
+    last = known[:, None] - 1
+    start = torch.where((change > 0) & (radius < last), radius, last).amin(1, keepdim=True)
+    falls = (change < 0) & (radius > start) & (radius < last)
+    return start.squeeze(1), torch.where(falls, radius, last).amin(1)
 
 
-def _first_minimum(profile: Tensor) -> int | None:
-    """The first radius from which the radial mean rises."""
-    rises = (profile[1:] > profile[:-1]).nonzero()
-    return int(rises[0]) if len(rises) else None
+def _best_annulus(rings: Tensor, start: Tensor, known: Tensor) -> Tensor:
+    """The largest min(r₆₀, r₁₂₀) − max(r₃₀, r₉₀, r₁₅₀) of the annuli that begin at a radius, [N];
+    −infinity where there is none. Circles weigh as much as their radii."""
+    f = rings.nan_to_num(0)
+    radius = torch.arange(f.shape[1], dtype=f.dtype, device=f.device)
+    step = _ANGLES // 12  # of 30 degrees
+    products = [(f * f.roll(n * step, 2)).mean(2) for n in range(6)]
+    # Sums over an annulus are differences of running sums, [8, N, R + 1].
+    terms = torch.stack([torch.ones_like(f[..., 0]), f.mean(2), *products]) * radius
+    sums = torch.nn.functional.pad(terms.cumsum(2), (1, 0))
+    sums = sums - sums.gather(2, start.expand(8, -1)[..., None])
+    weight, total = sums[:2]
+    covariance = sums[2:] / weight.clamp(min=1) - (total / weight.clamp(min=1)).square()
+    r = covariance[1:] / covariance[0].clamp(min=1e-12)
+    score = torch.minimum(r[1], r[3]) - r[[0, 2, 4]].amax(0)
+    end = torch.arange(f.shape[1] + 1, device=f.device)
+    fits = (end >= start[:, None] + _MIN_WIDTH) & (end <= known[:, None])
+    return torch.where(fits & (covariance[0] > 1e-12), score, -torch.inf).amax(1)
 
 
-def _vertex(profile: Tensor, peak: int) -> float:
-    """Where the parabola through the highest value and its neighbours has its top."""
-    if not 0 < peak < len(profile) - 1:
-        return float(peak)
-    left, middle, right = profile[peak - 1 : peak + 2].tolist()
+def _vertex(profile: Tensor, peak: Tensor) -> Tensor:
+    """Where the parabola through the radial mean at a radius and its neighbours has its top."""
+    near = (peak[:, None] + torch.arange(-1, 2, device=peak.device)).clamp(0, profile.shape[1] - 1)
+    left, middle, right = profile.gather(1, near).unbind(1)
     curve = left - 2 * middle + right
-    return peak + (left - right) / (2 * curve) if curve < 0 else float(peak)
+    return peak + torch.where(curve < 0, (left - right) / (2 * curve), 0).clamp(-0.5, 0.5)
 
 
-def _symmetry(ring: Tensor, radius: Tensor) -> float:
-    """min(r₆₀, r₁₂₀) − max(r₃₀, r₉₀, r₁₅₀) of circles [R, A], weighed by their radii."""
-    weight = radius[:, None] / (radius.sum() * ring.shape[1])
-    centred = ring - (ring * weight).sum()
-    variance = (centred.square() * weight).sum()
-    if not variance > 0:
-        return -math.inf
-    turns = [
-        (centred * centred.roll(n * _ANGLES // 12, 1) * weight).sum() / variance
-        for n in range(1, 6)
-    ]
-    r30, r60, r90, r120, r150 = torch.stack(turns).tolist()
-    return min(r60, r120) - max(r30, r90, r150)
+def _orientation(rings: Tensor, peak: Tensor) -> Tensor:
+    """The phase of the sixth harmonic around a circle, in radians from 0 to π/3."""
+    circle = rings.gather(1, peak[:, None, None].expand(-1, 1, _ANGLES)).squeeze(1)
+    sixth = torch.fft.fft(circle.nan_to_num(0), dim=1)[:, 6]
+    return -sixth.angle() / 6 % (math.pi / 3)
