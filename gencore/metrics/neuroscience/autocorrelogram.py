@@ -36,9 +36,8 @@ def autocorrelogram(maps: Tensor, *, min_overlap: int = 20) -> Tensor:
     """
     if maps.ndim != 3 or 0 in maps.shape[1:]:
         raise ValueError(f"autocorrelogram: maps have shape {list(maps.shape)}; expected [N, H, W]")
-    height, width = maps.shape[1:]
     if not len(maps):  # of which not every library makes transforms
-        return maps.new_zeros(0, 2 * height - 1, 2 * width - 1)
+        return maps.new_zeros(0, 2 * maps.shape[1] - 1, 2 * maps.shape[2] - 1)
     # The mean changes no correlation, but without it the sums keep more digits.
     f = maps.double() - maps.double().mean((1, 2), keepdim=True)
     f = f / f.abs().amax((1, 2), keepdim=True).clamp(min=1e-300)

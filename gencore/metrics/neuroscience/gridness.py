@@ -77,6 +77,8 @@ def grid_scores(maps: Tensor, pixel: float) -> GridScores:
         )
     if not 0 < pixel < math.inf:
         raise ValueError(f"grid_scores: pixel is {pixel}; expected a positive length")
+    if not len(maps):
+        return GridScores(*maps.new_zeros(3, 0))
     size = maps.shape[1]
     rings = _polar(autocorrelogram(maps.detach().double()), size)  # [N, radii, angles]
     profile = rings.mean(2)
