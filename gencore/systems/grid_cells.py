@@ -24,8 +24,7 @@ SYSTEMS = (
             "gencore.models.composition_error",
         ),
         further_tests=(
-            f"{_HEXAGONS}::TestConformality::"
-            "test_theorem_1_directions_mix_two_orthogonal_vectors",
+            f"{_HEXAGONS}::TestConformality::test_theorem_1_directions_mix_two_orthogonal_vectors",
             f"{_HEXAGONS}::TestConformality::test_a_stretched_embedding",
             f"{_HEXAGONS}::TestConformality::test_condition_1",
             f"{_HEXAGONS}::TestConformality::test_a_networks_derivative",
@@ -92,8 +91,7 @@ SYSTEMS = (
         ),
         further_tests=(
             f"{_CELLS}::TestReadout::test_a_learned_code_decodes_its_places_too",
-            f"{_CELLS}::TestReadout::"
-            "test_the_best_readout_fits_as_well_as_singular_values_allow",
+            f"{_CELLS}::TestReadout::test_the_best_readout_fits_as_well_as_singular_values_allow",
             f"{_CELLS}::TestReadout::test_a_readout_finds_the_place_whose_cell_answers_most",
             f"{_ARENA}::TestLattice::test_fields_are_gaussian",
         ),
@@ -133,8 +131,7 @@ SYSTEMS = (
             f"{_SCORES}::TestScores::test_g35_stripes",
             f"{_SCORES}::TestScores::test_maps_without_rings_have_no_score",
             f"{_SCORES}::TestNull::test_g35_noise_passes_at_times",
-            f"{_SCORES}::TestAutocorrelogram::"
-            "test_it_is_pearsons_correlation_of_what_overlaps",
+            f"{_SCORES}::TestAutocorrelogram::test_it_is_pearsons_correlation_of_what_overlaps",
         ),
         notes="The thesis cites the score without its formula; here it is the usual one, the best "
         "of several annuli.",

@@ -6,8 +6,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from gencore.data import PlaceLattice, free_walks, lattice_walks, rat_paths
-from gencore.data import packaged
+from gencore.data import PlaceLattice, free_walks, lattice_walks, packaged, rat_paths
 
 
 def seeded(seed=0):
@@ -118,12 +117,10 @@ class TestRats:
 
     def test_longer_intervals_pass_the_same_places(self):
         fine = rat_paths(3, 100, interval=0.1, generator=seeded())
-        torch.testing.assert_close(
-            rat_paths(3, 50, interval=0.2, generator=seeded()), fine[:, ::2]
-        )
+        torch.testing.assert_close(rat_paths(3, 50, interval=0.2, generator=seeded()), fine[:, ::2])
 
     def test_parts_that_are_too_long(self):
-        with pytest.raises(ValueError, match="rat_paths: 6000 steps of 0.2 seconds; expected at"):
+        with pytest.raises(ValueError, match=r"rat_paths: 6000 steps of 0.2 seconds; expected at"):
             rat_paths(1, 6000)
 
 

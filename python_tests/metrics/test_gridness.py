@@ -72,9 +72,7 @@ class TestScores:
     def test_g35_hexagons(self, spacing):
         scores = grid_scores(hexagons(spacing, 0.2), PIXEL)
         assert (scores.gridness > 1.3).all()
-        torch.testing.assert_close(
-            scores.spacing, torch.full((3,), spacing), rtol=0, atol=PIXEL
-        )
+        torch.testing.assert_close(scores.spacing, torch.full((3,), spacing), rtol=0, atol=PIXEL)
         # Fields lie π/6 off the waves; angles are alike modulo π/3.
         off = (scores.orientation - (0.2 + math.pi / 6)) % (math.pi / 3)
         assert torch.minimum(off, math.pi / 3 - off).max() < math.radians(2)

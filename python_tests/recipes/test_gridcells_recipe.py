@@ -128,7 +128,7 @@ class TestMeasures:
         monkeypatch.setattr(packaged, "find_spec", lambda name: None)
         experiment, _ = make(small(paths=("rat",)))
         experiment.prepare(4, 0)
-        with pytest.raises(ModuleNotFoundError, match="pip install 'gencore\\[data\\]'"):
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'gencore\[data\]'"):
             experiment.prepare(0, 4)
 
 

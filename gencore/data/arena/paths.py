@@ -68,7 +68,7 @@ def free_walks(
     max_step: float = 3.0,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Walks with any steps: each is drawn evenly from that part of a disc that stays in the square.
+    """Walks with any steps: each is drawn evenly from the part of a disc that is in the square.
 
     Args and raises as of :func:`lattice_walks`.
 

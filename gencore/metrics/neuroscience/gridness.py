@@ -26,7 +26,7 @@ class GridScores(NamedTuple):
     """The scores of maps, [N] each; NaN where a map has no ring of fields that fits."""
 
     gridness: Tensor
-    """From −2 to 2: above 1 for hexagons, below 0 for squares."""
+    """From -2 to 2: above 1 for hexagons, below 0 for squares."""
     spacing: Tensor
     """Distance between neighbouring fields, in metres."""
     orientation: Tensor

@@ -17,7 +17,7 @@ class Conformality(NamedTuple):
     scale: Tensor
     """s, [N]: the root mean square over directions of ‖δv‖ / ‖δx‖."""
     anisotropy: Tensor
-    """(σ₁ − σ₂) / (σ₁ + σ₂), [N], of the largest and the least ‖δv‖ / ‖δx‖: 0 where the embedding
+    """(σ₁ - σ₂) / (σ₁ + σ₂), [N], of the largest and the least ‖δv‖ / ‖δx‖: 0 where the embedding
     is conformal, 1 where it is blind to a direction."""
 
 

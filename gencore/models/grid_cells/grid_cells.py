@@ -49,8 +49,8 @@ class GridCells(nn.Module):
         L_2 &= \sum_k E \left[\lVert f_{k,\theta'}(v(x)) \rVert - \lVert f_{k,\theta}(v(x)) \rVert
         \right]^2 \qquad (5.18)
 
-    The linear transform has f_θ(v) = B(θ) v. :meth:`project_` holds the constraints, after each step
-    of an optimiser: ‖v_k(x)‖ = 1/√K, and u(x') ≥ 0 of excitatory readouts.
+    The linear transform has f_θ(v) = B(θ) v. :meth:`project_` holds the constraints after each
+    step of an optimiser: ‖v_k(x)‖ = 1/√K, and u(x') ≥ 0 of excitatory readouts.
 
     Between places v is interpolated, and each module then scaled to its length: without that, the
     mean of two vectors would be shorter than both, which (5.17) would blame on fast rotations.
@@ -156,7 +156,7 @@ class GridCells(nn.Module):
 
     @torch.no_grad()
     def metric(self, direction: Tensor) -> Tensor:
-        """μ_k = ‖f_{k,θ}(v(x))‖ / ‖v_k(x)‖ at all places, [G, n², K], in 1/metre; directions [G]."""
+        """μ_k = ‖f_{k,θ}(v(x))‖ / ‖v_k(x)‖ at all places, [G, n², K], in 1/metre, θ [G]."""
         v = self.code.expand(len(direction), -1, -1, -1)
         return self._derivative(v, direction).norm(dim=-1) / v.norm(dim=-1)
 
@@ -181,7 +181,8 @@ class GridCells(nn.Module):
 
         Args:
             direction: θ [G], in radians.
-            uniform: numbers [G, P, 5] in [0, 1) that draw places x of (5.16), lengths of steps and positions.
+            uniform: numbers [G, P, 5] in [0, 1) that draw places x of (5.16), lengths of steps and
+                where these start.
             other_direction: θ + Δθ [G].
             transformation_weight: λ₁.
             isotropy_weight: λ₂, of speeds f_θ in units of 1/max_step.

@@ -86,7 +86,9 @@ class HexagonCode(nn.Module):
             raise TypeError(f"HexagonCode: dtype is {dtype}; expected float32 or float64")
         unitary = _shifts() if mixing is None else mixing.to(torch.complex128)
         if unitary.shape != (3, 3) or not torch.allclose(
-            unitary @ unitary.mH, torch.eye(3, dtype=unitary.dtype, device=unitary.device), atol=1e-5
+            unitary @ unitary.mH,
+            torch.eye(3, dtype=unitary.dtype, device=unitary.device),
+            atol=1e-5,
         ):
             raise ValueError("HexagonCode: mixing is not a unitary matrix [3, 3]")
         norm = 4 * math.pi / (math.sqrt(3) * torch.tensor(list(spacings), dtype=torch.float64))
@@ -110,9 +112,7 @@ class HexagonCode(nn.Module):
         speed = torch.einsum("gc,kjc->gkj", heading, self.waves)
         b = self.mixing @ torch.diag_embed(1j * speed) @ self.mixing.mH
         real, imaginary = b.real, b.imag
-        return torch.cat(
-            [torch.cat([real, -imaginary], -1), torch.cat([imaginary, real], -1)], -2
-        )
+        return torch.cat([torch.cat([real, -imaginary], -1), torch.cat([imaginary, real], -1)], -2)
 
     def derivative(self, v: Tensor, direction: Tensor) -> Tensor:
         """B(θ) v of vectors [G, ..., K, 6] and directions [G]."""
@@ -129,7 +129,9 @@ class HexagonCode(nn.Module):
             ValueError: for another `by`: hexagons have no readout.
         """
         if by != "code":
-            raise ValueError(f"HexagonCode.decode: by is {by!r}; expected 'code', the only one here")
+            raise ValueError(
+                f"HexagonCode.decode: by is {by!r}; expected 'code', the only one here"
+            )
         place = decode_place(v, self.code)
         return self.lattice.positions(dtype=v.dtype, device=v.device)[place]
 

@@ -52,7 +52,9 @@ def lie_step(v: Tensor, generator: Tensor, distance: Tensor, *, order: int | Non
         )
     if order is None:
         middle = [1] * (v.ndim - 3)
-        steps = generator.view(groups, *middle, modules, size, size) * distance[..., None, None, None]
+        steps = (
+            generator.view(groups, *middle, modules, size, size) * distance[..., None, None, None]
+        )
         return (torch.linalg.matrix_exp(steps) @ v[..., None]).squeeze(-1)
     check_positive("lie_step", order=order)
     step = distance[..., None, None]
@@ -96,7 +98,8 @@ class LieTransform(nn.Module):
         order: as given.
 
     Shape:
-        v [G, ..., K, M], distance Δr [G, ...] in metres, direction θ [G] in radians → [G, ..., K, M].
+        v [G, ..., K, M], distance Δr [G, ...] in metres, direction θ [G] in radians →
+        [G, ..., K, M].
 
     Raises:
         ValueError: for sizes that are not positive.
@@ -163,7 +166,7 @@ class LieTransform(nn.Module):
         return (rows @ self.basis.to(rows.dtype)).unflatten(-1, (size, size))
 
     def derivative(self, v: Tensor, direction: Tensor) -> Tensor:
-        """f_θ(v) = B(θ) v, the change of v a metre (5.8): vectors [G, ..., K, M], directions [G]."""
+        """f_θ(v) = B(θ) v, the change of v a metre (5.8): v [G, ..., K, M], directions [G]."""
         return turned(v, self.generator(direction))
 
     def forward(self, v: Tensor, distance: Tensor, direction: Tensor) -> Tensor:

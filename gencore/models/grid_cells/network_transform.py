@@ -23,7 +23,8 @@ class NetworkTransform(nn.Module):
         unit: metres; the network sees Δx / unit.
 
     Shape:
-        v [G, ..., K, M], distance Δr [G, ...] in metres, direction θ [G] in radians → [G, ..., K, M].
+        v [G, ..., K, M], distance Δr [G, ...] in metres, direction θ [G] in radians →
+        [G, ..., K, M].
 
     Raises:
         ValueError: for sizes that are not positive.

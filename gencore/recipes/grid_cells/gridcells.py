@@ -31,6 +31,18 @@ _GAO_2021: dict[str, Any] = {
     "learning_rate": 3e-3, "schedule": "constant", "freeze_step": 8000, "halve_every": 500,
 }  # fmt: skip
 
+_PRESETS: dict[str, dict[str, Any]] = {
+    "gao2021": _GAO_2021,
+    "gao2021-no-isotropy": {**_GAO_2021, "isotropy_weight": 0.0},
+    "gao2021-signed-readout": {**_GAO_2021, "excitatory": False},
+    "gao2021-no-skew": {**_GAO_2021, "skew": False},
+    "gao2021-blocks16": {**_GAO_2021, "num_modules": 12, "module_size": 16},
+    "gao2021-blocks24": {**_GAO_2021, "num_modules": 8, "module_size": 24},
+    "gao2021-blocks32": {**_GAO_2021, "num_modules": 6, "module_size": 32},
+    "gao2021-blocks64": {**_GAO_2021, "num_modules": 3, "module_size": 64},
+    "gao2021-one-block": {**_GAO_2021, "num_modules": 1, "module_size": 192},
+}
+
 
 @dataclass(kw_only=True)
 class GridCellsRecipe(OptimisedRecipe):
@@ -118,17 +130,7 @@ class GridCellsRecipe(OptimisedRecipe):
             "isotropy_weight", "readout_weight",
         }
     )  # fmt: skip
-    presets = {
-        "gao2021": _GAO_2021,
-        "gao2021-no-isotropy": {**_GAO_2021, "isotropy_weight": 0.0},
-        "gao2021-signed-readout": {**_GAO_2021, "excitatory": False},
-        "gao2021-no-skew": {**_GAO_2021, "skew": False},
-        "gao2021-blocks16": {**_GAO_2021, "num_modules": 12, "module_size": 16},
-        "gao2021-blocks24": {**_GAO_2021, "num_modules": 8, "module_size": 24},
-        "gao2021-blocks32": {**_GAO_2021, "num_modules": 6, "module_size": 32},
-        "gao2021-blocks64": {**_GAO_2021, "num_modules": 3, "module_size": 64},
-        "gao2021-one-block": {**_GAO_2021, "num_modules": 1, "module_size": 192},
-    }
+    presets = _PRESETS
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -159,8 +159,8 @@ class GridCellsExperiment(Experiment):
         if is_grid.any():
             measures["gridness/spacing"] = scores.spacing[is_grid].mean().item()
         metric = self.metric()
-        for name in ("min", "mean", "max"):
-            measures[f"metric/{name}"] = getattr(metric, name)().item()
+        for statistic in ("min", "mean", "max"):
+            measures[f"metric/{statistic}"] = getattr(metric, statistic)().item()
         return measures
 
     def paths(self, name: PathName, num: int) -> Tensor:
@@ -206,9 +206,9 @@ class GridCellsExperiment(Experiment):
 
     def _rate(self, step: int) -> float:
         recipe = self.recipe
-        factor = rate_factor(
-            recipe.schedule, warmup_steps=recipe.warmup_steps, steps=recipe.steps
-        )(step)
+        factor = rate_factor(recipe.schedule, warmup_steps=recipe.warmup_steps, steps=recipe.steps)(
+            step
+        )
         if recipe.freeze_step is None or recipe.halve_every is None:
             return factor
         return factor * 0.5 ** (max(step - recipe.freeze_step, 0) // recipe.halve_every)

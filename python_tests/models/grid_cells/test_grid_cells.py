@@ -184,9 +184,11 @@ class TestLoss:
         heading = torch.stack([direction.cos(), direction.sin()], 1)[:, None]
         torch.testing.assert_close(end - start, seen["distance"][..., None] * heading)
         assert seen["distance"].square().mean().item() == pytest.approx(0.3**2 / 2, rel=0.03)
-        # Even where both ends are inside: the starts' mean is half of what the step leaves, shifted.
+        # Even where both ends are inside: the starts' mean is half of what a step leaves.
         free = 1 - (end - start).abs()
-        assert ((start - (start - end).clamp(min=0)) / free).mean().item() == pytest.approx(0.5, abs=0.02)
+        assert ((start - (start - end).clamp(min=0)) / free).mean().item() == pytest.approx(
+            0.5, abs=0.02
+        )
 
 
 class FixedSpeed(torch.nn.Module):
@@ -244,7 +246,9 @@ class TestReadout:
             error = (adjacency - v.double().flatten(1) @ u.flatten(1).mT).square().sum()
             assert error >= tail * (1 - 1e-9)
             assert error >= factor * tail * (1 - 1e-9)
-            normal = v.double().flatten(1).mT @ (v.double().flatten(1) @ u.flatten(1).mT - adjacency)
+            normal = v.double().flatten(1).mT @ (
+                v.double().flatten(1) @ u.flatten(1).mT - adjacency
+            )
             assert normal.abs().max() < 1e-9
         assert (adjacency - left[:, :12] @ (left[:, :12].mT @ adjacency)).square().sum() == (
             pytest.approx(tail.item())
@@ -344,9 +348,9 @@ def test_a_network_learns_steps_too():
 
 def test_what_does_not_fit():
     lattice, transform = PlaceLattice(5), LieTransform(1, 2, num_directions=4)
-    with pytest.raises(ValueError, match="GridCells: sigma is 0, spread 0.48, max_step 0.75"):
+    with pytest.raises(ValueError, match=r"GridCells: sigma is 0, spread 0.48, max_step 0.75"):
         GridCells(lattice, transform, 1, 2, sigma=0)
-    with pytest.raises(ValueError, match="steps below the square's side of 1.0"):
+    with pytest.raises(ValueError, match=r"steps below the square's side of 1.0"):
         GridCells(lattice, transform, 1, 2, max_step=1.0)
     cells = GridCells(lattice, transform, 1, 2)
     with pytest.raises(ValueError, match=r"uniform has shape \[2, 3, 4\] for 2 directions"):

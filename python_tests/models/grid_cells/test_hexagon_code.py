@@ -123,7 +123,9 @@ class TestConformality:
         torch.manual_seed(0)
         network = NetworkTransform(3, 4, unit=0.2).double()
         v, direction = torch.randn(5, 7, 3, 4).double(), torch.rand(5).double()
-        ahead, behind = (network(v, torch.full((5, 7), d).double(), direction) for d in (1e-6, -1e-6))
+        ahead, behind = (
+            network(v, torch.full((5, 7), d).double(), direction) for d in (1e-6, -1e-6)
+        )
         torch.testing.assert_close(
             network.derivative(v, direction), (ahead - behind) / 2e-6, rtol=1e-6, atol=1e-8
         )
@@ -135,9 +137,7 @@ class TestTheorem3:
         """E‖x̂ − x‖² = 2α²/(μ²d), d = 6: within 2 %, where the curvature is small."""
         code, num = hexagons(), 50_000
         x = positions(num, seed=1)
-        noisy = perturb_units(
-            code.encode(x), alpha, generator=torch.Generator().manual_seed(2)
-        )
+        noisy = perturb_units(code.encode(x), alpha, generator=torch.Generator().manual_seed(2))
         found = project_position(code.encode, noisy, x, num_steps=6)
         squared = (found - x).square().sum(1)
         expected = expected_position_error(alpha, WAVE / math.sqrt(2), 6)
@@ -205,7 +205,7 @@ class TestSeries:
 
 def test_what_does_not_fit():
     lattice = PlaceLattice(5)
-    with pytest.raises(ValueError, match="HexagonCode: spacings are \\[0.3, 0\\]"):
+    with pytest.raises(ValueError, match=r"HexagonCode: spacings are \[0.3, 0\]"):
         HexagonCode(lattice, [0.3, 0])
     with pytest.raises(ValueError, match=r"orientations \[0\.1\]; expected"):
         HexagonCode(lattice, [0.3, 0.4], [0.1])
@@ -231,5 +231,5 @@ def test_what_does_not_fit():
 
 def test_dtypes():
     assert hexagons(dtype=torch.float32).encode(positions().float()).dtype == torch.float32
-    with pytest.raises(TypeError, match="dtype is torch.bfloat16; expected float32 or float64"):
+    with pytest.raises(TypeError, match=r"dtype is torch.bfloat16; expected float32 or float64"):
         hexagons(dtype=torch.bfloat16)
