@@ -16,7 +16,17 @@ __all__ = [
 _PACKAGES = {
     "compress": frozenset({"PIL", "constriction"}),
     "data": frozenset(
-        {"PIL", "av", "braceexpand", "mlxtend", "rich", "skimage", "skvideo", "webdataset"}
+        {
+            "PIL",
+            "av",
+            "braceexpand",
+            "mlxtend",
+            "ratinabox",
+            "rich",
+            "skimage",
+            "skvideo",
+            "webdataset",
+        }
     ),
     "flows": frozenset({"torchdiffeq"}),
     "language": frozenset({"sacrebleu"}),

@@ -30,6 +30,7 @@ PAGES = [
     "flows.md",
     "gan-networks.md",
     "generative-latent-flow.md",
+    "grid-cells.md",
     "latent-ebm.md",
     "latent-oracles.md",
     "linearizing.md",

@@ -1,3 +1,5 @@
+from gencore.data.arena.paths import free_walks, lattice_walks, rat_paths
+from gencore.data.arena.place_lattice import PlaceLattice
 from gencore.data.captions.captioned_scenes import CaptionedScenes, SceneObject
 from gencore.data.captions.vocabulary import Vocabulary
 from gencore.data.images.band_pass import difference_of_gaussians
@@ -39,6 +41,7 @@ __all__ = [
     "Motion",
     "MovingPair",
     "MovingShapes",
+    "PlaceLattice",
     "SceneObject",
     "ShardSample",
     "ShardedImages",
@@ -55,7 +58,9 @@ __all__ = [
     "draw_motions",
     "flow_to_image",
     "flying_pairs",
+    "free_walks",
     "hidden_pixels",
+    "lattice_walks",
     "load_density",
     "load_images",
     "load_video",
@@ -64,6 +69,7 @@ __all__ = [
     "mutate_pixels",
     "noise_images",
     "optical_flow",
+    "rat_paths",
     "save_film",
     "to_float",
     "to_uint8",

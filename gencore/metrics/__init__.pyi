@@ -52,7 +52,14 @@ from gencore.metrics.likelihood.likelihood_baselines import (
     full_gaussian_bits,
     independent_gaussian_bits,
 )
+from gencore.metrics.neuroscience.autocorrelogram import autocorrelogram
 from gencore.metrics.neuroscience.gabor import GaborFit, fit_gabor, gabor_images
+from gencore.metrics.neuroscience.gridness import (
+    GRID_CELL_THRESHOLD,
+    GridScores,
+    grid_scores,
+    null_grid_rate,
+)
 from gencore.metrics.neuroscience.quadrature import pair_coherence, pair_phase
 from gencore.metrics.predictions.calibration import calibration_statistic
 from gencore.metrics.predictions.gan_test_train import GanTestTrain, gan_test_train
@@ -92,6 +99,7 @@ from gencore.metrics.video.intrackability import IntrackabilityAverage, intracka
 from gencore.metrics.video.moving_area import moving_area
 
 __all__ = [
+    "GRID_CELL_THRESHOLD",
     "AreaScores",
     "ClassifierFeatures",
     "CodecName",
@@ -104,6 +112,7 @@ __all__ = [
     "GanTestTrain",
     "GaussianKernel",
     "GaussianMoments",
+    "GridScores",
     "InceptionFeatures",
     "InpaintingScores",
     "Interval",
@@ -133,6 +142,7 @@ __all__ = [
     "StreamingSharpnessDifference",
     "StreamingTweakedInceptionScore",
     "attention_correctness",
+    "autocorrelogram",
     "bits_per_dim",
     "bleu",
     "block_interval",
@@ -159,6 +169,7 @@ __all__ = [
     "gabor_images",
     "gan_test_train",
     "gaussian_moments",
+    "grid_scores",
     "inception_score",
     "inception_score_splits",
     "independent_gaussian_bits",
@@ -173,6 +184,7 @@ __all__ = [
     "mode_coverage_of_counts",
     "moving_area",
     "nearest_neighbors",
+    "null_grid_rate",
     "pair_coherence",
     "pair_phase",
     "pixel_features",

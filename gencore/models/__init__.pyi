@@ -4,6 +4,7 @@ from gencore.models.diffusion import *  # noqa: F403
 from gencore.models.ebm import *  # noqa: F403
 from gencore.models.faces import *  # noqa: F403
 from gencore.models.flows import *  # noqa: F403
+from gencore.models.grid_cells import *  # noqa: F403
 from gencore.models.hybrids import *  # noqa: F403
 from gencore.models.language import *  # noqa: F403
 from gencore.models.latent import *  # noqa: F403

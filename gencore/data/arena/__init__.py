@@ -1,0 +1,1 @@
+"""A square in which an animal runs: its places, and paths through it."""
