@@ -141,6 +141,22 @@ class TestStep:
         assert all(torch.equal(one, two) for one, two in zip(*weights, strict=True))
 
 
+    def test_each_player_of_each_level_has_its_schedule(self, images):
+        experiment, batches = make(
+            images, schedule="linear", discriminator_steps=2, discriminator_warmup_steps=4,
+            discriminator_schedule="cosine",
+        )  # fmt: skip
+        rates = []
+        for step in range(4):
+            experiment.step(batches[step])
+            rates.append([
+                [player.optimizer.param_groups[0]["lr"] / 1e-3 for player in players]
+                for players in ((level.generator, level._player) for level in experiment.levels)
+            ])  # fmt: skip
+        expected = [[3 / 4, 5 / 8], [1 / 2, 1], [1 / 4, 1 / 2], [0, 0]]  # of the next step
+        assert rates == [[pytest.approx(pair)] * 3 for pair in expected]
+
+
 class TestSamples:
     def test_they_are_those_of_the_pyramid(self, images):
         """Of averaged weights, from one stream of noise."""
