@@ -59,8 +59,9 @@ class TestClassifier:
     """On the interval from the first to the last .05 % of either law, with .1 % of neither
     outside."""
 
-    ENDS = [law.icdf(torch.tensor(share)) for law in (DATA, MODEL) for share in (0.0005, 0.9995)]
-    X = torch.linspace(min(ENDS), max(ENDS), 4001, dtype=torch.float64)[:, None]
+    SHARES = torch.tensor([0.0005, 0.9995])
+    ENDS = torch.cat([DATA.icdf(SHARES), MODEL.icdf(SHARES)])
+    X = torch.linspace(ENDS.min(), ENDS.max(), 4001, dtype=torch.float64)[:, None]
     LOG_RATIO = DATA.log_prob(X) - MODEL.log_prob(X)
 
     def test_it_is_the_ratio_of_the_densities(self, classifier):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from testing.command_line import QUICK
+from testing.command_line import TRAIN_ALONE
 from testing.ranks import run_on_ranks
 from testing.runs import assert_same, make, train
 
@@ -452,7 +452,7 @@ def test_two_processes_compute_what_one_computes(tmp_path, options):
     words = [
         f"--{name}" + ("" if value is None else f"={value}") for name, value in options.items()
     ]
-    words = ["train", "toygan", *words, *QUICK, "--num-evaluate=0", "--num-samples=0", "--logger=none"]
+    words = ["train", "toygan", *words, *TRAIN_ALONE]
     run_on_ranks([*words, f"--out={tmp_path}/two"])
     assert cli.main([*words, f"--out={tmp_path}/one"]) == 0
     one, two = (read_state(tmp_path / name / "checkpoint.safetensors")["state"]

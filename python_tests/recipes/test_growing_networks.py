@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from testing.command_line import QUICK
+from testing.command_line import TRAIN_ALONE
 from testing.ranks import run_on_ranks
 from testing.runs import assert_same, make, train
 
@@ -133,7 +133,7 @@ def test_two_processes_grow_as_one_does(squares, tmp_path, options):
     in which a parameter has a gradient."""
     np.save(tmp_path / "squares.npy", squares.images[:, 0].numpy())
     options = {**GROWING, "data": tmp_path / "squares.npy", "ema_decay": 0.9, **options}
-    words = ["train", "gan", *QUICK, "--num-evaluate=0", "--num-samples=0", "--logger=none"]
+    words = ["train", "gan", *TRAIN_ALONE]
     for name, value in options.items():
         words.append(f"--{'no-' * (value is False)}{name.replace('_', '-')}")
         words[-1] += "" if value is False else f"={value}"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from testing import runs
-from testing.command_line import QUICK
+from testing.command_line import QUICK, TRAIN_ALONE
 from testing.ranks import run_on_ranks
 from testing.runs import assert_same, train
 from torch.nn.functional import interpolate
@@ -141,7 +141,6 @@ class TestStep:
             weights.append([weight for player in players for weight in player.parameters()])
         assert all(torch.equal(one, two) for one, two in zip(*weights, strict=True))
 
-
     def test_each_player_of_each_level_has_its_schedule(self, images):
         experiment, batches = make(
             images, schedule="linear", discriminator_steps=2, discriminator_warmup_steps=4,
@@ -208,8 +207,7 @@ class TestRuns:
     def test_two_processes_compute_what_one_computes(self, folder, tmp_path):
         options = {**TINY, "data": folder, "steps": 3}
         words = written(options)
-        words = ["train", "lapgan", "--no-batch-norm", *words, *QUICK]
-        words += ["--num-evaluate=0", "--num-samples=0", "--logger=none"]
+        words = ["train", "lapgan", "--no-batch-norm", *words, *TRAIN_ALONE]
         run_on_ranks([*words, f"--out={tmp_path}/two"])
         assert cli.main([*words, f"--out={tmp_path}/one"]) == 0
         one, two = (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from testing import runs
-from testing.command_line import QUICK
+from testing.command_line import QUICK, TRAIN_ALONE
 from testing.ranks import run_on_ranks
 from testing.runs import assert_same, train
 from torch.nn.functional import avg_pool2d, interpolate
@@ -222,7 +222,7 @@ class TestRuns:
     def test_two_processes_compute_what_one_computes(self, folder, tmp_path):
         options = {**TINY, "data": folder, "normalization": "none", "dropout": 0.0}
         words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-        words = ["train", "pix2pix", *words, *QUICK, "--num-evaluate=0", "--num-samples=0", "--logger=none"]
+        words = ["train", "pix2pix", *words, *TRAIN_ALONE]
         run_on_ranks([*words, f"--out={tmp_path}/two"])
         assert cli.main([*words, f"--out={tmp_path}/one"]) == 0
         one, two = (

@@ -214,7 +214,8 @@ class VectorQuantizer(nn.Module):
             parts.append(torch.zeros_like(self.code_book).index_add_(0, codes, vectors))
         if key is not None:
             parts.append(self._candidates(vectors, key))
-        counts, *parts = sum_over_processes(torch.cat(parts, 1)).split([part.shape[1] for part in parts], 1)
+        sizes = [part.shape[1] for part in parts]
+        counts, *parts = sum_over_processes(torch.cat(parts, 1)).split(sizes, 1)
         counts = counts.squeeze(1)
         if self.update == "ema":
             self.counts.lerp_(counts, 1 - self.decay)
