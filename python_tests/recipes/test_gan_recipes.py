@@ -318,10 +318,10 @@ def test_two_steps_are_those_of_a_plain_loop(updates):
 
 
 def test_each_player_has_its_schedule():
-    """A warm-up of one step of the generator, and of four of the discriminator, two in a step."""
+    """A warm-up of one step of the generator, and of three of the discriminator, two in a step."""
     recipe = ToyGANRecipe(
         **TOY, discriminator_steps=2, warmup_steps=1, schedule="linear",
-        discriminator_warmup_steps=4, discriminator_schedule="cosine",
+        discriminator_warmup_steps=3, discriminator_schedule="cosine",
         discriminator_learning_rate=2e-3,
     )  # fmt: skip
     experiment, batches = make(recipe)
@@ -330,7 +330,8 @@ def test_each_player_has_its_schedule():
     for step in range(4):
         experiment.step(batches[step])
         rates.append([player.optimizer.param_groups[0]["lr"] / 1e-3 for player in players])
-    expected = [[1, 2 * 5 / 8], [2 / 3, 2], [1 / 3, 1], [0, 0]]  # of the next step
+    falling = [1 + math.cos(math.pi * part) for part in (1 / 5, 3 / 5)]
+    expected = [[1, 14 / 9], [2 / 3, falling[0]], [1 / 3, falling[1]], [0, 0]]  # of the next step
     assert rates == [pytest.approx(pair) for pair in expected]
     assert "steps" in recipe.tuned()
     assert "steps" not in ToyGANRecipe().tuned()

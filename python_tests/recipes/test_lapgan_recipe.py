@@ -143,7 +143,7 @@ class TestStep:
 
     def test_each_player_of_each_level_has_its_schedule(self, images):
         experiment, batches = make(
-            images, schedule="linear", discriminator_steps=2, discriminator_warmup_steps=4,
+            images, schedule="linear", discriminator_steps=2, discriminator_warmup_steps=2,
             discriminator_schedule="cosine",
         )  # fmt: skip
         rates = []
@@ -153,7 +153,7 @@ class TestStep:
                 [player.optimizer.param_groups[0]["lr"] / 1e-3 for player in players]
                 for players in ((level.generator, level._player) for level in experiment.levels)
             ])  # fmt: skip
-        expected = [[3 / 4, 5 / 8], [1 / 2, 1], [1 / 4, 1 / 2], [0, 0]]  # of the next step
+        expected = [[3 / 4, 1], [1 / 2, 3 / 4], [1 / 4, 1 / 4], [0, 0]]  # of the next step
         assert rates == [[pytest.approx(pair)] * 3 for pair in expected]
 
 

@@ -155,14 +155,15 @@ class TestStep:
                 torch.testing.assert_close(one, other)
 
     def test_each_player_has_its_schedule(self, images):
-        recipe = {"warmup_steps": 1, "schedule": "linear", "discriminator_warmup_steps": 2,
-                  "discriminator_schedule": "cosine"}  # fmt: skip
-        experiment, batches = make(images, **recipe, discriminator_learning_rate=2e-3)
+        experiment, batches = make(
+            images, warmup_steps=2, schedule="linear", discriminator_warmup_steps=1,
+            discriminator_schedule="cosine", discriminator_learning_rate=2e-3,
+        )  # fmt: skip
         players, rates = (experiment.generator, experiment.discriminator), []
         for step in range(4):
             experiment.step(batches[step])
             rates.append([player.optimizer.param_groups[0]["lr"] / 1e-3 for player in players])
-        expected = [[1, 2 * 3 / 4], [2 / 3, 2], [1 / 3, 1], [0, 0]]  # of the next step
+        expected = [[3 / 4, 2], [1, 3 / 2], [1 / 2, 1 / 2], [0, 0]]  # of the next step
         assert rates == [pytest.approx(pair) for pair in expected]
         assert "steps" not in Pix2PixRecipe().tuned()
         assert "steps" in Pix2PixRecipe(discriminator_schedule="linear").tuned()
