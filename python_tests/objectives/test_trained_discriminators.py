@@ -158,9 +158,12 @@ class TestAutoencoder:
         (pull,) = torch.autograd.grad(game.generator_loss(energy(fake)), fake)
         assert (pull.norm(dim=1) > 0).all()
 
-    def test_gradients(self, energy):
+    def test_gradients(self):
         """Of the losses in all weights, with samples on both sides of the margin."""
-        energy.double()
+        torch.manual_seed(0)
+        energy = AutoencoderEnergy(
+            MLP(2, (6,), 3, zero_last=False), MLP(3, (6,), 2, zero_last=False)
+        ).double()
         x = torch.tensor([[0.3, -0.2], [1.0, 2.0], [0.1, 0.4]], dtype=torch.float64)
         margin = energy(x)[[1, 2]].mean().item()
         for game in (EnergyGame(margin), EnergyGame(margin, power=2)):
