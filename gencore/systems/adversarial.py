@@ -485,6 +485,7 @@ SYSTEMS = (
             f"{_PROGRESSIVE}::test_learning_rates_are_equalised",
             f"{_GROWING}::test_both_players_see_the_level_that_has_been_reached",
             f"{_GROWING}::test_data_are_faded_in_as_samples_are",
+            f"{_GROWING}::test_two_processes_grow_as_one_does",
             f"{_PAIRS}::TestFeatureMatching::test_b17_equal_inputs_have_no_loss",
             f"{_PAIRS}::TestFeatureMatching::test_it_is_the_equation",
             f"{_PAIRS}::TestScales::test_a_coarser_one_sees_the_means_of_four_pixels",

@@ -40,7 +40,11 @@ def under_srun() -> bool:
 
 
 def launch(
-    devices: int = 1, accelerator: str = "auto", precision: "Precision" = "32-true"
+    devices: int = 1,
+    accelerator: str = "auto",
+    precision: "Precision" = "32-true",
+    *,
+    skips_parameters: bool = False,
 ) -> "Fabric":
     """A launched Fabric over `devices` processes.
 
@@ -53,6 +57,8 @@ def launch(
             for each of its cores at most).
         accelerator: "auto", "cpu", "cuda" or "mps".
         precision: of the forward pass of modules that Fabric wraps.
+        skips_parameters: whether steps may leave parameters without a gradient. Several processes
+            then find out in each step which these are; without it they wait for all gradients.
 
     Raises:
         ValueError: a wrong number, or an accelerator that this machine does not have.
@@ -81,8 +87,13 @@ def launch(
     plugins: list[Any] = [] if under_torchrun() else [environment]
     if precision == "bf16-mixed":
         plugins.append(_autocast(accelerator))
+    alone = devices * nodes == 1
+    strategy = "ddp_find_unused_parameters_true" if skips_parameters and not alone else "auto"
     try:
-        fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, plugins=plugins)
+        fabric = Fabric(
+            accelerator=accelerator, devices=devices, num_nodes=nodes, plugins=plugins,
+            strategy=strategy,
+        )  # fmt: skip
     except Exception as error:  # Fabric raises its own kinds, RuntimeErrors and ValueErrors
         raise ValueError(
             f"cannot use {devices} device(s) of the kind {accelerator!r} here: {error}"

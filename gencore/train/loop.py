@@ -97,7 +97,9 @@ def fit(
 
     check_loggers(loggers)
     resume = resume or resume_from is not None
-    fabric = launch(devices, accelerator, recipe.precision)
+    fabric = launch(
+        devices, accelerator, recipe.precision, skips_parameters=recipe.skips_parameters
+    )
     folder = RunFolder(run_dir)
     on_rank_zero(fabric, lambda: folder.claim(resume=resume, overwrite=overwrite, step=resume_from))
     settings = {

@@ -197,6 +197,12 @@ class Recipe(ABC):
         """
         return self.load_data()
 
+    @property
+    def skips_parameters(self) -> bool:
+        """Whether a step may leave trained parameters without a gradient, as of layers that a
+        network has yet to grow. Several processes then look for them in each step."""
+        return False
+
     def tuned(self) -> frozenset[str]:
         """The fields that may differ on resume and shape the optimisation from there on."""
         return self.tunable

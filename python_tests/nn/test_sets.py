@@ -1,7 +1,11 @@
 """Layers of sets: who sees whom, closed forms, derivatives, and which functions they can be."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
+from torch import distributed as dist
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.functional import conv2d, linear
@@ -196,6 +200,38 @@ class TestAlternatives:
         x = torch.ones(2, 3, 4, requires_grad=True)
         MinibatchStdDev()(x).sum().backward()
         assert x.grad.isfinite().all()
+
+    def test_members_of_two_processes_are_one_set(self, monkeypatch):
+        """Values and two derivatives of the sum of both losses. The processes are threads here."""
+        parts, lock = [None, None], threading.Barrier(2, timeout=30)
+        mine, x = threading.local(), torch.randn(2, 6, 2, 3, 3, dtype=torch.float64)
+
+        def all_reduce(value):
+            parts[mine.rank] = value.clone()
+            lock.wait()
+            value.copy_(parts[0] + parts[1])
+            lock.wait()
+
+        def derivatives(network, x):
+            x.requires_grad_()
+            y = network(x)
+            (slope,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+            (curvature,) = torch.autograd.grad(slope.square().sum(), x)
+            return y, slope, curvature
+
+        def on_rank(rank):
+            mine.rank = rank
+            network = MinibatchStdDev(over_processes=True)
+            return derivatives(network, x[:, [slice(0, 3), slice(3, 6)][rank]].detach().clone())
+
+        monkeypatch.setattr(dist, "is_initialized", lambda: True)
+        monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+        monkeypatch.setattr(dist, "all_reduce", all_reduce)
+        with ThreadPoolExecutor(2) as threads:
+            found = list(threads.map(on_rank, range(2)))
+        expected = derivatives(MinibatchStdDev(), x.clone())
+        for one, two, whole in zip(*found, expected, strict=True):
+            torch.testing.assert_close(torch.cat([one, two], 1), whole)
 
     def test_closeness_is_the_sum_over_pairs(self):
         network, x = make("discrimination")

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from testing.command_line import QUICK, run
+from testing.command_line import TRAIN_ALONE
+from testing.ranks import run_on_ranks
 from testing.runs import assert_same, make, train
 
 from gencore import cli
@@ -317,10 +318,10 @@ def test_two_steps_are_those_of_a_plain_loop(updates):
 
 
 def test_each_player_has_its_schedule():
-    """A warm-up of one step of the generator, and of four of the discriminator, two in a step."""
+    """A warm-up of one step of the generator, and of three of the discriminator, two in a step."""
     recipe = ToyGANRecipe(
         **TOY, discriminator_steps=2, warmup_steps=1, schedule="linear",
-        discriminator_warmup_steps=4, discriminator_schedule="cosine",
+        discriminator_warmup_steps=3, discriminator_schedule="cosine",
         discriminator_learning_rate=2e-3,
     )  # fmt: skip
     experiment, batches = make(recipe)
@@ -329,7 +330,8 @@ def test_each_player_has_its_schedule():
     for step in range(4):
         experiment.step(batches[step])
         rates.append([player.optimizer.param_groups[0]["lr"] / 1e-3 for player in players])
-    expected = [[1, 2 * 5 / 8], [2 / 3, 2], [1 / 3, 1], [0, 0]]  # of the next step
+    falling = [1 + math.cos(math.pi * part) for part in (1 / 5, 3 / 5)]
+    expected = [[1, 14 / 9], [2 / 3, falling[0]], [1 / 3, falling[1]], [0, 0]]  # of the next step
     assert rates == [pytest.approx(pair) for pair in expected]
     assert "steps" in recipe.tuned()
     assert "steps" not in ToyGANRecipe().tuned()
@@ -446,14 +448,13 @@ def test_parts_of_a_batch_have_the_gradients_of_the_whole(options):
         {"method": "mbgan", "group-size": 4},
     ],
 )
-def test_two_processes_compute_what_one_computes(tmp_path, environment, options):
+def test_two_processes_compute_what_one_computes(tmp_path, options):
     options = {"batch-size": 8, "steps": 5, "hidden-widths": 8, **options}
     words = [
         f"--{name}" + ("" if value is None else f"={value}") for name, value in options.items()
     ]
-    words = ["train", "toygan", *words, *QUICK, "--num-evaluate=0", "--num-samples=0"]
-    done = run(environment, "-m", "gencore", *words, "--devices=2", f"--out={tmp_path}/two")
-    assert done.returncode == 0, done.stderr
+    words = ["train", "toygan", *words, *TRAIN_ALONE]
+    run_on_ranks([*words, f"--out={tmp_path}/two"])
     assert cli.main([*words, f"--out={tmp_path}/one"]) == 0
     one, two = (read_state(tmp_path / name / "checkpoint.safetensors")["state"]
                 for name in ("one", "two"))  # fmt: skip

@@ -1,14 +1,18 @@
 """Generators of images that grow with their discriminators in training."""
 
 import copy
-from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from testing.command_line import TRAIN_ALONE
+from testing.ranks import run_on_ranks
 from testing.runs import assert_same, make, train
 
+from gencore import cli
 from gencore.data import ImageDataset
 from gencore.recipes.adversarial.gan import GANRecipe
+from gencore.train.state_file import read_state
 
 pytest.importorskip("lightning_fabric")
 
@@ -119,8 +123,34 @@ def test_images_that_cannot_be_halved():
         make(GANRecipe(**GROWING), odd)
 
 
-def test_several_processes(squares):
-    experiment, _ = make(GANRecipe(**GROWING), squares)
-    experiment.fabric = SimpleNamespace(world_size=2)
-    with pytest.raises(ValueError, match="there are 2 processes; expected one with networks p"):
-        experiment._make_growing()
+@pytest.mark.parametrize(
+    "options",
+    [{"method": "wgan", "gradient_penalty": 10.0}, {"minibatch_std": False, "accumulate": 2}],
+    ids=str,
+)
+def test_two_processes_grow_as_one_does(squares, tmp_path, options):
+    """Also where they stop within a phase and go on. The moments of Adam are those of the steps
+    in which a parameter has a gradient."""
+    np.save(tmp_path / "squares.npy", squares.images[:, 0].numpy())
+    options = {**GROWING, "data": tmp_path / "squares.npy", "ema_decay": 0.9, **options}
+    words = ["train", "gan", *TRAIN_ALONE]
+    for name, value in options.items():
+        words.append(f"--{'no-' * (value is False)}{name.replace('_', '-')}")
+        words[-1] += "" if value is False else f"={value}"
+    for more in ("--steps=3", "--resume"):
+        run_on_ranks([*words, more, f"--out={tmp_path}/two"])
+    assert cli.main([*words, f"--out={tmp_path}/one"]) == 0
+    one, two = (
+        read_state(tmp_path / name / "checkpoint.safetensors")["state"] for name in ("one", "two")
+    )
+    assert two["images_seen"] == one["images_seen"] == {"number": 32}
+    for part in ("generator_model", "generator_ema", "discriminator_model"):
+        for name, value in one[part].items():
+            torch.testing.assert_close(two[part][name], value, rtol=1e-4, atol=1e-5)
+    for part in ("generator_optimizer", "discriminator_optimizer"):
+        steps = [
+            {number: moments["step"].item() for number, moments in state[part]["state"].items()}
+            for state in (one, two)
+        ]
+        assert steps[0] == steps[1]
+        assert len(set(steps[0].values())) == 4  # of parameters of other levels

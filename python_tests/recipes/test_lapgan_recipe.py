@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from testing import runs
-from testing.command_line import QUICK, run
+from testing.command_line import QUICK, TRAIN_ALONE
+from testing.ranks import run_on_ranks
 from testing.runs import assert_same, train
 from torch.nn.functional import interpolate
 
@@ -140,6 +141,21 @@ class TestStep:
             weights.append([weight for player in players for weight in player.parameters()])
         assert all(torch.equal(one, two) for one, two in zip(*weights, strict=True))
 
+    def test_each_player_of_each_level_has_its_schedule(self, images):
+        experiment, batches = make(
+            images, schedule="linear", discriminator_steps=2, discriminator_warmup_steps=2,
+            discriminator_schedule="cosine",
+        )  # fmt: skip
+        rates = []
+        for step in range(4):
+            experiment.step(batches[step])
+            rates.append([
+                [player.optimizer.param_groups[0]["lr"] / 1e-3 for player in players]
+                for players in ((level.generator, level._player) for level in experiment.levels)
+            ])  # fmt: skip
+        expected = [[3 / 4, 1], [1 / 2, 3 / 4], [1 / 4, 1 / 4], [0, 0]]  # of the next step
+        assert rates == [[pytest.approx(pair)] * 3 for pair in expected]
+
 
 class TestSamples:
     def test_they_are_those_of_the_pyramid(self, images):
@@ -188,13 +204,11 @@ class TestRuns:
         for name, part in whole.state.items():
             assert_same({name: resumed.state[name].state_dict()}, {name: part.state_dict()})
 
-    def test_two_processes_compute_what_one_computes(self, folder, tmp_path, environment):
+    def test_two_processes_compute_what_one_computes(self, folder, tmp_path):
         options = {**TINY, "data": folder, "steps": 3}
         words = written(options)
-        words = ["train", "lapgan", "--no-batch-norm", *words, *QUICK]
-        words += ["--num-evaluate=0", "--num-samples=0"]
-        done = run(environment, "-m", "gencore", *words, "--devices=2", f"--out={tmp_path}/two")
-        assert done.returncode == 0, done.stderr
+        words = ["train", "lapgan", "--no-batch-norm", *words, *TRAIN_ALONE]
+        run_on_ranks([*words, f"--out={tmp_path}/two"])
         assert cli.main([*words, f"--out={tmp_path}/one"]) == 0
         one, two = (
             read_state(tmp_path / name / "checkpoint.safetensors")["state"]

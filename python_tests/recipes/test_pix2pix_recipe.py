@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from testing import runs
-from testing.command_line import QUICK, run
+from testing.command_line import QUICK, TRAIN_ALONE
+from testing.ranks import run_on_ranks
 from testing.runs import assert_same, train
 from torch.nn.functional import avg_pool2d, interpolate
 
@@ -118,22 +119,25 @@ class TestStep:
             assert all(weight.requires_grad for weight, _ in pairs)
 
     def test_it_is_that_of_a_plain_loop(self, images):
-        """Adam of the discriminator on both, then of the generator against it as it is then."""
+        """Adam of the discriminator on both, then of the generator against it as it is then; with a
+        rate of the one that grows from a half, and one of the other that falls to 0 in four."""
         experiment, batches = make(
             images, normalization="none", dropout=0.0, adversarial_weight=0.5,
-            reconstruction_weight=3.0, beta1=0.3, learning_rate=1e-2,
-            discriminator_learning_rate=3e-3,
+            reconstruction_weight=3.0, beta1=0.3, learning_rate=1e-2, schedule="linear",
+            discriminator_learning_rate=3e-3, discriminator_warmup_steps=2,
         )  # fmt: skip
         generator, adversary = (
             copy.deepcopy(player.module)
             for player in (experiment.generator, experiment.discriminator)
         )
         optimizers = [
-            torch.optim.Adam(player.parameters(), rate, betas=(0.3, 0.999))
-            for player, rate in ((generator, 1e-2), (adversary, 3e-3))
+            torch.optim.Adam(player.parameters(), betas=(0.3, 0.999))
+            for player in (generator, adversary)
         ]
-        for step in range(2):
+        for step, rates in enumerate([(1e-2, 1.5e-3), (0.75e-2, 2.25e-3)]):
             experiment.step(batches[step])
+            for optimizer, rate in zip(optimizers, rates, strict=True):
+                optimizer.param_groups[0]["lr"] = rate
             given, wanted = make_pairs("colours", batches[step].x)
             translated = generator(given)
             optimizers[1].zero_grad()
@@ -149,6 +153,30 @@ class TestStep:
         for found, expected in pairs:
             for one, other in zip(found.module.parameters(), expected.parameters(), strict=True):
                 torch.testing.assert_close(one, other)
+
+    def test_each_player_has_its_schedule(self, images):
+        experiment, batches = make(
+            images, warmup_steps=2, schedule="linear", discriminator_warmup_steps=1,
+            discriminator_schedule="cosine", discriminator_learning_rate=2e-3,
+        )  # fmt: skip
+        players, rates = (experiment.generator, experiment.discriminator), []
+        for step in range(4):
+            experiment.step(batches[step])
+            rates.append([player.optimizer.param_groups[0]["lr"] / 1e-3 for player in players])
+        expected = [[3 / 4, 2], [1, 3 / 2], [1 / 2, 1 / 2], [0, 0]]  # of the next step
+        assert rates == [pytest.approx(pair) for pair in expected]
+        assert "steps" not in Pix2PixRecipe().tuned()
+        assert "steps" in Pix2PixRecipe(discriminator_schedule="linear").tuned()
+
+    @pytest.mark.parametrize("prefix", ["", "discriminator_"])
+    def test_each_player_has_its_bound_of_gradients(self, images, prefix):
+        experiment, batches = make(images, **{f"{prefix}max_grad_norm": 1e-3})
+        scalars = experiment.step(batches[0])
+        players = {"": experiment.generator, "discriminator_": experiment.discriminator}
+        for name, player in players.items():
+            norm = torch.nn.utils.get_total_norm([w.grad for w in player.module.parameters()])
+            assert (norm.item() == pytest.approx(1e-3, rel=1e-3)) == (name == prefix)
+            assert (f"{name}grad_norm" in scalars) == (name == prefix)
 
     def test_parts_of_a_batch_have_the_gradients_of_the_whole(self, images):
         found = []
@@ -177,25 +205,26 @@ class TestStep:
 
 class TestRuns:
     def test_a_resumed_run_is_the_same(self, folder, tmp_path):
-        """With dropout, whose masks belong to the state."""
+        """With dropout, whose masks belong to the state, and a discriminator in its warm-up."""
 
         def go(path, **more):
-            recipe = Pix2PixRecipe(**{**TINY, "data": folder, "ema_decay": 0.9, **more})
+            options = {**TINY, "data": folder, "ema_decay": 0.9, "discriminator_warmup_steps": 5}
+            recipe = Pix2PixRecipe(**{**options, **more})
             return train(path, recipe, num_samples=0, num_evaluate=0, resume=path.exists())
 
         whole = go(tmp_path / "whole")
         go(tmp_path / "parts", steps=2)
         resumed = go(tmp_path / "parts")
-        assert "discriminator_optimizer" in whole.state
+        assert {"discriminator_optimizer", "discriminator_scheduler"} <= whole.state.keys()
+        assert "generator_scheduler" not in whole.state
         for name, part in whole.state.items():
             assert_same({name: resumed.state[name].state_dict()}, {name: part.state_dict()})
 
-    def test_two_processes_compute_what_one_computes(self, folder, tmp_path, environment):
+    def test_two_processes_compute_what_one_computes(self, folder, tmp_path):
         options = {**TINY, "data": folder, "normalization": "none", "dropout": 0.0}
         words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-        words = ["train", "pix2pix", *words, *QUICK, "--num-evaluate=0", "--num-samples=0"]
-        done = run(environment, "-m", "gencore", *words, "--devices=2", f"--out={tmp_path}/two")
-        assert done.returncode == 0, done.stderr
+        words = ["train", "pix2pix", *words, *TRAIN_ALONE]
+        run_on_ranks([*words, f"--out={tmp_path}/two"])
         assert cli.main([*words, f"--out={tmp_path}/one"]) == 0
         one, two = (
             read_state(tmp_path / name / "checkpoint.safetensors")["state"]
@@ -283,6 +312,15 @@ class TestUse:
         ),
         ({"adversarial_weight": 0.0, "feature_weight": 1.0}, "feature_weight is 1.0, but it has"),
         ({"adversarial_weight": 0.0, "reconstruction_weight": 0.0}, "adversarial_weight and recon"),
+        *[
+            (
+                {"adversarial_weight": 0.0, f"discriminator_{name}": value},
+                f"discriminator_{name} is {value!r}, but it has an effect with an adversarial_weig",
+            )
+            for name, value in (("schedule", "linear"), ("warmup_steps", 2), ("max_grad_norm", 1.0))
+        ],
+        ({"discriminator_warmup_steps": -1}, "discriminator_warmup_steps is -1; expected"),
+        ({"discriminator_max_grad_norm": 0.0}, "discriminator_max_grad_norm is 0.0; expected pos"),
         ({"dropout": 1.0}, "dropout is 1.0 and beta1 0.5; expected less than 1"),
         ({"accumulate": 2}, "accumulate is 2, but normalization is over a batch"),
         ({"task": "video"}, "task is 'video'; expected one of colours, details"),

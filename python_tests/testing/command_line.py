@@ -12,6 +12,9 @@ import gencore
 TESTS = Path(__file__).parents[1]
 QUICK = ["--num-evaluate", "5", "--num-samples", "4", "--log-every", "1", "--accelerator", "cpu"]
 
+# Steps and the log, without samples and measures.
+TRAIN_ALONE = ["--num-evaluate=0", "--num-samples=0", "--logger=none", *QUICK[4:]]
+
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -174,11 +175,22 @@ def test_under_nohup_the_end_of_the_terminal_ends_nothing():
         signal.signal(signal.SIGHUP, before)
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=240):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert condition()
+
+
+@contextmanager
+def started(words, **options):
+    """A run of the toy that ends with the block, whatever happens there."""
+    command = [sys.executable, "-m", "gencore", "train", "toy", *words, *QUICK, "--logger=none"]
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def rows(out):
@@ -189,9 +201,8 @@ def rows(out):
 @pytest.mark.slow
 def test_a_terminal_that_ends_leaves_a_checkpoint(tmp_path, environment):
     terminal, its_end = os.openpty()
-    words = ["-m", "gencore", "train", "toy", "--steps", "1000", "--pause", "0.1"]
-    with subprocess.Popen(
-        [sys.executable, *words, "--out", str(tmp_path / "run"), *QUICK],
+    with started(
+        ["--steps", "1000", "--pause", "0.1", "--out", str(tmp_path / "run")],
         env={**environment, "TERM": "xterm"},
         stdin=its_end, stdout=its_end, stderr=its_end, start_new_session=True,
     ) as process:  # fmt: skip
@@ -199,7 +210,7 @@ def test_a_terminal_that_ends_leaves_a_checkpoint(tmp_path, environment):
         wait_for(lambda: rows(tmp_path / "run") > 2)
         os.close(terminal)
         process.send_signal(signal.SIGHUP)
-        assert process.wait(60) == 129
+        assert process.wait(120) == 129
     folder = RunFolder(tmp_path / "run")
     step = read_state(folder.checkpoint)["step"]
     assert step >= 2
@@ -295,15 +306,14 @@ def is_running(pid):
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 @pytest.mark.parametrize("killed", [0, 1])
 def test_no_process_outlives_another_that_was_killed(tmp_path, environment, killed):
-    words = ["-m", "gencore", "train", "toy", "--steps", "10000", "--pause", "0.1", *QUICK]
-    with subprocess.Popen(
-        [sys.executable, *words, "--out", str(tmp_path / "run"), "--devices", "2"],
-        env=environment, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
+    words = ["--steps", "10000", "--pause", "0.1", "--devices", "2"]
+    with started(
+        [*words, "--out", str(tmp_path / "run")], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
         wait_for(lambda: rows(tmp_path / "run") > 2)
         (other,) = children(process.pid)
         os.kill([process.pid, other][killed], signal.SIGKILL)
-        process.wait(30)
-        wait_for(lambda: not is_running(other), 30)
+        process.wait(120)
+        wait_for(lambda: not is_running(other))
         assert process.returncode != 0
     train(tmp_path / "run", ToyRecipe(steps=1), overwrite=True)

@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from gencore.choices import check_choice
+from gencore.nn.processes import num_processes, sum_over_processes
 from gencore.nn.quantization.nearest import nearest
 from gencore.ops import philox_words, random_key
 from gencore.sizes import check_positive
@@ -213,7 +214,8 @@ class VectorQuantizer(nn.Module):
             parts.append(torch.zeros_like(self.code_book).index_add_(0, codes, vectors))
         if key is not None:
             parts.append(self._candidates(vectors, key))
-        counts, *parts = _total(torch.cat(parts, 1)).split([part.shape[1] for part in parts], 1)
+        sizes = [part.shape[1] for part in parts]
+        counts, *parts = sum_over_processes(torch.cat(parts, 1)).split(sizes, 1)
         counts = counts.squeeze(1)
         if self.update == "ema":
             self.counts.lerp_(counts, 1 - self.decay)
@@ -264,23 +266,12 @@ class VectorQuantizer(nn.Module):
         )
 
 
-def _is_shared() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _total(x: Tensor) -> Tensor:
-    """The sum over all processes."""
-    if _is_shared():
-        dist.all_reduce(x)
-    return x
-
-
 def _places(size: int, device: torch.device) -> tuple[Tensor | int, Tensor | int]:
     """Vectors of the processes before this one, and of all."""
-    if not _is_shared():
+    if num_processes() == 1:
         return 0, size
     rank = dist.get_rank()
-    sizes = torch.zeros(dist.get_world_size(), dtype=torch.int64, device=device)
+    sizes = torch.zeros(num_processes(), dtype=torch.int64, device=device)
     sizes[rank] = size
-    sizes = _total(sizes)
+    sizes = sum_over_processes(sizes)
     return sizes[:rank].sum(), sizes.sum()

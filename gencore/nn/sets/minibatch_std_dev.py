@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from gencore.nn.processes import num_processes, sum_over_processes
+
 __all__ = ["MinibatchStdDev"]
 
 
@@ -17,6 +19,8 @@ class MinibatchStdDev(nn.Module):
 
     Args:
         epsilon: ε, which keeps gradients finite where members are equal.
+        over_processes: take what all processes of torch's default group have for the members, of
+            which each has as many.
 
     Shape:
         [N, B, F] → [N, B, F + 1]; [N, B, C, H, W] → [N, B, C + 1, H, W]; and so on.
@@ -36,19 +40,28 @@ class MinibatchStdDev(nn.Module):
                  [3., 1.]]])
     """
 
-    def __init__(self, epsilon: float = 1e-8) -> None:
+    def __init__(self, epsilon: float = 1e-8, *, over_processes: bool = False) -> None:
         super().__init__()
-        self.epsilon = epsilon
+        self.epsilon, self.over_processes = epsilon, over_processes
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() < 3:
             raise ValueError(
                 f"MinibatchStdDev: x has shape {list(x.shape)}; expected [N, B, F, ...]"
             )
-        variance = x.var(1, correction=0).flatten(1)
-        std = (variance + self.epsilon).sqrt().mean(1)
+        shared = self.over_processes and num_processes() > 1
+        variance = _shared_variance(x) if shared else x.var(1, correction=0)
+        std = (variance.flatten(1) + self.epsilon).sqrt().mean(1)
         feature = std.view(-1, *[1] * (x.dim() - 1)).expand_as(x[:, :, :1])
         return torch.cat([x, feature], 2)
 
     def extra_repr(self) -> str:
-        return f"epsilon={self.epsilon}"
+        shared = ", over_processes=True" if self.over_processes else ""
+        return f"epsilon={self.epsilon}{shared}"
+
+
+def _shared_variance(x: Tensor) -> Tensor:
+    """Over the members [N, B, ...] of all processes."""
+    members = x.shape[1] * num_processes()
+    mean = sum_over_processes(x.sum(1, keepdim=True)) / members
+    return sum_over_processes((x - mean).square().sum(1)) / members

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gencore.nn.fixed_buffers import FixedBuffers, with_values
+from gencore.nn.processes import sum_over_processes
 from gencore.nn.transforms.base import Rewound, Transform, check_channels
 from gencore.ops import actnorm
 from gencore.ops.actnorm import actnorm_backward_from_output
@@ -124,9 +125,9 @@ def channel_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     in float64."""
     x = x.to(torch.float64).transpose(0, 1).flatten(1)
     count = torch.tensor(float(x.shape[1]), dtype=torch.float64, device=x.device)
-    total = _sum_over_processes(torch.cat([x.sum(1), count[None]]))
+    total = sum_over_processes(torch.cat([x.sum(1), count[None]]))
     count, mean = total[-1], total[:-1] / total[-1]
-    squares = _sum_over_processes((x - mean[:, None]).square().sum(1))
+    squares = sum_over_processes((x - mean[:, None]).square().sum(1))
     return count, mean, squares / count
 
 
@@ -135,9 +136,3 @@ def varies(mean: Tensor, variance: Tensor, x: Tensor) -> Tensor:
     # Rounding leaves a constant channel a variance of about (mean·ε)².
     floor = (mean.abs() * torch.finfo(x.dtype).eps * 8).square()
     return (variance > floor) & (variance > torch.finfo(torch.float32).tiny)
-
-
-def _sum_over_processes(value: Tensor) -> Tensor:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(value)
-    return value

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from gencore.objectives.games.names import FDivergenceName, GeneratorLossKind
-from gencore.train import OptimisedRecipe, UsedBy, used_by
-from gencore.train.recipe import Schedule
+from gencore.recipes.adversarial.two_players import DISCRIMINATOR_FIELDS, TwoPlayerRecipe
+from gencore.train import UsedBy, used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -23,20 +23,17 @@ OptimizerName = Literal["adam", "sgd"]
 SCORES = ("gan", "hinge", "least-squares", "wgan", "f-gan")
 TRAINED = (*SCORES, "ebgan", "bgan", "mbgan", "mixup")
 # What may differ on resume, of every adversarial recipe.
-TUNABLE = frozenset({
-    "learning_rate", "warmup_steps", "max_grad_norm", "ema_decay", "discriminator_learning_rate",
-    "discriminator_warmup_steps", "discriminator_max_grad_norm", "discriminator_ema_decay",
-    "gradient_penalty", "pulling_away", "smoothing",
-})  # fmt: skip
+TUNABLE = TwoPlayerRecipe.tunable | {
+    "discriminator_ema_decay", "gradient_penalty", "pulling_away", "smoothing",
+}  # fmt: skip
 _PLAYER = used_by(method=TRAINED)
 _BATCHES = used_by(method=("bgan", "mbgan"))
 _EBGAN = used_by(method=("ebgan",))
 
 ADVERSARIAL_USES: dict[str, UsedBy] = {
-    "discriminator_steps": _PLAYER, "discriminator_learning_rate": _PLAYER,
-    "discriminator_optimizer": _PLAYER, "discriminator_schedule": _PLAYER,
-    "discriminator_warmup_steps": _PLAYER, "discriminator_max_grad_norm": _PLAYER,
-    "discriminator_ema_decay": used_by(method=("gan",)), "updates": _PLAYER,
+    **dict.fromkeys(DISCRIMINATOR_FIELDS, _PLAYER),
+    "discriminator_steps": _PLAYER, "discriminator_optimizer": _PLAYER, "updates": _PLAYER,
+    "discriminator_ema_decay": used_by(method=("gan",)),
     "spectral_norm": used_by(method=(*SCORES, "mixup")),
     "gradient_penalty": used_by(method=SCORES),
     "weight_clip": used_by(method=("wgan",)), "generator_loss": used_by(method=("gan",)),
@@ -47,7 +44,7 @@ ADVERSARIAL_USES: dict[str, UsedBy] = {
 
 
 @dataclass(kw_only=True)
-class AdversarialRecipe(OptimisedRecipe):
+class AdversarialRecipe(TwoPlayerRecipe):
     """A generator and its adversary."""
 
     method: MethodName = "gan"
@@ -60,35 +57,6 @@ class AdversarialRecipe(OptimisedRecipe):
 
     batch_size: int = 128
     """Data points, and samples, in one step of either player, over all devices together."""
-
-    learning_rate: float = 1e-3
-    """Learning rate of the generator, after the warm-up."""
-
-    schedule: Schedule = "constant"
-    """The generator's learning rate after the warm-up: constant, or falling to 0 after the last
-    step, in a line or in half a cosine."""
-
-    warmup_steps: int = 0
-    """Steps in which the generator's learning rate grows linearly to its value."""
-
-    max_grad_norm: float | None = None
-    """Longer gradients of the generator's loss are cut to this norm; without it none is."""
-
-    ema_decay: float | None = None
-    """Decay of the average of the generator's weights that draws samples and is measured; without
-    it the weights themselves do."""
-
-    discriminator_learning_rate: float = 1e-3
-    """Learning rate of the discriminator, after its warm-up."""
-
-    discriminator_schedule: Schedule = "constant"
-    """The discriminator's learning rate after its warm-up, as for schedule."""
-
-    discriminator_warmup_steps: int = 0
-    """Steps of the discriminator in which its learning rate grows linearly to its value."""
-
-    discriminator_max_grad_norm: float | None = None
-    """Longer gradients of the discriminator's loss are cut to this norm; without it none is."""
 
     discriminator_ema_decay: float | None = None
     """Decay of the average of the discriminator's weights that judges the proposals of a
@@ -151,16 +119,13 @@ class AdversarialRecipe(OptimisedRecipe):
         super().__post_init__()
         owner = type(self).__name__
         self.check_positive(
-            "latent_size", "discriminator_learning_rate", "discriminator_steps", "margin",
-            "group_size", "sinkhorn_epsilon",
-        )  # fmt: skip
+            "latent_size", "discriminator_steps", "margin", "group_size", "sinkhorn_epsilon"
+        )
         self.check_not_negative(
-            "gradient_penalty", "pulling_away", "momentum", "smoothing", "num_proposals",
-            "discriminator_warmup_steps",
-        )  # fmt: skip
-        for name in ("weight_clip", "discriminator_max_grad_norm"):
-            if getattr(self, name) is not None:
-                self.check_positive(name)
+            "gradient_penalty", "pulling_away", "momentum", "smoothing", "num_proposals"
+        )
+        if self.weight_clip is not None:
+            self.check_positive("weight_clip")
         if self.discriminator_ema_decay is not None:
             self.check_fraction("discriminator_ema_decay")
         if self.momentum >= 1 or self.smoothing > 0.5:
@@ -184,11 +149,6 @@ class AdversarialRecipe(OptimisedRecipe):
                 f"{owner}: method is wgan, whose discriminator needs a bound; expected "
                 "gradient_penalty, spectral_norm or weight_clip"
             )
-
-    def tuned(self) -> frozenset[str]:
-        """Those, and the steps where the schedule of either player ends at the last one."""
-        ends = frozenset() if self.discriminator_schedule == "constant" else frozenset({"steps"})
-        return super().tuned() | ends
 
     @property
     def is_game(self) -> bool:

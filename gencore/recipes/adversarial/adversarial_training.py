@@ -42,7 +42,6 @@ from gencore.train import Batch, Optimisation, StateObject
 from gencore.train.batch_groups import split_group
 from gencore.train.batch_norm import synchronise_batch_norm
 from gencore.train.chunks import chunks, in_chunks
-from gencore.train.optimisation import make_scheduler
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -122,17 +121,12 @@ class AdversarialTraining:
         self._player: Optimisation | None = None
         players = {"generator": self.generator}
         if adversary.is_trained:
-            rate, each = recipe.discriminator_learning_rate, recipe.discriminator_steps
-            optimizer = self._optimizer(self._adversary, recipe.discriminator_optimizer, rate)
-            scheduler = make_scheduler(
-                optimizer, recipe.discriminator_schedule,
-                warmup_steps=recipe.discriminator_warmup_steps, steps=recipe.steps * each,
-            )  # fmt: skip
-            self._player = Optimisation(
-                fabric, self._adversary, optimizer, scheduler=scheduler,
-                max_grad_norm=recipe.discriminator_max_grad_norm,
-                ema_decay=recipe.discriminator_ema_decay, ema_warmup=True,
-                accumulate=recipe.accumulate, advice=_ADVICE,
+            optimizer = self._optimizer(
+                self._adversary, recipe.discriminator_optimizer, recipe.discriminator_learning_rate
+            )
+            self._player = recipe.discriminator_optimisation(
+                fabric, self._adversary, optimizer, steps_each=recipe.discriminator_steps,
+                ema_decay=recipe.discriminator_ema_decay, advice=_ADVICE,
             )  # fmt: skip
             players["discriminator"] = self._player
         self.state: Mapping[str, StateObject] = {

@@ -182,6 +182,11 @@ class GANRecipe(AdversarialRecipe, ImageRecipe):
                 "expected one of the two"
             )
 
+    @property
+    def skips_parameters(self) -> bool:
+        """Where networks grow, those of the levels to come and of what has been faded out."""
+        return self.networks == "progressive"
+
     def batches(self, fabric: "Fabric", dataset: "ImageDataset") -> "BatchSource":
         return self.grouped(fabric, super().batches(fabric, dataset))
 

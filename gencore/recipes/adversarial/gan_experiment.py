@@ -117,12 +117,7 @@ class GANExperiment(ImageSamplesExperiment):
         )  # fmt: skip
 
     def _make_growing(self) -> GrowingNetworks:
-        recipe, num = self.recipe, self.fabric.world_size
-        if num > 1:
-            raise ValueError(
-                f"GANRecipe: there are {num} processes; expected one with networks progressive, "
-                "since the layers of levels to come have no gradients to share"
-            )
+        recipe = self.recipe
         return GrowingNetworks(
             recipe.latent_size, tuple(self.image_shape), width=recipe.width,
             phase_images=recipe.phase_images, minibatch_std=recipe.minibatch_std,

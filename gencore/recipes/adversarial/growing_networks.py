@@ -118,9 +118,9 @@ class GrowingDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         statistics = None
-        if minibatch_std:  # the batch is one set
+        if minibatch_std:  # the batch is one set, whatever part of it a process has
             statistics = nn.Sequential(
-                nn.Unflatten(0, (1, -1)), MinibatchStdDev(), nn.Flatten(0, 1)
+                nn.Unflatten(0, (1, -1)), MinibatchStdDev(over_processes=True), nn.Flatten(0, 1)
             )
         self.network = ProgressiveDiscriminator(shapes[0], widths, batch_statistics=statistics)
         self._seen = seen

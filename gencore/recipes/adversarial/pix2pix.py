@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from gencore.train import ImageRecipe, OptimisedRecipe, UsedBy
+from gencore.recipes.adversarial.two_players import DISCRIMINATOR_FIELDS, TwoPlayerRecipe
+from gencore.train import ImageRecipe, UsedBy
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -34,19 +35,18 @@ _PRESETS: dict[str, dict[str, Any]] = {
 _USED_BY = {
     name: UsedBy("an adversarial_weight above 0", lambda fields: fields["adversarial_weight"] > 0)
     for name in (
-        "game", "feature_weight", "discriminator_learning_rate", "discriminator_width",
+        *DISCRIMINATOR_FIELDS, "game", "feature_weight", "discriminator_width",
         "num_discriminators", "patch_scales",
     )
 } | {"show_data": UsedBy("recipes whose samples are no translations", lambda _: False)}  # fmt: skip
 
 
 @dataclass(kw_only=True)
-class Pix2PixRecipe(ImageRecipe, OptimisedRecipe):
+class Pix2PixRecipe(ImageRecipe, TwoPlayerRecipe):
     """Translation of images from pairs: losses of pixels, and discriminators of patches.
 
     Pairs are made of any images (task), or each image has both halves of one. Measures compare the
-    translations of test images with the truth. Schedule, warm-up and max_grad_norm are those of
-    both players. The defaults take five minutes with two CPU cores.
+    translations of test images with the truth. The defaults take five minutes with two CPU cores.
     """
 
     presets = _PRESETS
@@ -104,22 +104,20 @@ class Pix2PixRecipe(ImageRecipe, OptimisedRecipe):
     """Learning rate of the generator's Adam, after the warm-up."""
 
     discriminator_learning_rate: float = 2e-4
-    """Learning rate of the discriminators' Adam."""
+    """Learning rate of the discriminators' Adam, after their warm-up."""
 
     beta1: float = 0.5
     """Decay of the average of gradients in both."""
 
-    tunable = frozenset({
-        "learning_rate", "discriminator_learning_rate", "beta1", "warmup_steps", "max_grad_norm",
-        "ema_decay", "dropout", "reconstruction_weight", "feature_weight",
-    })  # fmt: skip
+    tunable = TwoPlayerRecipe.tunable | {
+        "beta1", "dropout", "reconstruction_weight", "feature_weight",
+    }  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_positive(
-            "num_scales", "width", "num_discriminators", "patch_scales", "discriminator_width",
-            "discriminator_learning_rate",
-        )  # fmt: skip
+            "num_scales", "width", "num_discriminators", "patch_scales", "discriminator_width"
+        )
         self.check_not_negative(
             "adversarial_weight", "reconstruction_weight", "feature_weight", "dropout", "beta1"
         )

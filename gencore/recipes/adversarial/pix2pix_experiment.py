@@ -19,7 +19,6 @@ from gencore.recipes.adversarial.pix2pix import Pix2PixRecipe
 from gencore.train import Batch, ImageExperiment, Optimisation, StateObject
 from gencore.train.batch_norm import synchronise_batch_norm
 from gencore.train.chunks import chunks
-from gencore.train.optimisation import make_scheduler
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -81,13 +80,9 @@ class Pix2PixExperiment(ImageExperiment):
             game=make_game(recipe.game),
         ).to(self.fabric.device)  # fmt: skip
         module = synchronise_batch_norm("Pix2PixRecipe", self.fabric, adversary)
-        optimizer = self._adam(module, recipe.discriminator_learning_rate)
-        return Optimisation(
-            self.fabric, module, optimizer,
-            scheduler=make_scheduler(
-                optimizer, recipe.schedule, warmup_steps=recipe.warmup_steps, steps=recipe.steps
-            ),
-            max_grad_norm=recipe.max_grad_norm, accumulate=recipe.accumulate, advice=_ADVICE,
+        return recipe.discriminator_optimisation(
+            self.fabric, module, self._adam(module, recipe.discriminator_learning_rate),
+            advice=_ADVICE,
         )  # fmt: skip
 
     def _adam(self, module: nn.Module, rate: float) -> torch.optim.Optimizer:
