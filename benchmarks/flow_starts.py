@@ -2,9 +2,10 @@
 
     python benchmarks/flow_starts.py [--quick] [--seeds 5] [--csv FILE]
 
-Every flow has its default size, and fixed permutations between its layers; data, steps and numbers are those of `flow_fits`. Rows that the
-file holds already are not run again; its table stands beside it. Starts are those of `started`;
-with "zero, SiLU" two coordinates, too, are permuted at random.
+Every flow has its default size, and fixed permutations between its layers; data, steps and numbers
+are those of `flow_fits`. Rows that the file holds already are not run again; its table stands
+beside it. Starts are those of `started`; with "zero, SiLU" two coordinates, too, are permuted at
+random.
 """
 
 import argparse

@@ -97,7 +97,7 @@ def morlet_coefficients(x, num_scales, num_angles):
     }  # fmt: skip
     power = sum(w**2 for w in bank.values())
     mirrored = numpy.roll(power[::-1, ::-1], (1, 1), (0, 1))
-    with numpy.errstate(divide="ignore"):
+    with numpy.errstate(invalid="ignore"):
         scale = numpy.sqrt((1 - low**2) / ((power + mirrored) / 2))
     scale[0, 0] = 0
 
@@ -158,7 +158,9 @@ class TestOrders:
             for j, angle in path:
                 u = convolve(u, waves[j][angle]).abs().to(dft.dtype)
             expected.append(convolve(u, low).real[:: 2**num_scales, :: 2**num_scales])
-        torch.testing.assert_close(scattering(x)[0, 0], torch.stack(expected), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            scattering(x)[0, 0], torch.stack(expected), rtol=1e-12, atol=1e-12
+        )
 
     def test_lower_orders_are_parts_of_higher_ones(self):
         x = images(dtype=torch.float32)

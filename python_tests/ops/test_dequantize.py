@@ -239,7 +239,7 @@ class TestManyLevels:
             assert torch.equal(ours, eager)
 
 
-@pytest.mark.parametrize("dtype", (torch.float16, *FLOATS), ids=str)
+@pytest.mark.parametrize("dtype", [torch.float16, *FLOATS], ids=str)
 def test_a_level_begins_at_its_quotient_and_not_before(dtype):
     """k/B, as correctly rounded by numpy, has the level k, and the number below it k − 1."""
     for bins in (3, 7, 10, 49, 100, 200, 255):

@@ -22,9 +22,9 @@ class MAF(Flow):
     .. math:: z = f_K \circ \rho \circ f_{K-1} \circ \dots \circ \rho \circ f_1(x), \qquad
               f(x)_i = \big(x_i - m_i(x_{<i})\big)\, e^{-s_i(x_{<i})}
 
-    with a learned matrix, or another mixing, ρ of the coordinates between layers: the paper's flow,
-    without its batch normalisation, is that of ``mixing="reverse"``. Log-scales start at zero, shifts do not: from a permutation, data of independent coordinates would give it
-    no gradient to leave by.
+    with a learned matrix, or another mixing, ρ of the coordinates between layers; the paper's is that
+    of ``mixing="reverse"``. Log-scales start at zero, shifts do not: from a permutation, data of
+    independent coordinates would give it no gradient to leave by.
 
     Args:
         features: D, the numbers in a row of the data.

@@ -37,9 +37,7 @@ FLOWS: dict[str, Callable[[int, tuple[int, ...]], Flow]] = {
     "realnvp": lambda layers, widths: CouplingFlow(
         2, num_layers=layers, hidden_widths=widths, mixing="permutation"
     ),
-    "maf": lambda layers, widths: MAF(
-        2, num_layers=layers, hidden_widths=widths, mixing="reverse"
-    ),
+    "maf": lambda layers, widths: MAF(2, num_layers=layers, hidden_widths=widths, mixing="reverse"),
     "iaf": lambda layers, widths: IAF(2, num_layers=layers, hidden_widths=widths),
     "planar": lambda layers, _: PlanarFlow(2, num_layers=layers, explicit="density"),
     "radial": lambda layers, _: RadialFlow(2, num_layers=layers, explicit="density"),
