@@ -89,11 +89,7 @@ class Scattering(nn.Module):
         self.sides, self.coarse_sides = (height, width), (height // factor, width // factor)
         self.num_scales, self.num_angles, self.order = num_scales, num_angles, order
         self.rows: Tensor
-        coarse = height // factor
-        self.register_buffer(
-            "rows", torch.arange(-(coarse // 2), coarse - coarse // 2).roll(-(coarse // 2)),
-            persistent=False,
-        )  # fmt: skip
+        self.register_buffer("rows", self._rows(), persistent=False)
         self.low_pass: Tensor
         self.wavelets: Tensor
         for name, filters in self._filters().items():
@@ -107,11 +103,16 @@ class Scattering(nn.Module):
                 finer = product(angles, product(range(j + 1, num_scales), angles))
                 self.paths += [((j, angle), second) for angle, second in finer]
 
+    def _rows(self) -> Tensor:
+        """The frequencies of the coarse pixels' rows, in the order of `fft`."""
+        half, rest = self.coarse_sides[0] // 2, self.coarse_sides[0] % 2
+        return torch.arange(-half, half + rest).roll(-half)
+
     def _filters(self) -> dict[str, Tensor]:
         """What the buffers are rounded from, in float64: φ̂ at the frequencies of the coarse pixels,
         and ψ̂."""
         low, wavelets = _filter_bank(self.sides, self.num_scales, self.num_angles)
-        kept = low[self.rows.cpu(), : self.coarse_sides[1] // 2 + 1]
+        kept = low[self._rows(), : self.coarse_sides[1] // 2 + 1]
         return {"low_pass": kept / 4**self.num_scales, "wavelets": wavelets}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

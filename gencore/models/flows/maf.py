@@ -22,8 +22,8 @@ class MAF(Flow):
     .. math:: z = f_K \circ \rho \circ f_{K-1} \circ \dots \circ \rho \circ f_1(x), \qquad
               f(x)_i = \big(x_i - m_i(x_{<i})\big)\, e^{-s_i(x_{<i})}
 
-    with a learned matrix, or another mixing, ρ of the coordinates between layers; the paper's is that
-    of ``mixing="reverse"``. Log-scales start at zero, shifts do not: from a permutation, data of
+    with a learned matrix, or another mixing, ρ of the coordinates between layers; the paper's has
+    ``mixing="reverse"``. Log-scales start at zero, shifts do not: from a permutation, data of
     independent coordinates would give it no gradient to leave by.
 
     Args:
