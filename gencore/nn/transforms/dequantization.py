@@ -168,7 +168,7 @@ class VariationalDequantization(nn.Module):
         log_slope = -(softplus(v) + softplus(-v)).flatten(1).sum(1)
         log_q = -gaussian_nll(epsilon, -log_det) - log_slope
         # Closer to 0 or 1, rounding would take x + u or y to another bin.
-        margin = torch.finfo(dtype).eps * 2.0 ** level_bits(self.bins)
+        margin = torch.finfo(dtype).eps / 2 * 2.0 ** level_bits(self.bins)
         u = torch.sigmoid(v).clamp(margin, 1 - margin)
         return (levels + u) / self.bins, -size * math.log(self.bins) - log_q
 
