@@ -36,8 +36,13 @@ SPLINES: Mapping[str, type[Flow]] = {
 AFFINE: Mapping[str, tuple[type[Flow], int]] = {
     "CouplingFlow": (CouplingFlow, COUPLINGS), "MAF": (MAF, MASKED),
 }  # fmt: skip
-
-
+# The same by what other libraries are compared by.
+KINDS: Mapping[str, tuple[type[Flow], int]] = {
+    "affine couplings": AFFINE["CouplingFlow"],
+    "affine autoregressive": AFFINE["MAF"],
+    "spline couplings": (SplineFlow, SPLINED),
+    "spline autoregressive": (AutoregressiveSplineFlow, SPLINED),
+}
 # The fixed permutations between the layers of each, which "lu" learns instead.
 FIXED: Mapping[str, str] = {
     "SplineFlow": "permutation", "AutoregressiveSplineFlow": "reverse",
@@ -74,18 +79,17 @@ def mixings(features: int) -> dict[Key, Make]:
 
 
 def libraries(features: int) -> dict[Key, Make]:
-    """Flows of the same kinds, with the defaults of each library."""
-    ours: dict[str, Make] = {
-        "affine couplings": lambda: CouplingFlow(
-            features, num_layers=COUPLINGS, hidden_widths=WIDTHS
-        ),
-        "affine autoregressive": lambda: MAF(features, num_layers=MASKED, hidden_widths=WIDTHS),
-        "spline couplings": lambda: SplineFlow(features, num_layers=SPLINED, hidden_widths=WIDTHS),
-        "spline autoregressive": lambda: AutoregressiveSplineFlow(
-            features, num_layers=SPLINED, hidden_widths=WIDTHS
-        ),
-    }
-    made: dict[Key, Make] = {(kind, "gencore"): make for kind, make in ours.items()}
+    """Flows of the same kinds, with the defaults of each library, and ours with fixed permutations,
+    as zuko has them."""
+    made: dict[Key, Make] = {
+        (kind, variant): partial(
+            make, features, num_layers=num_layers, hidden_widths=WIDTHS, mixing=mixing
+        )
+        for kind, (make, num_layers) in KINDS.items()
+        for variant, mixing in (
+            ("gencore", "lu"), ("gencore, permutations", FIXED[make.__name__]),
+        )
+    }  # fmt: skip
     for library, flows in (("zuko", _zuko), ("normflows", _normflows)):
         if find_spec(library):
             made |= {(kind, library): make for kind, make in flows(features).items()}

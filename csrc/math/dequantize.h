@@ -20,18 +20,19 @@ GENCORE_HD double dequantize_word(std::uint8_t x, std::uint32_t word, double bin
   return (x + (static_cast<double>(word) + 0.5) * 2.3283064365386963e-10) / bins;  // 2^-32
 }
 
-// The same for a given u, which the sum may have rounded up to the next bin.
+// The same for a given u. Bins have the edges k / bins as T rounds them: the sum and the quotient
+// may round up to the next one, and then the number below it is taken.
 GENCORE_HD float dequantize_uniform(std::uint8_t x, float u, float bins) {
-  const float next = static_cast<float>(x) + 1.0f;
+  const float next = (static_cast<float>(x) + 1.0f) / bins;
   const float below = bit_cast<float>(bit_cast<std::int32_t>(next) - 1);
-  const float sum = static_cast<float>(x) + u;
-  return (sum == next ? below : sum) / bins;
+  const float y = (static_cast<float>(x) + u) / bins;
+  return y < next ? y : below;
 }
 GENCORE_HD double dequantize_uniform(std::uint8_t x, double u, double bins) {
-  const double next = x + 1.0;
+  const double next = (x + 1.0) / bins;
   const double below = bit_cast<double>(bit_cast<std::int64_t>(next) - 1);
-  const double sum = x + u;
-  return (sum == next ? below : sum) / bins;
+  const double y = (x + u) / bins;
+  return y < next ? y : below;
 }
 
 }  // namespace GENCORE_LEVEL

@@ -32,7 +32,8 @@ class LookUpAdd(nn.Module):
 
     Raises:
         ValueError: for sizes that do not fit; on a call, for features or labels of other shapes.
-        IndexError: on a call, for a label that a table does not have.
+        IndexError: on a call, for a label that a table does not have. On an accelerator, where a
+            look at the labels would stop the host, they fail an assertion of the device instead.
 
     References:
         Mathieu, "Unsupervised learning under uncertainty", 2017, §5.4.1 and table 5.1.
@@ -81,15 +82,24 @@ class LookUpAdd(nn.Module):
                 f"LookUpAdd: features have shape {list(x.shape)}; expected [N, {self.shape[0]}"
                 f"{''.join(f', multiple of {side}' for side in own)}]"
             )
-        if labels.device.type == "cpu" and ((labels < 0) | (labels >= self.sizes)).any():
+        if labels.device.type == "cpu" and self._outside(labels).any():
             raise IndexError(
                 f"LookUpAdd: labels are from {int(labels.min())} to {int(labels.max())}; the "
                 f"tables have {list(self.num_labels)} rows"
             )
-        maps: Tensor = self.table(labels + self.starts).reshape(rows, *self.shape)
+        maps: Tensor = self.table(self._rows(labels)).reshape(rows, *self.shape)
         if sides != own:
             maps = interpolate(maps, size=list(sides), mode="nearest")
         return x + maps
+
+    def _outside(self, labels: Tensor) -> Tensor:
+        """Which labels [N, K] their tables do not have."""
+        return (labels < 0) | (labels >= self.sizes)
+
+    def _rows(self, labels: Tensor) -> Tensor:
+        """Rows of the one table. Labels outside of their own get one that it does not have, so that
+        it refuses them, and does not give rows of a neighbour."""
+        return (labels + self.starts).where(~self._outside(labels), self.table.num_embeddings)
 
     def extra_repr(self) -> str:
         return f"num_labels={self.num_labels}, shape={self.shape}"

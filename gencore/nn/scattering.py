@@ -1,7 +1,9 @@
 """The scattering transform: wavelets, moduli and averages, which small warps hardly change."""
 
 import math
+from collections.abc import Callable
 from itertools import product
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -86,19 +88,12 @@ class Scattering(nn.Module):
             )
         self.sides, self.coarse_sides = (height, width), (height // factor, width // factor)
         self.num_scales, self.num_angles, self.order = num_scales, num_angles, order
-        low, wavelets = _filter_bank(self.sides, num_scales, num_angles)
         self.rows: Tensor
-        coarse = height // factor
-        self.register_buffer(
-            "rows", torch.arange(-(coarse // 2), coarse - coarse // 2).roll(-(coarse // 2)),
-            persistent=False,
-        )  # fmt: skip
+        self.register_buffer("rows", self._rows(), persistent=False)
         self.low_pass: Tensor
-        dtype = torch.get_default_dtype()
-        kept = low[self.rows, : self.coarse_sides[1] // 2 + 1] / factor**2
-        self.register_buffer("low_pass", kept.to(dtype), persistent=False)
         self.wavelets: Tensor
-        self.register_buffer("wavelets", wavelets.to(dtype), persistent=False)
+        for name, filters in self._filters().items():
+            self.register_buffer(name, filters.to(torch.get_default_dtype()), persistent=False)
         angles = range(num_angles)
         self.paths: list[tuple[tuple[int, int], ...]] = [()]
         if order > 0:
@@ -107,6 +102,26 @@ class Scattering(nn.Module):
             for j in range(num_scales):
                 finer = product(angles, product(range(j + 1, num_scales), angles))
                 self.paths += [((j, angle), second) for angle, second in finer]
+
+    def _rows(self) -> Tensor:
+        """The frequencies of the coarse pixels' rows, in the order of `fft`."""
+        half, rest = self.coarse_sides[0] // 2, self.coarse_sides[0] % 2
+        return torch.arange(-half, half + rest).roll(-half)
+
+    def _filters(self) -> dict[str, Tensor]:
+        """What the buffers are rounded from, in float64: φ̂ at the frequencies of the coarse pixels,
+        and ψ̂."""
+        low, wavelets = _filter_bank(self.sides, self.num_scales, self.num_angles)
+        kept = low[self._rows(), : self.coarse_sides[1] // 2 + 1]
+        return {"low_pass": kept / 4**self.num_scales, "wavelets": wavelets}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        dtype = self.wavelets.dtype
+        super()._apply(fn, recurse)
+        if self.wavelets.dtype != dtype:  # a cast of what was rounded would keep its error
+            for name, filters in self._filters().items():
+                setattr(self, name, filters.to(getattr(self, name)))
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x)

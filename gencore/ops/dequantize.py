@@ -46,8 +46,9 @@ def dequantize(
             kernel, uint16, int16, int32 or int64. Others raise on the CPU; on a GPU, where a look
             at them would stop the host, they give y outside [0, 1).
         bins: B, 1 to 65536.
-        noise: u of the shape of ``x`` and of ``dtype``, in [0, 1); drawn if ``None``. Where x + u
-            would round up to x + 1 the number below it is taken.
+        noise: u of the shape of ``x`` and of ``dtype``, in [0, 1); drawn if ``None``. Where y
+            would round up to the bin's upper edge, the number below it is taken, so that
+            ``quantize(y)`` is x for u = 0 and for u next to 1 too.
         generator: where the noise's key is drawn from; the default generator if ``None``.
         key: int64 ``[seed, offset]`` (:func:`random_key`) instead of a generator.
         first_element: index of ``x``'s first element in the whole batch, when ``x`` is a part of
@@ -97,6 +98,9 @@ def quantize(y: Tensor, bins: int = 256) -> Tensor:
     They are uint8 for up to 256 bins, and uint16 beyond, up to 65536. Undoes
     :func:`dequantize`. Not differentiable.
 
+    Bins begin at k/bins as y's dtype rounds it, so that k/bins itself has the level k: in float32
+    0.7 is below seven tenths, and is level 7 of 10.
+
     Raises:
         TypeError, ValueError: for a tensor or number of bins that does not fit.
 
@@ -105,6 +109,8 @@ def quantize(y: Tensor, bins: int = 256) -> Tensor:
         >>> from gencore.ops import quantize
         >>> quantize(torch.tensor([-0.1, 0.3, 0.999, 1.0]), bins=4)
         tensor([0, 1, 3, 3], dtype=torch.uint8)
+        >>> quantize(torch.tensor([0.6, 0.7, 0.8]), bins=10)
+        tensor([6, 7, 8], dtype=torch.uint8)
     """
     op = "quantize"
     if not isinstance(y, Tensor):
@@ -112,10 +118,14 @@ def quantize(y: Tensor, bins: int = 256) -> Tensor:
     if not y.is_floating_point():
         raise TypeError(f"{op}: y is {y.dtype}, expected a floating dtype")
     bins = _check_bins(op, bins)
-    # The product with a number of bins that is no power of two is exact in float64.
-    wide = y.detach() if bins & (bins - 1) == 0 else y.detach().double()
-    levels = (wide * bins).floor().clamp(0, bins - 1)
-    return levels.to(torch.uint8 if bins <= 256 else torch.uint16)
+    y = y.detach()
+    if bins & (bins - 1) == 0:  # then the product is exact
+        levels = (y * bins).floor()
+    else:
+        nearest = (y.double() * bins).round()
+        edge = (nearest / bins).to(y.dtype)
+        levels = torch.where(y < edge, nearest - 1, nearest)
+    return levels.clamp(0, bins - 1).to(torch.uint8 if bins <= 256 else torch.uint16)
 
 
 def check_below(op: str, x: Tensor, bins: int) -> None:
@@ -198,8 +208,8 @@ def _in_torch(
         words = philox_words(x.shape, key, first_element=first_element)
         bits = 32 if dtype == torch.float64 else 23 - level_bits(bins)
         return (levels + ((words >> (32 - bits)).to(dtype) + 0.5) * 2.0**-bits) / bins
-    above = levels + 1
-    return torch.minimum(levels + noise, torch.nextafter(above, levels)) / bins
+    edge = (levels + 1) / bins
+    return torch.minimum((levels + noise) / bins, torch.nextafter(edge, torch.zeros_like(edge)))
 
 
 @torch.library.register_fake("gencore::dequantize")

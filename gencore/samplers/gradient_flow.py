@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, TypeVar, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
 from gencore.choices import check_choice
 from gencore.extras import samplers_extra
+from gencore.nn.adaptive_steps import steps_to_ends
 from gencore.samplers.energy import energy_and_grad
 from gencore.samplers.flow_base import EnergyFlow, FlowError, enter, normal_log_prob
 from gencore.samplers.hessian import hessian_trace
@@ -185,10 +186,11 @@ class GradientFlow(EnergyFlow):
         if first.numel() == 0:
             return state
         times = torch.tensor([start, end], dtype=first.dtype, device=first.device)
-        solve, options = odeint, {}
+        options: dict[str, Any] = {"options": steps_to_ends(self.solver, self.time, first)}
+        solve = odeint
         if differentiable and self.adjoint:
             assert isinstance(self.energy, nn.Module)
-            solve, options = odeint_adjoint, {"adjoint_params": tuple(self.energy.parameters())}
+            solve, options["adjoint_params"] = odeint_adjoint, tuple(self.energy.parameters())
         try:
             with torch.set_grad_enabled(differentiable):
                 path = solve(

@@ -115,13 +115,24 @@ def test_the_log_determinant_holds_the_density_of_the_noise():
     torch.testing.assert_close(log_det, -log_q - 2 * math.log(256), rtol=1e-9, atol=1e-9)
 
 
+class Shifted(nn.Module):
+    """The mean and the raw log-scale of all noise are one number."""
+
+    def __init__(self, shift, dtype):
+        super().__init__()
+        self.shift = nn.Parameter(torch.tensor(shift, dtype=dtype))
+
+    def forward(self, x):
+        return self.shift.expand(len(x), 2 * x.shape[1])
+
+
 @pytest.mark.parametrize("shift", [-60.0, 60.0])
-def test_noise_at_the_ends_of_a_bin_stays_in_it(shift):
-    network = nn.Linear(4, 8)
-    nn.init.zeros_(network.weight)
-    nn.init.constant_(network.bias, shift)
-    dequantization = VariationalDequantization(network)
-    x = torch.tensor([[0, 1, 254, 255]], dtype=torch.uint8)
+@pytest.mark.parametrize("bins", [2, 10, 100, 255, 256, 257, 65_535])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_noise_at_the_ends_of_a_bin_stays_in_it(shift, bins, dtype):
+    network = Shifted(shift, dtype)
+    dequantization = VariationalDequantization(network, bins=bins)
+    x = torch.arange(bins).to(torch.uint8 if bins <= 256 else torch.uint16)[None]
     y, log_det = dequantization(x)
     assert torch.equal(dequantization.inverse(y), x)
     assert y.min() >= 0

@@ -42,6 +42,22 @@ def test_each_table_conditions_its_own_maps():
         assert moved.nonzero().flatten().tolist() == [2 * kind, 2 * kind + 1]
 
 
+def test_a_label_outside_of_its_table_has_no_row_of_a_neighbour():
+    """Of which tables on an accelerator, where labels are not looked at, are refused by the
+    device."""
+    add = LookUpAdd((3, 5), (2,))
+    inside = torch.tensor([[2, 0], [0, 4]])
+    assert add._rows(inside).tolist() == [[2, 3], [0, 7]]
+    outside = torch.tensor([[3, 0], [-1, 0], [0, -1], [0, 5], [2**40, -(2**40)]])
+    rows = add._rows(outside)
+    assert rows.tolist() == [[8, 3], [8, 3], [0, 8], [0, 8], [8, 8]]
+    for row, labels in zip(rows, outside, strict=True):
+        with pytest.raises(IndexError, match="out of range"):
+            add.table(row)
+        with pytest.raises(IndexError, match=r"the tables have \[3, 5\] rows"):
+            add(torch.zeros(1, 2), labels[None])
+
+
 def test_gradients():
     torch.manual_seed(0)
     discriminator = LookUpDiscriminator((1, 4, 4), (2, 3), widths=(2, 4)).double()

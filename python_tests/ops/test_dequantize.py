@@ -2,6 +2,7 @@
 
 import math
 
+import numpy
 import pytest
 import torch
 from testing.op_tester import LAYOUTS
@@ -42,16 +43,18 @@ def test_every_level_stays_in_its_bin(dtype, device):
 
 
 class TestExtremeNoise:
-    @pytest.mark.parametrize("bins", [256, 128, 2])
+    @pytest.mark.parametrize("name", ["native", "reference"])
     @pytest.mark.parametrize("dtype", FLOATS, ids=str)
-    def test_stays_in_the_bin(self, bins, dtype, device):
-        x = torch.arange(bins, dtype=torch.uint8, device=device)
+    def test_stays_in_the_bin(self, dtype, name, device):
         largest = 1.0 - torch.finfo(dtype).eps / 2
-        for u in (0.0, largest):
-            noise = torch.full(x.shape, u, dtype=dtype, device=device)
-            y, _ = dequantize(x, bins=bins, noise=noise, dtype=dtype)
-            assert torch.equal(quantize(y, bins), x)
-            assert y.max() < 1
+        for bins in range(1, 257):
+            x = torch.arange(bins, dtype=torch.uint8, device=device)
+            for u in (0.0, torch.finfo(dtype).tiny, largest):
+                noise = torch.full(x.shape, u, dtype=dtype, device=device)
+                with backend(name):
+                    y, _ = dequantize(x, bins=bins, noise=noise, dtype=dtype)
+                assert torch.equal(quantize(y, bins), x), (bins, u)
+                assert y.max() < 1
 
     @pytest.mark.parametrize("word", [0, 2**17 - 1, 2**17, 2**31, 2**32 - 1])
     def test_words_at_the_ends_of_their_range(self, word):
@@ -205,7 +208,7 @@ class TestManyLevels:
         chi_squared = ((cells - count / 128).square() / (count / 128)).sum().item()
         assert abs(chi_squared - 127) < 4 * math.sqrt(2 * 127)
 
-    @pytest.mark.parametrize("bins", [4096, 65_536])
+    @pytest.mark.parametrize("bins", [257, 1000, 4096, 50_000, 65_535, 65_536])
     def test_extreme_noise_stays_in_the_bin(self, bins, device):
         x = torch.arange(bins, device=device)
         for dtype in FLOATS:
@@ -234,6 +237,17 @@ class TestManyLevels:
         compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
         for ours, eager in zip(compiled(x), function(x), strict=True):
             assert torch.equal(ours, eager)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, *FLOATS], ids=str)
+def test_a_level_begins_at_its_quotient_and_not_before(dtype):
+    """k/B, as correctly rounded by numpy, has the level k, and the number below it k − 1."""
+    for bins in (3, 7, 10, 49, 100, 200, 255):
+        levels = numpy.arange(1, bins)
+        edges = (levels / numpy.float64(bins)).astype(str(dtype).removeprefix("torch."))
+        below = numpy.nextafter(edges, edges.dtype.type(0))
+        for y, expected in ((edges, levels), (below, levels - 1)):
+            assert quantize(torch.from_numpy(y), bins).tolist() == expected.tolist()
 
 
 def test_quantize_clamps():

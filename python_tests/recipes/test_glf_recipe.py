@@ -13,8 +13,9 @@ from torch import nn
 
 from gencore import cli
 from gencore.models import LatentEBM
-from gencore.nn import MLPEnergy
+from gencore.nn import LULinear, MLPEnergy
 from gencore.recipes.latent.glf import GLFRecipe, LatentModelName
+from gencore.recipes.latent.latent_models import make_flow
 from gencore.recipes.loaded_run import load_run
 from gencore.train import Batch, Diverged
 
@@ -375,3 +376,7 @@ class TestOptions:
         assert (mmd.model, mmd.steps, mmd.decay_steps) == ("wae-mmd", 60_000, (18_000, 30_000))
         assert (mmd.latent_size, mmd.divergence_weight) == (8, 10 / 2)
         assert GLFRecipe.preset("mnist-glo").model == "glo"
+
+
+def test_the_flow_of_the_figure_has_permutations():
+    assert not any(isinstance(layer, LULinear) for layer in make_flow(GLFRecipe()).modules())

@@ -9,7 +9,7 @@ from torch import nn
 
 from gencore import cli
 from gencore.models import Flow
-from gencore.nn import Transform
+from gencore.nn import LULinear, Transform
 from gencore.recipes.flows import toyflow_experiment
 from gencore.recipes.flows.toyflow import ToyFlowRecipe
 from gencore.recipes.flows.toyflow_experiment import FLOWS
@@ -45,6 +45,15 @@ class Scaling(Transform):
 
     def inverse(self, z, context=None):
         return z * (-self.log_scale).exp(), -2 * self.log_scale.expand(len(z))
+
+
+def test_affine_flows_have_the_permutations_of_their_papers():
+    """By which the published numbers were made, whatever the defaults of the models."""
+    mixed = {
+        name for name, make in FLOWS.items()
+        if any(isinstance(layer, LULinear) for layer in make(4, (8,)).modules())
+    }  # fmt: skip
+    assert mixed == {"spline", "autoregressive_spline"}
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import warnings
 
 import pytest
 import torch
@@ -86,6 +87,31 @@ class TestGradientFlow:
         expected = normal(x0) + x0[0].numel() * precision * time
         torch.testing.assert_close(log_prob, expected)
         torch.testing.assert_close(flow.log_prob(x), expected)
+
+    @pytest.mark.parametrize("adjoint", [False, True])
+    def test_the_last_step_ends_at_the_end(self, adjoint):
+        """A step beyond it, and back by interpolation, would cost dopri8 four digits."""
+        energy, time = Scale(1.3), 1.7
+        flow = GradientFlow(energy, time, solver="dopri8", adjoint=adjoint, rtol=1e-11, atol=1e-11)
+        x0, factor = points(2), math.exp(1.3 * time)
+        close = {"rtol": 1e-10, "atol": 1e-10}
+        x, log_prob = flow.sample_with_log_prob(x0)
+        torch.testing.assert_close(x, x0 / factor, **close)
+        torch.testing.assert_close(log_prob, normal(x0) + 3 * 1.3 * time, **close)
+        torch.testing.assert_close(flow.inverse(x0 / factor), x0, **close)
+        x.requires_grad_()
+        log_prob = flow.log_prob(x, differentiable=True)
+        torch.testing.assert_close(log_prob, normal(factor * x) + 3 * 1.3 * time, **close)
+        log_prob.sum().backward()
+        torch.testing.assert_close(x.grad, -(factor**2) * x, **close)
+        theta_grad = (3 * time - time * (factor * x).square().sum(1)).sum()
+        torch.testing.assert_close(energy.theta.grad, theta_grad, **close)
+
+    def test_a_solver_of_fixed_steps_takes_one(self):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            x = GradientFlow(quadratic(0.5), 0.4, solver="euler").sample(points())
+        torch.testing.assert_close(x, (1 - 0.5 * 0.4) * points())
 
     def test_round_trip_at_the_default_tolerances(self):
         torch.manual_seed(0)
@@ -184,7 +210,6 @@ class TestGradientFlow:
         with pytest.raises(FlowError, match="dopri5 cannot follow"):
             GradientFlow(lambda x: -x.pow(4).sum(1), 50.0).sample(torch.ones(2, 2))
 
-    @pytest.mark.slow
     @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
     def test_rows_from_infinity_have_the_density_0(self, trace):
         """E = Σx⁴/4: backward, x' = x³ reaches infinity at the time 1/(2x²)."""
@@ -192,20 +217,22 @@ class TestGradientFlow:
         def energy(x):
             return 0.25 * x.pow(4).sum(1)
 
-        x = torch.tensor([[0.5], [9.0], [0.1], [math.nan], [-0.7], [2.0]], dtype=torch.float64)
-        flow = GradientFlow(energy, 0.5, trace=trace, **PRECISE)
-        log_prob = flow.log_prob(x)
-        assert log_prob[[1, 5]].tolist() == [-math.inf] * 2
-        assert log_prob[3].isnan()
+        # The halves of the batch are one that is not a number and one that has to be halved. Before
+        # a solver gives up it takes a hundred steps: at the default tolerances, and few solves.
+        x = torch.tensor([[math.nan], [-0.7], [0.5], [2.0]], dtype=torch.float64)
+        x.requires_grad_()
+        log_prob = GradientFlow(energy, 0.5, trace=trace).log_prob(x, differentiable=True)
+        assert log_prob[0].isnan()
+        assert log_prob[3] == -math.inf
         # x₀ = x/√(1 − 2Tx²) and dx₀/dx = (1 − 2Tx²)^(−3/2)
-        good = x[[0, 2, 4]]
+        good = x.detach()[1:3].requires_grad_()
         rest = 1 - good.square()
         expected = normal(good / rest.sqrt()) - 1.5 * rest.log().sum(1)
-        torch.testing.assert_close(log_prob[[0, 2, 4]], expected, rtol=1e-6, atol=1e-6)
-        x.requires_grad_()
-        flow.log_prob(x, differentiable=True)[[0, 2, 4]].sum().backward()
-        assert x.grad[[0, 2, 4]].isfinite().all()
-        assert not x.grad[[1, 5]].any()
+        torch.testing.assert_close(log_prob[1:3], expected, rtol=1e-4, atol=1e-4)
+        log_prob[1:3].sum().backward()
+        expected.sum().backward()
+        torch.testing.assert_close(x.grad[1:3], good.grad, rtol=1e-3, atol=1e-3)
+        assert not x.grad[[0, 3]].any()
 
     def test_an_energy_that_is_not_finite_is_reported(self):
         with pytest.raises(FlowError, match="dopri5 cannot follow"):

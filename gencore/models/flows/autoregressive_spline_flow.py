@@ -82,8 +82,6 @@ class AutoregressiveSplineFlow(Flow):
         generator: torch.Generator | None = None,
     ) -> None:
         check_positive("AutoregressiveSplineFlow", num_layers=num_layers)
-        if mixing is None:
-            mixing = "lu" if adjacency is None else "reverse"
         layers = autoregressive_layers(
             "AutoregressiveSplineFlow", features, num_layers,
             partial(MaskedAutoregressiveSpline, features, hidden_widths, num_bins, tail_bound),

@@ -20,7 +20,7 @@ def autoregressive_layers(
     num_layers: int,
     layer: Callable[..., Transform],
     *,
-    mixing: AutoregressiveMixing = "reverse",
+    mixing: AutoregressiveMixing | None,
     generator: torch.Generator | None = None,
     adjacency: Sequence[Sequence[bool]] | Tensor | None = None,
     **options: Any,
@@ -34,11 +34,14 @@ def autoregressive_layers(
         features: D.
         num_layers: K.
         layer: makes one, of the keyword arguments `adjacency` and `options`.
-        mixing: "reverse", random "permutation"s, or "lu", linear layers that start as the reversal.
+        mixing: "reverse", random "permutation"s, or "lu", linear layers that start as the reversal,
+            as which ``None`` counts without an adjacency.
             Of two coordinates a random permutation is the reversal too: the identity would leave
             one of them without dependence.
         generator: of random permutations; torch's default if ``None``.
     """
+    if mixing is None:
+        mixing = "lu" if adjacency is None else "reverse"
     check_choice(owner, "mixing", mixing, get_args(AutoregressiveMixing))
 
     def make(_: int) -> Transform:

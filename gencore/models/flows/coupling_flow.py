@@ -37,8 +37,10 @@ class CouplingFlow(Flow):
         context_size: C of contexts [N, C]; 0 for none.
         base: of the latents, as for :class:`Flow`.
         reversible: rebuild inputs in the backward pass, so that memory does not grow with depth.
-        mixing: what stands between blocks: a fixed random "permutation", or "lu", a
-            :class:`~gencore.nn.LULinear` that starts as one. With `masks`, nothing does.
+        mixing: what stands between blocks: "lu", a :class:`~gencore.nn.LULinear` that starts as a
+            random permutation; or that "permutation" itself, as in the flow of Figure 3.1(b).
+            ``None``: "lu", the better one over four data sets (docs/flows.md), but beside `masks`,
+            where nothing does.
         generator: of the random permutations, where there are more than two coordinates; torch's
             default if ``None``.
 
@@ -72,7 +74,7 @@ class CouplingFlow(Flow):
         context_size: int = 0,
         base: Base = "normal",
         reversible: bool = False,
-        mixing: CouplingMixing = "permutation",
+        mixing: CouplingMixing | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         check_positive("CouplingFlow", features=features, num_layers=num_layers)

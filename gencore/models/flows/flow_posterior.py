@@ -99,8 +99,8 @@ class FlowPosterior(nn.Module):
         if transform is None:
             steps = autoregressive_layers(
                 "FlowPosterior", latent_size, num_steps,
-                partial(InverseAutoregressive, latent_size, hidden_widths), activation=activation,
-                context_size=context_size, gate_bias=gate_bias,
+                partial(InverseAutoregressive, latent_size, hidden_widths), mixing="reverse",
+                activation=activation, context_size=context_size, gate_bias=gate_bias,
             )  # fmt: skip
             transform = Compose(*steps)
         elif not isinstance(transform, Transform):

@@ -81,8 +81,6 @@ class SplineFlow(Flow):
         generator: torch.Generator | None = None,
     ) -> None:
         check_positive("SplineFlow", features=features, num_layers=num_layers)
-        if mixing is None:
-            mixing = "lu" if masks is None else "permutation"
         couplings = VectorCouplings(
             owner="SplineFlow", features=features, hidden_widths=hidden_widths,
             context_size=context_size, activation=activation, dropout=dropout,

@@ -37,17 +37,19 @@ def interleaved(
 
 def coupling_mixing(
     owner: str,
-    mixing: CouplingMixing,
+    mixing: CouplingMixing | None,
     features: int,
     masks: Masks | None,
     generator: torch.Generator | None,
 ) -> Callable[[], Transform]:
     """What makes the transforms between blocks of two couplings, which move either half: random
-    permutations, or linear layers that start as such.
+    permutations, or linear layers that start as such, as which ``None`` counts without masks.
 
     Two coordinates keep their places at first: changing them, one would move twice in a row, as one
     coupling can do.
     """
+    if mixing is None:
+        mixing = "lu" if masks is None else "permutation"
     check_choice(owner, "mixing", mixing, get_args(CouplingMixing))
     if mixing == "lu":
         if masks is not None:

@@ -80,6 +80,11 @@ class ImportanceBounds(nn.Module, ABC):
             "one that it has"
         )
 
+    def _once(self, x: Tensor, given: dict[str, Any]) -> dict[str, Any]:
+        """What `log_weights` is given of data x chunk by chunk, with what it need not compute in
+        each."""
+        return given
+
     def elbo(
         self,
         x: Tensor,
@@ -177,7 +182,8 @@ class ImportanceBounds(nn.Module, ABC):
             num_samples: K.
             chunk_size: how many latents of a data point are in memory at once; all if None. The
                 value is the same to rounding. Where a gradient is needed the chunks are computed
-                once more on the way back, so that its memory is that of a chunk too.
+                once more on the way back, so that its memory is that of a chunk too. The encoder of
+                a :class:`VAE` is called once for all chunks.
             estimator: of the gradient by q, "reparametrised" or "doubly_reparametrised".
             generator: draws the key where none is given.
             key: int64 [seed, offset] of the latents.
@@ -197,6 +203,8 @@ class ImportanceBounds(nn.Module, ABC):
         check_choice(owner, "estimator", estimator, get_args(BoundEstimator))
         if key is None:
             key = random_key(generator, device=x.device)
+        if chunk_size < num_samples:
+            given = self._once(x, given)
 
         def log_weights(start: int) -> Tensor:
             num = min(chunk_size, num_samples - start)

@@ -1,6 +1,6 @@
 """The variational autoencoder, with any prior and likelihood, and a flow in its posterior."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
@@ -36,6 +36,13 @@ class VAELoss(NamedTuple):
     kl: Tensor
     """The mean of KL(q(z | x) ‖ p(z)), or of log q(z | x) - log p(z) where it has no closed form.
     """
+
+
+class _Encoded(NamedTuple):
+    """What the encoder gives, where it has been called before."""
+
+    normal: NormalParameters
+    context: Tensor | None
 
 
 class VAE(DecoderModel):
@@ -270,11 +277,14 @@ class VAE(DecoderModel):
             )
         return self.encode(x).distribution()
 
-    def _posterior(
-        self, x: Tensor, posterior: NormalParameters | None
-    ) -> tuple[NormalParameters, Tensor | None]:
+    def _once(self, x: Tensor, given: dict[str, Any]) -> dict[str, Any]:
+        return {**given, "posterior": self._posterior(x, given.get("posterior"))}
+
+    def _posterior(self, x: Tensor, posterior: NormalParameters | _Encoded | None) -> _Encoded:
         """What was given, or what the encoder gives; and the context of the posterior's flow."""
         flow, size = self.posterior_flow, self.latent_size
+        if isinstance(posterior, _Encoded):
+            return posterior
         if posterior is not None:
             if flow is not None:
                 raise ValueError("VAE: posterior is given, but it has a flow; expected None")
@@ -283,9 +293,9 @@ class VAE(DecoderModel):
                     f"VAE: the posterior has shapes {[list(part.shape) for part in posterior]}; "
                     f"expected [{len(x)}, {size}] twice"
                 )
-            return posterior, None
+            return _Encoded(posterior, None)
         if flow is None:
-            return encode_normal("VAE", self.encoder, x, size), None
+            return _Encoded(encode_normal("VAE", self.encoder, x, size), None)
         encoded: Tensor = self.encoder(x)
         if encoded.shape != (len(x), 2 * size + flow.context_size):
             raise ValueError(
@@ -294,9 +304,9 @@ class VAE(DecoderModel):
             )
         normal, context = encoded.to(x.dtype).tensor_split([2 * size], 1)
         mean, log_std = normal.chunk(2, 1)
-        return NormalParameters(
-            mean, bound_log_std(log_std)
-        ), context if flow.context_size else None
+        return _Encoded(
+            NormalParameters(mean, bound_log_std(log_std)), context if flow.context_size else None
+        )
 
     def _draw(
         self,

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from gencore.choices import check_choice
 from gencore.extras import flows_extra
+from gencore.nn.adaptive_steps import AdaptiveSolver, steps_to_ends
 from gencore.nn.jacobian import jacobian_trace
 from gencore.nn.transforms.base import Transform, no_log_det, trained
 from gencore.ops import philox_normal, random_key
@@ -20,7 +21,6 @@ from gencore.sizes import check_positive
 __all__ = ["AdaptiveSolver", "ContinuousTransform", "FixedStepSolver", "Path", "TraceEstimate"]
 
 TraceEstimate = Literal["exact", "rademacher", "gaussian"]
-AdaptiveSolver = Literal["dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"]
 FixedStepSolver = Literal["euler", "midpoint", "heun3", "rk4"]
 
 
@@ -291,8 +291,8 @@ class ContinuousTransform(Transform):
             options: dict[str, Any] = {}
             if self.num_steps is not None:
                 options["options"] = {"step_size": self.time / self.num_steps}
-            else:  # a step to each end, not beyond it and back by a polynomial of lower order
-                options["options"] = {"step_t": times}
+            else:
+                options["options"] = steps_to_ends(self.solver, self.time, x)
             solve = odeint
             if differentiable and self.adjoint:
                 solve = odeint_adjoint

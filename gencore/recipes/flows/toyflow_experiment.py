@@ -34,8 +34,10 @@ __all__ = ["FLOWS", "ToyFlowExperiment"]
 # Name → the flow of points of the plane with that many layers, their networks of these widths.
 FLOWS: dict[str, Callable[[int, tuple[int, ...]], Flow]] = {
     "nice": lambda layers, widths: NICE(2, num_layers=layers, hidden_widths=widths),
-    "realnvp": lambda layers, widths: CouplingFlow(2, num_layers=layers, hidden_widths=widths),
-    "maf": lambda layers, widths: MAF(2, num_layers=layers, hidden_widths=widths),
+    "realnvp": lambda layers, widths: CouplingFlow(
+        2, num_layers=layers, hidden_widths=widths, mixing="permutation"
+    ),
+    "maf": lambda layers, widths: MAF(2, num_layers=layers, hidden_widths=widths, mixing="reverse"),
     "iaf": lambda layers, widths: IAF(2, num_layers=layers, hidden_widths=widths),
     "planar": lambda layers, _: PlanarFlow(2, num_layers=layers, explicit="density"),
     "radial": lambda layers, _: RadialFlow(2, num_layers=layers, explicit="density"),

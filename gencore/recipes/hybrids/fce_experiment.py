@@ -44,7 +44,7 @@ class FCEExperiment(PlaneExperiment):
             if recipe.objective == "nce"
             else CouplingFlow(
                 2, num_layers=recipe.num_layers, hidden_widths=recipe.hidden_widths,
-                activation=recipe.activation,
+                activation=recipe.activation, mixing="permutation",
             )
         )  # fmt: skip
         model = FlowContrastiveEBM(EnergyDensity(energy, 0.0, learned=True), flow)

@@ -114,7 +114,7 @@ class SemiFCEExperiment(PlaneExperiment):
         flow = (
             CouplingFlow(
                 2, num_layers=recipe.num_layers, hidden_widths=recipe.hidden_widths,
-                activation=recipe.activation,
+                activation=recipe.activation, mixing="permutation",
             )
             if recipe.objective == "fce"
             else gaussian_noise(density)

@@ -42,6 +42,7 @@ def make_flow(recipe: GLFRecipe) -> CouplingFlow:
         recipe.latent_size,
         num_layers=2 * recipe.flow_blocks,
         hidden_widths=(recipe.flow_width,) * 2,
+        mixing="permutation",
     )
 
 

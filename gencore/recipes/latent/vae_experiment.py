@@ -246,7 +246,7 @@ def make_vae(recipe: VAERecipe, shape: Size) -> VAE:
     decoder = MLP(latents, widths[::-1], decoded.numel(), activation="relu", zero_last=False)
     prior = None
     if recipe.prior == "flow":
-        prior = CouplingFlow(latents, num_layers=4, hidden_widths=widths[:1])
+        prior = CouplingFlow(latents, num_layers=4, hidden_widths=widths[:1], mixing="permutation")
     return VAE(
         nn.Sequential(nn.Flatten(), encoder), nn.Sequential(decoder, nn.Unflatten(1, decoded)),
         latents, prior=prior, posterior_flow=flow, likelihood=likelihood,

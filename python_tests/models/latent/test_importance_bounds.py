@@ -7,7 +7,7 @@ import torch
 from testing.latent_testing import double, probabilistic_pca
 from torch import nn
 
-from gencore.models import VAE, GaussianLikelihood, NormalParameters
+from gencore.models import VAE, FlowPosterior, GaussianLikelihood, NormalParameters
 from gencore.models.latent.gaussian_posterior import sample_key
 from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.nn import MLP
@@ -39,6 +39,27 @@ def test_chunks_have_the_value_and_the_gradient_of_the_whole(chunk_size):
         model.zero_grad()
         bound = model.log_prob_bound(X, 7, chunk_size=size, key=KEY)
         bound.sum().backward()
+        found.append([bound.detach(), *(p.grad for p in model.parameters() if p.requires_grad)])
+    for whole, streamed in zip(*found, strict=True):
+        torch.testing.assert_close(streamed, whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("estimator", ["reparametrised", "doubly_reparametrised"])
+@pytest.mark.parametrize("has_flow", [False, True])
+def test_chunks_share_one_call_of_the_encoder(has_flow, estimator):
+    torch.manual_seed(0)
+    flow = FlowPosterior(2, context_size=3, hidden_widths=(8,)) if has_flow else None
+    encoder = MLP(3, (8,), 7 if has_flow else 4, zero_last=False)
+    decoder = MLP(2, (8,), 3, zero_last=False)
+    model = VAE(encoder, decoder, 2, posterior_flow=flow).double()
+    calls, found = [], []
+    encoder.register_forward_hook(lambda *_: calls.append(1))
+    for size in (None, 3):
+        model.zero_grad()
+        calls.clear()
+        bound = model.log_prob_bound(X, 7, chunk_size=size, key=KEY, estimator=estimator)
+        bound.sum().backward()
+        assert len(calls) == 1
         found.append([bound.detach(), *(p.grad for p in model.parameters() if p.requires_grad)])
     for whole, streamed in zip(*found, strict=True):
         torch.testing.assert_close(streamed, whole, rtol=1e-12, atol=1e-12)
