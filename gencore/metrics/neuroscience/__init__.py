@@ -1,3 +1,1 @@
-"""Measures of neuroscience: how cells respond to images and places."""
-
-"""Response maps of neurons, measured as neuroscience does."""
+"""How cells respond to images and to places, measured as neuroscience does."""

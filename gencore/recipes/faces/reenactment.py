@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gencore.recipes.video.clips import ClipRecipe, ClipShape
+from gencore.recipes.video.clips import ClipShape, PatchRecipe
 from gencore.train import OptimisedRecipe
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _PRESETS = {"siarohin2019-voxceleb": _SIAROHIN_2019}
 
 
 @dataclass(kw_only=True)
-class ReenactmentRecipe(ClipRecipe, OptimisedRecipe):
+class ReenactmentRecipe(PatchRecipe, OptimisedRecipe):
     """Pictures that move as a film does, by key points that are found without labels.
 
     The first frame of a clip is posed as each of its others. The defaults take about ten minutes on
