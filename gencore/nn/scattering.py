@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from itertools import product
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +114,7 @@ class Scattering(nn.Module):
         kept = low[self._rows(), : self.coarse_sides[1] // 2 + 1]
         return {"low_pass": kept / 4**self.num_scales, "wavelets": wavelets}
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Scattering":
         dtype = self.wavelets.dtype
         super()._apply(fn, recurse)
         if self.wavelets.dtype != dtype:  # a cast of what was rounded would keep its error
