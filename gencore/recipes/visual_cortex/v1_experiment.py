@@ -41,6 +41,8 @@ __all__ = ["V1Experiment"]
 # Of middle frequencies, which of photographs in [-1, 1] are weak.
 _BAND_PASS_GAIN = 7.0
 _DESCENT_STEPS = 100
+# Images that tell which cells are in use.
+_MEASURED = 64
 
 
 class V1Experiment(ImageExperiment):
@@ -150,7 +152,9 @@ class V1Experiment(ImageExperiment):
         """
         images = self.test.subset(torch.arange(num) % len(self.test)).images
         numbers = torch.rand(num, self.num_numbers)
-        return {**measure_motion(self, images, numbers), **measure_cells(self.model)}
+        shown = images[:_MEASURED], numbers[:_MEASURED]
+        first = self.seen(self.moving(*(part.to(self.fabric.device) for part in shown)))[0]
+        return {**measure_motion(self, images, numbers), **measure_cells(self.model, first)}
 
     def prepare(self, num_samples: int, num_evaluate: int) -> None:
         """Figures and measures need test images."""

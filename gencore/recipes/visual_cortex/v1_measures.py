@@ -11,6 +11,7 @@ from torch import Tensor
 from gencore.data import MovingPair, flow_to_image, optical_flow
 from gencore.data.video.deformations import spline_fields
 from gencore.metrics import endpoint_error, fit_gabor, pair_coherence, pair_phase
+from gencore.models import complex_energy
 from gencore.ops import warp
 from gencore.train.chunks import chunks
 
@@ -26,6 +27,9 @@ _CHUNK = 64
 _FLOW_PAIRS = 128
 _FRAMES = 5
 _SHOWN = 6
+# Blocks of less than this part of the largest mean energy are out of use: there are more of them
+# than images of few frequencies need.
+_IN_USE = 0.05
 # Below, two filters have too little in common for a difference of phase.
 _COHERENT = 0.5
 
@@ -63,11 +67,15 @@ def measure_motion(experiment: "V1Experiment", images: Tensor, numbers: Tensor) 
     return {name: total / num for name, (total, num) in sums.items()}
 
 
-def measure_cells(cells: "SimpleCells") -> dict[str, float]:
-    """Gabor fits of all units, and phases within pairs."""
-    weight = cells.frame.weight.detach().mean(2)
+def measure_cells(cells: "SimpleCells", seen: Tensor) -> dict[str, float]:
+    """Gabor fits of the units in use with the images [N, C, H, W] that are seen, phases within
+    pairs of them, and how far M(0) is from the identity."""
+    energy = complex_energy(cells.frame(seen)).mean((0, 2, 3))
+    used = energy >= _IN_USE * energy.max()
+    weight = cells.frame.weight.detach()[used].mean(2)
     fit = fit_gabor(weight.flatten(0, 1))
     measures = {
+        "blocks/in_use": used.double().mean().item(),
         "gabor/r_squared": fit.r_squared.nanmean().item(),
         "gabor/r_squared_median": fit.r_squared.nanmedian().item(),
         "gabor/frequency": fit.frequency.median().item(),
@@ -81,7 +89,7 @@ def measure_cells(cells: "SimpleCells") -> dict[str, float]:
         measures["pairs/coherent"] = coherent.double().mean().item()
         measures["pairs/phase"] = phase.mean().item()
         measures["pairs/from_quadrature"] = (phase - 90).abs().mean().item()
-    origin = cells.motion(weight.new_zeros(2))
+    origin = cells.motion(weight.new_zeros(2))[used]
     middle = len(cells.motion.offsets) // 2 * weight.shape[1]
     still = torch.zeros_like(origin)
     still[..., middle : middle + weight.shape[1]] = torch.eye(weight.shape[1])
@@ -90,18 +98,22 @@ def measure_cells(cells: "SimpleCells") -> dict[str, float]:
 
 
 def show_cells(experiment: "V1Experiment", folder: Path) -> None:
-    """filters.png, displacements.png and animation.png."""
+    """filters.png, the strongest cells first; displacements.png; animation.png."""
     from gencore.train.figures import image_grid, save_image_grid
 
-    weight = experiment.model.frame.weight.detach().mean(2, keepdim=True)
+    num = min(_SHOWN, len(experiment.test))
+    drawn = experiment.test.subset(torch.randperm(len(experiment.test))[: 8 * num]).images
+    # Of the sky there is nothing to see.
+    images = drawn[drawn.flatten(1).float().var(1).argsort(descending=True)[:num]]
+    numbers = torch.rand(num, experiment.num_numbers)
+    _, pair, first, second, truth = next(_pairs(experiment, images, numbers))
+    cells = experiment.model
+    energy = complex_energy(cells.frame(first)).mean((0, 2, 3))
+    weight = cells.frame.weight.detach()[energy.argsort(descending=True)].mean(2, keepdim=True)
     largest = weight.abs().amax((1, 2, 3, 4), keepdim=True).clamp(min=1e-12)
     blocks = [image_grid(block, columns=len(block)) for block in 0.5 + 0.5 * weight / largest]
     save_image_grid(torch.stack(blocks), folder / "filters.png", columns=6)
 
-    num = min(_SHOWN, len(experiment.test))
-    images = experiment.test.subset(torch.randperm(len(experiment.test))[:num]).images
-    numbers = torch.rand(num, experiment.num_numbers)
-    _, pair, first, second, truth = next(_pairs(experiment, images, numbers))
     shown = pair.cropped(experiment.recipe.margin)
     found = experiment.infer(first, second)
     to_pixels, side = experiment.model.frame.to_pixels, experiment.side
