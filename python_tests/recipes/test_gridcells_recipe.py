@@ -195,7 +195,7 @@ class TestPresets:
 def test_g34_the_defaults_follow_paths_to_two_centimetres(tmp_path):
     """T = 50 without re-encoding; half of it is the lattice's: its nearest place is .98 cm away.
 
-    Another two minutes of a core; gridness is not asserted (docs/grid-cells.md)."""
+    Two minutes of a core; gridness is not asserted (docs/grid-cells.md)."""
     experiment = train(
         tmp_path / "run", GridCellsRecipe(), num_samples=0, num_evaluate=500, log_every=100
     )

@@ -83,8 +83,8 @@ def free_walks(
     radius = max_step * lattice.spacing
     if not 0 < radius < lattice.side:
         raise ValueError(
-            f"free_walks: max_step is {max_step}, {radius:.3g} metres; expected positive, and below "
-            f"the side of {lattice.side}"
+            f"free_walks: max_step is {max_step}, {radius:.3g} metres; expected positive, and "
+            f"below the side of {lattice.side}"
         )
     place = torch.rand(num, 2, generator=generator) * lattice.side
     places = [place]

@@ -48,7 +48,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
 class GridCellsRecipe(OptimisedRecipe):
     """Grid cells, learned from place fields, rotations by steps, and isotropy.
 
-    The defaults take about two minutes of one CPU core; hexagons need a long run.
+    The defaults take about two minutes of one CPU core, and make no hexagons to speak of.
     """
 
     used_by = _USED_BY
