@@ -26,7 +26,7 @@ def _rank(rank: int, size: int, port: int, words: list[str]) -> None:
     sys.exit(cli.main(words))
 
 
-def run_on_ranks(words: list[str], size: int = 2, timeout: float = 300) -> None:
+def run_on_ranks(words: list[str], size: int = 2, timeout: float = 600) -> None:
     """Runs a command on all ranks to its end; they show what went wrong with one."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
