@@ -297,8 +297,9 @@ def draw(scores: Mapping[str, Mapping[str, Mapping[str, Tensor]]], path: Path) -
                 style = {"color": "black", "linewidth": 2} if name == data else {"alpha": 0.8}
                 axis.hist(some.tolist(), edges, density=True, histtype="step", label=name, **style)
             axis.set(title=f"trained on {data}: {title}", yscale="log", yticks=[])
+            axis.minorticks_off()
             axis.title.set_fontsize(9)
-        row[0].legend(fontsize=6)
+        row[-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, dpi=100)
     plt.close(figure)
 
