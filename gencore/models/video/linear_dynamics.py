@@ -42,8 +42,8 @@ class LinearDynamics:
 
     References:
         Doretto, Chiuso, Wu and Soatto, "Dynamic textures", 2003, §4; the baseline of Gao 2021,
-        §3.3. Rauch, Tung and Striebel, "Maximum likelihood estimates of linear dynamic systems", 1965, of
-        the smoother.
+        §3.3. Rauch, Tung and Striebel, "Maximum likelihood estimates of linear dynamic systems",
+        1965, of the smoother.
 
     Example:
         >>> import torch
@@ -77,8 +77,9 @@ class LinearDynamics:
             C = U,  (s_t) = ΣVᵀ,  A = arg min Σ_t ‖s_{t+1} − A s_t‖²,  B Bᵀ = cov(s_{t+1} − A s_t)
 
         of the S largest. σ² is the mean square of what C leaves, at least a millionth of the
-        variance, and Σ_1 the covariance of all states. With hidden pixels the system is fitted, they are recovered by its smoother, and
-        it is fitted again; at first they are the mean of what is visible at their place, or 0.
+        variance, and Σ_1 the covariance of all states. With hidden pixels the system is fitted,
+        they are recovered by its smoother, and it is fitted again; at first they are the mean of
+        what is visible at their place, or 0.
 
         Args:
             frames: floating point, films [N, T, ...] with T ≥ 2.
