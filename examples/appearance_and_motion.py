@@ -28,7 +28,7 @@ for _ in range(500):
     optimizer.step()
 swapped = {**latents, "appearance": latents["appearance"].flip(0)}
 shown = [films, model.reconstruct(latents), model.reconstruct(swapped)]
-titles = ["a film", "shown by the model", "with the appearance of the other"]
+titles = ["a film", "shown by the model", "with the other's appearance"]
 figure, axes = plt.subplots(6, 1, figsize=(7, 5.2), layout="constrained")
 for number, axis in enumerate(axes):
     strip = (shown[number % 3][number // 3].clamp(-1, 1) + 1) / 2

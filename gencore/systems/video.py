@@ -95,7 +95,7 @@ SYSTEMS = (
     System(
         id="G20",
         name="Image to video",
-        source="Gao 2021, §3.3, (3.12)–(3.14)",
+        source="Gao 2021, §3.3, (3.12) to (3.14)",
         implementation="gencore.models.ImageToVideo",
         test=f"{_IMAGE_TO_VIDEO}::test_g20_noise_is_the_only_latent",
         further_implementations=("gencore.models.ImageToVideoEncoder",),

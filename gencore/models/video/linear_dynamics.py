@@ -1,6 +1,6 @@
 """Linear dynamic textures: principal components of frames, and an autoregression of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -42,8 +42,8 @@ class LinearDynamics:
 
     References:
         Doretto, Chiuso, Wu and Soatto, "Dynamic textures", 2003, §4; the baseline of Gao 2021,
-        §3.3. Rauch, Tung and Striebel, "Maximum likelihood estimates of linear dynamic systems", 1965, of
-        the smoother.
+        §3.3. Rauch, Tung and Striebel, "Maximum likelihood estimates of linear dynamic systems",
+        1965, of the smoother.
 
     Example:
         >>> import torch
@@ -76,9 +76,10 @@ class LinearDynamics:
 
             C = U,  (s_t) = ΣVᵀ,  A = arg min Σ_t ‖s_{t+1} − A s_t‖²,  B Bᵀ = cov(s_{t+1} − A s_t)
 
-        of the S largest. σ² is the mean square of what C leaves, and Σ_1 the covariance of all
-        states. With hidden pixels the system is fitted, they are recovered by its smoother, and
-        it is fitted again; at first they are the mean of what is visible at their place, or 0.
+        of the S largest. σ² is the mean square of what C leaves, at least a millionth of the
+        variance, and Σ_1 the covariance of all states. With hidden pixels the system is fitted,
+        they are recovered by its smoother, and it is fitted again; at first they are the mean of
+        what is visible at their place, or 0.
 
         Args:
             frames: floating point, films [N, T, ...] with T ≥ 2.
@@ -121,7 +122,9 @@ class LinearDynamics:
         residual = after - before @ transition.T
         variances, directions = torch.linalg.eigh(residual.T @ residual / len(residual))
         noise_map = directions * variances.clamp(min=0).sqrt()
-        left_over = values[state_size:].square().sum() / rows.numel()
+        # Films of fewer directions than states leave nothing, and certainty has no smoother.
+        left_over = values[state_size:].square().sum().clamp(min=1e-6 * values.square().sum())
+        left_over = (left_over / rows.numel()).clamp(min=1e-12)
         return cls(
             transition, noise_map.flip(1)[:, :noise_size], right[:state_size].T,
             mean.unflatten(0, frames.shape[2:]), left_over.sqrt().item(),
@@ -194,6 +197,11 @@ class LinearDynamics:
         Raises:
             ValueError: for other shapes, or σ = 0.
         """
+        if frames.dtype != torch.float64:  # with small σ the filter's steps are ill-conditioned
+            names = ("transition", "noise_map", "emission", "mean", "start_covariance")
+            exact = replace(self, **{name: getattr(self, name).double() for name in names})
+            smoothed = exact.smooth(frames.double(), mask)
+            return SmoothedStates(*(part.to(frames.dtype) for part in smoothed))
         precision, pull = self._evidence(frames, mask)
         a, identity = self.transition, torch.eye(self.state_size).to(self.transition)
         process = self.noise_map @ self.noise_map.T

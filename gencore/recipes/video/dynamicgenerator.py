@@ -17,10 +17,11 @@ __all__ = ["DynamicGeneratorRecipe", "HiddenPart"]
 
 HiddenPart = Literal["none", "regions", "frames"]
 
-# §3.3, with the sizes, rates and steps of the authors' published program, which the thesis does not
-# state. The first is for one dynamic texture, the second for the people of the Weizmann set.
+# §3.3, with the rates and steps of the authors' published program, which the thesis does not state.
+# Of textures and occlusion neither tells the sizes of state and noise: those are ours, as is the
+# emission network, which is not the program's and has no batch normalisation.
 _PROGRAM: dict[str, Any] = {
-    "frame_size": 64, "width": 64, "reduction": "mean", "hidden_widths": (20, 20),
+    "frame_size": 64, "width": 64, "reduction": "mean", "noise_std": 1.0, "hidden_widths": (20, 20),
     "langevin_steps": 15, "step_std": 0.03, "learning_rate": 2e-3, "noise_size": 100,
 }  # fmt: skip
 _GAO_2021: dict[str, dict[str, Any]] = {

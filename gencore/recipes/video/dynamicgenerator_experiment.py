@@ -201,12 +201,14 @@ class DynamicGeneratorExperiment(Experiment):
             rows = torch.stack([_spaced(film, _FIGURE_FRAMES) for film in films], 1)
             save_image_grid(rows.flatten(0, 2).cpu(), folder / "clips.png", columns=rows.shape[2])
         if self.recipe.appearance_size and len(index) > 1:
-            rows = []
+            table: list[Tensor] = []
             for appearance in latents["appearance"]:
                 given = {**latents, "appearance": appearance.expand(len(index), -1)}
                 film = _spaced((self.model.reconstruct(given) + 1) / 2, _FIGURE_FRAMES // 2)
-                rows.append(film.flatten(0, 1))
-            save_image_grid(torch.cat(rows).cpu(), folder / "appearances.png", columns=len(rows[0]))
+                table.append(film.flatten(0, 1))
+            save_image_grid(
+                torch.cat(table).cpu(), folder / "appearances.png", columns=len(table[0])
+            )
 
 
 def _spaced(films: Tensor, num: int) -> Tensor:

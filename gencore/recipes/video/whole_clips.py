@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from gencore.recipes.video.clips import ClipRecipe
 
@@ -76,4 +76,5 @@ class WholeClipRecipe(ClipRecipe):
         """The clips of each step's batch, uint8 [B / ranks, T, C, H, W]."""
         from gencore.train.batches import ImageBatches
 
-        return ImageBatches(dataset, self.batch_size, self.seed, fabric)
+        # It asks for images and labels alone, and clips are rows as images are.
+        return ImageBatches(cast(Any, dataset), self.batch_size, self.seed, fabric)

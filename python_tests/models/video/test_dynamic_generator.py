@@ -374,25 +374,32 @@ class TestIncomplete:
                 model.log_joint(film, latents, torch.ones(shape, dtype=torch.bool))
 
 
-def _image_model(channels: int, appearance_size: int = 0) -> DynamicGenerator:
-    """States of 3 numbers, shown by a small network as images of 8×8 pixels."""
+def _image_model(
+    channels: int, side: int, width: int, hidden: tuple[int, ...], appearance_size: int = 0
+) -> DynamicGenerator:
+    """States of 3 numbers, shown by a small network as images."""
     torch.manual_seed(0)
-    emission = nn.Sequential(
-        MLP(3 + appearance_size, (32, 32), channels * 64, activation="relu", zero_last=False),
-        nn.Tanh(), nn.Unflatten(1, (channels, 8, 8)),
-    )  # fmt: skip
+    pixels = channels * side**2
+    network = MLP(3 + appearance_size, (width, width), pixels, activation="relu", zero_last=False)
+    emission = nn.Sequential(network, nn.Tanh(), nn.Unflatten(1, (channels, side, side)))
     return DynamicGenerator(
-        StateTransition(3, 2, (20,)), emission, appearance_size=appearance_size, noise_std=0.1
+        StateTransition(3, 2, hidden), emission, appearance_size=appearance_size, noise_std=0.1
     )
 
 
 def _learn(
-    model: DynamicGenerator, films: Tensor, steps: int, mask: Tensor | None = None
+    model: DynamicGenerator,
+    films: Tensor,
+    *,
+    steps: int,
+    learning_rate: float,
+    step_std: float,
+    mask: Tensor | None = None,
 ) -> LatentChains:
     """Algorithm 4."""
     chains = LatentChains(model.prior_latents(*films.shape[:2]))
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2, betas=(0.5, 0.999))
-    index, langevin = torch.arange(len(films)), LatentLangevin(step_std=0.05, num_steps=4)
+    optimizer = torch.optim.Adam(model.parameters(), learning_rate, betas=(0.5, 0.999))
+    index, langevin = torch.arange(len(films)), LatentLangevin(step_std=step_std, num_steps=4)
     for _ in range(steps):
         latents = chains.advance(model.posterior_energy(films, mask), index, langevin)
         optimizer.zero_grad()
@@ -401,29 +408,32 @@ def _learn(
     return chains
 
 
-def _circling(phase: float, num_frames: int) -> Tensor:
-    """Images [T, 8, 8] of a bump that runs in a circle."""
-    angle, pixels = phase + 0.6 * torch.arange(num_frames), torch.arange(8)
-    rows = (pixels - (3.5 + 2 * angle.sin())[:, None]).square()
-    columns = (pixels - (3.5 + 2 * angle.cos())[:, None]).square()
-    return (-(rows[:, :, None] + columns[:, None]) / 3).exp()
+def _circling(phase: float, num_frames: int, side: int, size: float) -> Tensor:
+    """Images [T, side, side] of a bump that runs in a circle."""
+    angle, pixels = phase + 0.6 * torch.arange(num_frames), torch.arange(side)
+    centre = (side - 1) / 2
+    rows = (pixels - (centre + 0.25 * side * angle.sin())[:, None]).square()
+    columns = (pixels - (centre + 0.25 * side * angle.cos())[:, None]).square()
+    return (-(rows[:, :, None] + columns[:, None]) / size).exp()
 
 
 def _way(films: Tensor) -> Tensor:
-    """Where the weight of films [N, T, C, 8, 8] in [0, 1] is, [N, T, 2]."""
-    weight, pixels = films.sum(2).square(), torch.arange(8.0)
+    """Where the weight of films [N, T, C, H, W] in [0, 1] is, [N, T, 2]."""
+    weight, pixels = films.sum(2).square(), torch.arange(1.0 * films.shape[-1])
     moments = torch.stack([weight.sum(3) @ pixels, weight.sum(2) @ pixels], 2)
     return moments / weight.sum((2, 3)).unsqueeze(2)
 
 
+@pytest.mark.slow
 class TestLearning:
     def test_g18_another_appearance_has_another_colour_and_the_same_way(self):
         """A red and a blue bump that circle at opposite sides."""
-        bumps = torch.stack([_circling(0.0, 8), _circling(math.pi, 8)])
-        colours = torch.tensor([[1.0, 0.1, 0.1], [0.1, 0.1, 1.0]])
+        bumps = torch.stack([_circling(0.0, 10, 12, 5.0), _circling(math.pi, 10, 12, 5.0)])
+        colours = torch.tensor([[1.0, 0.2, 0.1], [0.1, 0.4, 1.0]])
         films = bumps[:, :, None] * colours[:, None, :, None, None]
-        model = _image_model(3, appearance_size=2)
-        latents = _learn(model, 2 * films - 1, 250)(torch.arange(2))
+        model = _image_model(3, 12, 48, (20, 20), appearance_size=2)
+        chains = _learn(model, 2 * films - 1, steps=500, learning_rate=6e-3, step_std=0.04)
+        latents = chains(torch.arange(2))
         swapped = {**latents, "appearance": latents["appearance"].flip(0)}
         shown, other = ((model.reconstruct(z) + 1) / 2 for z in (latents, swapped))
         for film, order in ((shown, (0, 2)), (other, (2, 0))):
@@ -438,10 +448,13 @@ class TestLearning:
         torch.testing.assert_close(middle[:, 2], model.reconstruct(swapped))
 
     def test_g19_a_moving_bump_is_recovered_better_than_by_the_frame_before(self):
-        film = 2 * _circling(0.0, 14)[None, :, None] - 1
+        film = 2 * _circling(0.0, 14, 8, 3.0)[None, :, None] - 1
         mask = hide_frames(film.shape, 0.5, seed=0)
-        model = _image_model(1)
-        chains = _learn(model, torch.where(mask, film, math.nan), 250, mask)
+        model = _image_model(1, 8, 32, (20,))
+        chains = _learn(
+            model, torch.where(mask, film, math.nan),
+            steps=250, learning_rate=1e-2, step_std=0.05, mask=mask,
+        )  # fmt: skip
         recovered = model.recover(film, mask, chains(torch.arange(1)))
         hidden = ~mask.expand_as(film)
         error = (recovered - film)[hidden].abs().mean()
