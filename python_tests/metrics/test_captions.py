@@ -63,7 +63,7 @@ class TestBLEU:
 
 
 def test_without_the_package_one_sentence_says_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics.bleu", None)
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     with pytest.raises(ModuleNotFoundError, match=r"bleu needs .*gencore\[language\]"):
         bleu(["a"], [["a"]])

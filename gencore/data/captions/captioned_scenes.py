@@ -107,7 +107,8 @@ class CaptionedScenes:
         self.boxes = torch.from_numpy(np.stack(boxes)).float()
         self.objects: tuple[tuple[SceneObject, SceneObject], ...] = objects
         self.references = tuple(
-            _captions(*pair, relation) for pair, relation in zip(objects, relations, strict=True)
+            _captions(pair[0], pair[1], relation)
+            for pair, relation in zip(objects, relations, strict=True)
         )
         flat = [caption for four in self.references for caption in four]
         self.captions = self.vocabulary.encode(flat).unflatten(0, (num_scenes, -1))

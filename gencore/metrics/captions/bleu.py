@@ -42,7 +42,7 @@ def bleu(
     check_references("bleu", candidates, references)
     check_positive("bleu", max_order=max_order)
     with language_extra("bleu"):
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
     metric = BLEU(max_ngram_order=max_order, tokenize="none", smooth_method="none", force=True)
     num = max(len(some) for some in references)
     # sacrebleu wants the first references of all, then the second ones, with None for no more.

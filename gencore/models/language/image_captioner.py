@@ -123,7 +123,7 @@ class ImageCaptioner(nn.Module):
             images: in [0, 1].
             boxes: with regions "windows", others in their place, [N, R, 4] as of `cell_boxes`.
         """
-        return self.captioner(captions, *self.encode(images, boxes))  # type: ignore[no-any-return]
+        return self.captioner(captions, *self.encode(images, boxes))
 
     def encode(self, images: Tensor, boxes: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """φ(I), [N, F], and the descriptors of the regions, [N, R, D], or None.

@@ -122,7 +122,7 @@ def draw_patch_pairs(
         patches = [
             _drop(patch, kept[:, side], noise[:, side]) for side, patch in enumerate(patches)
         ]
-    return PatchPairs(*patches, position)
+    return PatchPairs(patches[0], patches[1], position)
 
 
 def project_colours(x: Tensor) -> Tensor:
