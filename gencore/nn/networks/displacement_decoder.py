@@ -40,7 +40,8 @@ def start_variance_preserving(decoder: DCGANGenerator, *, last_std: float | None
         # Of a 4×4 filter of stride 2, 4 weights a channel meet a feature.
         nn.init.normal_(up.weight, std=math.sqrt(2 / (4 * up.in_channels)))
     if last_std is not None:
-        nn.init.normal_(decoder.ups[-1].weight, std=last_std)
+        assert isinstance(up, nn.ConvTranspose2d)
+        nn.init.normal_(up.weight, std=last_std)
 
 
 class DisplacementDecoder(nn.Module):
