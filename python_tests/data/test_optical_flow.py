@@ -93,6 +93,12 @@ def test_paleness_is_one_minus_the_length(max_flow):
     assert (flow_to_image(torch.zeros(1, 2, 3, 3)) == 255).all()
 
 
+def test_the_sign_of_a_zero_changes_no_colour():
+    right = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    negated = -torch.tensor([-1.0, 0.0]).view(1, 2, 1, 1)
+    assert torch.equal(flow_to_image(right), flow_to_image(negated))
+
+
 def test_bad_images():
     x = torch.rand(1, 3, 16, 16)
     with pytest.raises(ValueError, match=r"first has shape \(1, 3, 16, 16\) and second \(1, 1, "):

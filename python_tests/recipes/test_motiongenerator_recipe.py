@@ -7,7 +7,7 @@ import torch
 from testing.runs import assert_same, make, train
 
 from gencore import cli
-from gencore.data import to_float
+from gencore.data import flow_to_image, to_float
 from gencore.models import MotionFilm
 from gencore.recipes.video.motiongenerator import MotionGeneratorRecipe
 from gencore.recipes.video.motiongenerator_experiment import shown_parts
@@ -47,8 +47,8 @@ class TestStep:
         model = experiment.model
         seen = {}
         loss = model.loss
-        model.loss = lambda latents, frames: (
-            seen.update(z=latents, x=frames) or loss(latents, frames)
+        model.loss = lambda frames, latents: (
+            seen.update(z=latents, x=frames) or loss(frames, latents)
         )
         experiment.step(batch)
         assert torch.equal(seen["x"], to_float(batch.x, -1, 1))
@@ -99,7 +99,7 @@ class TestFigures:
     def test_parts_are_shown_with_zero_at_grey(self):
         x = torch.rand(2, 12, 1, 4, 5) * 2 - 1
         motion = torch.zeros(2, 11, 2, 4, 5)
-        motion[:, :, 0] = -1.0  # to the right, which is red
+        motion[:, :, 0] = -1.0  # from the left: all moves to the right
         film = MotionFilm(x + 0.1, x, torch.full_like(x, -0.5), motion)
         clips, frames, trackable, residuals, colours = shown_parts(x, film)
         assert all(part.shape == (2, 8, 3, 4, 5) for part in (clips, frames, residuals, colours))
@@ -108,9 +108,10 @@ class TestFigures:
         torch.testing.assert_close(frames, clips + 0.05)
         assert (residuals == 0.25).all()
         assert (colours[:, 0] == 1).all()
-        torch.testing.assert_close(
-            colours[:, 1:], torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1).expand(2, 7, 3, 4, 5)
-        )
+        right = torch.zeros(1, 2, 4, 5)
+        right[:, 0] = 1.0
+        expected = to_float(flow_to_image(right, max_flow=1.0))
+        torch.testing.assert_close(colours[:, 1:], expected.expand(2, 7, 3, 4, 5))
 
     def test_a_picture_moves_with_the_first_clip(self, tmp_path, monkeypatch):
         drawn = {}

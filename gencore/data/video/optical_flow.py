@@ -143,7 +143,8 @@ def flow_to_image(flow: Tensor, *, max_flow: float | None = None) -> Tensor:
         raise ValueError(f"flow_to_image: max_flow = {max_flow}, expected a positive number")
     if not flow.isfinite().all():
         raise ValueError("flow_to_image: a displacement is not finite")
-    right, down = flow.double().unbind(1)
+    # −0 is 0: between both signs of a motion straight to the right the hues begin and end.
+    right, down = (flow.double() + 0.0).unbind(1)
     length = torch.hypot(right, down)
     if max_flow is None:
         longest = length.amax((1, 2), keepdim=True)
