@@ -228,7 +228,10 @@ def test_made_clips_have_no_whole_and_do_not_overlap():
         load_video("moving-shapes", clip_length=3, split=None)
     with pytest.raises(ValueError, match=r"stride = 2 has no use .* made one by one"):
         load_video("moving-shapes", clip_length=3, stride=2)
-    with pytest.raises(FileNotFoundError, match="not in a list, bouncing-digits, moving-shapes"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="not in a list, bouncing-digits, drifting-textures, moving-shapes, white-noise",
+    ):
         load_video(["moving-shapes"], clip_length=3)
 
 
