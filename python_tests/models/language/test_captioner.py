@@ -48,7 +48,7 @@ def joint_by_loops(model, hidden, regions):
             if model.region_weights is not None:
                 score = score + regions[r] @ model.region_weights.weight @ hidden
             score = score + words[w] @ model.word_bias + regions[r] @ model.region_bias
-            table[w, r] = math.exp(score)
+            table[w, r] = score.detach().exp()
     return table / table.sum()
 
 
