@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
@@ -73,10 +73,6 @@ class LatentLangevin:
             raise ValueError(
                 "LatentLangevin: metropolis=True corrects steps with noise, but noise is False"
             )
-
-    def with_steps(self, num_steps: int) -> "LatentLangevin":
-        """The same dynamics for another number of steps."""
-        return replace(self, num_steps=num_steps)
 
     def sample(
         self,

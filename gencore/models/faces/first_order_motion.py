@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gencore.models.evaluating import evaluating
 from gencore.models.faces.key_point_animator import Animation, KeyPointAnimator, image_distance
 from gencore.models.faces.key_points import KeyPoints
 from gencore.ops import affine_warp
@@ -88,17 +89,14 @@ class FirstOrderMotion(nn.Module):
         Raises:
             ValueError: for images of two shapes.
         """
-        if source.shape != driving.shape:
-            raise ValueError(
-                f"FirstOrderMotion: source has shape {list(source.shape)}, driving "
-                f"{list(driving.shape)}; expected images [N, C, H, W], both alike"
-            )
+        _check_alike(source, driving)
         animation: Animation = self.animator(source, self.detector(source), self.detector(driving))
         return animation
 
     @torch.no_grad()
     def animate(self, source: Tensor, film: Tensor, *, relative: bool = True) -> Tensor:
-        """One image [1, C, H, W] that moves as a film [T, C, H, W] does: [T, C, H, W].
+        """One image [1, C, H, W] that moves as a film [T, C, H, W] does: [T, C, H, W], by the model
+        in evaluation mode.
 
         Args:
             relative: move from the source's own pose as the film moves from its first frame, for
@@ -113,13 +111,14 @@ class FirstOrderMotion(nn.Module):
                 f"FirstOrderMotion.animate: source has shape {list(source.shape)}, film "
                 f"{list(film.shape)}; expected [1, C, H, W] and [T, C, H, W]"
             )
-        points, driving = self.detector(source), self.detector(film)
-        if relative:
-            driving = relative_key_points(points, driving)
         count = len(film)
-        frames: Tensor = self.animator(
-            source.expand(count, -1, -1, -1), points.expanded(count), driving
-        ).image
+        with evaluating(self):
+            points, driving = self.detector(source), self.detector(film)
+            if relative:
+                driving = relative_key_points(points, driving)
+            frames: Tensor = self.animator(
+                source.expand(count, -1, -1, -1), points.expanded(count), driving
+            ).image
         return frames
 
     def loss(
@@ -142,16 +141,20 @@ class FirstOrderMotion(nn.Module):
             ValueError: for a negative weight, and images that do not fit.
         """
         weight = number("FirstOrderMotion.loss", "equivariance_weight", equivariance_weight)
-        image = self(source, driving).image
+        _check_alike(source, driving)
+        source_points, points = self.detector(source), self.detector(driving)
+        image = self.animator(source, source_points, points).image
         reconstruction = image_distance(self.distance, image, driving)
         if not weight:
             zero = torch.zeros_like(reconstruction)
             return FirstOrderLoss(reconstruction, reconstruction, zero, zero)
-        position, jacobian = self.equivariance_loss(driving, matrix)
+        position, jacobian = self.equivariance_loss(driving, matrix, points)
         loss = reconstruction + weight * (position + jacobian)
         return FirstOrderLoss(loss, reconstruction, position, jacobian)
 
-    def equivariance_loss(self, images: Tensor, matrix: Tensor) -> EquivarianceLoss:
+    def equivariance_loss(
+        self, images: Tensor, matrix: Tensor, points: KeyPoints | None = None
+    ) -> EquivarianceLoss:
         r"""How far key points are from moving with images that an affine map U moves.
 
         .. math:: Y = X \circ U, \qquad p_X = U(p_Y), \qquad A_X U' A_Y^{-1} = 1
@@ -161,13 +164,14 @@ class FirstOrderMotion(nn.Module):
         Args:
             images: X [N, C, H, W].
             matrix: U [N, 2, 3], as :func:`gencore.ops.affine_warp` takes it.
+            points: of the images, where they are known.
 
         References:
             Siarohin et al., "First order motion model for image animation", 2019, §3.4.
         """
         height, width = images.shape[2:]
         center = matrix.new_tensor([(width - 1) / 2, (height - 1) / 2])
-        points = self.detector(images)
+        points = self.detector(images) if points is None else points
         moved = self.detector(affine_warp(images, matrix, padding="border"))
         linear, shift = matrix[:, :, :2], matrix[:, :, 2]
         back = (moved.positions - center) @ linear.mT + (shift + center)[:, None]
@@ -180,6 +184,14 @@ class FirstOrderMotion(nn.Module):
         )
         identity = torch.eye(2, dtype=product.dtype, device=product.device)
         return EquivarianceLoss(position, (product - identity).abs().mean((1, 2, 3)))
+
+
+def _check_alike(source: Tensor, driving: Tensor) -> None:
+    if source.shape != driving.shape:
+        raise ValueError(
+            f"FirstOrderMotion: source has shape {list(source.shape)}, driving "
+            f"{list(driving.shape)}; expected images [N, C, H, W], both alike"
+        )
 
 
 def relative_key_points(source: KeyPoints, driving: KeyPoints) -> KeyPoints:

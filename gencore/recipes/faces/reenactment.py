@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ReenactmentRecipe"]
 
-# Siarohin et al. 2019 on VoxCeleb, frames of 256 pixels: ten points, Adam with β₁ = .5. The
-# thesis gives no settings. Channels of the hourglasses' scales are those of their program.
+# Frames of 256 pixels, ten points and Adam with β₁ = .5 as in Siarohin et al. 2019 on VoxCeleb; the
+# thesis gives no settings. The batch and the number of steps are ours.
 _SIAROHIN_2019: dict[str, Any] = {
     "frame_size": 256, "patch_size": 256, "num_points": 10, "batch_size": 40, "steps": 40_000,
     "learning_rate": 2e-4, "beta1": 0.5, "widths": (64, 128, 256, 512, 1024), "num_frames": 2,
@@ -29,8 +29,8 @@ _PRESETS = {"siarohin2019-voxceleb": _SIAROHIN_2019}
 class ReenactmentRecipe(PatchRecipe, OptimisedRecipe):
     """Pictures that move as a film does, by key points that are found without labels.
 
-    The first frame of a clip is posed as each of its others. The defaults take about ten minutes on
-    two CPU cores, on the film of one speaker.
+    The first frame of a clip is posed as each of its others. A few hundred steps learn where the
+    head of one speaker is.
     """
 
     presets = _PRESETS

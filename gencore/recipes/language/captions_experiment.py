@@ -63,7 +63,7 @@ class CaptionsExperiment(Experiment):
     def prepare(self, num_samples: int, num_evaluate: int) -> None:
         """Measures need a package."""
         if num_evaluate:
-            with language_extra("the measures of captions (num_evaluate 0 goes without)"):
+            with language_extra("measuring captions (num_evaluate 0 goes without)"):
                 import sacrebleu  # noqa: F401
 
     @torch.no_grad()

@@ -91,7 +91,9 @@ class TestFirstOrder:
     def test_a_film_is_animated_frame_by_frame(self):
         model = self.make().eval()
         source, film = images(1), images(4, seed=1)
-        absolute = model.animate(source, film, relative=False)
+        absolute = model.train().animate(source, film, relative=False)
+        assert model.training  # as it was before
+        model.eval()
         torch.testing.assert_close(absolute[2:3], model(source, film[2:3]).image)
         # The first frame of a relative film is the source in its own pose.
         torch.testing.assert_close(model.animate(source, film)[:1], model(source, source).image)
@@ -139,6 +141,10 @@ class TestFirstOrder:
         assert loss.position.min() > 0
         loss.loss.sum().backward()
         assert [n for n, p in model.named_parameters() if p.grad is None] == []
+        seen = []
+        model.detector.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        model.loss(source, driving, matrix)
+        assert len(seen) == 3  # the source, the driving frames, and these moved: each once
         without = model.loss(source, driving, matrix, equivariance_weight=0)
         torch.testing.assert_close(without.loss, reconstruction)
 
