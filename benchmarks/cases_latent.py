@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gencore.inference import DataLatents
+from gencore.inference.gaussian_posterior import reparametrise, standard_normal_kl
 from gencore.models import (
     VAE,
     VLO,
@@ -29,7 +30,6 @@ from gencore.models import (
     GaussianLikelihood,
     NormalParameters,
 )
-from gencore.models.latent.gaussian_posterior import reparametrise, standard_normal_kl
 from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.nn import MLP
 from gencore.ops import philox_normal, random_key

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from gencore.data import constant_images, load_images, mutate_pixels, noise_images
-from gencore.inference import RegretOf, likelihood_regret
 from gencore.metrics import (
     LatentNovelty,
     complexity_score,
@@ -29,7 +28,7 @@ from gencore.metrics import (
     detection_scores,
     likelihood_ratio_score,
 )
-from gencore.models import VAE, LevelLikelihood
+from gencore.models import VAE, LevelLikelihood, RegretOf, likelihood_regret
 from gencore.nn import Categorical, DCGANDiscriminator, DCGANGenerator
 
 LEVELS, SIDE, LATENTS, WIDTH = 16, 28, 32, 8

@@ -2,6 +2,6 @@
 
 from typing import Literal
 
-__all__ = ["RegretOf"]
+__all__ = ["ElboEstimator"]
 
-RegretOf = Literal["latents", "encoder", "decoder", "both"]
+ElboEstimator = Literal["reparametrised", "path", "score"]

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+from gencore.inference.gaussian_posterior import NormalParameters, bound_log_std
 from gencore.inference.latent_adam import LatentAdam
 from gencore.inference.latent_optimisation import optimise_latents
-from gencore.models.latent.gaussian_posterior import NormalParameters, bound_log_std
 from gencore.ops import random_key, split_key
 from gencore.ops._support.checks import index
 
@@ -51,8 +51,8 @@ def optimise_posterior(
 
     Example:
         >>> import torch
-        >>> from gencore.inference import optimise_posterior
-        >>> from gencore.models import VAE, NormalParameters
+        >>> from gencore.inference import NormalParameters, optimise_posterior
+        >>> from gencore.models import VAE
         >>> from gencore.nn import MLP
         >>> vae, x = VAE(MLP(3, (8,), 4), MLP(2, (8,), 3), 2), torch.randn(5, 3)
         >>> start = NormalParameters(torch.zeros(5, 2), torch.zeros(5, 2))

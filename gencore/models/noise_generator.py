@@ -5,9 +5,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Generator, Tensor, nn
 
-from gencore.models.evaluating import evaluating
 from gencore.models.starts import normal_starts
-from gencore.samplers.chains import check_count
+from gencore.nn.evaluating import evaluating
+from gencore.ops._support.checks import check_count
 
 __all__ = ["NoiseGenerator"]
 

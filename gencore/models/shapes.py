@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from gencore.models.evaluating import evaluating
+from gencore.nn.evaluating import evaluating
 
 __all__ = ["output_shape"]
 

@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from gencore.ops._support.checks import finite
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import check_count, finite
 
 __all__ = ["AdaptiveAlternation", "Player"]
 

@@ -7,8 +7,7 @@ from torch import Generator, Tensor
 
 from gencore.nn.held_norms import held_norms
 from gencore.ops import philox_normal, random_key
-from gencore.ops._support.checks import finite
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import check_count, finite
 
 __all__ = ["virtual_adversarial_loss", "virtual_adversarial_perturbation"]
 

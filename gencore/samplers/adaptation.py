@@ -8,9 +8,9 @@ from torch import Generator, Tensor
 from torch import distributed as dist
 
 from gencore.ops import random_key, split_key
-from gencore.ops._support.checks import accumulation_dtype
+from gencore.ops._support.checks import accumulation_dtype, check_count
 from gencore.ops.random import stream_key
-from gencore.samplers.chains import check_count, elements_before, rows
+from gencore.samplers.chains import elements_before, rows
 from gencore.samplers.dense_mass import DenseMass
 from gencore.samplers.hmc import HMC
 from gencore.samplers.mala import MALA

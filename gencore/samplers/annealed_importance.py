@@ -11,9 +11,9 @@ from torch import Generator, Tensor
 from gencore.choices import check_choice
 from gencore.nn.held_norms import held_norms
 from gencore.ops import philox_normal, random_key, split_key
-from gencore.ops._support.checks import finite, shape
+from gencore.ops._support.checks import check_count, finite, shape
 from gencore.ops.random import Stream, stream_key
-from gencore.samplers.chains import check_count, check_positions
+from gencore.samplers.chains import check_positions
 from gencore.samplers.energy import Energy, check_energies, energies
 
 __all__ = [

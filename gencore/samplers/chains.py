@@ -2,16 +2,14 @@
 
 import math
 import warnings
-from typing import Any
 
 from torch import Tensor
 
-from gencore.ops._support.checks import check_state, index
+from gencore.ops._support.checks import check_count, check_state, index
 
 __all__ = [
     "NonFiniteWarning",
     "chain_size",
-    "check_count",
     "check_positions",
     "check_sample",
     "elements_before",
@@ -82,14 +80,6 @@ def check_positions(op: str, x: Tensor) -> None:
     check_state(op, x)
     if x.dim() == 0:
         raise ValueError(f"{op}: x is a scalar; expected chains [N, ...], one a row")
-
-
-def check_count(op: str, name: str, value: Any, *, least: int = 0) -> None:
-    """Raise unless `value`, the argument `name` of `op`, is an integer of at least `least`."""
-    if not hasattr(value, "__index__"):
-        raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{op}: {name} is {value}; expected {least} or more")
 
 
 def check_sample(name: str, x: Tensor, num_steps: int, thin: int, return_trajectory: bool) -> None:

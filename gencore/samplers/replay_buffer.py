@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from gencore.ops import philox_normal, random_key, split_key
-from gencore.ops._support.checks import check_state, finite
+from gencore.ops._support.checks import check_count, check_state, finite
 from gencore.ops._support.checks import shape as checked_shape
 from gencore.ops.random import stream_key
-from gencore.samplers.chains import check_count, rows
+from gencore.samplers.chains import rows
 
 __all__ = ["ChainStart", "ReplayBuffer"]
 

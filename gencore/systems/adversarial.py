@@ -33,7 +33,7 @@ _LARGE = "models/adversarial/test_truncated_latents.py"
 _GRID = "train/test_grid.py"
 _GAN = "recipes/test_gan_recipes.py"
 _GROWING = "recipes/test_growing_networks.py"
-_FROZEN = "inference/test_generator_likelihood.py"
+_FROZEN = "models/hybrids/test_generator_likelihood.py"
 _ENERGY = "models/adversarial/test_conv_autoencoder_energy.py"
 _PYRAMID_RUN = "recipes/test_lapgan_recipe.py"
 _PAIRS_RUN = "recipes/test_pix2pix_recipe.py"
@@ -323,7 +323,7 @@ SYSTEMS = (
         id="L29",
         name="Likelihood of a GAN, by an encoder around the frozen generator",
         source="Lucas 2020, §5.5.1",
-        implementation="gencore.inference.fit_likelihood_around",
+        implementation="gencore.models.fit_likelihood_around",
         test=f"{_FROZEN}::test_l29_the_generator_stays_as_it_was_bit_for_bit",
         further_tests=(
             f"{_FROZEN}::TestBound::"

@@ -4,7 +4,7 @@ from gencore.systems.system import System
 
 __all__ = ["SYSTEMS"]
 
-_REGRET = "inference/test_likelihood_regret.py"
+_REGRET = "models/latent/test_likelihood_regret.py"
 _NOVELTY = "metrics/test_novelty_scores.py"
 
 SYSTEMS = (
@@ -12,7 +12,7 @@ SYSTEMS = (
         id="Y25",
         name="Likelihood regret",
         source="Yan 2022, §4.2.3",
-        implementation="gencore.inference.likelihood_regret",
+        implementation="gencore.models.likelihood_regret",
         test=f"{_REGRET}::TestLinearModels::test_y25_the_regret_is_a_difference_of_divergences",
         further_tests=(
             f"{_REGRET}::TestLinearModels::"
@@ -27,7 +27,7 @@ SYSTEMS = (
         id="Y26",
         name="Likelihood regret of the decoder, and of both networks",
         source="Yan 2022, §4.2.4",
-        implementation="gencore.inference.likelihood_regret",
+        implementation="gencore.models.likelihood_regret",
         test=f"{_REGRET}::test_y26_a_decoder_that_adapts_fits_the_data_themselves",
         further_tests=(
             f"{_REGRET}::TestWhatItLeavesAlone::test_y25_y26_model_and_data_keep_their_bits",

@@ -6,8 +6,14 @@ import pytest
 import torch
 from torch.distributions import kl_divergence
 
-from gencore.inference import DataLatents, LatentAdam, optimise_latents, optimise_posterior
-from gencore.models import NormalParameters, ProbabilisticPCA
+from gencore.inference import (
+    DataLatents,
+    LatentAdam,
+    NormalParameters,
+    optimise_latents,
+    optimise_posterior,
+)
+from gencore.models import ProbabilisticPCA
 
 TARGET = torch.tensor([[1.0, -2.0], [0.5, 3.0], [-4.0, 0.1]], dtype=torch.float64)
 

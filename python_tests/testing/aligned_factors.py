@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from gencore.models import DisentanglingVAE
 from gencore.nn import MLP, LookUpDiscriminator
+from gencore.objectives import adversarial_discriminator_loss
 
 CLASSES, DIMS, S, Z = 5, 24, 4, 4
 WEIGHTS = {"kl_weight": 0.05, "adversarial_weight": 0.1}
@@ -85,7 +86,8 @@ def train(data, steps, *, seed=0, encoder=None, adversary=True, **weights):
         players[0].step()
         if adversary:
             players[1].zero_grad()
-            discriminator.loss(y, model.swapped_samples(y, other), labels).backward()
+            fake = discriminator(model.swapped_samples(y, other), labels)
+            adversarial_discriminator_loss(discriminator(y, labels), fake).backward()
             players[1].step()
         for schedule in falling:
             schedule.step()

@@ -5,8 +5,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from gencore.metrics.distances.kernels import GaussianKernel, Kernel
-from gencore.ops._support.checks import accumulation_dtype
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import accumulation_dtype, check_count
 
 __all__ = ["check_two_sets", "squared_discrepancy"]
 

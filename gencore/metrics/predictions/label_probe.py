@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import check_count
 
 __all__ = ["label_probe_error"]
 

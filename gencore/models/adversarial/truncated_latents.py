@@ -6,9 +6,8 @@ import torch
 from torch import Generator, Tensor
 
 from gencore.ops import random_key
-from gencore.ops._support.checks import check_key, finite
+from gencore.ops._support.checks import check_count, check_key, finite
 from gencore.ops.random import philox_uniform
-from gencore.samplers.chains import check_count
 from gencore.sizes import check_positive
 
 __all__ = ["truncated_normal"]

@@ -11,7 +11,7 @@ from gencore.models.autoregressive.image_model import AutoregressiveImageModel, 
 from gencore.models.log_mean_exp import log_mean_exp
 from gencore.models.shapes import output_shape
 from gencore.nn import ContextMap
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import check_count
 
 __all__ = ["AGAVE", "AuxiliarySample"]
 

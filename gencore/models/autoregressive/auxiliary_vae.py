@@ -16,7 +16,7 @@ from gencore.models.shapes import output_shape
 from gencore.models.starts import normal_starts
 from gencore.nn.causal import PixelInput
 from gencore.ops import philox_normal, random_key
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import check_count
 
 __all__ = ["AuxiliaryVAE", "Inference", "LogLikelihood"]
 

@@ -10,8 +10,8 @@ from gencore.choices import check_choice
 from gencore.models.autoregressive.coding import CodingSession
 from gencore.models.autoregressive.levels import check_levels
 from gencore.models.autoregressive.sampling import Known, draw_naively, draw_with_plan
-from gencore.models.evaluating import evaluating
 from gencore.nn.causal.plan import PixelPlan
+from gencore.nn.evaluating import evaluating
 from gencore.sizes import check_whole
 
 if TYPE_CHECKING:

@@ -17,11 +17,10 @@ from gencore.nn.held_norms import held_norms
 from gencore.objectives.contrastive import ShortRunLoss, contrastive_loss
 from gencore.objectives.recovery import RecoveryEnergy, normal_approximation
 from gencore.ops import langevin_step_, philox_normal, philox_words, random_key, split_key
-from gencore.ops._support.checks import finite, index, number
+from gencore.ops._support.checks import check_count, finite, index, number
 from gencore.ops._support.checks import shape as checked_shape
 from gencore.ops.random import stream_key
 from gencore.samplers import ConditionalEnergy, Langevin
-from gencore.samplers.chains import check_count
 from gencore.samplers.energy import Energy, energy_and_grad
 
 __all__ = ["DiffusionRecoveryEBM", "DiffusionRecoveryName", "released_settings"]

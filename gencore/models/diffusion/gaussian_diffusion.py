@@ -11,14 +11,13 @@ from gencore.choices import check_choice
 from gencore.models.diffusion.gaussian_steps import GaussianSteps
 from gencore.models.diffusion.names import DiffusionLoss, Prediction, ReverseVariance
 from gencore.models.diffusion.noise_schedule import NoiseSchedule
-from gencore.models.evaluating import evaluating
 from gencore.models.starts import like, normal_starts
+from gencore.nn.evaluating import evaluating
 from gencore.nn.likelihoods.discretized_normal import discretized_normal_log_prob
 from gencore.ops import philox_normal, philox_words, random_key, split_key
-from gencore.ops._support.checks import bounds, number
+from gencore.ops._support.checks import bounds, check_count, number
 from gencore.ops._support.checks import shape as checked_shape
 from gencore.ops.random import stream_key
-from gencore.samplers.chains import check_count
 
 __all__ = ["DiffusionBound", "GaussianDiffusion"]
 

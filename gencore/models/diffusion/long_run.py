@@ -13,9 +13,9 @@ from gencore.models.starts import like, normal_starts
 from gencore.nn.held_norms import held_norms
 from gencore.objectives.recovery import RecoveryEnergy, normal_approximation
 from gencore.ops import random_key, split_key
+from gencore.ops._support.checks import check_count
 from gencore.ops.random import stream_key
 from gencore.samplers import HMC, warm_up
-from gencore.samplers.chains import check_count
 from gencore.samplers.energy import Energy
 
 __all__ = ["LongRun", "LongRunChains"]

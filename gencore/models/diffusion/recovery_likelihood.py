@@ -15,9 +15,9 @@ from gencore.models.ebm.energy_density import EnergyDensity
 from gencore.models.starts import like, normal_starts
 from gencore.nn.held_norms import held_norms
 from gencore.ops import random_key, split_key
+from gencore.ops._support.checks import check_count
 from gencore.ops.random import stream_key
 from gencore.samplers import HMC
-from gencore.samplers.chains import check_count
 from gencore.samplers.energy import energies
 
 __all__ = ["BitsCurve", "RecoveryLikelihood"]

@@ -11,9 +11,9 @@ from gencore.models.ebm.names import FlowObjective
 from gencore.models.starts import normal_starts
 from gencore.nn.held_norms import held_norms
 from gencore.objectives.contrastive import ShortRunLoss, contrastive_loss
+from gencore.ops._support.checks import check_count
 from gencore.ops._support.checks import shape as checked_shape
 from gencore.samplers import EulerFlow, GradientFlow
-from gencore.samplers.chains import check_count
 from gencore.samplers.gradient_flow import TraceMethod
 
 __all__ = ["FlowEBM", "FlowObjective"]

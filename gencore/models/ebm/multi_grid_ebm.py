@@ -15,10 +15,9 @@ from gencore.nn.block_pyramid import block_any, block_expand, block_mean
 from gencore.nn.held_norms import held_norms
 from gencore.objectives.contrastive import contrastive_loss
 from gencore.ops import random_key
-from gencore.ops._support.checks import bounds, clip_bound, finite, number
+from gencore.ops._support.checks import bounds, check_count, clip_bound, finite, number
 from gencore.ops.random import philox_uniform, stream_key
 from gencore.samplers import ConditionalEnergy, Langevin
-from gencore.samplers.chains import check_count
 from gencore.samplers.energy import Energy
 
 __all__ = ["MultiGridEBM", "MultiGridLoss"]

@@ -9,11 +9,10 @@ from gencore.models.starts import like, normal_starts
 from gencore.nn.held_norms import held_norms
 from gencore.objectives.contrastive import ShortRunLoss, contrastive_loss
 from gencore.ops import random_key, split_key
-from gencore.ops._support.checks import finite, number
+from gencore.ops._support.checks import check_count, finite, number
 from gencore.ops._support.checks import shape as checked_shape
 from gencore.ops.random import stream_key
 from gencore.samplers import Langevin
-from gencore.samplers.chains import check_count
 
 __all__ = ["ShortRunEBM"]
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gencore.models.evaluating import evaluating
 from gencore.models.faces.key_point_animator import Animation, KeyPointAnimator, image_distance
 from gencore.models.faces.key_points import KeyPoints
+from gencore.nn.evaluating import evaluating
 from gencore.ops import affine_warp
 from gencore.ops._support.checks import number
 

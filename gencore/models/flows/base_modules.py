@@ -11,7 +11,7 @@ from torch.distributions import (
     transform_to,
 )
 
-from gencore.models.latent.gaussian_posterior import NormalParameters, bound_log_std
+from gencore.inference.gaussian_posterior import NormalParameters, bound_log_std
 
 __all__ = ["ConditionalNormal", "DistributionModule"]
 

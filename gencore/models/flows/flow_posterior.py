@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
+from gencore.inference.gaussian_posterior import NormalParameters, latent_noise, log_normal
 from gencore.models.flows.autoregressive_stack import autoregressive_layers
-from gencore.models.latent.gaussian_posterior import NormalParameters, latent_noise, log_normal
 from gencore.nn.context import check_context, weight_of
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.nn.transforms import Compose, InverseAutoregressive, Transform

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 from torch import Generator, Tensor, nn
 
-from gencore.models.evaluating import evaluating
 from gencore.models.hybrids.v_ade import VADE, EncoderInput
 from gencore.models.starts import like
 from gencore.nn import Inverse, Transform, stop_gradient
+from gencore.nn.evaluating import evaluating
 from gencore.objectives import adversarial_generator_loss
 from gencore.ops import random_key
 from gencore.ops._support.checks import number

@@ -12,10 +12,9 @@ from gencore.models.starts import like
 from gencore.nn.held_norms import held_norms
 from gencore.objectives.contrastive import ChainKernel, ShortRunLoss, contrastive_loss
 from gencore.ops import random_key, split_key
-from gencore.ops._support.checks import finite
+from gencore.ops._support.checks import check_count, finite
 from gencore.ops.random import stream_key
 from gencore.samplers import Langevin
-from gencore.samplers.chains import check_count
 from gencore.samplers.energy import Energy
 
 __all__ = ["BALANCED_LANGEVIN", "ExponentialTilting"]

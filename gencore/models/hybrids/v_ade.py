@@ -7,19 +7,19 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.choices import check_choice
-from gencore.models.latent.gaussian_posterior import (
+from gencore.inference.gaussian_posterior import (
     NormalParameters,
     draw_latents,
     encode_normal,
     log_normal,
 )
+from gencore.inference.names import ElboEstimator
 from gencore.models.latent.importance_bounds import ImportanceBounds, WeighedLatents
-from gencore.models.latent.names import ElboEstimator
 from gencore.models.starts import like, normal_starts
 from gencore.nn import Transform
 from gencore.ops import philox_normal, random_key, split_key
+from gencore.ops._support.checks import check_count
 from gencore.ops.random import stream_key
-from gencore.samplers.chains import check_count
 
 __all__ = ["VADE", "EncoderInput"]
 

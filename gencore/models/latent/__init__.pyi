@@ -11,7 +11,6 @@ from gencore.models.latent.disentangling_vae import (
     DisentanglingVAE,
 )
 from gencore.models.latent.gaussian_mixture import GaussianMixture
-from gencore.models.latent.gaussian_posterior import NormalParameters
 from gencore.models.latent.generative_latent_flow import GenerativeLatentFlow, GLFLoss
 from gencore.models.latent.glo import GLO, to_unit_ball
 from gencore.models.latent.gmmn import GMMN
@@ -19,12 +18,13 @@ from gencore.models.latent.latent_generator import FrozenGenerator, LatentGenera
 from gencore.models.latent.level_likelihood import LevelLikelihood
 from gencore.models.latent.names import (
     BoundEstimator,
-    ElboEstimator,
     LikelihoodName,
     MixtureCovariance,
+    RegretOf,
 )
 from gencore.models.latent.probabilistic_pca import ProbabilisticPCA
 from gencore.models.latent.rae_gmm import RAELoss, RegularisedAutoencoder
+from gencore.models.latent.regret import LikelihoodRegret, likelihood_regret
 from gencore.models.latent.top_down_level import ConvLevel, TopDownLevel, VectorLevel
 from gencore.models.latent.top_down_vae import TopDownLoss, TopDownVAE
 from gencore.models.latent.two_stage_vae import TwoStageVAE
@@ -51,7 +51,6 @@ __all__ = [
     "DisentangledCodes",
     "DisentanglingLoss",
     "DisentanglingVAE",
-    "ElboEstimator",
     "FrozenGenerator",
     "GLFLoss",
     "GaussianLikelihood",
@@ -60,11 +59,12 @@ __all__ = [
     "LatentGenerator",
     "LevelLikelihood",
     "LikelihoodName",
+    "LikelihoodRegret",
     "MixtureCovariance",
     "NoiseGenerator",
-    "NormalParameters",
     "ProbabilisticPCA",
     "RAELoss",
+    "RegretOf",
     "RegularisedAutoencoder",
     "TopDownLevel",
     "TopDownLoss",
@@ -76,6 +76,7 @@ __all__ = [
     "WAEMMDLoss",
     "half_squared_error",
     "infer_posterior",
+    "likelihood_regret",
     "pca_posterior",
     "to_unit_ball",
 ]

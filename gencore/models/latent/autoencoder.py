@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import check_count
 
 __all__ = ["Autoencoder", "Coded", "Distance", "half_squared_error"]
 

@@ -7,7 +7,6 @@ from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from gencore.choices import check_choice
-from gencore.models.evaluating import evaluating
 from gencore.models.latent.decoder_likelihood import (
     BernoulliLikelihood,
     DecoderLikelihood,
@@ -17,6 +16,7 @@ from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.models.latent.latent_generator import LatentGenerator
 from gencore.models.latent.names import LikelihoodName
 from gencore.models.starts import like
+from gencore.nn.evaluating import evaluating
 from gencore.ops import random_key
 from gencore.ops.random import stream_key
 

@@ -6,10 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.choices import check_choice
-from gencore.metrics.distances.nearest import k_nearest
-from gencore.models.evaluating import evaluating
-from gencore.models.latent.autoencoder import half_squared_error
-from gencore.models.latent.gaussian_posterior import (
+from gencore.inference.gaussian_posterior import (
     NormalParameters,
     bound_log_std,
     draw_latents,
@@ -17,13 +14,15 @@ from gencore.models.latent.gaussian_posterior import (
     reparametrise,
     standard_normal_kl,
 )
+from gencore.metrics.distances.nearest import k_nearest
+from gencore.models.latent.autoencoder import half_squared_error
 from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.models.starts import normal_starts
+from gencore.nn.evaluating import evaluating
 from gencore.nn.stop_gradient import stop_gradient
 from gencore.objectives import adversarial_generator_loss
 from gencore.ops import random_key
-from gencore.ops._support.checks import number
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import check_count, number
 
 __all__ = ["CodeKind", "DisentangledCodes", "DisentanglingLoss", "DisentanglingVAE"]
 
@@ -101,13 +100,15 @@ class DisentanglingVAE(ImportanceBounds):
         >>> import torch
         >>> from gencore.models import DisentanglingVAE
         >>> from gencore.nn import MLP, LookUpDiscriminator
+        >>> from gencore.objectives import adversarial_discriminator_loss
         >>> vae = DisentanglingVAE(MLP(6, (8,), 3 + 2 * 2), MLP(3 + 2, (8,), 6), 3, 2)
         >>> discriminator = LookUpDiscriminator((6,), 4, widths=(8,))
         >>> y, same, other = torch.randn(3, 16, 6)
         >>> labels, other_labels = torch.randint(4, (2, 16))
         >>> vae.loss(y, same, other, other_labels, discriminator).loss.backward()
         >>> fake = vae.swapped_samples(y, other)  # s of y, z of the others
-        >>> discriminator.loss(y, fake, labels).backward()
+        >>> real, fake = discriminator(y, labels), discriminator(fake, labels)
+        >>> adversarial_discriminator_loss(real, fake).backward()
         >>> vae.swap(y, other).shape
         torch.Size([16, 6])
         >>> vae.log_prob_bound(y, 50, s=vae.encode(same).s).shape

@@ -18,8 +18,7 @@ from gencore.choices import check_choice
 from gencore.models.latent.mixture_fitting import component_log_prob, expectation_maximisation
 from gencore.models.latent.names import MixtureCovariance
 from gencore.models.starts import normal_starts
-from gencore.ops._support.checks import accumulation_dtype, number
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import accumulation_dtype, check_count, number
 
 __all__ = ["GaussianMixture"]
 

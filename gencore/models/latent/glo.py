@@ -9,7 +9,7 @@ from gencore.inference.data_latents import DataLatents
 from gencore.inference.latent_optimisation import optimise_latents
 from gencore.models.latent.autoencoder import Distance, half_squared_error
 from gencore.models.latent.latent_generator import LatentGenerator
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import check_count
 
 __all__ = ["GLO", "to_unit_ball"]
 

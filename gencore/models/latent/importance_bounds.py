@@ -9,10 +9,11 @@ from torch import Generator, Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gencore.choices import check_choice
-from gencore.models.latent.names import BoundEstimator, ElboEstimator
+from gencore.inference.names import ElboEstimator
+from gencore.models.latent.names import BoundEstimator
 from gencore.objectives.score_function import Baseline, score_function_surrogate
 from gencore.ops import random_key
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import check_count
 
 __all__ = ["ImportanceBounds", "WeighedLatents"]
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from gencore.models.latent.gaussian_posterior import NormalParameters
+from gencore.inference.gaussian_posterior import NormalParameters
 from gencore.models.noise_generator import NoiseGenerator
 
 __all__ = ["FrozenGenerator", "LatentGenerator"]

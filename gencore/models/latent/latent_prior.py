@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+from gencore.inference.gaussian_posterior import log_normal
 from gencore.models.flows.flow import Flow
 from gencore.models.flows.latent_distribution import quantiles
 from gencore.models.latent.gaussian_mixture import GaussianMixture
-from gencore.models.latent.gaussian_posterior import log_normal
 
 if TYPE_CHECKING:
     from gencore.models.flows.flow_distribution import FlowDistribution

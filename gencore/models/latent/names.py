@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-__all__ = ["BoundEstimator", "ElboEstimator", "LikelihoodName", "MixtureCovariance"]
+__all__ = ["BoundEstimator", "LikelihoodName", "MixtureCovariance", "RegretOf"]
 
 BoundEstimator = Literal["reparametrised", "doubly_reparametrised"]
-
-ElboEstimator = Literal["reparametrised", "path", "score"]
 
 LikelihoodName = Literal["gaussian", "bernoulli"]
 
 MixtureCovariance = Literal["full", "tied", "diagonal", "spherical", "tied_spherical"]
+
+RegretOf = Literal["latents", "encoder", "decoder", "both"]

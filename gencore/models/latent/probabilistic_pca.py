@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from gencore.models.latent.gaussian_posterior import NormalParameters
+from gencore.inference.gaussian_posterior import NormalParameters
 from gencore.models.latent.latent_generator import LatentGenerator
-from gencore.ops._support.checks import accumulation_dtype
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import accumulation_dtype, check_count
 
 __all__ = ["ProbabilisticPCA"]
 

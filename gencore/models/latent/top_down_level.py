@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu
 
-from gencore.models.latent.gaussian_posterior import NormalParameters, bound_log_std
+from gencore.inference.gaussian_posterior import NormalParameters, bound_log_std
 from gencore.nn.networks.conv_blocks import ResamplingBlock
 from gencore.sizes import check_positive
 

@@ -6,19 +6,18 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from gencore.models.latent.decoder_likelihood import DecoderLikelihood
-from gencore.models.latent.decoder_model import DecoderModel, make_likelihood
-from gencore.models.latent.gaussian_posterior import (
+from gencore.inference.gaussian_posterior import (
     NormalParameters,
     latent_noise,
     log_normal,
     normal_kl_terms,
 )
+from gencore.models.latent.decoder_likelihood import DecoderLikelihood
+from gencore.models.latent.decoder_model import DecoderModel, make_likelihood
 from gencore.models.latent.names import LikelihoodName
 from gencore.models.latent.top_down_level import TopDownLevel
 from gencore.ops import random_key
-from gencore.ops._support.checks import number
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import check_count, number
 
 __all__ = ["TopDownLoss", "TopDownVAE"]
 

@@ -3,12 +3,12 @@
 import torch
 from torch import Generator, Tensor
 
-from gencore.models.evaluating import evaluating
+from gencore.inference.gaussian_posterior import NormalParameters, log_normal, reparametrise
 from gencore.models.latent.decoder_likelihood import GaussianLikelihood
-from gencore.models.latent.gaussian_posterior import NormalParameters, log_normal, reparametrise
 from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.models.latent.latent_generator import LatentGenerator
 from gencore.models.latent.vae import VAE, VAELoss
+from gencore.nn.evaluating import evaluating
 from gencore.ops import random_key, split_key
 
 __all__ = ["TwoStageVAE"]

@@ -5,10 +5,7 @@ from typing import Any, NamedTuple
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
-from gencore.models.flows.flow_posterior import FlowPosterior
-from gencore.models.latent.decoder_likelihood import DecoderLikelihood
-from gencore.models.latent.decoder_model import DecoderModel, make_likelihood
-from gencore.models.latent.gaussian_posterior import (
+from gencore.inference.gaussian_posterior import (
     NormalParameters,
     bound_log_std,
     draw_latents,
@@ -16,12 +13,15 @@ from gencore.models.latent.gaussian_posterior import (
     reparametrise,
     standard_normal_kl_terms,
 )
+from gencore.inference.names import ElboEstimator
+from gencore.models.flows.flow_posterior import FlowPosterior
+from gencore.models.latent.decoder_likelihood import DecoderLikelihood
+from gencore.models.latent.decoder_model import DecoderModel, make_likelihood
 from gencore.models.latent.importance_bounds import WeighedLatents
 from gencore.models.latent.latent_prior import Prior, make_prior
-from gencore.models.latent.names import ElboEstimator, LikelihoodName
+from gencore.models.latent.names import LikelihoodName
 from gencore.ops import random_key
-from gencore.ops._support.checks import number
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import check_count, number
 
 __all__ = ["VAE", "VAELoss"]
 

@@ -4,6 +4,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.inference.data_latents import DataLatents
+from gencore.inference.gaussian_posterior import NormalParameters
 from gencore.inference.latent_adam import LatentAdam
 from gencore.inference.posterior_optimisation import (
     optimise_posterior,
@@ -11,13 +12,12 @@ from gencore.inference.posterior_optimisation import (
     rows_of_posterior,
 )
 from gencore.models.latent.decoder_likelihood import DecoderLikelihood
-from gencore.models.latent.gaussian_posterior import NormalParameters
 from gencore.models.latent.latent_generator import LatentGenerator
 from gencore.models.latent.names import LikelihoodName
 from gencore.models.latent.vae import VAE, VAELoss
 from gencore.ops import random_key, split_key
+from gencore.ops._support.checks import check_count
 from gencore.ops.random import stream_key
-from gencore.samplers.chains import check_count
 
 __all__ = ["VLO", "infer_posterior", "pca_posterior"]
 

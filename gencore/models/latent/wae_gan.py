@@ -5,11 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from gencore.models.evaluating import evaluating
 from gencore.models.latent.autoencoder import Autoencoder, Coded
 from gencore.models.latent.latent_generator import LatentGenerator
 from gencore.models.starts import normal_starts
 from gencore.nn import stop_gradient
+from gencore.nn.evaluating import evaluating
 from gencore.objectives import adversarial_discriminator_loss, adversarial_generator_loss
 from gencore.ops._support.checks import finite, number
 

@@ -8,10 +8,10 @@ import torch
 from torch import Generator, Tensor
 
 from gencore.choices import check_choice
-from gencore.models.evaluating import evaluating
 from gencore.models.starts import like
 from gencore.models.video.latent_film import LatentFilmModel
 from gencore.models.video.names import FrameReduction
+from gencore.nn.evaluating import evaluating
 from gencore.ops._support.checks import accumulation_dtype, number
 
 __all__ = ["FilmGenerator"]

@@ -7,10 +7,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.inference import Latents, LatentShapes
-from gencore.models.evaluating import evaluating
 from gencore.models.starts import like
 from gencore.models.video.dynamic_generator import DynamicGenerator
 from gencore.models.video.latent_film import LatentFilmModel
+from gencore.nn.evaluating import evaluating
 from gencore.sizes import check_positive, check_whole
 
 __all__ = ["ImageToVideo", "ImageToVideoEncoder"]

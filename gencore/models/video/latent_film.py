@@ -7,8 +7,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.inference import LatentLangevin, Latents, LatentShapes
-from gencore.models.evaluating import evaluating
 from gencore.models.starts import like
+from gencore.nn.evaluating import evaluating
 from gencore.ops import random_key
 from gencore.ops._support.checks import accumulation_dtype
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from gencore.nn.look_up_add import LookUpAdd
-from gencore.objectives.adversarial import adversarial_discriminator_loss
 from gencore.sizes import check_positive
 
 __all__ = ["LookUpDiscriminator"]
@@ -74,7 +73,3 @@ class LookUpDiscriminator(nn.Module):
             x = look_up(layer(x), labels)
         logits: Tensor = self.last(x.flatten(1))
         return logits.squeeze(1)
-
-    def loss(self, real: Tensor, fake: Tensor, labels: Tensor) -> Tensor:
-        """The mean of −log D(real, label) − log(1 − D(fake, label)), (5.2): a scalar."""
-        return adversarial_discriminator_loss(self(real, labels), self(fake, labels))

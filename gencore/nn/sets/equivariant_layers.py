@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear
 
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import check_count
 from gencore.sizes import check_positive
 
 __all__ = ["EquivariantConv2d", "EquivariantLinear"]

@@ -7,8 +7,8 @@ from torch import Generator, Tensor
 
 from gencore.objectives.batch_gan.real_counts import check_smoothing
 from gencore.ops import random_key
+from gencore.ops._support.checks import check_count
 from gencore.ops.random import philox_uniform
-from gencore.samplers.chains import check_count
 
 __all__ = ["MixedBatches", "mix_batches", "mixing_masks"]
 

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from gencore.ops._support.checks import finite
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import check_count, finite
 
 __all__ = [
     "beta_count_probabilities",

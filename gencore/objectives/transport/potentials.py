@@ -14,8 +14,7 @@ from gencore.objectives.transport.clouds import (
     cloud_weights,
 )
 from gencore.ops import CostExponent, soft_minimum
-from gencore.ops._support.checks import accumulation_dtype, number
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import accumulation_dtype, check_count, number
 
 __all__ = [
     "ConvergenceWarning",

@@ -7,8 +7,7 @@ from torch.nn.functional import normalize
 from gencore.objectives.transport.clouds import check_clouds, check_power, cloud_weights
 from gencore.objectives.transport.one_dimension import wasserstein_1d
 from gencore.ops import philox_normal, random_key
-from gencore.ops._support.checks import accumulation_dtype
-from gencore.samplers.chains import check_count
+from gencore.ops._support.checks import accumulation_dtype, check_count
 
 __all__ = ["sliced_wasserstein"]
 

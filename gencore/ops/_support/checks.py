@@ -19,6 +19,7 @@ __all__ = [
     "check_accumulated",
     "check_chains",
     "check_coefficient",
+    "check_count",
     "check_fake_devices",
     "check_key",
     "check_like",
@@ -247,6 +248,14 @@ def index(op: str, name: str, value: Any) -> int:
     if value > _LARGEST_INDEX:
         raise ValueError(f"{op}: {name} must be at most 2**62, got {value}")
     return value
+
+
+def check_count(op: str, name: str, value: Any, *, least: int = 0) -> None:
+    """Raise unless `value`, the argument `name` of `op`, is an integer of at least `least`."""
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{op}: {name} is {value}; expected {least} or more")
 
 
 def shape(op: str, size: Sequence[int]) -> list[int]:

@@ -9,7 +9,6 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.data import ImageDataset, to_float
-from gencore.inference import fit_likelihood_around
 from gencore.metrics import (
     frechet_at_infinity,
     gan_test_train,
@@ -17,6 +16,7 @@ from gencore.metrics import (
     independent_gaussian_bits,
     tweaked_inception_score,
 )
+from gencore.models import fit_likelihood_around
 from gencore.nn import ConvEncoder, DCGANGenerator
 from gencore.ops import philox_normal, random_key
 from gencore.recipes.adversarial.adversarial_training import (

@@ -10,9 +10,15 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.data import ImageDataset
-from gencore.inference import fit_likelihood_around
 from gencore.metrics import full_gaussian_bits, independent_gaussian_bits
-from gencore.models import AVADE, VADE, AVADELoss, ImageFeatures, ScoreAdversary
+from gencore.models import (
+    AVADE,
+    VADE,
+    AVADELoss,
+    ImageFeatures,
+    ScoreAdversary,
+    fit_likelihood_around,
+)
 from gencore.nn import (
     Compose,
     ConvDecoder,

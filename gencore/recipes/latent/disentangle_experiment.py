@@ -8,10 +8,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gencore.data import ImageDataset, to_float
+from gencore.inference.gaussian_posterior import NormalParameters, draw_latents
 from gencore.metrics import label_probe_error
 from gencore.metrics.distances.nearest import k_nearest
 from gencore.models import DisentangledCodes, DisentanglingLoss, DisentanglingVAE
-from gencore.models.latent.gaussian_posterior import NormalParameters, draw_latents
 from gencore.nn import LookUpDiscriminator, NotatedNetwork
 from gencore.ops import random_key
 from gencore.recipes.latent.disentangle import DisentangleRecipe

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Size, Tensor, nn
 
 from gencore.data import ImageDataset, to_float
-from gencore.inference import DataLatents, LatentAdam
+from gencore.inference import DataLatents, LatentAdam, NormalParameters
 from gencore.inference.posterior_optimisation import rows_of_posterior
 from gencore.models import (
     VAE,
@@ -23,7 +23,6 @@ from gencore.models import (
     FrozenGenerator,
     GaussianLikelihood,
     LevelLikelihood,
-    NormalParameters,
     TopDownLevel,
     TopDownVAE,
     VectorLevel,

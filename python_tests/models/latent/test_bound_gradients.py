@@ -11,6 +11,7 @@ from testing.latent_testing import VARIANCE, double, probabilistic_pca
 from torch import nn
 from torch.distributions import Normal
 
+from gencore.inference.gaussian_posterior import draw_latents
 from gencore.models import (
     VADE,
     VAE,
@@ -20,7 +21,6 @@ from gencore.models import (
     NormalParameters,
     ProbabilisticPCA,
 )
-from gencore.models.latent.gaussian_posterior import draw_latents
 from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.nn import MLP, AffineCoupling
 

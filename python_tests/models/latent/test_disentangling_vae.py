@@ -15,10 +15,11 @@ from testing.aligned_factors import (
 )
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
+from gencore.inference.gaussian_posterior import draw_latents
 from gencore.metrics import label_probe_error
 from gencore.models import DisentanglingVAE
-from gencore.models.latent.gaussian_posterior import draw_latents
 from gencore.nn import MLP, LookUpDiscriminator
+from gencore.objectives import adversarial_discriminator_loss
 
 KEY = torch.tensor([5, 0])
 
@@ -190,7 +191,8 @@ class TestLoss:
         y, same, other, labels = data
         before = deepcopy(model.state_dict())
         optimizer = torch.optim.SGD([*model.parameters(), *discriminator.parameters()], 0.1)
-        discriminator.loss(y, model.swapped_samples(y, other, key=KEY), labels).backward()
+        fake = discriminator(model.swapped_samples(y, other, key=KEY), labels)
+        adversarial_discriminator_loss(discriminator(y, labels), fake).backward()
         assert all(w.grad is None for w in model.parameters())
         optimizer.step()
         assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
@@ -318,7 +320,8 @@ def test_the_discriminator_tells_vectors_of_right_labels():
         y, _, other, labels, others = data.batch(128)
         wrong = labels != others
         optimizer.zero_grad()
-        discriminator.loss(y[wrong], other[wrong], labels[wrong]).backward()
+        fake = discriminator(other[wrong], labels[wrong])
+        adversarial_discriminator_loss(discriminator(y[wrong], labels[wrong]), fake).backward()
         optimizer.step()
     y, _, _, labels, others = data.batch(2000)
     with torch.no_grad():

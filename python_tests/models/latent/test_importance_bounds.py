@@ -7,8 +7,9 @@ import torch
 from testing.latent_testing import double, probabilistic_pca
 from torch import nn
 
-from gencore.models import VAE, FlowPosterior, GaussianLikelihood, NormalParameters
-from gencore.models.latent.gaussian_posterior import sample_key
+from gencore.inference import NormalParameters
+from gencore.inference.gaussian_posterior import sample_key
+from gencore.models import VAE, FlowPosterior, GaussianLikelihood
 from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.nn import MLP
 

@@ -7,6 +7,7 @@ from testing.latent_testing import LinearPosterior, double, probabilistic_pca
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
+from gencore.inference.gaussian_posterior import normal_kl_terms
 from gencore.models import (
     ConvLevel,
     GaussianLikelihood,
@@ -14,7 +15,6 @@ from gencore.models import (
     TopDownVAE,
     VectorLevel,
 )
-from gencore.models.latent.gaussian_posterior import normal_kl_terms
 from gencore.nn import MLP, BottomUp
 
 X = double([[0.5, 1.0, -2.0], [3.0, 0.0, 1.0]])

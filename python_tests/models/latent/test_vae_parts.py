@@ -18,6 +18,7 @@ from torch.distributions import (
     kl_divergence,
 )
 
+from gencore.inference.gaussian_posterior import standard_normal_kl
 from gencore.models import (
     VAE,
     BernoulliLikelihood,
@@ -27,7 +28,6 @@ from gencore.models import (
     GaussianMixture,
     LevelLikelihood,
 )
-from gencore.models.latent.gaussian_posterior import standard_normal_kl
 from gencore.models.latent.latent_prior import make_prior
 from gencore.nn import MLP, Categorical, DiscretizedLogistic
 

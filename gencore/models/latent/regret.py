@@ -9,17 +9,16 @@ from torch import Generator, Tensor, nn
 from gencore.choices import check_choice
 from gencore.inference.latent_adam import LatentAdam
 from gencore.inference.latent_optimisation import optimise_latents
-from gencore.inference.names import RegretOf
 from gencore.inference.networks_of_rows import NetworkOfRows, with_parts
 from gencore.inference.posterior_optimisation import optimise_posterior
-from gencore.models.evaluating import evaluating
 from gencore.models.latent.decoder_model import DecoderModel
+from gencore.models.latent.names import RegretOf
 from gencore.models.latent.top_down_vae import TopDownVAE
 from gencore.models.latent.vae import VAE
+from gencore.nn.evaluating import evaluating
 from gencore.ops import random_key, split_key
-from gencore.ops._support.checks import check_state
+from gencore.ops._support.checks import check_count, check_state
 from gencore.ops.random import stream_key
-from gencore.samplers.chains import check_count
 
 __all__ = ["LikelihoodRegret", "likelihood_regret"]
 
@@ -116,8 +115,7 @@ def likelihood_regret(
 
     Example:
         >>> import torch
-        >>> from gencore.inference import likelihood_regret
-        >>> from gencore.models import VAE
+        >>> from gencore.models import VAE, likelihood_regret
         >>> from gencore.nn import MLP
         >>> vae, x = VAE(MLP(3, (8,), 4), MLP(2, (8,), 3), 2), torch.randn(5, 3)
         >>> scores = likelihood_regret(vae, x, "encoder", num_samples=10, num_steps=5)

@@ -10,7 +10,6 @@ from torch import nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from gencore.data import load_images
-from gencore.inference import likelihood_regret
 from gencore.inference.networks_of_rows import NetworkOfRows, with_parts
 from gencore.models import (
     VAE,
@@ -21,6 +20,7 @@ from gencore.models import (
     NormalParameters,
     TopDownVAE,
     VectorLevel,
+    likelihood_regret,
 )
 from gencore.nn import MLP, BottomUp, Categorical, DCGANDiscriminator, DCGANGenerator
 from gencore.ops import split_key

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from gencore.inference import fit_likelihood_around
+from gencore.models import fit_likelihood_around
 
 NOISE = 0.05
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gencore.models import VADE
+from gencore.models.hybrids.v_ade import VADE
 from gencore.nn import Compose, UniformDequantization
 from gencore.ops import random_key
 
@@ -49,7 +49,7 @@ def fit_likelihood_around(
 
     Example:
         >>> import torch
-        >>> from gencore.inference import fit_likelihood_around
+        >>> from gencore.models import fit_likelihood_around
         >>> generator = torch.nn.Linear(2, 3)
         >>> images = torch.randint(256, (20, 3), dtype=torch.uint8)
         >>> model = fit_likelihood_around(generator, torch.nn.Linear(3, 4), images, 2, steps=5)

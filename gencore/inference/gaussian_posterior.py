@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from gencore.models.latent.names import ElboEstimator
+from gencore.inference.names import ElboEstimator
 from gencore.ops import philox_normal
 from gencore.ops._support.checks import check_key
 
