@@ -409,7 +409,7 @@ def test_a_conditional_run_resumes_where_it_stopped(tmp_path):
 
 @pytest.mark.slow
 def test_training_beats_the_gaussians(tmp_path):
-    recipe = GlowRecipe(steps=300, num_steps=4)
+    recipe = GlowRecipe(steps=120, num_steps=4)
     fit(recipe, tmp_path, accelerator="cpu", progress=False, num_samples=0)
     measures = json.loads(RunFolder(tmp_path).metrics.read_text())
     assert measures["bits_per_dim/test"] < measures["bits_per_dim/full_gaussian"]

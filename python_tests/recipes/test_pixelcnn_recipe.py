@@ -252,7 +252,7 @@ def test_training_beats_the_gaussians(tmp_path, model):
     sizes = {"channels": 24, "num_layers": 2, "batch_size": 64}
     if model == "pixelcnn++":
         sizes = {"channels": 12, "num_layers": 1, "batch_size": 32, "num_scales": 2}
-    recipe = PixelCNNRecipe(steps=250, bits=4, model=model, learning_rate=3e-3, **sizes)
+    recipe = PixelCNNRecipe(steps=100, bits=4, model=model, learning_rate=3e-3, **sizes)
     fit(recipe, tmp_path, accelerator="cpu", progress=False, num_samples=0)
     measures = json.loads(RunFolder(tmp_path).metrics.read_text())
     assert measures["bits_per_dim/test"] < measures["bits_per_dim/full_gaussian"]

@@ -149,7 +149,7 @@ class TestWarmUp:
         covariance, costs = covariance_of(10, 0.999, 1.0), []
         for dense in (False, True):
             sampler, x, _ = warm_up(
-                NUTS(gaussian(covariance), 0.1), normal(32, 10), 150, dense_mass=dense, key=key(9)
+                NUTS(gaussian(covariance), 0.1), normal(16, 10), 100, dense_mass=dense, key=key(9)
             )
             _, info = sampler.sample(x, 20, key=key(10), return_info=True)
             costs.append(info.num_leapfrog.double().mean())

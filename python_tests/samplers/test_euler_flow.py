@@ -103,7 +103,7 @@ class TestEulerFlow:
                 parameters = {next(network.named_parameters())[0]: weight}
                 return torch.func.functional_call(network, parameters, (y,))
 
-            flow = EulerFlow(energy, 0.3, 3, log_det=log_det, tolerance=1e-14, num_terms=30)
+            flow = EulerFlow(energy, 0.3, 3, log_det=log_det, tolerance=1e-14, num_terms=12)
             return flow.log_prob(x, differentiable=True, key=key(1))
 
         weight = next(network.parameters()).detach().clone().requires_grad_()
@@ -112,7 +112,7 @@ class TestEulerFlow:
     @pytest.mark.slow
     @pytest.mark.parametrize("log_det", ["exact", "series"])
     def test_second_and_third_derivatives_of_the_density(self, network, log_det):
-        flow = EulerFlow(network, 0.5, 2, log_det=log_det, tolerance=1e-14, num_terms=40)
+        flow = EulerFlow(network, 0.5, 2, log_det=log_det, tolerance=1e-14, num_terms=14)
 
         def log_prob(x):
             return flow.log_prob(x, differentiable=True, key=key(1))

@@ -258,11 +258,11 @@ class Toy:
         self.generator = torch.Generator().manual_seed(seed)
         self.data, _ = two_kinds(500, self.generator)
 
-    def multi_grid(self):
-        """400 updates of 16 images, 10 steps at each of 2 grids: 128,000 of the sampler's
-        gradients of one image."""
+    def multi_grid(self, num_updates):
+        """Of 16 images, 10 steps at each of 2 grids: 320 of the sampler's gradients of one image
+        an update."""
         ebm = toy_ebm((4, 16), 10)
-        fit(ebm, 400, 16, self.generator, lambda x: None)
+        fit(ebm, num_updates, 16, self.generator, lambda x: None)
         ebm.set_colors(self.data)
         return ebm
 
@@ -292,7 +292,7 @@ class Toy:
 @pytest.mark.slow
 def test_two_kinds_of_images_from_one_start_and_nearer_than_contrastive_divergence():
     toy = Toy(0)
-    many, one = toy.multi_grid(), toy.divergence(1000, 128)  # as many gradients of the sampler
+    many, one = toy.multi_grid(250), toy.divergence(625, 128)  # as many gradients of the sampler
     toy.check_samples(many)
     assert toy.distance(many, 10) < 0.1 * min(toy.distance(one, steps) for steps in (10, 100))
 
@@ -302,7 +302,7 @@ def test_two_kinds_of_images_from_one_start_and_nearer_than_contrastive_divergen
 def test_other_seeds_and_the_best_of_contrastive_divergence(seed):
     """Of many updates of few images and few of many, and of chains of any length."""
     toy = Toy(seed)
-    many = toy.multi_grid()
+    many = toy.multi_grid(400)
     toy.check_samples(many)
     best = min(
         toy.distance(one, steps)

@@ -286,7 +286,8 @@ def faulty(executor_folder, tmp_path_factory) -> Device:
         ),
         (ELEMENTWISE, "aligned && begin == 0 && end == 4", "begin == 0 && end == 4"),
     ]
-    return Device(build_faulty(executor_folder, tmp_path_factory.mktemp("faulty"), faults))
+    folder = tmp_path_factory.mktemp("faulty")
+    return Device(build_faulty(executor_folder, folder, faults, [KERNELS, "cuda/langevin.cu"]))
 
 
 def test_a_missing_barrier_is_caught(faulty):
@@ -314,7 +315,7 @@ def test_a_misaligned_vector_access_is_caught(faulty):
 def test_an_off_by_one_tail_is_caught(executor_folder, tmp_path):
     text = "const int end = numel - at < 4 ? static_cast<int>(numel - at) : 4;"
     faults = [(ELEMENTWISE, text, text.replace("(numel - at)", "(numel - at) + 1"))]
-    device = Device(build_faulty(executor_folder, tmp_path, faults))
+    device = Device(build_faulty(executor_folder, tmp_path, faults, ["cuda/langevin.cu"]))
     step = Step("plain", 1021, torch.float32)
     out = step.output()
     error = step.kernel(device, "langevin_step", written=[out], out=out)

@@ -267,7 +267,8 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_caught(fault, executor_folder, tmp_path):
     text, replacement = FAULTS[fault]
-    gpu = Device(build_faulty(executor_folder, tmp_path, [(CHAINWISE, text, replacement)]))
+    faults = [(CHAINWISE, text, replacement)]
+    gpu = Device(build_faulty(executor_folder, tmp_path, faults, ["cuda/leapfrog.cu"]))
     chains = Chains("numbers", (2, 1200), torch.float32)
     operands = {"momentum": chains.normal(), "grad": chains.normal()}
     results = {"new_momentum": chains.empty(), "kinetic": chains.sums()}
