@@ -242,10 +242,7 @@ SYSTEMS = (
         "test_the_flow_is_nearer_than_the_energy_and_likelihood_the_better_objective",
         recipe="densities",
         further_implementations=("gencore.data.load_density", "gencore.metrics.SquareGrid"),
-        further_tests=(
-            "recipes/test_density_recipe.py::test_the_measures_of_a_known_energy",
-            "recipes/test_density_recipe.py::test_training_brings_the_flow_to_the_data",
-        ),
+        further_tests=("recipes/test_density_recipe.py::test_the_measures_of_a_known_energy",),
         notes="the ordering of the two densities holds in 16 of 18 runs: docs/densities.md",
     ),
     System(
