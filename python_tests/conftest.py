@@ -17,6 +17,9 @@ from testing.command_line import environment  # noqa: F401 - a fixture
 if TYPE_CHECKING:
     from testing.host_executor import Device
 
+# Slots of an OpTester that trace an operator, which takes seconds: for some variants only.
+TRACED = ("test_opcheck", "test_backward_opcheck", "test_compiles_without_graph_breaks")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="where the operators' tests run: cpu or cuda")
@@ -53,7 +56,7 @@ def executor_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run an OpTester's slots over the subclass's own variants, shapes and dtypes."""
     variants = getattr(metafunc.cls, "variants", None)
-    if metafunc.function.__name__ in ("test_opcheck", "test_compiles_without_graph_breaks"):
+    if metafunc.function.__name__ in TRACED:
         variants = getattr(metafunc.cls, "traced", ()) or variants
     if "variant" in metafunc.fixturenames and variants is not None:
         metafunc.parametrize("variant", list(variants))

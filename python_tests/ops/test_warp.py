@@ -28,6 +28,7 @@ class TestWarp(OpTester):
     overload = torch.ops.gencore.warp.default
     differentiable = ("x", "flow")
     variants = {padding: {"padding": padding} for padding in PADDINGS}  # noqa: RUF012
+    traced = ("border",)
     needs_chains = True
 
     def tensors(self, variant, shape, dtype, device):

@@ -271,7 +271,7 @@ def test_round_trips_fix_what_densities_do_not():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(s, marks=pytest.mark.long) for s in (2, 3))])
 def test_other_seeds_and_a_cycle_loss_that_weighs_too_much(seed):
     """With as steep a cycle loss as the slope of the games neither map leaves the other's
     inverse."""
