@@ -16,9 +16,11 @@ from gencore.train import RunFolder
 
 __all__ = ["call_on_ranks", "run_on_one_and_two", "run_on_ranks"]
 
-# They are forks of one process that has imported torch, which takes seconds, and done nothing yet.
+# They are forks of one process that has imported these, which takes seconds, and done nothing yet.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["gencore.cli", "lightning_fabric", "torch.distributed"])
+_CONTEXT.set_forkserver_preload(
+    ["gencore.cli", "lightning_fabric", "sklearn.datasets", "torch.distributed"]
+)
 
 
 def _rank(
