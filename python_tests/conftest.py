@@ -13,6 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 from testing.command_line import environment  # noqa: F401 - a fixture
+from testing.quick_classifier import quick_classifier  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from testing.host_executor import Device

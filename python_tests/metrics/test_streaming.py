@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from testing.ranks import call_on_ranks
 from torch import Tensor, nn
 
 from gencore import metrics
@@ -211,10 +211,9 @@ def test_bad_updates() -> None:
         metrics.StreamingDetection().update(torch.zeros(2, 2), out_of_distribution=True)
 
 
-def worker(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    results = {}
+def worker(folder: Path) -> None:
+    dist.init_process_group("gloo")
+    rank, results = dist.get_rank(), {}
     for name, (make, data, _) in CASES.items():
         metric = make()
         items = data()
@@ -222,13 +221,13 @@ def worker(rank: int, folder: str) -> None:
         share = items[len(items) // 4 :] if rank == 0 else items[: len(items) // 4]
         feed(metric, share, 5)
         results[name] = plain(metric.compute())
-    torch.save(results, Path(folder) / f"{rank}.pt")
+    torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_measure_what_one_measures(tmp_path: Path) -> None:
-    mp.spawn(worker, (str(tmp_path),), nprocs=2)
+    call_on_ranks(worker, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     for name, (_, _, expected) in CASES.items():
         assert first[name] == second[name] == pytest.approx(expected(), rel=1e-10), name

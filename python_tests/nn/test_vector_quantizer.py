@@ -2,12 +2,11 @@
 
 from copy import deepcopy
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from testing.ranks import call_on_ranks
 
 from gencore.nn import VectorQuantizer
 from gencore.nn.quantization.nearest import nearest
@@ -232,11 +231,11 @@ def test_a_state_goes_on_as_it_would_have():
     assert set(make(update="loss").state_dict()) == {"code_book", "unused"}
 
 
-def _worker(rank, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save(_train(vectors(40, 3)[slice(None, 10) if rank == 0 else slice(10, None)]),
-               Path(folder) / f"{rank}.pt")  # fmt: skip
+def _worker(folder):
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    part = slice(None, 10) if rank == 0 else slice(10, None)
+    torch.save(_train(vectors(40, 3)[part]), folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -250,7 +249,7 @@ def _train(x):
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(tmp_path):
     """Also of parts of different sizes, and with dead codes revived."""
-    mp.spawn(_worker, (str(tmp_path),), nprocs=2)
+    call_on_ranks(_worker, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     for name, expected in _train(vectors(40, 3)).items():
         assert torch.equal(first[name], second[name])

@@ -2,19 +2,16 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from testing.command_line import TRAIN_ALONE
+from testing.ranks import run_on_one_and_two
 from testing.runs import assert_same
 from torch import nn
 
-import gencore
 from gencore import cli
 from gencore.models import ADE_MODELS, VADE
 from gencore.nn import Compose
@@ -287,6 +284,7 @@ WORDS = (
 )
 
 
+@pytest.mark.usefixtures("quick_classifier")
 def test_the_command_trains_resumes_and_samples(tmp_path):
     """A run in two parts is bit for bit the run in one."""
     for folder, steps in (("whole", ["4"]), ("parts", ["2", "4"])):
@@ -378,22 +376,10 @@ def test_wrong_options_are_named(options, message):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["gan", "avade"])
 def test_two_processes_train_what_one_trains(tmp_path, model):
-    rows = []
-    for devices in (1, 2):
-        out = tmp_path / str(devices)
-        words = "train avade --steps 3 --batch-size 8 --latent-size 2 --widths 4 8 --log-every 1 "
-        words += "--discriminator-widths 4 8 --accelerator cpu --num-evaluate 0 --num-samples 0 "
-        words += f"--model {model} --devices {devices} --out {out} "
-        words += "--coverage-steps 0" if model == "avade" else ""
-        if devices == 1:
-            assert cli.main(words.split()) == 0
-        else:
-            package = Path(gencore.__file__).parents[1]
-            subprocess.run(
-                [sys.executable, "-m", "gencore", *words.split()],
-                env={**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"},
-                timeout=300, check=True, capture_output=True,
-            )  # fmt: skip
-        rows.append(read_log(out / "log.csv"))
+    words = "train avade --steps 3 --batch-size 8 --latent-size 2 --widths 4 8 "
+    words += f"--discriminator-widths 4 8 --model {model}"
+    words += " --coverage-steps 0" if model == "avade" else ""
+    words = [*words.split(), *TRAIN_ALONE]
+    rows = [read_log(run.log) for run in run_on_one_and_two(words, tmp_path)]
     for name, column in rows[0].items():
         assert rows[1][name] == pytest.approx(column, rel=1e-3, abs=1e-4)

@@ -2,17 +2,14 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from testing.command_line import TRAIN_ALONE
+from testing.ranks import run_on_one_and_two
 from torch import nn
 
-import gencore
 from gencore import cli
 from gencore.data import load_density
 from gencore.models import FlowEBM, ShortRunEBM, contrastive_loss
@@ -133,20 +130,9 @@ def test_the_measures_of_a_known_energy(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["ml+gen", "flow_mle"])
 def test_two_processes_train_what_one_trains(tmp_path, objective):
-    rows = []
-    for devices in (1, 2):
-        out = tmp_path / str(devices)
-        words = "train densities --sampler ode --steps 3 --batch-size 16 --hidden-widths 8 8 "
-        words += "--log-every 1 --accelerator cpu --num-evaluate 0 --num-samples 0 "
-        words += f"--devices {devices} --objective {objective}"
-        command = [sys.executable, "-m", "gencore", *words.split()]
-        package = Path(gencore.__file__).parents[1]
-        environment = {**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"}
-        subprocess.run(
-            [*command, "--out", str(out)], env=environment, timeout=300, check=True,
-            capture_output=True,
-        )  # fmt: skip
-        rows.append(read_log(out / "log.csv"))
+    words = "train densities --sampler ode --steps 3 --batch-size 16 --hidden-widths 8 8"
+    words = [*words.split(), f"--objective={objective}", *TRAIN_ALONE]
+    rows = [read_log(run.log) for run in run_on_one_and_two(words, tmp_path)]
     for name, column in rows[0].items():
         assert rows[1][name] == pytest.approx(column, abs=1e-5)
 

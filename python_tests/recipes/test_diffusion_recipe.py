@@ -138,6 +138,7 @@ def test_options_that_do_not_fit_are_refused(options: dict[str, object], message
         make(**options)
 
 
+@pytest.mark.usefixtures("quick_classifier")
 def test_the_command_trains_resumes_samples_and_evaluates(tmp_path: Path) -> None:
     words = "train diffusion --width 4 --batch-size 8 --levels 20 --last-variance 0.5 "
     words += "--chain-steps 5 --num-samples 4 --accelerator cpu --num-evaluate 0 --log-every 1"

@@ -2,18 +2,15 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from testing.command_line import TRAIN_ALONE
+from testing.ranks import run_on_one_and_two
 from torch import nn
 
-import gencore
 from gencore import cli
 from gencore.data import to_float
 from gencore.metrics import frechet_distance, pixel_features
@@ -251,6 +248,7 @@ def test_an_interrupted_run_is_the_straight_one(tmp_path):
         assert straight == two
 
 
+@pytest.mark.usefixtures("quick_classifier")
 def test_the_command_trains_samples_and_evaluates(tmp_path, capsys):
     out = tmp_path / "run"
     words = "train drl --steps 2 --batch-size 8 --num-levels 3 --chain-steps 2 --num-samples 4 "
@@ -291,18 +289,9 @@ def test_wrong_options_are_named(options, message):
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(tmp_path):
-    logs = []
-    for devices in (1, 2):
-        out = tmp_path / str(devices)
-        words = "train drl --steps 3 --batch-size 8 --num-levels 2 --chain-steps 2 --log-every 1 "
-        words += f"--accelerator cpu --num-evaluate 0 --num-samples 0 --devices {devices}"
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        environment["PYTHONPATH"] = str(Path(gencore.__file__).parents[1])
-        subprocess.run(
-            [sys.executable, "-m", "gencore", *words.split(), "--out", str(out)],
-            env=environment, timeout=300, check=True, capture_output=True,
-        )  # fmt: skip
-        logs.append(read_log(out / "log.csv"))
+    words = "train drl --steps 3 --batch-size 8 --num-levels 2 --chain-steps 2"
+    runs = run_on_one_and_two([*words.split(), *TRAIN_ALONE], tmp_path)
+    logs = [read_log(run.log) for run in runs]
     for name, column in logs[0].items():
         assert logs[1][name][0] == pytest.approx(column[0], rel=1e-5)
         # Adam's first steps turn the rounding of gradients near 0 into steps of its rate.

@@ -47,6 +47,7 @@ from gencore.train.state_file import read_state
 
 pytest.importorskip("lightning_fabric")
 pytest.importorskip("PIL.Image")
+pytestmark = pytest.mark.usefixtures("quick_classifier")
 
 TOY = {"batch_size": 8, "steps": 4, "hidden_widths": (8,), "grid_size": 10}
 IMAGES = {"batch_size": 8, "steps": 4, "latent_size": 3, "width": 4}
@@ -70,18 +71,6 @@ PERCEPTRONS = {
     "batch_size": 8, "steps": 4, "latent_size": 3, "networks": "mlp", "generator_widths": (6, 5),
     "discriminator_widths": (7,),
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def quick_classifier(monkeypatch):
-    """Ten steps of the classifier in whose features distances are."""
-    from gencore.metrics import ClassifierFeatures
-
-    fit = ClassifierFeatures.fit.__func__
-    quick = classmethod(
-        lambda cls, *args, **options: fit(cls, *args, **{"num_steps": 10, **options})
-    )
-    monkeypatch.setattr(ClassifierFeatures, "fit", quick)
 
 
 @pytest.mark.parametrize("kind", ["points", "images"])

@@ -3,18 +3,16 @@
 import json
 import math
 import os
-import subprocess
-import sys
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from testing.command_line import TRAIN_ALONE
 from testing.flow_testing import randomize
+from testing.ranks import run_on_one_and_two
 from torch import nn
 
-import gencore
 from gencore import cli
 from gencore.data import load_images, to_uint8
 from gencore.models import Flow
@@ -418,21 +416,8 @@ def test_training_beats_the_gaussians(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("dequantization", ["uniform", "variational"])
 def test_two_processes_train_what_one_trains(tmp_path, dequantization):
-    rows = []
-    for devices in (1, 2):
-        out = tmp_path / str(devices)
-        words = "train glow --steps 3 --batch-size 16 --num-steps 2 --hidden-channels 8 "
-        words += "--log-every 1 --accelerator cpu --num-evaluate 0 --num-samples 0 "
-        words += f"--dequantization {dequantization} --devices {devices} --out {out}"
-        if devices == 1:
-            assert cli.main(words.split()) == 0
-        else:
-            package = Path(gencore.__file__).parents[1]
-            subprocess.run(
-                [sys.executable, "-m", "gencore", *words.split()],
-                env={**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"},
-                timeout=300, check=True, capture_output=True,
-            )  # fmt: skip
-        rows.append(read_log(out / "log.csv"))
+    words = "train glow --steps 3 --batch-size 16 --num-steps 2 --hidden-channels 8"
+    words = [*words.split(), f"--dequantization={dequantization}", *TRAIN_ALONE]
+    rows = [read_log(run.log) for run in run_on_one_and_two(words, tmp_path)]
     for name, column in rows[0].items():
         assert rows[1][name] == pytest.approx(column, rel=1e-4)

@@ -116,6 +116,7 @@ def test_options_that_do_not_fit(options, message):
         LatentEBMRecipe(**options)
 
 
+@pytest.mark.usefixtures("quick_classifier")
 def test_the_command_trains_samples_and_evaluates(tmp_path, base):
     out = tmp_path / "run"
     options = {**SMALL, "base": base, "num_samples": 4, "num_evaluate": 20}

@@ -1,12 +1,12 @@
 """The recipe of multi-grid models: its baselines, conditional models, resuming, the command."""
 
 import json
-import subprocess
-import sys
 from copy import deepcopy
 
 import pytest
 import torch
+from testing.command_line import TRAIN_ALONE
+from testing.ranks import run_on_one_and_two
 from testing.runs import assert_same, train
 
 from gencore import cli
@@ -15,6 +15,7 @@ from gencore.metrics import inpainting_scores
 from gencore.nn import block_mean
 from gencore.recipes.ebm.multigrid import MultiGridRecipe
 from gencore.train import Batch, Diverged
+from gencore.train.logs import read_log
 from gencore.train.state_file import read_state
 
 pytest.importorskip("sklearn")
@@ -208,49 +209,15 @@ def test_scores_look_at_hidden_pixels_alone():
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path):
     """Grids, masks and persistent chains: the same weights but for rounding."""
-    script = tmp_path / "script.py"
-    script.write_text(TWO_PROCESSES)
+    words = "train multigrid --data digits --steps 4 --chain-steps 4 --batch-size 8 --conditional "
+    words += "--chains persistent --buffer-size 20 --noise-scale 0.05"
     results = []
-    for world_size in (1, 2):
-        launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={world_size}"]
-        run = subprocess.run(
-            [sys.executable, "-m", *launcher, script], capture_output=True, text=True, check=False
-        )
-        assert run.returncode == 0, run.stderr
-        results.append(torch.tensor(json.loads(run.stdout.splitlines()[-1])))
+    for run in run_on_one_and_two([*words.split(), *TRAIN_ALONE], tmp_path):
+        state = read_state(run.checkpoint)["state"]
+        parts = [*state["model"].values(), state["buffers"]["1.chains"]]
+        loss = torch.tensor(read_log(run.log)["loss"][-1:])
+        results.append(torch.cat([*(part.flatten() for part in parts), loss]))
     # Adam's first steps turn the rounding of gradients near 0 into steps of its rate, for a few.
     difference = (results[0] - results[1]).abs()
     assert difference.quantile(0.9) < 1e-5
     assert difference.max() < 1e-3
-
-
-TWO_PROCESSES = """
-import json, os
-import torch
-from lightning_fabric import Fabric
-from gencore.recipes.ebm.multigrid import MultiGridRecipe
-from gencore.train import Batch
-
-torch.set_num_threads(1)
-fabric = Fabric(accelerator="cpu", devices=int(os.environ["WORLD_SIZE"]))
-fabric.launch()
-recipe = MultiGridRecipe(
-    data="digits", chain_steps=4, batch_size=8, chains="persistent", buffer_size=20,
-    conditional=True, noise_scale=0.05,
-)
-torch.manual_seed(0)
-dataset = recipe.load_data()
-experiment = recipe.build(fabric, dataset)
-num = 8 // fabric.world_size
-for step in range(4):
-    first = num * fabric.global_rank
-    part = torch.arange(8 * step + first, 8 * step + first + num)
-    logs = experiment.step(Batch(dataset.images[part], None, part, first))
-weights = torch.nn.utils.parameters_to_vector(experiment.ebm.parameters())
-chains = experiment.buffers[1].chains.flatten()
-if fabric.is_global_zero:
-    print(json.dumps([*weights[::97].tolist(), *chains[::97].tolist(), logs["loss"].item()]))
-if fabric.world_size > 1:  # no rank leaves while another still talks to it
-    fabric.barrier()
-    torch.distributed.destroy_process_group()
-"""

@@ -5,7 +5,8 @@ import math
 
 import pytest
 import torch
-from testing.command_line import QUICK, run
+from testing.command_line import TRAIN_ALONE
+from testing.ranks import run_on_one_and_two
 from testing.runs import assert_same, train
 
 from gencore import cli
@@ -19,6 +20,7 @@ from gencore.train.state_file import read_state
 pytest.importorskip("sklearn")
 fabric_module = pytest.importorskip("lightning_fabric")
 Image = pytest.importorskip("PIL.Image")
+pytestmark = pytest.mark.usefixtures("quick_classifier")
 
 SIZES = {
     "batch_size": 8, "steps": 4, "latent_size": 3, "hidden_widths": (8,), "bound_samples": 5,
@@ -45,16 +47,6 @@ def make(**options):
     torch.manual_seed(recipe.seed)
     fabric = fabric_module.Fabric(accelerator="cpu", devices=1)
     return recipe.build(fabric, recipe.load_data())
-
-
-@pytest.fixture(autouse=True)
-def quick_classifier(monkeypatch):
-    """Ten steps of the classifier in whose features distances are."""
-    from gencore.metrics import ClassifierFeatures
-
-    fit = ClassifierFeatures.fit.__func__
-    quick = classmethod(lambda cls, *args, **options: fit(cls, *args, **options, num_steps=10))
-    monkeypatch.setattr(ClassifierFeatures, "fit", quick)
 
 
 @pytest.mark.parametrize("options", VARIANTS)
@@ -248,21 +240,17 @@ class TestLatentsOfImages:
         assert len(experiment.state["latents"].latents) == 1438  # as many as there are images
 
     @pytest.mark.slow
-    def test_two_processes_compute_what_one_computes(self, tmp_path, environment):
+    def test_two_processes_compute_what_one_computes(self, tmp_path):
         """Each has half of a batch, and the table that both keep has the rows of the whole."""
         options = {**SIZES, "steps": 5, "hidden_widths": 8, "objective": "vlo", "inner_steps": 2}
         words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-        words = ["train", "vae", *words, *QUICK, "--num-evaluate=0", "--num-samples=0"]
-        done = run(environment, "-m", "gencore", *words, "--devices=2", f"--out={tmp_path}/two")
-        assert done.returncode == 0, done.stderr
-        assert cli.main([*words, f"--out={tmp_path}/one"]) == 0
-        one, two = (read_state(tmp_path / name / "checkpoint.safetensors")["state"]
-                    for name in ("one", "two"))  # fmt: skip
+        runs = run_on_one_and_two(["train", "vae", *words, *TRAIN_ALONE], tmp_path)
+        one, two = (read_state(run.checkpoint)["state"] for run in runs)
         assert one["latents"]["num_steps"].sum() == 5 * 8 * 2
         for part in ("latents", "model"):
             for name, value in one[part].items():
                 torch.testing.assert_close(two[part][name], value, rtol=1e-4, atol=1e-5)
-        losses = [read_log(tmp_path / name / "log.csv")["loss"] for name in ("one", "two")]
+        losses = [read_log(run.log)["loss"] for run in runs]
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
     def test_their_rate_follows_the_schedule(self):

@@ -1,19 +1,16 @@
 """The recipe of multi-scale prediction: the game's two steps, schedules, measures, the command."""
 
 import json
-import os
-import subprocess
-import sys
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from testing.command_line import TRAIN_ALONE
 from testing.film_testing import real_film
+from testing.ranks import run_on_one_and_two
 from testing.runs import assert_same
 
-import gencore
 from gencore import cli
 from gencore.data import load_video, to_float
 from gencore.metrics import psnr
@@ -337,22 +334,8 @@ def test_wrong_options_are_named(options, message):
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(tmp_path):
-    rows = []
-    for devices in (1, 2):
-        out = tmp_path / str(devices)
-        words = (
-            f"{WORDS} --steps 3 --num-evaluate 0 --num-samples 0 --devices {devices} --out {out}"
-        )
-        if devices == 1:
-            assert cli.main(words.split()) == 0
-        else:
-            package = Path(gencore.__file__).parents[1]
-            subprocess.run(
-                [sys.executable, "-m", "gencore", *words.split()],
-                env={**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"},
-                timeout=300, check=True, capture_output=True,
-            )  # fmt: skip
-        rows.append(read_log(out / "log.csv"))
+    runs = run_on_one_and_two([*WORDS.split(), "--steps=3", *TRAIN_ALONE], tmp_path)
+    rows = [read_log(run.log) for run in runs]
     for name, column in rows[0].items():
         assert rows[1][name] == pytest.approx(column, rel=1e-4)
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-import torch.multiprocessing as multiprocessing
 from testing.chain_testing import assert_means, key, normal, quadratic
+from testing.ranks import call_on_ranks
 from torch import distributed as dist
 
 from gencore.samplers import HMC, MALA, DualAveraging, Moments, warm_up
@@ -232,15 +232,16 @@ def correlated(x):
     return 0.5 * (x[:, 0] ** 2 + (x[:, 1] - 3 * x[:, 0]) ** 2)
 
 
-def warm_up_a_part(rank, folder):
+def warm_up_a_part(folder):
     """The chains of one of two processes."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
     part = slice(0, 20) if rank == 0 else slice(20, 50)
     sampler, x, _ = warm_up(
         HMC(correlated, 0.1, 3), normal(50, 2, dtype=torch.float64)[part], 60, key=key(12),
         first_element=2 * part.start, process_group=dist.group.WORLD,
     )  # fmt: skip
-    torch.save((sampler.step_size, sampler.inverse_mass, x), f"{folder}/{rank}.pt")
+    torch.save((sampler.step_size, sampler.inverse_mass, x), folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -248,7 +249,7 @@ def warm_up_a_part(rank, folder):
 def test_two_processes_warm_up_as_one(tmp_path):
     x = normal(50, 2, dtype=torch.float64)
     whole, x, _ = warm_up(HMC(correlated, 0.1, 3), x, 60, key=key(12))
-    multiprocessing.spawn(warm_up_a_part, (str(tmp_path),), nprocs=2)
+    call_on_ranks(warm_up_a_part, tmp_path)
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     for step_size, inverse_mass, _ in parts:
         assert step_size == pytest.approx(whole.step_size, rel=1e-6)

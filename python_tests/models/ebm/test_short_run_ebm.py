@@ -1,19 +1,20 @@
 """The short-run EBM against its closed forms in one dimension (Yan 2022, §2.4), and its recipe."""
 
-import json
 import math
-import subprocess
-import sys
 from copy import deepcopy
 
 import pytest
 import torch
+from testing.command_line import TRAIN_ALONE
+from testing.ranks import run_on_one_and_two
 from torch import nn
 
 from gencore.models import ConvEnergy, DivergenceError, ShortRunEBM, check_divergence
 from gencore.nn import stop_gradient
 from gencore.samplers import NonFiniteWarning, ReplayBuffer
 from gencore.train import Batch
+from gencore.train.logs import read_log
+from gencore.train.state_file import read_state
 
 # E = ½θx² with steps h = η/2 has G(x₀) = a^K x₀, where a = 1 − hθ.
 H, K = 0.05, 40
@@ -313,48 +314,12 @@ class TestRecipe:
         """Loss, generator loss and replay buffer: the same weights but for rounding."""
         pytest.importorskip("sklearn")
         pytest.importorskip("lightning_fabric")
-        script = tmp_path / "script.py"
-        script.write_text(TWO_PROCESSES)
-        results = []
-        for world_size in (1, 2):
-            launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={world_size}"]
-            run = subprocess.run(
-                [sys.executable, "-m", *launcher, script],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert run.returncode == 0, run.stderr
-            results.append(torch.tensor(json.loads(run.stdout.splitlines()[-1])))
-        torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-5)
-
-
-TWO_PROCESSES = """
-import json, os, sys
-import torch
-from lightning_fabric import Fabric
-from gencore.recipes.ebm.ebm import EBMRecipe
-from gencore.train import Batch
-
-torch.set_num_threads(1)
-fabric = Fabric(accelerator="cpu", devices=int(os.environ["WORLD_SIZE"]))
-fabric.launch()
-recipe = EBMRecipe(
-    chain_steps=4, batch_size=8, noise_scale=0.02, generator_weight=1.0, buffer_size=20
-)
-torch.manual_seed(0)
-dataset = recipe.load_data()
-experiment = recipe.build(fabric, dataset)
-num = 8 // fabric.world_size
-for step in range(4):
-    first = num * fabric.global_rank
-    part = torch.arange(8 * step + first, 8 * step + first + num)
-    logs = experiment.step(Batch(dataset.images[part], None, part, first))
-weights = torch.nn.utils.parameters_to_vector(experiment.ebm.parameters())
-chains = experiment.buffer.chains.flatten()
-if fabric.is_global_zero:
-    print(json.dumps([*weights[::97].tolist(), *chains[::97].tolist(), logs["loss"].item()]))
-if fabric.world_size > 1:  # no rank leaves while another still talks to it
-    fabric.barrier()
-    torch.distributed.destroy_process_group()
-"""
+        words = "train ebm --steps 4 --chain-steps 4 --batch-size 8 --noise-scale 0.02 "
+        words += "--generator-weight 1 --buffer-size 20"
+        runs = run_on_one_and_two([*words.split(), *TRAIN_ALONE], tmp_path)
+        one, two = (read_state(run.checkpoint)["state"] for run in runs)
+        for part in ("model", "buffer"):
+            for name, value in one[part].items():
+                torch.testing.assert_close(two[part][name], value, rtol=1e-4, atol=1e-5)
+        losses = [torch.tensor(read_log(run.log)["loss"]) for run in runs]
+        torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-5)

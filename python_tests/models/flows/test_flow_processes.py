@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from testing.ranks import call_on_ranks
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -43,18 +43,17 @@ def glow() -> Glow:
     return Glow((1, 4, 4), num_levels=2, num_steps=2, hidden_channels=8, reversible=True)
 
 
-def worker(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    flow = glow()
+def worker(folder: Path) -> None:
+    dist.init_process_group("gloo")
+    rank, flow = dist.get_rank(), glow()
     train(DistributedDataParallel(NegativeLogLikelihood(flow)), images()[4 * rank : 4 * rank + 4])
-    torch.save(flow.state_dict(), Path(folder) / f"{rank}.pt")
+    torch.save(flow.state_dict(), folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(tmp_path):
-    mp.spawn(worker, (str(tmp_path),), nprocs=2)
+    call_on_ranks(worker, tmp_path)
     flow = glow()
     train(NegativeLogLikelihood(flow), images())
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
