@@ -23,6 +23,7 @@ pytest.importorskip("sklearn")
 fabric_module = pytest.importorskip("lightning_fabric")
 pytest.importorskip("PIL.Image")
 
+pytestmark = pytest.mark.usefixtures("quick_classifier")
 MODELS = get_args(LatentModelName)
 SIZES = {"batch_size": 8, "steps": 4, "latent_size": 3, "channels": 2, "hidden_features": 8}
 OWN = {
@@ -59,16 +60,6 @@ def state_of(experiment, prefix=""):
         for name, part in experiment.state.items()
         if name.startswith(prefix)
     }
-
-
-@pytest.fixture(autouse=True)
-def quick_classifier(monkeypatch):
-    """Ten steps of the classifier in whose features distances are."""
-    from gencore.metrics import ClassifierFeatures
-
-    fit = ClassifierFeatures.fit.__func__
-    quick = classmethod(lambda cls, *args, **options: fit(cls, *args, **options, num_steps=10))
-    monkeypatch.setattr(ClassifierFeatures, "fit", quick)
 
 
 class TestTraining:
