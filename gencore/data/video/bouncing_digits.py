@@ -122,7 +122,7 @@ class BouncingDigits(MadeClips):
         seed: int = 0,
     ) -> None:
         owner = "BouncingDigits"
-        num_clips, part = check_made_clips(
+        num_clips = check_made_clips(
             owner, clip_length, num_clips, image_size, channels, frame_step, split, seed
         )
         check_choice(owner, "digits", digits, get_args(DigitSource))
@@ -137,21 +137,12 @@ class BouncingDigits(MadeClips):
         if not 0 <= speed < math.inf:
             raise ValueError(f"{owner}: speed = {speed}, expected at least 0")
         pictures = load_images(digits, split=split, image_size=size).images[:, 0]
-        num_frames = (clip_length - 1) * frame_step + 1
-        films = [
-            DigitsFilm(
-                Path("bouncing-digits", split, str(index)),
-                (seed, part, index),
-                num_frames,
-                image_size,
-                pictures,
-                num_digits,
-                speed,
-            )
-            for index in range(num_clips)
-        ]
         super().__init__(
-            films,
+            DigitsFilm,
+            (image_size, pictures, num_digits, speed),
+            num_clips=num_clips,
+            split=split,
+            seed=seed,
             clip_length=clip_length,
             frame_step=frame_step,
             channels=channels,

@@ -111,7 +111,7 @@ class DriftingTextures(MadeClips):
         seed: int = 0,
     ) -> None:
         owner = "DriftingTextures"
-        num_clips, part = check_made_clips(
+        num_clips = check_made_clips(
             owner, clip_length, num_clips, image_size, channels, frame_step, split, seed
         )
         given = (0.0, 0.0) if velocity is None else tuple(velocity)
@@ -120,19 +120,12 @@ class DriftingTextures(MadeClips):
                 f"{owner}: velocity = {velocity} and speed = {speed}, expected two finite numbers "
                 "or None, and at least 0"
             )
-        films = [
-            TextureFilm(
-                Path("drifting-textures", split, str(index)),
-                (seed, part, index),
-                (clip_length - 1) * frame_step + 1,
-                image_size,
-                velocity,
-                speed,
-            )
-            for index in range(num_clips)
-        ]
         super().__init__(
-            films,
+            TextureFilm,
+            (image_size, velocity, speed),
+            num_clips=num_clips,
+            split=split,
+            seed=seed,
             clip_length=clip_length,
             frame_step=frame_step,
             channels=channels,

@@ -1,7 +1,8 @@
 """What data sets of clips that are made on the fly have in common."""
 
-from collections.abc import Sequence
-from typing import get_args
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 
@@ -17,20 +18,39 @@ _NUM_CLIPS = {"train": 10_000, "test": 1_000}
 
 
 class MadeClips(VideoDataset):
-    """Films of one clip each.
+    """Films of one clip each, made of random numbers of their own.
 
     Args:
-        films: The films, of equal length.
+        film: Makes a film of its name, the numbers that `clip_random` takes, the number of frames,
+            and what `arguments` has besides.
+        arguments: The same for all films.
+        num_clips: How many.
+        split, seed: What else their numbers depend on.
         clip_length, frame_step, channels, name: As of `VideoDataset`.
     """
 
     def __init__(
-        self, films: Sequence[Film], *, clip_length: int, frame_step: int, channels: int, name: str
+        self,
+        film: Callable[..., Film],
+        arguments: tuple[Any, ...],
+        *,
+        num_clips: int,
+        split: Split,
+        seed: int,
+        clip_length: int,
+        frame_step: int,
+        channels: int,
+        name: str,
     ) -> None:
-        num_frames = films[0].num_frames
+        num_frames = (clip_length - 1) * frame_step + 1
+        part = get_args(Split).index(split)
+        films = [
+            film(Path(name, split, str(index)), (seed, part, index), num_frames, *arguments)
+            for index in range(num_clips)
+        ]
         super().__init__(
             films,
-            [range(num_frames)] * len(films),
+            [range(num_frames)] * num_clips,
             clip_length=clip_length,
             stride=num_frames,
             frame_step=frame_step,
@@ -52,8 +72,8 @@ def check_made_clips(
     frame_step: int,
     split: Split,
     seed: int,
-) -> tuple[int, int]:
-    """Check the arguments of a data set; return the number of clips and that of the part.
+) -> int:
+    """Check the arguments of a data set; return the number of clips.
 
     Raises:
         TypeError: one that counts is no whole number.
@@ -82,7 +102,7 @@ def check_made_clips(
         raise ValueError(f"{owner}: channels = {channels}, expected 1 or 3")
     if not 0 <= seed < 2**32:
         raise ValueError(f"{owner}: seed = {seed}, expected 0 to 2**32 - 1")
-    return num_clips, get_args(Split).index(split)
+    return num_clips
 
 
 def clip_random(seed: int, part: int, index: int) -> np.random.RandomState:

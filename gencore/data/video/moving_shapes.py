@@ -257,7 +257,7 @@ class MovingShapes(MadeClips):
         split: Split = "train",
         seed: int = 0,
     ) -> None:
-        num_clips, part = check_made_clips(
+        num_clips = check_made_clips(
             "MovingShapes", clip_length, num_clips, image_size, channels, frame_step, split, seed
         )
         check_whole("MovingShapes", num_shapes=num_shapes)
@@ -266,21 +266,12 @@ class MovingShapes(MadeClips):
                 f"MovingShapes: num_shapes = {num_shapes}, min_speed = {min_speed}, max_speed = "
                 f"{max_speed}, expected num_shapes >= 0 and 0 <= min_speed <= max_speed"
             )
-        num_frames = (clip_length - 1) * frame_step + 1
-        films = [
-            ShapesFilm(
-                Path("moving-shapes", split, str(index)),
-                (seed, part, index),
-                num_frames,
-                image_size,
-                num_shapes,
-                (min_speed, max_speed),
-                textured,
-            )
-            for index in range(num_clips)
-        ]
         super().__init__(
-            films,
+            ShapesFilm,
+            (image_size, num_shapes, (min_speed, max_speed), textured),
+            num_clips=num_clips,
+            split=split,
+            seed=seed,
             clip_length=clip_length,
             frame_step=frame_step,
             channels=channels,

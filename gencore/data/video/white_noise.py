@@ -68,18 +68,15 @@ class WhiteNoise(MadeClips):
         split: Split = "train",
         seed: int = 0,
     ) -> None:
-        num_clips, part = check_made_clips(
+        num_clips = check_made_clips(
             "WhiteNoise", clip_length, num_clips, image_size, channels, frame_step, split, seed
         )
-        num_frames = (clip_length - 1) * frame_step + 1
-        films = [
-            NoiseFilm(
-                Path("white-noise", split, str(index)), (seed, part, index), num_frames, image_size
-            )
-            for index in range(num_clips)
-        ]
         super().__init__(
-            films,
+            NoiseFilm,
+            (image_size,),
+            num_clips=num_clips,
+            split=split,
+            seed=seed,
             clip_length=clip_length,
             frame_step=frame_step,
             channels=channels,
