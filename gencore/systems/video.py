@@ -98,8 +98,10 @@ SYSTEMS = (
         source="Gao 2021, §3.3, (3.12) to (3.14)",
         implementation="gencore.models.ImageToVideo",
         test=f"{_IMAGE_TO_VIDEO}::test_g20_noise_is_the_only_latent",
+        recipe="imagetovideo",
         further_implementations=("gencore.models.ImageToVideoEncoder",),
         further_tests=(
+            f"{_IMAGE_TO_VIDEO}::test_g20_a_held_out_image_moves_as_what_was_learned",
             f"{_IMAGE_TO_VIDEO}::test_g20_the_encoder_has_the_layers_of_the_thesis",
             f"{_IMAGE_TO_VIDEO}::test_g20_state_and_appearance_are_what_the_encoder_gives",
             f"{_IMAGE_TO_VIDEO}::test_g20_all_three_networks_learn_and_inference_changes_none",

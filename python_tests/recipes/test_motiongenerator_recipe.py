@@ -140,7 +140,7 @@ def test_a_resumed_run_is_the_same(tmp_path):
         for experiment in (resumed, whole)
     )
     assert_same(*states)
-    assert "values" in resumed.state["chains"].state_dict()
+    assert "values" in resumed.state["latents"].state_dict()
 
 
 @pytest.mark.parametrize("name", MotionGeneratorRecipe.presets)

@@ -1,6 +1,7 @@
-"""Films of a bump that moves along a line of pixels, and models trained on them."""
+"""Films of a bump that moves along a line of pixels or in a circle, and models trained on them."""
 
 import torch
+from torch import Tensor
 
 from gencore.models import linearizing_architecture
 
@@ -15,6 +16,15 @@ def bump_films(num, generator, times=(0.0, 1.0, 2.0)):
     speed = torch.where(uniform[2] < 0.5, -1, 1) * (0.5 + (MAX_SPEED - 0.5) * uniform[1])
     place = middle + speed * (torch.tensor(times)[:, None] - 1)
     return torch.exp(-(torch.arange(SIZE) - place).square() / (2 * STD**2))
+
+
+def circling_film(phase: float, num_frames: int, side: int, size: float) -> Tensor:
+    """Images [T, side, side] of a bump that runs in a circle."""
+    angle, pixels = phase + 0.6 * torch.arange(num_frames), torch.arange(side)
+    centre = (side - 1) / 2
+    rows = (pixels - (centre + 0.25 * side * angle.sin())[:, None]).square()
+    columns = (pixels - (centre + 0.25 * side * angle.cos())[:, None]).square()
+    return (-(rows[:, :, None] + columns[:, None]) / size).exp()
 
 
 def trained_on_bumps(steps, *, seed, curvature_weight, phase_pooling):

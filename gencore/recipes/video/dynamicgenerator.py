@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from gencore.models.video.names import FrameReduction
 from gencore.recipes.video.clips import ClipShape
-from gencore.recipes.video.whole_clips import ClipTable, WholeClipRecipe
-from gencore.train import OptimisedRecipe, UsedBy, used_by
+from gencore.recipes.video.state_space import StateSpaceRecipe
+from gencore.recipes.video.whole_clips import ClipTable
+from gencore.train import UsedBy, used_by
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -44,7 +44,7 @@ _USED_BY: dict[str, UsedBy] = {
 
 
 @dataclass(kw_only=True)
-class DynamicGeneratorRecipe(WholeClipRecipe, OptimisedRecipe):
+class DynamicGeneratorRecipe(StateSpaceRecipe):
     """Dynamic generators of films, by alternating back-propagation through time.
 
     Each step moves the latents of its clips on by Langevin dynamics, from where they stand, and
@@ -56,46 +56,8 @@ class DynamicGeneratorRecipe(WholeClipRecipe, OptimisedRecipe):
     used_by = _USED_BY
     figure_samples = 2
 
-    data: str = "carphone"
-    """Films: a name such as "carphone" or "moving-shapes", or the path of a film, a folder of
-    frames or a folder of films (see gencore list)."""
-
-    state_size: int = 20
-    """Numbers of a state."""
-
-    noise_size: int = 10
-    """Numbers of the noise that moves it on."""
-
-    appearance_size: int = 0
-    """Numbers of a clip's appearance, for several clips; 0 for none."""
-
     motion_size: int = 0
-    """Numbers of a clip's kind of motion, likewise."""
-
-    hidden_widths: tuple[int, ...] = (20, 20)
-    """Hidden layers of the transition."""
-
-    width: int = 16
-    """Channels of the finest maps of the emission network; they double with each coarser scale."""
-
-    noise_std: float = 0.3
-    """Standard deviation of a pixel, from -1 to 1, around what the model shows."""
-
-    reduction: FrameReduction = "sum"
-    """Squared errors as a sum over frames, as in (3.6), or as a mean, as in the authors'
-    program."""
-
-    langevin_steps: int = 5
-    """Langevin steps on the latents in one step."""
-
-    step_std: float = 0.03
-    """Standard deviation of the noise of a Langevin step."""
-
-    langevin_noise: bool = True
-    """Draw that noise; without it latents climb to where they are most likely."""
-
-    metropolis: bool = False
-    """Correct Langevin steps by the Metropolis-Hastings rule."""
+    """Numbers of a clip's kind of motion, for several clips; 0 for none."""
 
     hidden: HiddenPart = "none"
     """What is not seen in training, and recovered: nothing, a square region of every frame, or
@@ -119,33 +81,13 @@ class DynamicGeneratorRecipe(WholeClipRecipe, OptimisedRecipe):
     batch_size: int = 1
     """Clips in one step, over all devices together."""
 
-    learning_rate: float = 2e-3
-    """Learning rate of Adam, after the warm-up."""
-
     changeable = frozenset({"steps", "burn_in", "shown_frames"})
-    tunable = frozenset({
-        "learning_rate", "warmup_steps", "max_grad_norm", "ema_decay", "langevin_steps", "step_std",
-        "langevin_noise", "metropolis", "noise_std", "reduction",
-    })  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive(
-            "state_size", "noise_size", "width", "noise_std", "langevin_steps", "step_std",
-            "shown_frames",
-        )  # fmt: skip
-        self.check_not_negative("appearance_size", "motion_size", "burn_in")
+        self.check_positive("shown_frames")
+        self.check_not_negative("motion_size", "burn_in")
         self.check_fraction("region_size", "missing_frames")
-        if any(width < 1 for width in self.hidden_widths):
-            raise ValueError(
-                f"DynamicGeneratorRecipe: hidden_widths is {self.hidden_widths}; expected positive "
-                "widths"
-            )
-        if self.metropolis and not self.langevin_noise:
-            raise ValueError(
-                "DynamicGeneratorRecipe: metropolis corrects steps with noise, but langevin_noise "
-                "is False"
-            )
 
     def build(
         self, fabric: "Fabric", dataset: "ClipTable | ClipShape"

@@ -1,28 +1,24 @@
 """A motion-based dynamic generator in training: chains over latents, and steps of the weights."""
 
-from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
 
-from gencore.data import flow_to_image, save_film, to_float
+from gencore.data import flow_to_image, to_float
 from gencore.data.images.picture import load_picture
 from gencore.data.images.pixels import convert_channels, resize_images
-from gencore.data.names import FILM_SUFFIXES
-from gencore.inference import LatentChains, LatentLangevin
+from gencore.inference import LatentLangevin
 from gencore.metrics import intrackability
 from gencore.models import MotionFilm, MotionGenerator, transfer_motion
 from gencore.ops import random_key
-from gencore.recipes.latent.latents_of_images import LatentsState
 from gencore.recipes.video.clips import ClipShape
+from gencore.recipes.video.latent_clips import LatentClipExperiment, spaced
 from gencore.recipes.video.motiongenerator import MotionGeneratorRecipe
 from gencore.recipes.video.whole_clips import ClipTable
-from gencore.train import Batch, Experiment, StateObject
+from gencore.train import Batch
 from gencore.train.chunks import chunks
-from gencore.train.gathering import gather_rows
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -33,11 +29,9 @@ __all__ = ["MotionGeneratorExperiment"]
 _CHUNK = 16
 # Of the figures: clips that are taken apart, and frames of each.
 _SHOWN_CLIPS, _SHOWN_FRAMES = 2, 8
-# Smaller frames are enlarged in films, about to this.
-_SHOWN_SIDE = 128
 
 
-class MotionGeneratorExperiment(Experiment):
+class MotionGeneratorExperiment(LatentClipExperiment):
     """Algorithm 4 on the model of section 3.4: inferential and learning back-propagation through
     time.
 
@@ -50,10 +44,7 @@ class MotionGeneratorExperiment(Experiment):
     def __init__(
         self, recipe: MotionGeneratorRecipe, fabric: "Fabric", dataset: ClipTable | ClipShape
     ) -> None:
-        self.recipe, self.fabric = recipe, fabric
-        self.clips = dataset.images if isinstance(dataset, ClipTable) else None
-        self._image_shape = dataset.shape[1:]
-        num = 1 if self.clips is None else len(self.clips)  # else it comes with the checkpoint
+        self.recipe, self._image_shape = recipe, dataset.shape[1:]
         model = MotionGenerator(
             self._image_shape,
             motion_size=recipe.motion_size,
@@ -70,19 +61,12 @@ class MotionGeneratorExperiment(Experiment):
             roughness_weight=recipe.roughness_weight,
         ).to(fabric.device)
         optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate, fused=True)
-        self.optimisation = recipe.optimisation(
+        optimisation = recipe.optimisation(
             fabric, model, optimizer, method="loss",
             advice="a lower learning_rate, step_std or max_grad_norm",
         )  # fmt: skip
-        self.chains = LatentChains(
-            model.prior_latents(num, recipe.num_frames),
-            gather=partial(gather_rows, fabric) if fabric.world_size > 1 else None,
-        )
-        self._langevin = LatentLangevin(recipe.step_std, recipe.langevin_steps)
-        self.state: Mapping[str, StateObject] = {
-            **self.optimisation.state,
-            "chains": LatentsState(self.chains.rows),
-        }
+        langevin = LatentLangevin(recipe.step_std, recipe.langevin_steps)
+        super().__init__(fabric, dataset, optimisation, langevin)
 
     @property
     def model(self) -> MotionGenerator:
@@ -96,7 +80,7 @@ class MotionGeneratorExperiment(Experiment):
         module, frames = self.optimisation.module, _frames(batch.x)
         assert isinstance(module, MotionGenerator)
         self.chains.advance(
-            module.posterior_energy(frames), batch.index, self._langevin,
+            module.posterior_energy(frames), batch.index, self.langevin,
             key=random_key(device=self.fabric.device), first=batch.first,
         )  # fmt: skip
 
@@ -122,22 +106,12 @@ class MotionGeneratorExperiment(Experiment):
             parts.append((films + 1) / 2)
         return torch.cat(parts).clamp(0, 1)
 
-    def save_samples(self, samples: Tensor, path: Path) -> None:
-        """A row for each film; or films side by side."""
-        from gencore.train.figures import save_contact_sheet
-
-        if path.suffix in FILM_SUFFIXES:
-            scale = max(1, _SHOWN_SIDE // max(samples.shape[-2:]))
-            save_film(samples, path, columns=4, scale=scale)
-        else:
-            save_contact_sheet(samples.cpu(), path)
-
     @torch.no_grad()
     def evaluate(self, num: int) -> dict[str, float]:
         """Of up to `num` clips, with their latents as they stand: the mean squared error of pixels
         in [0, 1], the intrackability in both readings, for pixels in [−1, 1], and the mean length
         of displacements in pixels a frame."""
-        clips = self._known_clips()
+        clips = self.known_clips()
         num = min(num, len(clips))
         sums: dict[str, float] = {}
         for part in chunks(num, _CHUNK):
@@ -164,14 +138,14 @@ class MotionGeneratorExperiment(Experiment):
 
         folder.mkdir(exist_ok=True)
         num = min(_SHOWN_CLIPS, len(self.chains))
-        clips, film = _frames(self._known_clips()[:num]), self._reconstructed(slice(0, num))
+        clips, film = _frames(self.known_clips()[:num]), self._reconstructed(slice(0, num))
         rows = [row for parts in zip(*shown_parts(clips, film), strict=True) for row in parts]
         save_contact_sheet(torch.stack(rows), folder / "parts.png")
         if self.recipe.transfer is not None:
             picture = self._picture(self.recipe.transfer)
             moved = transfer_motion(picture, film.motion[:1])
             save_contact_sheet(
-                _some(torch.cat([film.trackable[:1].cpu(), moved.cpu()]) / 2 + 0.5),
+                spaced(torch.cat([film.trackable[:1].cpu(), moved.cpu()]) / 2 + 0.5, _SHOWN_FRAMES),
                 folder / "transfer.png",
             )
 
@@ -195,11 +169,6 @@ class MotionGeneratorExperiment(Experiment):
         film: MotionFilm = self.model(self.chains(index))
         return film
 
-    def _known_clips(self) -> Tensor:
-        if self.clips is None:
-            raise ValueError("this needs the training clips, which the run was loaded without")
-        return self.clips
-
 
 def shown_parts(clips: Tensor, film: MotionFilm) -> list[Tensor]:
     """Observed clips [N, T + 1, C, H, W], I + R, I and R in [0, 1], with zero at ½, and the motion
@@ -213,14 +182,7 @@ def shown_parts(clips: Tensor, film: MotionFilm) -> list[Tensor]:
     pixels = (clips, film.frames, film.trackable, film.residuals)
     shown = [part.cpu().float() / 2 + 0.5 for part in pixels]
     shown = [part.expand(-1, -1, 3, -1, -1) for part in shown]
-    return [_some(part) for part in (*shown, colours.cpu())]
-
-
-def _some(films: Tensor) -> Tensor:
-    """A few frames [N, 8, ...] of films, evenly spaced from the first to the last."""
-    last = films.shape[1] - 1
-    num = min(_SHOWN_FRAMES, last + 1)
-    return films[:, [round(last * t / (num - 1)) for t in range(num)]]
+    return [spaced(part, _SHOWN_FRAMES) for part in (*shown, colours.cpu())]
 
 
 def _frames(clips: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from testing.bump_films import circling_film
 from torch import Tensor, nn
 
 from gencore.inference import LatentChains, LatentLangevin
@@ -408,15 +409,6 @@ def _learn(
     return chains
 
 
-def _circling(phase: float, num_frames: int, side: int, size: float) -> Tensor:
-    """Images [T, side, side] of a bump that runs in a circle."""
-    angle, pixels = phase + 0.6 * torch.arange(num_frames), torch.arange(side)
-    centre = (side - 1) / 2
-    rows = (pixels - (centre + 0.25 * side * angle.sin())[:, None]).square()
-    columns = (pixels - (centre + 0.25 * side * angle.cos())[:, None]).square()
-    return (-(rows[:, :, None] + columns[:, None]) / size).exp()
-
-
 def _way(films: Tensor) -> Tensor:
     """Where the weight of films [N, T, C, H, W] in [0, 1] is, [N, T, 2]."""
     weight, pixels = films.sum(2).square(), torch.arange(1.0 * films.shape[-1])
@@ -428,7 +420,7 @@ def _way(films: Tensor) -> Tensor:
 class TestLearning:
     def test_g18_another_appearance_has_another_colour_and_the_same_way(self):
         """A red and a blue bump that circle at opposite sides."""
-        bumps = torch.stack([_circling(0.0, 10, 12, 5.0), _circling(math.pi, 10, 12, 5.0)])
+        bumps = torch.stack([circling_film(0.0, 10, 12, 5.0), circling_film(math.pi, 10, 12, 5.0)])
         colours = torch.tensor([[1.0, 0.2, 0.1], [0.1, 0.4, 1.0]])
         films = bumps[:, :, None] * colours[:, None, :, None, None]
         model = _image_model(3, 12, 48, (20, 20), appearance_size=2)
@@ -448,7 +440,7 @@ class TestLearning:
         torch.testing.assert_close(middle[:, 2], model.reconstruct(swapped))
 
     def test_g19_a_moving_bump_is_recovered_better_than_by_the_frame_before(self):
-        film = 2 * _circling(0.0, 14, 8, 3.0)[None, :, None] - 1
+        film = 2 * circling_film(0.0, 14, 8, 3.0)[None, :, None] - 1
         mask = hide_frames(film.shape, 0.5, seed=0)
         model = _image_model(1, 8, 32, (20,))
         chains = _learn(
