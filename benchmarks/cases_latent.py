@@ -20,7 +20,7 @@ from harness import Call, Case, float64_error, one_thread
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gencore.inference import DataLatents
+from gencore.inference import DataLatents, NormalParameters
 from gencore.inference.gaussian_posterior import reparametrise, standard_normal_kl
 from gencore.models import (
     VAE,
@@ -28,7 +28,6 @@ from gencore.models import (
     BernoulliLikelihood,
     DecoderLikelihood,
     GaussianLikelihood,
-    NormalParameters,
 )
 from gencore.models.latent.importance_bounds import ImportanceBounds
 from gencore.nn import MLP

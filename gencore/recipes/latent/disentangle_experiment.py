@@ -13,6 +13,7 @@ from gencore.metrics import label_probe_error
 from gencore.metrics.distances.nearest import k_nearest
 from gencore.models import DisentangledCodes, DisentanglingLoss, DisentanglingVAE
 from gencore.nn import LookUpDiscriminator, NotatedNetwork
+from gencore.objectives import adversarial_discriminator_loss
 from gencore.ops import random_key
 from gencore.recipes.latent.disentangle import DisentangleRecipe
 from gencore.train import Batch, ImageExperiment, Optimisation, StateObject
@@ -86,7 +87,7 @@ class DisentangleExperiment(ImageExperiment):
             scheduler=make_scheduler(
                 optimizer, recipe.schedule, warmup_steps=recipe.warmup_steps, steps=recipe.steps
             ),
-            max_grad_norm=recipe.max_grad_norm, accumulate=recipe.accumulate, method="loss",
+            max_grad_norm=recipe.max_grad_norm, accumulate=recipe.accumulate,
             advice=_ADVICE,
         )  # fmt: skip
         shown = dataset.images[self._order[self._starts].to(dataset.images.device)]
@@ -131,7 +132,11 @@ class DisentangleExperiment(ImageExperiment):
             real, (_, other) = to_float(part.x, 0, 1), self._partners(part, keys[0])
             fake = model.swapped_samples(real, self._images(other), key=keys[2], first=part.first)
             labels = self._places[part.index.cpu()].to(device)
-            return {"discriminator_loss": self.discriminator.model(real, fake, labels)}
+            # In one pass, after which ranks average gradients.
+            logits: Tensor = self.discriminator.model(
+                torch.cat([real, fake]), torch.cat([labels, labels])
+            )
+            return {"discriminator_loss": adversarial_discriminator_loss(*logits.chunk(2))}
 
         found = self.discriminator.step(batch, discriminator_loss)
         return {**scalars, "discriminator_loss": found["discriminator_loss"]}

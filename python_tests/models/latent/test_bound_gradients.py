@@ -11,6 +11,7 @@ from testing.latent_testing import VARIANCE, double, probabilistic_pca
 from torch import nn
 from torch.distributions import Normal
 
+from gencore.inference import NormalParameters
 from gencore.inference.gaussian_posterior import draw_latents
 from gencore.models import (
     VADE,
@@ -18,7 +19,6 @@ from gencore.models import (
     CouplingFlow,
     FlowPosterior,
     GaussianLikelihood,
-    NormalParameters,
     ProbabilisticPCA,
 )
 from gencore.models.latent.importance_bounds import ImportanceBounds

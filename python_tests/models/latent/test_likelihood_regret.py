@@ -10,6 +10,7 @@ from torch import nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from gencore.data import load_images
+from gencore.inference import NormalParameters
 from gencore.inference.networks_of_rows import NetworkOfRows, with_parts
 from gencore.models import (
     VAE,
@@ -17,7 +18,6 @@ from gencore.models import (
     GaussianLikelihood,
     Glow,
     LevelLikelihood,
-    NormalParameters,
     TopDownVAE,
     VectorLevel,
     likelihood_regret,

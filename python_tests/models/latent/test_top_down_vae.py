@@ -7,11 +7,11 @@ from testing.latent_testing import LinearPosterior, double, probabilistic_pca
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
+from gencore.inference import NormalParameters
 from gencore.inference.gaussian_posterior import normal_kl_terms
 from gencore.models import (
     ConvLevel,
     GaussianLikelihood,
-    NormalParameters,
     TopDownVAE,
     VectorLevel,
 )

@@ -6,11 +6,10 @@ from testing.latent_testing import double, probabilistic_pca
 from torch import nn
 from torch.distributions import Independent, Normal
 
-from gencore.inference import DataLatents, LatentAdam
+from gencore.inference import DataLatents, LatentAdam, NormalParameters
 from gencore.models import (
     VLO,
     GaussianLikelihood,
-    NormalParameters,
     ProbabilisticPCA,
     infer_posterior,
     pca_posterior,
