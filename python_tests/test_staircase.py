@@ -4,6 +4,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import gencore
@@ -31,6 +32,7 @@ def imported(path: Path) -> Iterator[str]:
         yield from (name.split(".")[1] for name in names if name.startswith("gencore."))
 
 
+@cache
 def imports() -> dict[str, set[str]]:
     """By room, and by module that is in none."""
     found = defaultdict(set)

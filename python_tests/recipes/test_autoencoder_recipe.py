@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from testing.runs import assert_same, train
+from testing.runs import train_with_a_stop
 
 from gencore import cli
 from gencore.data import to_float
@@ -66,17 +66,8 @@ def test_the_energy_learns_to_tell_digits_from_other_images():
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["contractive", "denoising"])
 def test_a_resumed_run_is_the_same(tmp_path, variant):
-    options = {"num_samples": 0, "num_evaluate": 0}
-    settings = {"batch_size": 16, "code_size": 12, "variant": variant}
-    whole = train(tmp_path / "whole", AutoencoderRecipe(**settings, steps=4), **options)
-    train(tmp_path / "parts", AutoencoderRecipe(**settings, steps=2), **options)
-    resumed = train(
-        tmp_path / "parts", AutoencoderRecipe(**settings, steps=4), resume=True, **options
-    )
-    states = [
-        {name: part.state_dict() for name, part in run.state.items()} for run in (whole, resumed)
-    ]
-    assert_same(*states)
+    recipe = AutoencoderRecipe(batch_size=16, code_size=12, variant=variant, steps=4)
+    train_with_a_stop(tmp_path, recipe, stop=2)
 
 
 def test_a_bottleneck_is_narrow():

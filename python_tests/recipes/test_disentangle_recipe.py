@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from testing.runs import assert_same, train
+from testing.runs import assert_same, train_with_a_stop
 
 from gencore import cli
 from gencore.recipes.latent.disentangle import DisentangleRecipe
@@ -75,12 +75,8 @@ class TestSteps:
 
 @pytest.mark.slow
 def test_a_resumed_run_is_the_same(tmp_path):
-    options = {"num_samples": 0, "num_evaluate": 0}
     recipe = DisentangleRecipe(**SIZES, ema_decay=0.9)
-    whole = train(tmp_path / "whole", recipe, **options)
-    train(tmp_path / "parts", DisentangleRecipe(**{**SIZES, "steps": 2}, ema_decay=0.9), **options)
-    resumed = train(tmp_path / "parts", recipe, resume=True, **options)
-    assert_same(state_of(resumed), state_of(whole))
+    _, whole = train_with_a_stop(tmp_path, recipe, stop=2)
     _, loaded, _, _ = load_run(tmp_path / "whole", "cpu", with_data=False)
     samples = [e.sample(20, torch.Generator().manual_seed(0)) for e in (loaded, whole)]
     assert torch.equal(*samples)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from testing.runs import assert_same, make, train
+from testing.runs import make, train_with_a_stop
 
 from gencore import cli
 from gencore.recipes.loaded_run import load_run
@@ -162,15 +162,7 @@ class TestMeasures:
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"metropolis": True, "hidden": "frames"}])
 def test_a_resumed_run_is_the_same(tmp_path, options):
-    settings = {"num_samples": 0, "num_evaluate": 0}
-    whole = train(tmp_path / "whole", _small(**options), **settings)
-    train(tmp_path / "parts", _small(**options, steps=1), **settings)
-    resumed = train(tmp_path / "parts", _small(**options), resume=True, **settings)
-    states = (
-        {name: part.state_dict() for name, part in experiment.state.items()}
-        for experiment in (resumed, whole)
-    )
-    assert_same(*states)
+    train_with_a_stop(tmp_path, _small(**options))
 
 
 @pytest.mark.parametrize("name", DynamicGeneratorRecipe.presets)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from testing.runs import assert_same, make, train
+from testing.runs import make, train, train_with_a_stop
 
 from gencore import cli
 from gencore.metrics import autocorrelogram
@@ -153,15 +153,7 @@ def test_figures(tmp_path, monkeypatch):
 
 
 def test_a_resumed_run_is_the_same(tmp_path):
-    options = {"num_samples": 0, "num_evaluate": 0}
-    whole = train(tmp_path / "whole", small(schedule="constant"), **options)
-    train(tmp_path / "parts", small(schedule="constant", steps=2), **options)
-    resumed = train(tmp_path / "parts", small(schedule="constant"), resume=True, **options)
-    states = (
-        {name: part.state_dict() for name, part in experiment.state.items()}
-        for experiment in (resumed, whole)
-    )
-    assert_same(*states)
+    train_with_a_stop(tmp_path, small(schedule="constant"), stop=2)
 
 
 def test_the_command_trains_and_measures(tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from testing.runs import assert_same, make, train
+from testing.runs import make, train_with_a_stop
 
 from gencore import cli
 from gencore.recipes.video.imagetovideo import ImageToVideoRecipe
@@ -45,16 +45,6 @@ class TestStep:
         shown = experiment.model.decode(experiment.latents(batch.index), frames[:, 0])
         error = (frames[:, 1:] - shown).square().mean() / (2 * 0.5**2)
         torch.testing.assert_close(scalars["loss"], error)
-
-    def test_parts_of_a_batch_are_the_batch(self):
-        whole, parts = (make(small(accumulate=number))[0] for number in (1, 2))
-        batch = make(small())[1][0]
-        for experiment in (whole, parts):
-            torch.manual_seed(1)
-            experiment.scalars = experiment.step(batch)
-        torch.testing.assert_close(parts.scalars, whole.scalars)
-        index = torch.arange(3)
-        torch.testing.assert_close(parts.latents(index), whole.latents(index))
 
 
 class TestMeasures:
@@ -110,15 +100,7 @@ class TestMeasures:
 
 
 def test_a_resumed_run_is_the_same(tmp_path):
-    settings = {"num_samples": 0, "num_evaluate": 0}
-    whole = train(tmp_path / "whole", small(), **settings)
-    train(tmp_path / "parts", small(steps=1), **settings)
-    resumed = train(tmp_path / "parts", small(), resume=True, **settings)
-    states = (
-        {name: part.state_dict() for name, part in experiment.state.items()}
-        for experiment in (resumed, whole)
-    )
-    assert_same(*states)
+    train_with_a_stop(tmp_path, small())
 
 
 def test_the_preset_has_the_sizes_of_the_thesis():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from testing.runs import assert_same, train
+from testing.runs import assert_same, train, train_with_a_stop
 
 from gencore import cli
 from gencore.data import to_float
@@ -80,14 +80,8 @@ def test_the_seed_is_the_runs_and_not_the_bases(base):
 
 @pytest.mark.slow
 def test_a_resumed_run_is_the_same(tmp_path, base):
-    settings = {**SMALL, "base": str(base)}
-    whole = train(tmp_path / "whole", LatentEBMRecipe(**settings), **QUIET)
-    train(tmp_path / "parts", LatentEBMRecipe(**{**settings, "steps": 2}), **QUIET)
-    resumed = train(tmp_path / "parts", LatentEBMRecipe(**settings), resume=True, **QUIET)
-    states = [
-        {name: part.state_dict() for name, part in run.state.items()} for run in (whole, resumed)
-    ]
-    assert_same(*states)
+    recipe = LatentEBMRecipe(**{**SMALL, "base": str(base)})
+    train_with_a_stop(tmp_path, recipe, stop=2)
 
 
 def test_bases_that_do_not_fit(tmp_path, base):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from testing.runs import assert_same, train
+from testing.runs import train_with_a_stop
 
 from gencore import cli
 from gencore.models import draw_patch_pairs
@@ -76,15 +76,7 @@ def test_the_figure_shows_patches_and_their_nearest(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_resumed_run_is_the_same(tmp_path):
-    options = {"num_samples": 0, "num_evaluate": 0}
-    whole = train(tmp_path / "whole", PatchesRecipe(**SMALL), **options)
-    train(tmp_path / "parts", PatchesRecipe(**{**SMALL, "steps": 1}), **options)
-    resumed = train(tmp_path / "parts", PatchesRecipe(**SMALL), resume=True, **options)
-    states = (
-        {name: part.state_dict() for name, part in experiment.state.items()}
-        for experiment in (resumed, whole)
-    )
-    assert_same(*states)
+    train_with_a_stop(tmp_path, PatchesRecipe(**SMALL))
 
 
 @pytest.mark.parametrize(

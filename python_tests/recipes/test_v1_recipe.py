@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from testing.runs import assert_same, train
+from testing.runs import train_with_a_stop
 
 from gencore import cli
 from gencore.ops import warp
@@ -129,16 +129,7 @@ class TestMeasures:
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [SMALL, UNSUPERVISED])
 def test_a_resumed_run_is_the_same(tmp_path, settings):
-    options = {"num_samples": 0, "num_evaluate": 0}
-    settings = {**settings, "schedule": "constant"}
-    whole = train(tmp_path / "whole", V1Recipe(**settings), **options)
-    train(tmp_path / "parts", V1Recipe(**{**settings, "steps": 1}), **options)
-    resumed = train(tmp_path / "parts", V1Recipe(**settings), resume=True, **options)
-    states = (
-        {name: part.state_dict() for name, part in experiment.state.items()}
-        for experiment in (resumed, whole)
-    )
-    assert_same(*states)
+    train_with_a_stop(tmp_path, V1Recipe(**{**settings, "schedule": "constant"}))
 
 
 @pytest.mark.parametrize("name", V1Recipe.presets)

@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from testing.runs import assert_same, train
+from testing.runs import assert_same, train_with_a_stop
 
 from gencore import cli
 from gencore.metrics import psnr
@@ -82,11 +82,7 @@ class TestStages:
     @pytest.mark.parametrize("first", [1, 4])
     def test_a_resumed_run_is_the_same(self, tmp_path, first):
         """Interrupted in either stage."""
-        options = {"num_samples": 0, "num_evaluate": 0}
-        whole = train(tmp_path / "whole", VQVAERecipe(**SMALL), **options)
-        train(tmp_path / "parts", VQVAERecipe(**{**SMALL, "steps": first}), **options)
-        resumed = train(tmp_path / "parts", VQVAERecipe(**SMALL), resume=True, **options)
-        assert_same(state_of(resumed), state_of(whole))
+        train_with_a_stop(tmp_path, VQVAERecipe(**SMALL), stop=first)
 
 
 class TestMeasures:

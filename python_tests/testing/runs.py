@@ -1,5 +1,7 @@
 """Experiments, short runs, and whether two stored states are the same."""
 
+from dataclasses import replace
+
 import torch
 from testing.toy_recipe import ToyRecipe
 
@@ -19,6 +21,20 @@ def train(run_dir, recipe=None, **options):
     options = {"log_every": 1, "num_evaluate": 10, "num_samples": 4, **options}
     recipe = recipe or ToyRecipe(steps=20)
     return fit(recipe, run_dir, accelerator="cpu", progress=False, **options)
+
+
+def train_with_a_stop(folder, recipe, *, stop=1, **options):
+    """Experiments that have trained with a stop after some steps, and at once; their states are
+    equal bit for bit."""
+    options = {"num_samples": 0, "num_evaluate": 0, **options}
+    whole = train(folder / "whole", recipe, **options)
+    train(folder / "parts", replace(recipe, steps=stop), **options)
+    resumed = train(folder / "parts", recipe, resume=True, **options)
+    assert_same(*(
+        {name: part.state_dict() for name, part in experiment.state.items()}
+        for experiment in (resumed, whole)
+    ))  # fmt: skip
+    return resumed, whole
 
 
 def assert_same(a, b):

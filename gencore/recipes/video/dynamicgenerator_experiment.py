@@ -15,7 +15,7 @@ from gencore.recipes.video.hidden_pixels import copy_previous, hide_frames, hide
 from gencore.recipes.video.latent_clips import (
     SHOWN_FRAMES,
     LatentClipExperiment,
-    level_error,
+    level_errors,
     make_generator,
     make_langevin,
     make_optimisation,
@@ -97,15 +97,15 @@ class DynamicGeneratorExperiment(LatentClipExperiment):
             shown = self.model.reconstruct(self.latents(index))
             linear = self._linear(frames, seen)
             found = {
-                "seen": level_error(shown, frames, seen),
-                "seen_linear": level_error(linear, frames, seen),
+                "seen": level_errors(shown, frames, seen),
+                "seen_linear": level_errors(linear, frames, seen),
             }
             if self.mask is not None:
-                found["hidden"] = level_error(shown, frames, ~seen)
-                found["hidden_copy_previous"] = level_error(
+                found["hidden"] = level_errors(shown, frames, ~seen)
+                found["hidden_copy_previous"] = level_errors(
                     copy_previous(frames, seen), frames, ~seen
                 )
-                found["hidden_linear"] = level_error(linear, frames, ~seen)
+                found["hidden_linear"] = level_errors(linear, frames, ~seen)
             for name, value in found.items():
                 errors[name] = errors.get(name, torch.zeros_like(value)) + value / num
         return {"num_samples": num, **{f"mae/{name}": e.item() for name, e in errors.items()}}

@@ -1,5 +1,6 @@
 """Films from one image in training, and measured on images that were held out."""
 
+from collections import defaultdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from gencore.recipes.video.imagetovideo import ImageToVideoRecipe
 from gencore.recipes.video.latent_clips import (
     SHOWN_FRAMES,
     LatentClipExperiment,
-    level_error,
+    level_errors,
     make_generator,
     make_langevin,
     make_optimisation,
@@ -69,10 +70,9 @@ class ImageToVideoExperiment(LatentClipExperiment):
         """Clips of films, or of parts of a film, that training does not see."""
         return self.recipe.load_clips("test")
 
-    def held_out(self, part: slice) -> Tensor:
-        """Some of the test clips, in [−1, 1]."""
-        places = range(len(self.test))[part]
-        clips = torch.stack([self.test[place] for place in places])
+    def held_out(self, places: range) -> Tensor:
+        """Test clips, in turn where there are fewer, in [−1, 1]."""
+        clips = torch.stack([self.test[place % len(self.test)] for place in places])
         return to_float(clips.to(self.fabric.device), -1, 1)
 
     @torch.no_grad()
@@ -80,13 +80,13 @@ class ImageToVideoExperiment(LatentClipExperiment):
         """Films [num, T + 1, C, H, W] in [0, 1] that begin with the first frames of test clips, in
         turn."""
         key = random_key(generator, device=self.fabric.device)
-        images = self.held_out(slice(num))[:, 0]
         parts = []
         for part in chunks(num, _CHUNK):
-            index = torch.arange(part.start, part.stop) % len(images)
-            given = images[index.to(images.device)]
-            films = self.model.animate(given, self.recipe.num_frames - 1, key=key, first=part.start)
-            parts.append(torch.cat([given[:, None], films], 1))
+            images = self.held_out(range(part.start, part.stop))[:, 0]
+            films = self.model.animate(
+                images, self.recipe.num_frames - 1, key=key, first=part.start
+            )
+            parts.append(torch.cat([images[:, None], films], 1))
         return (torch.cat(parts).clamp(-1, 1) + 1) / 2
 
     @torch.no_grad()
@@ -94,30 +94,25 @@ class ImageToVideoExperiment(LatentClipExperiment):
         """Mean absolute errors, in levels from 0 to 255, of the frames after the first: of up to
         `num` training clips with their noise as it stands; of up to `num` test clips without noise,
         by the nearest of several films a clip, and by their first frame as it is."""
-        clips, model = self.known_clips(), self.model
-        sums: dict[str, Tensor] = {}
-        num_seen, num_test = min(num, len(clips)), min(num, len(self.test))
-        for part in chunks(num_seen, _CHUNK):
+        clips, model, errors = self.known_clips(), self.model, defaultdict[str, list[Tensor]](list)
+        for part in chunks(min(num, len(clips)), _CHUNK):
             films = to_float(clips[part].to(self.fabric.device), -1, 1)
-            latents = self.latents(torch.arange(part.start, part.stop))
-            errors = _errors(model.decode(latents, films[:, 0]), films)
-            sums["seen"] = sums.get("seen", torch.zeros(())) + errors.sum().cpu() / num_seen
+            shown = model.decode(self.latents(torch.arange(part.start, part.stop)), films[:, 0])
+            errors["seen"].append(_errors(shown, films))
         keys = split_key(random_key(device=self.fabric.device), self.recipe.tried_films)
-        for part in chunks(num_test, _CHUNK):
-            films = self.held_out(part)
+        num = min(num, len(self.test))
+        for part in chunks(num, _CHUNK):
+            films = self.held_out(range(part.start, part.stop))
             image, length = films[:, 0], films.shape[1] - 1
             tried = [
                 _errors(model.animate(image, length, key=key, first=part.start), films)
                 for key in keys
             ]
-            found = {
-                "without_noise": _errors(self._without_noise(image), films),
-                "nearest": torch.stack(tried).amin(0),
-                "first_frame": _errors(image[:, None].expand_as(films[:, 1:]), films),
-            }
-            for name, errors in found.items():
-                sums[name] = sums.get(name, torch.zeros(())) + errors.sum().cpu() / num_test
-        return {"num_samples": num_test, **{f"mae/{name}": e.item() for name, e in sums.items()}}
+            errors["without_noise"].append(_errors(self._without_noise(image), films))
+            errors["nearest"].append(torch.stack(tried).amin(0))
+            errors["first_frame"].append(_errors(image[:, None], films))
+        means = {f"mae/{name}": torch.cat(parts).mean().item() for name, parts in errors.items()}
+        return {"num_samples": num, **means}
 
     def _without_noise(self, images: Tensor) -> Tensor:
         """Films of images [N, ...] in which no noise moves the state."""
@@ -137,7 +132,7 @@ class ImageToVideoExperiment(LatentClipExperiment):
         from gencore.train.figures import save_contact_sheet
 
         folder.mkdir(exist_ok=True)
-        films = self.held_out(slice(_FIGURE_CLIPS))
+        films = self.held_out(range(min(_FIGURE_CLIPS, len(self.test))))
         drawn = torch.cat([films[:, :1], self._without_noise(films[:, 0])], 1)
         rows = torch.stack([spaced(films, SHOWN_FRAMES), spaced(drawn, SHOWN_FRAMES)], 1)
         save_contact_sheet((rows.flatten(0, 1).cpu() + 1) / 2, folder / "held_out.png")
@@ -145,4 +140,5 @@ class ImageToVideoExperiment(LatentClipExperiment):
 
 def _errors(shown: Tensor, films: Tensor) -> Tensor:
     """Mean absolute errors of each film's frames after the first, [N], in levels of 255."""
-    return torch.stack([level_error(*pair) for pair in zip(shown, films[:, 1:], strict=True)])
+    later = films[:, 1:]
+    return level_errors(shown, later, torch.ones_like(later, dtype=torch.bool))

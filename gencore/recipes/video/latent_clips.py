@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SHOWN_FRAMES",
     "LatentClipExperiment",
-    "level_error",
+    "level_errors",
     "make_generator",
     "make_langevin",
     "make_optimisation",
@@ -48,7 +48,7 @@ class LatentClipExperiment(Experiment):
     Args:
         fabric: the run's processes.
         dataset: the training clips, or their shape alone.
-        optimisation: of a :class:`LatentFilmModel`, by its `log_likelihood`.
+        optimisation: of a :class:`LatentFilmModel`, by the `log_likelihood` that `step` calls.
         langevin: the steps of the chains.
     """
 
@@ -168,10 +168,8 @@ def spaced(films: Tensor, num: int) -> Tensor:
     return films[:, places.to(films.device)]
 
 
-def level_error(shown: Tensor, frames: Tensor, where: Tensor | None = None) -> Tensor:
-    """The mean absolute difference of films in [−1, 1], in levels of 255; 0 of no pixels."""
-    difference = (shown.clamp(-1, 1) - frames).abs().double()
-    if where is None:
-        return 127.5 * difference.mean()
-    difference = torch.where(where, difference, 0)
-    return 127.5 * difference.sum() / where.sum().clamp(min=1)
+def level_errors(shown: Tensor, frames: Tensor, where: Tensor) -> Tensor:
+    """Mean absolute differences of films [N, T, ...] in [−1, 1] over the pixels of a mask that has
+    their shape, float64 [N], in levels of 255; 0 of no pixels."""
+    difference = torch.where(where, shown.clamp(-1, 1) - frames, 0).abs().double()
+    return 127.5 * difference.flatten(1).sum(1) / where.flatten(1).sum(1).clamp(min=1)
